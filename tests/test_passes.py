@@ -1,0 +1,156 @@
+"""Passes give the same bytes whatever finishes first, and bound what is in flight."""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kmdist.passes import DaskPool, ThreadPool, run_pass, tree_shape
+
+
+def noisy_sum(index: int, scale: float) -> float:
+    time.sleep(0.001 * (index * 7 % 5))
+    return scale * float(np.sin(index) * 10.0 ** (index % 12))
+
+
+def add(values: list[float]) -> float:
+    total = 0.0
+    for value in values:
+        total += value
+    return total
+
+
+def reference_tree(values: list[float], fan_in: int) -> float:
+    while len(values) > 1:
+        values = [
+            values[i] if len(values[i : i + fan_in]) == 1 else add(values[i : i + fan_in])
+            for i in range(0, len(values), fan_in)
+        ]
+    return values[0]
+
+
+@given(
+    n=st.integers(1, 70),
+    fan_in=st.integers(2, 9),
+    threads=st.integers(1, 4),
+    stand_in=st.booleans(),
+)
+@settings(deadline=None, max_examples=25)
+def test_merge_tree_is_fixed(n: int, fan_in: int, threads: int, stand_in: bool) -> None:
+    pool = ThreadPool(threads, memory_bytes=1 << 30)
+    try:
+        merged = run_pass(
+            pool,
+            noisy_sum,
+            range(n),
+            1.5,
+            merge=add,
+            fan_in=fan_in,
+            on_failure=(lambda index, error: 0.0) if stand_in else None,
+        )
+    finally:
+        pool.close()
+    assert merged == reference_tree([noisy_sum(i, 1.5) for i in range(n)], fan_in)
+
+
+def test_tree_shape_counts_tasks() -> None:
+    assert tree_shape(1) == [1]
+    assert tree_shape(8) == [8, 1]
+    assert tree_shape(1000) == [1000, 125, 16, 2, 1]
+
+
+def test_every_result_reaches_the_caller_once() -> None:
+    pool = ThreadPool(3, memory_bytes=1 << 30)
+    seen: dict[int, float] = {}
+    run_pass(pool, noisy_sum, range(40), 2.0, on_done=seen.__setitem__)
+    pool.close()
+    assert seen == {i: noisy_sum(i, 2.0) for i in range(40)}
+
+
+def test_futures_are_items_and_arguments() -> None:
+    pool = ThreadPool(2, memory_bytes=1 << 30)
+    items = [pool.submit(noisy_sum, i, 1.0) for i in range(20)]
+    total = run_pass(pool, lambda x, y: x + y, items, pool.broadcast(1.0), merge=add, fan_in=4)
+    pool.close()
+    assert total == reference_tree([noisy_sum(i, 1.0) + 1.0 for i in range(20)], 4)
+
+
+def test_in_flight_is_bounded() -> None:
+    pool = ThreadPool(2, memory_bytes=1 << 30)
+    started = []
+    release = threading.Event()
+
+    def leaf(index: int) -> int:
+        started.append(index)
+        release.wait(5)
+        return index
+
+    submitted: list[int] = []
+    original = pool.submit
+
+    def counting(function, *args):  # type: ignore[no-untyped-def]
+        submitted.append(1)
+        if len(submitted) == 16:
+            release.set()
+        assert len(submitted) - len(done) <= 17
+        return original(function, *args)
+
+    done: list[int] = []
+    pool.submit = counting  # type: ignore[method-assign]
+    run_pass(pool, leaf, range(50), on_done=lambda index, _: done.append(index))
+    pool.close()
+    assert sorted(done) == list(range(50))
+
+
+def failing(index: int) -> float:
+    if index == 5:
+        raise ValueError("block 5 is bad")
+    return 1.0
+
+
+def test_a_failure_is_raised_or_replaced() -> None:
+    pool = ThreadPool(2, memory_bytes=1 << 30)
+    with pytest.raises(ValueError, match="block 5"):
+        run_pass(pool, failing, range(20), merge=add)
+    failed = []
+
+    def stand_in(index: int, error: BaseException) -> float:
+        failed.append((index, str(error)))
+        return 100.0
+
+    assert run_pass(pool, failing, range(20), merge=add, on_failure=stand_in) == 119.0
+    assert failed == [(5, "block 5 is bad")]
+    assert run_pass(pool, failing, [], merge=add) is None
+    pool.close()
+
+
+def test_dask_gives_the_same_bytes_as_threads() -> None:
+    from distributed import Client
+
+    pool = ThreadPool(2, memory_bytes=1 << 30)
+    expected = run_pass(pool, noisy_sum, range(50), 1.1, merge=add, fan_in=4)
+    pool.close()
+    with Client(
+        processes=False, n_workers=2, threads_per_worker=1, dashboard_address=None
+    ) as client:
+        dask_pool = DaskPool(client)
+        assert dask_pool.threads == 2
+        assert dask_pool.memory_bytes > 0
+        scale = dask_pool.broadcast(1.1)
+        got = run_pass(dask_pool, noisy_sum, range(50), scale, merge=add, fan_in=4)
+        seen: dict[int, float] = {}
+        run_pass(dask_pool, noisy_sum, range(10), 1.0, on_done=seen.__setitem__)
+        failed: list[int] = []
+        replaced = run_pass(
+            dask_pool,
+            failing,
+            range(20),
+            merge=add,
+            on_failure=lambda index, error: failed.append(index) or 100.0,
+        )
+    assert got == expected
+    assert seen == {i: noisy_sum(i, 1.0) for i in range(10)}
+    assert (replaced, failed) == (119.0, [5])
