@@ -1,0 +1,1 @@
+"""Per-block mathematics in numba. Import the module that is needed: each compiles on first use."""
