@@ -8,6 +8,7 @@ a few dozen filter what their node left, and colours meet only the centroids of 
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +28,8 @@ _CHUNK_SIZE = 1 << 16
 _SLACK = 1e-5
 
 Float32Array = npt.NDArray[np.float32]
+# int64 for points with integer coordinates, else float64.
+Sums = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -46,10 +49,10 @@ class ColorTree:
     """
 
     points: Float32Array
-    weights: npt.NDArray[np.int64] | npt.NDArray[np.float64]
+    weights: npt.NDArray[Any]
     leaf_starts: npt.NDArray[np.int64]
     leaf_boxes: Float32Array
-    leaf_sums: npt.NDArray[np.int64] | npt.NDArray[np.float64]
+    leaf_sums: Sums
     node_starts: npt.NDArray[np.int64]
     node_boxes: Float32Array
     chunk_starts: npt.NDArray[np.int64]
@@ -66,7 +69,7 @@ class ColorTree:
 def build_tree(
     codes: npt.NDArray[np.uint32],
     points: Float32Array,
-    weights: npt.NDArray[np.int64] | npt.NDArray[np.float64],
+    weights: npt.NDArray[Any],
 ) -> ColorTree:
     """Group points into leaves, nodes and chunks by their colour codes.
 
@@ -107,9 +110,7 @@ def build_tree(
     )
 
 
-def sum_chunk(
-    tree: ColorTree, chunk: int, centroids: Float32Array
-) -> npt.NDArray[np.int64] | npt.NDArray[np.float64]:
+def sum_chunk(tree: ColorTree, chunk: int, centroids: Float32Array) -> Sums:
     """Sum the points of one chunk per nearest centroid: a part of one Lloyd iteration.
 
     Parameters
@@ -141,7 +142,7 @@ def label_chunk(
     chunk: int,
     centroids: Float32Array,
     labels: npt.NDArray[np.unsignedinteger],
-    sums: npt.NDArray[np.int64] | npt.NDArray[np.float64],
+    sums: Sums,
 ) -> float:
     """Label the points of one chunk with distances in float64.
 
@@ -270,7 +271,6 @@ def _filter_sum(  # type: ignore[no-untyped-def]
     distances = np.empty(k, np.float32)
     of_node, node_index = np.empty((3, k + 1), np.float32), np.empty(k + 1, np.int32)
     of_leaf, leaf_index = np.empty((3, k + 1), np.float32), np.empty(k + 1, np.int32)
-    # A leaf of one repeated code (converted spaces never have it) may exceed the leaf size.
     best = np.empty(_LEAF_SIZE + _LANES, np.float32)
     winner = np.empty(_LEAF_SIZE + _LANES, np.int32)
     for node in range(node_starts.size - 1):

@@ -1,15 +1,8 @@
-"""Exact colour histograms of 8-bit RGB pixels, and labelling by table look-up.
-
-A colour is a 24-bit *code* that interleaves the bits of its channels (Morton order: bit 23 is
-the highest of red, 22 of green, 21 of blue, 20 the second of red, and so on). Sorted codes
-then run through the colour cube cell by cell at every scale, which keeps table accesses local
-and gives the palette fit its tree of cells for free.
-"""
+"""Exact colour histograms of 8-bit RGB pixels."""
 
 import os
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -17,7 +10,16 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-N_CODES = 1 << 24
+from kmdist.kernels.color_codes import (
+    BLUE_BITS,
+    GREEN_BITS,
+    N_CODES,
+    RED_BITS,
+    decode_colors,
+    flat_mask,
+    flat_pixels,
+)
+
 # The counting table is visited in runs of 64 codes (a 4×4×4 cell, 256 bytes): one flag each
 # says which to read back and clear, so that a small image does not pay for 64 MiB.
 _RUN_BITS = 6
@@ -27,19 +29,6 @@ _MAX_PIXELS = (1 << 32) - 1
 
 TABLE_MEMORY_BYTES = N_CODES * 4 + (N_CODES >> _RUN_BITS)
 """Scratch of one thread that counts colours."""
-
-
-def _spread_bits() -> npt.NDArray[np.uint32]:
-    value = np.arange(256, dtype=np.uint32)
-    spread = np.zeros(256, np.uint32)
-    for bit in range(8):
-        spread |= ((value >> np.uint32(bit)) & np.uint32(1)) << np.uint32(3 * bit)
-    return spread
-
-
-_BLUE = _spread_bits()
-_GREEN = _BLUE << np.uint32(1)
-_RED = _BLUE << np.uint32(2)
 
 
 @dataclass(frozen=True)
@@ -72,19 +61,6 @@ class Colors:
     def empty(cls) -> Self:
         """No colour at all."""
         return cls(np.empty(0, np.uint32), np.empty(0, np.int64))
-
-
-def encode_colors(rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint32]:
-    """Codes (...,) uint32 of colours (..., 3) uint8."""
-    _check_rgb(rgb)
-    return _RED[rgb[..., 0]] | _GREEN[rgb[..., 1]] | _BLUE[rgb[..., 2]]
-
-
-def decode_colors(codes: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint8]:
-    """Colours (n, 3) uint8 of codes (n,): the inverse of `encode_colors`."""
-    rgb = np.empty((len(codes), 3), np.uint8)
-    _decode(np.ascontiguousarray(codes, np.uint32), rgb)
-    return rgb
 
 
 class _Scratch:
@@ -162,8 +138,8 @@ class ColorCounter:
         """
         if self._scratch is None:
             raise RuntimeError("ColorCounter is used outside its `with` block")
-        flat = _flat_pixels(pixels)
-        skip = _flat_mask(unclustered, len(flat))
+        flat = flat_pixels(pixels)
+        skip = flat_mask(unclustered, len(flat))
         for start in range(0, len(flat), _MAX_PIXELS):
             part = flat[start : start + _MAX_PIXELS]
             if self._pixels + len(part) > _MAX_PIXELS:
@@ -234,120 +210,10 @@ def _merge_two(a: Colors, b: Colors) -> Colors:
     return Colors(codes[:n].copy(), counts[:n].copy())
 
 
-def label_table(
-    codes: npt.NDArray[np.uint32],
-    labels: npt.NDArray[np.unsignedinteger],
-    out: npt.NDArray[np.unsignedinteger] | None = None,
-) -> npt.NDArray[np.unsignedinteger]:
-    """Table of 2²⁴ labels indexed by colour code, for `apply_table`.
-
-    Parameters
-    ----------
-    codes : (n,) uint32.
-    labels : (n,) uint8 or uint16; the table has the same dtype.
-    out : a table to write into; entries of other codes keep what they held. None: a new one,
-        zero for the codes that are not listed.
-
-    Raises
-    ------
-    ValueError : lengths differ, or `out` does not fit.
-    """
-    if len(codes) != len(labels):
-        raise ValueError(f"{len(codes)} codes but {len(labels)} labels: one label per code")
-    table = np.zeros(N_CODES, labels.dtype) if out is None else out
-    if table.shape != (N_CODES,) or table.dtype != labels.dtype:
-        raise ValueError(
-            f"out must be ({N_CODES},) {labels.dtype}, received {table.shape} {table.dtype}"
-        )
-    table[codes] = labels
-    return table
-
-
-def apply_table(
-    pixels: npt.NDArray[np.uint8],
-    table: npt.NDArray[np.unsignedinteger],
-    unclustered: npt.NDArray[np.bool_] | None = None,
-    fill: int | None = None,
-) -> npt.NDArray[np.unsignedinteger]:
-    """Label pixels (..., 3) by looking their colours up in a `label_table`.
-
-    Parameters
-    ----------
-    pixels : (..., 3) uint8, all of colours that the table lists.
-    table : (2²⁴,) labels.
-    unclustered : (...,) bool, True where the pixel gets `fill` instead of a label.
-    fill : None means the largest value of the table's dtype.
-
-    Returns
-    -------
-    (...,) of the table's dtype. 1.3 ns a pixel.
-
-    Raises
-    ------
-    ValueError : pixels are not uint8 with three channels, or the mask does not fit them.
-    """
-    if table.shape != (N_CODES,):
-        raise ValueError(f"a label table has {N_CODES} entries, received shape {table.shape}")
-    flat = _flat_pixels(pixels)
-    skip = _flat_mask(unclustered, len(flat))
-    labels = np.empty(len(flat), table.dtype)
-    _look_up(flat, table, labels)
-    if skip is not None:
-        labels[skip] = np.iinfo(table.dtype).max if fill is None else fill
-    return labels.reshape(pixels.shape[:-1])
-
-
-_TABLES: dict[np.dtype[np.unsignedinteger], list[npt.NDArray[np.unsignedinteger]]] = {}
-_TABLES_LOCK = threading.Lock()
-
-
-@contextmanager
-def borrowed_table(
-    codes: npt.NDArray[np.uint32], labels: npt.NDArray[np.unsignedinteger]
-) -> Iterator[npt.NDArray[np.unsignedinteger]]:
-    """A `label_table` in reused memory, for images that have a palette each.
-
-    Entries of codes that are not listed are arbitrary. The table must not be used after the
-    ``with`` block. Setting up costs about 1 ns a distinct colour, a new table 5 ms.
-    """
-    with _TABLES_LOCK:
-        idle = _TABLES.setdefault(labels.dtype, [])
-        table = idle.pop() if idle else np.zeros(N_CODES, labels.dtype)
-    try:
-        yield label_table(codes, labels, out=table)
-    finally:
-        with _TABLES_LOCK:
-            if len(idle) < (os.cpu_count() or 1):
-                idle.append(table)
-
-
-def _check_rgb(pixels: npt.NDArray[np.uint8]) -> None:
-    if pixels.dtype != np.uint8 or pixels.ndim < 1 or pixels.shape[-1] != 3:
-        raise ValueError(
-            f"8-bit RGB is needed, shape (..., 3) uint8; received {pixels.shape} {pixels.dtype}"
-        )
-
-
-def _flat_pixels(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    _check_rgb(pixels)
-    return np.ascontiguousarray(pixels).reshape(-1, 3)
-
-
-def _flat_mask(mask: npt.NDArray[np.bool_] | None, n: int) -> npt.NDArray[np.bool_] | None:
-    if mask is None:
-        return None
-    if mask.dtype != np.bool_ or mask.size != n:
-        raise ValueError(
-            f"the mask must be bool with one entry per pixel ({n}); "
-            f"received {mask.shape} {mask.dtype}"
-        )
-    return np.ascontiguousarray(mask).reshape(-1)
-
-
 @njit(nogil=True, cache=True)
 def _count(pixels, table, touched):  # type: ignore[no-untyped-def]
     for i in range(pixels.shape[0]):
-        code = _RED[pixels[i, 0]] | _GREEN[pixels[i, 1]] | _BLUE[pixels[i, 2]]
+        code = RED_BITS[pixels[i, 0]] | GREEN_BITS[pixels[i, 1]] | BLUE_BITS[pixels[i, 2]]
         table[code] += np.uint32(1)
         touched[code >> np.uint32(_RUN_BITS)] = 1
 
@@ -356,7 +222,7 @@ def _count(pixels, table, touched):  # type: ignore[no-untyped-def]
 def _count_unmasked(pixels, skip, table, touched):  # type: ignore[no-untyped-def]
     for i in range(pixels.shape[0]):
         if not skip[i]:
-            code = _RED[pixels[i, 0]] | _GREEN[pixels[i, 1]] | _BLUE[pixels[i, 2]]
+            code = RED_BITS[pixels[i, 0]] | GREEN_BITS[pixels[i, 1]] | BLUE_BITS[pixels[i, 2]]
             table[code] += np.uint32(1)
             touched[code >> np.uint32(_RUN_BITS)] = 1
 
@@ -407,21 +273,3 @@ def _merge(codes_a, counts_a, codes_b, counts_b, codes, counts):  # type: ignore
         counts[n] = counts_b[rest]
         n += 1
     return n
-
-
-@njit(nogil=True, cache=True)
-def _decode(codes, rgb):  # type: ignore[no-untyped-def]
-    for i in range(codes.size):
-        code = codes[i]
-        for channel in range(3):
-            value = np.uint32(0)
-            for bit in range(8):
-                shifted = code >> np.uint32(3 * bit + 2 - channel)
-                value |= (shifted & np.uint32(1)) << np.uint32(bit)
-            rgb[i, channel] = value
-
-
-@njit(nogil=True, cache=True)
-def _look_up(pixels, table, labels):  # type: ignore[no-untyped-def]
-    for i in range(pixels.shape[0]):
-        labels[i] = table[_RED[pixels[i, 0]] | _GREEN[pixels[i, 1]] | _BLUE[pixels[i, 2]]]
