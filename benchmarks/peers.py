@@ -12,16 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-_ONE_THREAD = {
-    name: "1"
-    for name in (
-        "OMP_NUM_THREADS",
-        "OPENBLAS_NUM_THREADS",
-        "MKL_NUM_THREADS",
-        "NUMBA_NUM_THREADS",
-        "RAYON_NUM_THREADS",
-    )
-}
+_THREAD_LIMITS = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
+    "RAYON_NUM_THREADS",
+)
 
 
 @dataclass(frozen=True)
@@ -49,7 +46,7 @@ def measure(function: str, arguments: dict[str, Any], repeats: int = 1) -> Measu
     request = json.dumps([function, arguments, repeats])
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-m", "benchmarks.peers", request],
-        env=os.environ | _ONE_THREAD,
+        env=os.environ | dict.fromkeys(_THREAD_LIMITS, "1"),
         cwd=Path(__file__).parent.parent,
         stdout=subprocess.PIPE,
         text=True,

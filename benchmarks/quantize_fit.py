@@ -113,17 +113,20 @@ def share_of_distinct(pixels: np.ndarray) -> float:
 
 
 def _initial_centres(pixels: np.ndarray, k: int) -> np.ndarray:
+    """Random colours, off the integer grid: ties there would send every peer its own way."""
+    random = np.random.default_rng(k)
     colors = np.unique(pixels[:: len(pixels) // 100_000], axis=0)
-    return np.random.default_rng(k).choice(colors, k, replace=False).astype(np.float32)
+    chosen = random.choice(colors, k, replace=False)
+    return (chosen + random.uniform(-0.5, 0.5, chosen.shape)).astype(np.float32)
 
 
 def _print_fit(name: str, peer: Measured, ours: Measured) -> None:
-    result = peer.result
     print(
-        f"{name:10} {peer.cpu_s:8.3f} s (wall {peer.elapsed_s:8.3f})  {peer.cpu_s / ours.cpu_s:6.1f} x"
-        f"  peak {peer.peak_bytes / 2**20:6.0f} MiB (input {peer.input_bytes / 2**20:4.0f})"
-        f"  squared error per pixel {result['error']:.6f}"
-        f"  centres off by at most {result['off']:.2g}"
+        f"{name:10} {peer.cpu_s:8.3f} s (wall {peer.elapsed_s:8.3f})"
+        f"  {peer.cpu_s / ours.cpu_s:6.1f} x"
+        f"  peak {peer.peak_bytes / 2**20:4.0f} MiB, input {peer.input_bytes / 2**20:4.0f} MiB"
+        f"  squared error per pixel {peer.result['error']:.6f}"
+        f"  centres off by at most {peer.result['off']:.2g}"
     )
 
 

@@ -56,18 +56,12 @@ class ColorCloud:
         weights = counts if self.space == "rgb" else counts.astype(np.float64)
         return build_tree(self.colors.codes, self.points, weights)
 
-    @cached_property
-    def squares(self) -> float:
-        """Σ w‖x‖²."""
-        squares = (self.points.astype(np.float64) ** 2).sum(axis=1)
-        return float((self.colors.counts * squares).sum())
-
-    @cached_property
+    @property
     def variance(self) -> float:
         """Mean of the variances of the three coordinates, over all pixels."""
         total = self.tree.leaf_sums.sum(axis=0).astype(np.float64)
         square_of_mean = float(((total[:3] / total[3]) ** 2).sum())
-        return max(0.0, (self.squares / float(total[3]) - square_of_mean) / 3)
+        return max(0.0, (self.tree.squares / float(total[3]) - square_of_mean) / 3)
 
     def map_chunks(self, function: Callable[[int], T]) -> list[T]:
         """Results of `function` for every chunk of the tree, in their order."""

@@ -25,7 +25,7 @@ def step(
     sums: Sums = sum(parts[1:], parts[0])
     c, s = centroids.astype(np.float64), sums.astype(np.float64)
     explained = 2 * (c * s[:, :3]).sum() - ((c * c).sum(axis=1) * s[:, 3]).sum()
-    inertia = max(0.0, float(cloud.squares - explained))
+    inertia = max(0.0, float(cloud.tree.squares - explained))
     counts = sums[:, 3].astype(np.int64)
     n_repaired = 0
     if not counts.all():

@@ -46,6 +46,7 @@ class ColorTree:
     node_starts : (n_nodes + 1,) int64 into the leaves.
     node_boxes : (n_nodes, 6) float32.
     chunk_starts : (n_chunks + 1,) int64 into the nodes.
+    squares : Σ w‖x‖².
     """
 
     points: Float32Array
@@ -56,6 +57,7 @@ class ColorTree:
     node_starts: npt.NDArray[np.int64]
     node_boxes: Float32Array
     chunk_starts: npt.NDArray[np.int64]
+    squares: float
 
     def __len__(self) -> int:
         return len(self.weights)
@@ -102,11 +104,19 @@ def build_tree(
     leaf_sums = np.zeros((n_leaves, 4), weights.dtype)
     _bound(columns, leaf_starts, leaf_boxes)
     _bound(columns, node_points, node_boxes)
-    _sum_leaves(columns, weights, leaf_starts, leaf_sums)
+    squares = _sum_leaves(columns, weights, leaf_starts, leaf_sums)
     chunk_of_node = node_points[:-1] // _CHUNK_SIZE
     chunk_starts = np.flatnonzero(np.diff(chunk_of_node, prepend=-1, append=n)).astype(np.int64)
     return ColorTree(
-        columns, weights, leaf_starts, leaf_boxes, leaf_sums, node_starts, node_boxes, chunk_starts
+        columns,
+        weights,
+        leaf_starts,
+        leaf_boxes,
+        leaf_sums,
+        node_starts,
+        node_boxes,
+        chunk_starts,
+        squares,
     )
 
 
@@ -213,12 +223,21 @@ def _bound(points, starts, boxes):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, cache=True)
 def _sum_leaves(points, weights, starts, sums):  # type: ignore[no-untyped-def]
+    """Fill `sums` and return Σ w‖x‖²."""
     value = sums.dtype.type
+    squares = 0.0
     for leaf in range(starts.size - 1):
+        square = 0.0
         for i in range(starts[leaf], starts[leaf + 1]):
-            for axis in range(3):
-                sums[leaf, axis] += weights[i] * value(points[axis, i])
-            sums[leaf, 3] += weights[i]
+            weight = weights[i]
+            x, y, z = points[0, i], points[1, i], points[2, i]
+            sums[leaf, 0] += weight * value(x)
+            sums[leaf, 1] += weight * value(y)
+            sums[leaf, 2] += weight * value(z)
+            sums[leaf, 3] += weight
+            square += weight * (np.float64(x) * x + np.float64(y) * y + np.float64(z) * z)
+        squares += square
+    return squares
 
 
 @njit(nogil=True, cache=True, inline="always")
@@ -316,6 +335,8 @@ def _filter_label(  # type: ignore[no-untyped-def]
     distances = np.empty(k, np.float32)
     of_node, node_index = np.empty((3, k + 1), np.float32), np.empty(k + 1, np.int32)
     of_leaf, leaf_index = np.empty((3, k + 1), np.float32), np.empty(k + 1, np.int32)
+    best = np.empty(_LEAF_SIZE + _LANES, np.float64)
+    winner = np.empty(_LEAF_SIZE + _LANES, np.int32)
     inertia = 0.0
     for node in range(node_starts.size - 1):
         n_node = _filter(centroids, every, k, node_boxes[node], distances, of_node, node_index)
@@ -323,19 +344,32 @@ def _filter_label(  # type: ignore[no-untyped-def]
             n_leaf = _filter(
                 of_node, node_index, n_node, leaf_boxes[leaf], distances, of_leaf, leaf_index
             )
-            for i in range(leaf_starts[leaf], leaf_starts[leaf + 1]):
-                best, label = np.inf, np.int32(0)
-                for j in range(n_leaf):
-                    x = np.float64(of_leaf[0, j]) - points[0, i]
-                    y = np.float64(of_leaf[1, j]) - points[1, i]
-                    z = np.float64(of_leaf[2, j]) - points[2, i]
+            start = leaf_starts[leaf]
+            size = leaf_starts[leaf + 1] - start
+            padded = (size + _LANES - 1) // _LANES * _LANES
+            for i in range(padded):
+                best[i] = np.inf
+            for j in range(n_leaf):
+                cx = np.float64(of_leaf[0, j])
+                cy = np.float64(of_leaf[1, j])
+                cz = np.float64(of_leaf[2, j])
+                label = leaf_index[j]
+                for i in range(padded):
+                    x = cx - points[0, start + i]
+                    y = cy - points[1, start + i]
+                    z = cz - points[2, start + i]
                     distance = x * x + y * y + z * z
-                    if distance < best:
-                        best, label = distance, leaf_index[j]
-                labels[i] = label
-                inertia += weights[i] * best
-                sums[label, 0] += weights[i] * value(points[0, i])
-                sums[label, 1] += weights[i] * value(points[1, i])
-                sums[label, 2] += weights[i] * value(points[2, i])
-                sums[label, 3] += weights[i]
+                    closer = distance < best[i]
+                    best[i] = distance if closer else best[i]
+                    winner[i] = label if closer else winner[i]
+            of_cell = 0.0
+            for i in range(size):
+                weight, label = weights[start + i], winner[i]
+                labels[start + i] = label
+                of_cell += weight * best[i]
+                sums[label, 0] += weight * value(points[0, start + i])
+                sums[label, 1] += weight * value(points[1, start + i])
+                sums[label, 2] += weight * value(points[2, start + i])
+                sums[label, 3] += weight
+            inertia += of_cell
     return inertia

@@ -98,7 +98,7 @@ class ColorCounter:
     """Counts the colours of one image after another into one table.
 
     Use it as a context manager from one thread: the table (`TABLE_MEMORY_BYTES`) is borrowed
-    on entry and returned, cleared, on exit. 2.2 ns a pixel, and 28 ns a distinct colour once.
+    on entry and returned, cleared, on exit. 2.2 ns a pixel, and 25 ns a distinct colour once.
 
     Examples
     --------
@@ -161,8 +161,8 @@ class ColorCounter:
         if self._scratch is None:
             raise RuntimeError("ColorCounter is used outside its `with` block")
         table, touched = self._scratch.table, self._scratch.touched
-        codes = np.empty(_count_distinct(table, touched), np.uint32)
-        counts = np.empty(len(codes), np.int64)
+        n = _count_distinct(table, touched)
+        codes, counts = np.empty(n, np.uint32), np.empty(n, np.int64)
         _read_and_clear(table, touched, codes, counts)
         self._pixels = 0
         return Colors(codes, counts)
@@ -232,8 +232,12 @@ def _count_distinct(table, touched):  # type: ignore[no-untyped-def]
     n = 0
     for run in range(touched.size):
         if touched[run]:
-            for code in range(run * _RUN, (run + 1) * _RUN):
-                n += table[code] != 0
+            # Counted in 32 bits, in which the loop is vectorised: 1.1 against 4.2 ms for 46,486
+            # runs.
+            in_run = np.uint32(0)
+            for offset in range(_RUN):
+                in_run = np.uint32(in_run + np.uint32(table[run * _RUN + offset] != 0))
+            n += in_run
     return n
 
 
@@ -244,11 +248,13 @@ def _read_and_clear(table, touched, codes, counts):  # type: ignore[no-untyped-d
         if touched[run]:
             first = run * _RUN
             for code in range(first, first + _RUN):
-                if table[code]:
+                count = table[code]
+                if count:
                     codes[n] = code
-                    counts[n] = table[code]
+                    counts[n] = count
                     n += 1
-            table[first : first + _RUN] = 0
+            for code in range(first, first + _RUN):
+                table[code] = 0
             touched[run] = 0
 
 
