@@ -237,7 +237,7 @@ def _count_distinct(table, touched):  # type: ignore[no-untyped-def]
             in_run = np.uint32(0)
             for offset in range(_RUN):
                 in_run = np.uint32(in_run + np.uint32(table[run * _RUN + offset] != 0))
-            n += in_run
+            n += int(in_run)
     return n
 
 

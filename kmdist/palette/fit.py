@@ -11,21 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from kmdist.color import to_space, to_srgb
-from kmdist.color_cloud import ColorCloud
 from kmdist.errors import UsageError
-from kmdist.palette_means import assign, step
-from kmdist.palette_seeding import plus_plus_seeds, random_seeds, random_stream
+from kmdist.palette.cloud import ColorCloud
+from kmdist.palette.means import assign, step
+from kmdist.palette.seeding import plus_plus_seeds, random_seeds, random_stream
 from kmdist.state import State
-
-__all__ = [
-    "MAX_COLORS",
-    "ColorCloud",
-    "Palette",
-    "PaletteOptions",
-    "fit_palette",
-    "iterate_palette",
-    "label_colors",
-]
 
 MAX_COLORS = 65_536
 

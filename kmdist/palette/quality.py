@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from kmdist.color_cloud import ColorCloud
 from kmdist.errors import UsageError
 from kmdist.kernels.histogram import Colors
-from kmdist.palette import Palette, PaletteOptions, fit_palette
+from kmdist.palette.cloud import ColorCloud
+from kmdist.palette.fit import Palette, PaletteOptions, fit_palette
 
 _MAX_K = 256
 

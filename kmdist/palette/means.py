@@ -3,8 +3,9 @@
 import numpy as np
 import numpy.typing as npt
 
-from kmdist.color_cloud import ColorCloud
-from kmdist.kernels.color_tree import Sums, label_chunk, sum_chunk
+from kmdist.kernels.color_filter import label_chunk, sum_chunk
+from kmdist.kernels.color_tree import Sums
+from kmdist.palette.cloud import ColorCloud
 
 Float32Array = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.unsignedinteger]

@@ -11,8 +11,9 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from kmdist.kernels.color_filter import sum_chunk
 from kmdist.kernels.color_seeding import seed_indices
-from kmdist.kernels.color_tree import ColorTree, build_tree, sum_chunk
+from kmdist.kernels.color_tree import ColorTree, build_tree
 
 _CELLS_PER_CENTROID = 16
 _MIN_CELLS = 2048

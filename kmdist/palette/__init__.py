@@ -1,0 +1,29 @@
+"""Palettes: exact weighted k-means on the distinct colours of a collection.
+
+Count colours with `kmdist.kernels.histogram`, put them into a `ColorCloud`, fit any number of
+palettes, and label pixels with `kmdist.kernels.label_table`. Knows neither files nor Dask.
+"""
+
+from kmdist.palette.cloud import ColorCloud
+from kmdist.palette.fit import (
+    MAX_COLORS,
+    Palette,
+    PaletteOptions,
+    fit_palette,
+    iterate_palette,
+    label_colors,
+)
+from kmdist.palette.quality import PsnrFit, fit_to_psnr, psnr
+
+__all__ = [
+    "MAX_COLORS",
+    "ColorCloud",
+    "Palette",
+    "PaletteOptions",
+    "PsnrFit",
+    "fit_palette",
+    "fit_to_psnr",
+    "iterate_palette",
+    "label_colors",
+    "psnr",
+]
