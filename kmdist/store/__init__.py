@@ -1,0 +1,37 @@
+"""One run = one Zarr v3 group: write it from many workers, publish it, resume it, read it.
+
+==================  ============================================================================
+`RunWriter`         claim an output, write labels and arrays, checkpoint, publish
+`open_run`          read a published run
+`names`, `layout`   node names; data types, chunks and metadata
+`chunks`, `labels`  bytes of chunks and shards; label maps with pyramids
+`targets`           where objects go
+`checkpoints`       states of the fit and manifests of finished blocks
+`claims`            who may write; `partial`: the folder of a run in the making, and its rename
+==================  ============================================================================
+"""
+
+from importlib import import_module
+from typing import Any
+
+_HOMES = {
+    "ArraySpec": "kmdist.store.layout",
+    "LabelMap": "kmdist.store.labels",
+    "LocalTarget": "kmdist.store.targets",
+    "Run": "kmdist.store.reader",
+    "RunImage": "kmdist.store.reader",
+    "RunWriter": "kmdist.store.writer",
+    "Target": "kmdist.store.targets",
+    "image_key": "kmdist.store.names",
+    "label_dtype": "kmdist.store.layout",
+    "open_run": "kmdist.store.reader",
+    "unclustered_value": "kmdist.store.layout",
+}
+
+__all__ = list(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'kmdist.store' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

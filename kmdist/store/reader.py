@@ -1,0 +1,372 @@
+"""Read a published run."""
+
+import difflib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kmdist.errors import KmdistError, UsageError
+from kmdist.store.labels import LABELS_NAME
+from kmdist.store.names import candidate_keys, name_of_key
+from kmdist.store.root import COMPLETE, SCHEMA
+from kmdist.store.targets import LocalTarget, Target, is_url
+
+if TYPE_CHECKING:
+    import zarr
+
+SCORES = (
+    "accuracy_hungarian",
+    "accuracy_majority",
+    "nmi",
+    "ari",
+    "homogeneity",
+    "completeness",
+)
+
+
+class _Fit:
+    """Arrays of one fit: of a run, or of an image of a run fitted per image."""
+
+    def __init__(self, target: Target, key: str, attributes: Mapping[str, Any]) -> None:
+        self._target = target
+        self._key = key
+        self.attributes = dict(attributes)
+
+    @property
+    def centroids(self) -> NDArray[np.float32] | None:
+        """(k, d) float32, in the space that was clustered; None if this level has no fit."""
+        return self.array("centroids")
+
+    @property
+    def palette(self) -> NDArray[np.uint8] | None:
+        """(k, 3) uint8 sRGB; None where clusters have no colour."""
+        return self.array("palette")
+
+    @property
+    def counts(self) -> NDArray[np.int64] | None:
+        """(k,) int64, members of each cluster."""
+        return self.array("counts")
+
+    @property
+    def history(self) -> NDArray[np.float64] | None:
+        """(iteration, 3) float64: inertia, shift, empty clusters repaired."""
+        return self.array("history")
+
+    @property
+    def inertia(self) -> float | None:
+        """Σ w‖x − c‖² for the centroids that were returned."""
+        value = self.attributes.get("inertia")
+        return None if value is None else float(value)
+
+    def array(self, key: str) -> NDArray[Any] | None:
+        """A small array below this level, read whole; None if there is none."""
+        if not self._target.exists(self._path(f"{key}/zarr.json")):
+            return None
+        return np.asarray(self.lazy(key)[...])
+
+    def lazy(self, key: str) -> "zarr.Array[Any]":
+        """An array below this level, of which slicing reads the chunks needed.
+
+        Raises
+        ------
+        KmdistError : there is no such array.
+        """
+        import zarr
+
+        path = self._path(key)
+        if not self._target.exists(f"{path}/zarr.json"):
+            raise KmdistError(f"{self._target!r} has no array {path!r}")
+        store = self._target.zarr_store()
+        return zarr.open_array(store, path=path, mode="r", zarr_format=3)
+
+    def _path(self, key: str) -> str:
+        return f"{self._key}/{key}" if self._key else key
+
+
+class RunImage(_Fit):
+    """One image of a run; its arrays are None where the run was fitted as a whole.
+
+    Attributes
+    ----------
+    name : path relative to its input folder; key : node name below ``images/``.
+    attributes : source, width, height, unclustered, and what the recipe added.
+    """
+
+    def __init__(self, target: Target, key: str, attributes: Mapping[str, Any]) -> None:
+        super().__init__(target, key, attributes)
+        self.key = key.rpartition("/")[2]
+        self.name = str(self.attributes.get("name", self.key))
+
+    def __repr__(self) -> str:
+        return f"<RunImage {self.name!r} {self.width} × {self.height}>"
+
+    @property
+    def source(self) -> str:
+        """True path of the image."""
+        return str(self.attributes.get("source", self.name))
+
+    @property
+    def width(self) -> int:
+        """Columns, after EXIF orientation."""
+        return int(self.attributes["width"])
+
+    @property
+    def height(self) -> int:
+        """Rows, after EXIF orientation."""
+        return int(self.attributes["height"])
+
+    @property
+    def unclustered(self) -> int | None:
+        """Label of pixels that were not clustered; None if there are none."""
+        value = self.attributes.get("unclustered")
+        return None if value is None else int(value)
+
+    @property
+    def levels(self) -> int:
+        """Levels of the pyramid, the image itself among them."""
+        names = self._target.children(f"{self._key}/labels/{LABELS_NAME}")
+        return sum(name[0] == "s" and name[1:].isdigit() for name in names)
+
+    def labels(self, level: int = 0) -> "zarr.Array[Any]":
+        """Label map (y, x), lazily sliced; each level is half the last."""
+        return self.lazy(f"labels/{LABELS_NAME}/s{level}/labels")
+
+
+class Images(Mapping[str, RunImage]):
+    """Images of a run by name, each read when asked for.
+
+    Names are listed from one folder; only those that end in a hash cost a read each.
+    """
+
+    def __init__(self, target: Target, key: str) -> None:
+        self._target = target
+        self._key = key
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} images>"
+
+    def __getitem__(self, name: str) -> RunImage:
+        for key in candidate_keys(name) if name else []:
+            image = self._read(key)
+            if image is not None and image.name == name:
+                return image
+        raise KeyError(name)
+
+    def __contains__(self, name: object) -> bool:
+        try:
+            self[str(name)]
+        except KeyError:
+            return False
+        return True
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    @cached_property
+    def _names(self) -> list[str]:
+        names = []
+        for key in self._target.children(self._key):
+            name = None if key == "zarr.json" else name_of_key(key)
+            if name is None and key != "zarr.json":
+                image = self._read(key)
+                name = None if image is None else image.name
+            if name is not None:
+                names.append(name)
+        return sorted(names)
+
+    def _read(self, key: str) -> RunImage | None:
+        path = f"{self._key}/{key}"
+        text = self._target.get(f"{path}/zarr.json")
+        if text is None:
+            return None
+        return RunImage(self._target, path, json.loads(text)["attributes"])
+
+
+class Run(_Fit):
+    """A published run.
+
+    Attributes
+    ----------
+    path : its folder, ``RUN.zarr`` or ``RUN.zarr/k8``.
+    attributes : the run's record, ``attributes.kmdist``.
+    """
+
+    def __init__(self, path: Path, target: Target, key: str, attributes: Mapping[str, Any]) -> None:
+        super().__init__(target, key, attributes)
+        self.path = path
+
+    def __repr__(self) -> str:
+        what = f"k = {self.k}" if self.k else f"k = {', '.join(map(str, self.runs))}"
+        return f"<Run {self.path} ({self.recipe}, {what})>"
+
+    @property
+    def recipe(self) -> str:
+        """Name of the recipe that wrote it."""
+        return str(self.attributes["recipe"])
+
+    @property
+    def k(self) -> int | None:
+        """Number of clusters; None for a run of several k."""
+        if self.attributes.get("runs"):
+            return None
+        k = self.attributes.get("k")
+        if k is None and self.centroids is not None:
+            return len(self.centroids)
+        return None if k is None else int(k)
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What was asked for."""
+        return dict(self.attributes.get("parameters") or {})
+
+    @property
+    def unclustered(self) -> int | None:
+        """Label of pixels that were not clustered; None if no image has any."""
+        value = self.attributes.get("unclustered")
+        return None if value is None else int(value)
+
+    @property
+    def n_iter(self) -> int | None:
+        """Iterations of the fit."""
+        if "n_iter" in self.attributes:
+            value = self.attributes["n_iter"]
+            return None if value is None else int(value)
+        return None if self.history is None else len(self.history)
+
+    @cached_property
+    def images(self) -> Images:
+        """Images with label maps, by name."""
+        return Images(self._target, self._path("images"))
+
+    @cached_property
+    def runs(self) -> dict[int, "Run"]:
+        """Runs by k, where there are several."""
+        found = {}
+        for name in self.attributes.get("runs") or ():
+            path = self._path(name)
+            attributes = _check(self.path / name, self._target.get(f"{path}/zarr.json"))
+            found[int(name[1:])] = Run(self.path / name, self._target, path, attributes)
+        return found
+
+    def image(self, name: str) -> RunImage:
+        """One image, by its name, or by the node name below ``images/``.
+
+        Raises
+        ------
+        UsageError : the run has no such image; similar names are listed.
+        """
+        if name in self.images:
+            return self.images[name]
+        for candidate in self.images if len(self.images) <= 10_000 else ():
+            if self.images[candidate].key == name or self.images[candidate].source == name:
+                return self.images[candidate]
+        near = difflib.get_close_matches(name, list(self.images)[:10_000], n=3, cutoff=0.3)
+        hint = f"; similar: {', '.join(near)}" if near else ""
+        raise UsageError(f"{self.path} has no image {name!r} (of {len(self.images)}){hint}")
+
+    def labels(self, name: str | None = None, level: int = 0) -> "zarr.Array[Any]":
+        """Label map (y, x) of an image, or without a name the labels (n,) of all items, lazily.
+
+        Raises
+        ------
+        UsageError : no such image, or no name where the run has label maps.
+        """
+        if name is not None:
+            return self.image(name).labels(level)
+        if self._target.exists(self._path("labels/zarr.json")):
+            return self.lazy("labels")
+        if len(self.images) == 1:
+            return self.image(next(iter(self.images))).labels(level)
+        raise UsageError(f"{self.path} has {len(self.images)} images; name one of them")
+
+    def info(self) -> dict[str, Any]:
+        """What ``kmdist info --json`` prints, as plain lists and numbers."""
+        record = self.attributes
+        scores = record.get("scores") or {}
+        found: dict[str, Any] = {"recipe": self.recipe, "k": self.k, "inertia": self.inertia}
+        found["n_iter"] = self.n_iter
+        found.update({key: record.get(key) for key in ("stop_reason", "seed")})
+        found["images"] = [
+            {"name": image.name, "width": image.width, "height": image.height}
+            for image in map(self.images.__getitem__, self.images)
+        ]
+        found["rejected"] = record.get("rejected", [])
+        found["counts"] = None if self.counts is None else self.counts.tolist()
+        found["palette"] = None if self.palette is None else self.palette.tolist()
+        found["scores"] = {key: scores.get(key) for key in SCORES}
+        found["timings"] = record.get("timings", {})
+        found["fingerprint"] = record.get("fingerprint")
+        if self.runs:
+            found["runs"] = {f"k{k}": run.info() for k, run in self.runs.items()}
+        return found
+
+
+def open_run(path: str | os.PathLike[str]) -> Run:
+    """Open a published run, or one k of it (``RUN.zarr/k8``).
+
+    Raises
+    ------
+    UsageError : nothing is there, or it is no run.
+    KmdistError : the run is not complete, damaged, or of a newer format.
+    """
+    if is_url(path):
+        raise UsageError(f"{os.fspath(path)!r}: runs are read from folders, not URLs")
+    folder = Path(path).expanduser()
+    if not folder.exists():
+        raise UsageError(f"{folder} does not exist{_what_is_there(folder)}")
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is a file; a run is a folder that kmdist has written")
+    target = LocalTarget(folder)
+    return Run(folder, target, "", _check(folder, target.get("zarr.json")))
+
+
+def _check(folder: Path, text: bytes | None) -> dict[str, Any]:
+    """The record of a run that can be read."""
+    if text is None:
+        if (folder / "state").is_dir():
+            raise _incomplete(folder)
+        raise UsageError(f"{folder} is no run of kmdist: it has no zarr.json")
+    try:
+        metadata = json.loads(text)
+    except ValueError as error:
+        raise KmdistError(f"{folder}/zarr.json is damaged: {error}") from error
+    attributes = metadata.get("attributes") if isinstance(metadata, dict) else None
+    record = attributes.get("kmdist") if isinstance(attributes, dict) else None
+    if not isinstance(record, dict) or "schema" not in record:
+        raise UsageError(f"{folder} is a Zarr node, but no run of kmdist")
+    schema = record["schema"]
+    if not isinstance(schema, int) or schema > SCHEMA:
+        raise KmdistError(
+            f"{folder} has format {schema!r}; this kmdist reads up to {SCHEMA}. Update kmdist"
+        )
+    if record.get("state") != COMPLETE or "recipe" not in record:
+        raise _incomplete(folder)
+    return record
+
+
+def _incomplete(folder: Path) -> KmdistError:
+    return KmdistError(
+        f"{folder} is not complete: its run is going on or was interrupted. Run the same command "
+        "again with --resume"
+    )
+
+
+def _what_is_there(folder: Path) -> str:
+    """A remedy for a path that does not exist."""
+    if folder.with_name(f".{folder.name}.partial").is_dir():
+        return "; its run is going on or was interrupted: repeat the command with --resume"
+    if folder.with_name(f".{folder.name}.previous").is_dir():
+        return f"; an earlier run is kept in .{folder.name}.previous: rename it back"
+    if folder.name[:1] == "k" and folder.name[1:].isdigit() and folder.parent.is_dir():
+        others = sorted(child.name for child in folder.parent.glob("k[0-9]*"))
+        return f"; {folder.parent} holds {', '.join(others) if others else 'one k alone'}"
+    return ""
