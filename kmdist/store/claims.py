@@ -1,5 +1,6 @@
 """Who may write to an output: begin, resume, overwrite, or be told why not."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +45,10 @@ def claim_output(
     UsageError, KmdistError : as there.
     """
     try:
-        output.parent.mkdir(parents=True, exist_ok=True)
+        os.makedirs(output.parent, exist_ok=True)
+    except OSError as error:
+        raise KmdistError(f"cannot make the folder {output.parent}: {error.strerror}") from error
+    try:
         there = read_attributes(output) or {}
         partial.sweep(output, complete=there.get("state") == COMPLETE)
         if partial.partial_path(output).is_dir():

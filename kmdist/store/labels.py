@@ -268,7 +268,11 @@ def _image_label(k: int, unclustered: int | None, colors: bytes) -> str:
     properties = ""
     if unclustered is not None:
         listed.append((unclustered, 0, 0, 0, 0))
-        properties = f',"properties":[{{"label-value":{unclustered},"class":"unclustered"}}]'
+        # ome-zarr-models wants a property for each label that has a colour.
+        values = [
+            f'{{"label-value":{v},"clustered":{_json(v != unclustered)}}}' for v, *_ in listed
+        ]
+        properties = f',"properties":[{",".join(values)}]'
     if not listed:
         return "{}"
     texts = [f'{{"label-value":{v},"rgba":[{r},{g},{b},{a}]}}' for v, r, g, b, a in listed]
@@ -291,6 +295,10 @@ def _multiscales(levels: int) -> str:
     axes = [{"name": axis, "type": "space"} for axis in "yx"]
     scales = [{"name": LABELS_NAME, "axes": axes, "datasets": datasets, "type": "nearest"}]
     return json.dumps(scales, separators=(",", ":"))
+
+
+def _json(value: bool) -> str:
+    return "true" if value else "false"
 
 
 _EMPTY_GROUP = group_metadata()

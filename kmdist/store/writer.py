@@ -36,13 +36,13 @@ class RunWriter:
     """
 
     def __init__(
-        self, output: str, target: Target, claim: Claim | None, request: Mapping[str, Any]
+        self, output: str, target: Target, claim: Claim, request: Mapping[str, Any]
     ) -> None:
         self.output = output
-        self.resumed = claim is not None and claim.resumed
-        self.already_complete = claim is not None and claim.complete
+        self.resumed = claim.resumed
+        self.already_complete = claim.complete
         self._target = target
-        self._claim = claim
+        self._claim: Claim | None = claim
         self._request = dict(request)
         self._ranks: dict[str, int] = {}
         self._images = 0
@@ -87,8 +87,7 @@ class RunWriter:
         ranks = clash_ranks(names)
         path = local_path(output)
         claim = claim_output(path, request, resume=resume, overwrite=overwrite)
-        target = LocalTarget(path if claim.complete else partial.partial_path(path))
-        writer = cls(str(path), target, claim, request)
+        writer = cls(str(path), LocalTarget(partial.partial_path(path)), claim, request)
         writer._ranks = ranks
         writer._images = len(names)
         writer._command = list(command)
@@ -140,7 +139,7 @@ class RunWriter:
         if marked is None:
             marked = unclustered is not None and bool(unclustered.any())
         described = label_map(image, self._image_group(image, prefix), values.shape, k, marked)
-        labels.write_image(self._target, described, values, unclustered)
+        labels.write_image(self._open_target(), described, values, unclustered)
         self._write_label_metadata(described, palette, source, attributes)
         return described.unclustered
 
@@ -175,13 +174,13 @@ class RunWriter:
         ------
         ValueError : the window is not aligned, or labels are out of range.
         """
-        labels.write_window(self._target, label_map, 0, (y0, x0), labels_yx, unclustered)
+        labels.write_window(self._open_target(), label_map, 0, (y0, x0), labels_yx, unclustered)
 
     def write_pyramid_window(
         self, label_map: LabelMap, level: int, window: tuple[int, int, int, int]
     ) -> None:
         """Make a window (of ``label_map.windows(level)``) from the complete level below."""
-        labels.write_pyramid_window(self._target, label_map, level, window)
+        labels.write_pyramid_window(self._open_target(), label_map, level, window)
 
     def write_array(
         self,
@@ -192,9 +191,10 @@ class RunWriter:
     ) -> None:
         """Write a small array whole, in one chunk: centroids, palette, counts, history."""
         values = np.asarray(array)
+        _check_dimensions(key, dimension_names)
         spec = array_spec(key, values.shape, values.dtype, dimension_names=dimension_names)
-        self._target.put(f"{key}/zarr.json", array_metadata(spec, attributes))
-        write_region(self._target, spec, (0,) * values.ndim, values)
+        self._open_target().put(f"{key}/zarr.json", array_metadata(spec, attributes))
+        write_region(self._open_target(), spec, (0,) * values.ndim, values)
 
     def create_array(
         self,
@@ -209,6 +209,7 @@ class RunWriter:
         attributes: Mapping[str, Any] | None = None,
     ) -> ArraySpec:
         """Begin an array that is written by region; the result pickles, for the workers."""
+        _check_dimensions(key, dimension_names)
         spec = array_spec(
             key,
             shape,
@@ -218,7 +219,7 @@ class RunWriter:
             dimension_names=dimension_names,
             fill_value=fill_value,
         )
-        self._target.put(f"{key}/zarr.json", array_metadata(spec, attributes))
+        self._open_target().put(f"{key}/zarr.json", array_metadata(spec, attributes))
         return spec
 
     def write_region(self, spec: ArraySpec, origin: Sequence[int], values: ArrayLike) -> None:
@@ -228,11 +229,11 @@ class RunWriter:
         ------
         ValueError : the region is not aligned: two writers of one chunk would lose data.
         """
-        write_region(self._target, spec, origin, np.asarray(values))
+        write_region(self._open_target(), spec, origin, np.asarray(values))
 
     def write_group(self, key: str, attributes: Mapping[str, Any] | None = None) -> None:
         """Write the metadata of a group of one's own; those of images come with their labels."""
-        self._target.put(f"{key}/zarr.json", group_metadata(attributes))
+        self._open_target().put(f"{key}/zarr.json", group_metadata(attributes))
 
     def image_group(self, image: str, prefix: str = "") -> str:
         """Key of an image's group, ``images/NAME``, for arrays that belong to the image."""
@@ -240,19 +241,19 @@ class RunWriter:
 
     def save_state(self, name: str, arrays: Mapping[str, ArrayLike]) -> None:
         """Keep arrays for a resume, in place of those saved under this name before."""
-        checkpoints.save_state(self._target, name, arrays)
+        checkpoints.save_state(self._open_target(), name, arrays)
 
     def load_state(self, name: str) -> dict[str, NDArray[Any]] | None:
         """Arrays saved under this name, None if none were."""
-        return checkpoints.load_state(self._target, name)
+        return checkpoints.load_state(self._open_target(), name)
 
     def mark_done(self, pass_name: str, indices: int | Sequence[int], results: Any = None) -> None:
         """Record finished blocks of a pass, with a small JSON result each; the driver's alone."""
-        checkpoints.mark_done(self._target, pass_name, indices, results)
+        checkpoints.mark_done(self._open_target(), pass_name, indices, results)
 
     def done(self, pass_name: str) -> dict[int, Any]:
         """Finished blocks of a pass, with their results."""
-        return checkpoints.done(self._target, pass_name)
+        return checkpoints.done(self._open_target(), pass_name)
 
     def publish(
         self,
@@ -272,7 +273,9 @@ class RunWriter:
         KmdistError : the output has appeared meanwhile, or cannot be written.
         """
         claim = self._driver_claim()
-        write_root(self._target, {**attributes, **self._request}, runs or {}, images=self._images)
+        write_root(
+            self._open_target(), {**attributes, **self._request}, runs or {}, images=self._images
+        )
         try:
             partial.publish(claim.output, replace=claim.replace)
         except OSError as error:
@@ -309,11 +312,17 @@ class RunWriter:
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_claim": None}
 
+    def _open_target(self) -> Target:
+        if self.already_complete:
+            raise KmdistError(f"{self.output} is complete already; nothing can be added to it")
+        return self._target
+
     def _driver_claim(self) -> Claim:
-        if self._claim is None or self._claim.complete:
+        self._open_target()
+        if self._claim is None:
             raise KmdistError(
                 f"{self.output}: only the process that created the writer can publish or discard "
-                "the run, once, and not one that was complete already"
+                "the run, and once"
             )
         return self._claim
 
@@ -334,4 +343,14 @@ class RunWriter:
         attributes: Mapping[str, Any] | None,
     ) -> None:
         own = {"source": source or described.image, **(attributes or {})}
-        labels.write_metadata(self._target, described, palette, own)
+        labels.write_metadata(self._open_target(), described, palette, own)
+
+
+def _check_dimensions(key: str, dimension_names: Sequence[str]) -> None:
+    """Refuse sizes of y and x above a pyramid, whose levels have other ones."""
+    if "images" in key.split("/") and {"y", "x"} & set(dimension_names):
+        raise ValueError(
+            f"array {key!r}: dimensions {tuple(dimension_names)} above the label pyramid, whose "
+            "levels have y and x of other sizes, keep xarray.open_datatree from opening the run; "
+            "give them other names"
+        )

@@ -1,0 +1,366 @@
+"""One writer per output; nothing complete is ever lost; nothing half is ever visible."""
+
+import errno
+import os
+import pickle
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from kmdist.errors import ImageError, KmdistError, UsageError
+from kmdist.store import RunWriter, open_run, partial
+
+REQUEST = {"recipe": "quantize", "parameters": {"k": 5, "seed": 0}, "fingerprint": "f1"}
+
+
+def claim(path, **options):
+    return RunWriter.create(path, **{**REQUEST, "images": ["a"], **options})
+
+
+def publish(path, value=0, **options):
+    with claim(path, **options) as writer:
+        writer.write_labels("a", np.full((2, 2), value), k=5)
+        writer.publish({"k": 5})
+
+
+def value_of(path):
+    return int(open_run(path).labels("a")[0, 0])
+
+
+def interrupt(path, **options):
+    """Leave a partial run behind, as a kill does, with one finished block."""
+    writer = claim(path, **options)
+    writer.mark_done("labels", 0)
+    writer.release()
+
+
+def names(folder):
+    return sorted(p.name for p in folder.iterdir())
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "r.zarr"
+
+
+def test_an_existing_run_is_not_replaced_unless_asked(path):
+    publish(path, 1)
+    with pytest.raises(UsageError, match="--overwrite"):
+        claim(path)
+    assert value_of(path) == 1
+
+
+def test_overwrite_replaces_only_when_the_new_run_is_complete(path):
+    publish(path, 1)
+    with claim(path, overwrite=True) as writer:
+        writer.write_labels("a", np.full((2, 2), 2), k=5)
+        assert value_of(path) == 1
+        writer.publish({"k": 5})
+    assert value_of(path) == 2
+    assert names(path.parent) == ["r.zarr"]
+
+
+@pytest.mark.parametrize("code", [errno.ENOSYS, errno.EINVAL])
+def test_overwrite_where_the_system_cannot_exchange(path, monkeypatch, code):
+    class OldSystem:
+        @staticmethod
+        def renameat2(*_arguments):
+            partial.ctypes.set_errno(code)
+            return -1
+
+    monkeypatch.setattr(partial, "_libc", OldSystem)
+    publish(path, 1)
+    publish(path, 2, overwrite=True)
+    assert value_of(path) == 2
+    assert names(path.parent) == ["r.zarr"]
+
+
+def test_an_old_run_between_two_renames_comes_back(path):
+    publish(path, 1)
+    os.rename(path, path.with_name(".r.zarr.previous"))
+    with pytest.raises(UsageError, match="earlier run is kept"):
+        open_run(path)
+    with pytest.raises(UsageError, match="exists"):
+        claim(path)
+    assert value_of(path) == 1
+
+
+@pytest.mark.parametrize("kind", ["folder", "file", "zarr"])
+def test_overwrite_spares_what_is_no_run(path, kind):
+    if kind == "file":
+        path.write_text("mine")
+    else:
+        path.mkdir()
+        (path / "zarr.json").write_text('{"zarr_format":3,"node_type":"group","attributes":{}}')
+        if kind == "folder":
+            os.rename(path / "zarr.json", path / "holiday.jpg")
+    with pytest.raises(UsageError, match="no run of kmdist"):
+        claim(path, overwrite=True)
+    assert path.exists()
+    assert names(path.parent) == ["r.zarr"]
+
+
+def test_an_empty_folder_is_overwritten(path):
+    path.mkdir()
+    with pytest.raises(UsageError, match="exists"):
+        claim(path)
+    publish(path, 3, overwrite=True)
+    assert value_of(path) == 3
+    assert names(path.parent) == ["r.zarr"]
+
+
+def test_an_interrupted_run_needs_one_of_two_remedies(path):
+    interrupt(path)
+    with pytest.raises(UsageError, match=r"--resume.*--overwrite"):
+        claim(path)
+    with claim(path, resume=True) as writer:
+        assert writer.resumed
+        assert writer.done("labels") == {0: None}
+    with claim(path, overwrite=True) as writer:
+        assert not writer.resumed
+        assert writer.done("labels") == {}
+        writer.discard()
+    assert names(path.parent) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"parameters": {"k": 7, "seed": 0}}, "k: was 5, now 7"),
+        ({"parameters": {"k": 5}}, "seed: was 0, now None"),
+        ({"fingerprint": "f2"}, "input: was 'f1', now 'f2'"),
+        ({"recipe": "texture"}, "recipe: was 'quantize'"),
+    ],
+)
+def test_resume_of_something_else_is_refused(path, change, message):
+    interrupt(path)
+    with pytest.raises(UsageError, match=message):
+        claim(path, resume=True, **change)
+    with claim(path, resume=True) as writer:
+        assert writer.resumed
+    with claim(path, resume=True, overwrite=True, **change) as writer:
+        assert not writer.resumed
+
+
+def test_resume_by_another_version_is_refused(path, monkeypatch):
+    interrupt(path)
+    monkeypatch.setattr("kmdist.store.claims.__version__", "99")
+    with pytest.raises(UsageError, match="version of kmdist"):
+        claim(path, resume=True)
+
+
+def test_resume_without_anything_begins(path):
+    publish(path, 1, resume=True)
+    assert value_of(path) == 1
+
+
+def test_resume_of_a_complete_run_says_so(path):
+    publish(path, 1)
+    with claim(path, resume=True) as writer:
+        assert writer.already_complete
+        with pytest.raises(KmdistError, match="complete already"):
+            writer.publish({"k": 5})
+        with pytest.raises(KmdistError, match="complete already"):
+            writer.write_labels("a", np.zeros((2, 2), int), k=5)
+        with pytest.raises(KmdistError, match="complete already"):
+            writer.save_state("a", {})
+    assert value_of(path) == 1
+    assert names(path) == ["images", "zarr.json"]
+    with pytest.raises(UsageError, match="exists"):
+        claim(path, resume=True, fingerprint="f2")
+
+
+def test_resume_keeps_the_permission_to_overwrite(path):
+    publish(path, 1)
+    interrupt(path, overwrite=True, fingerprint="f2")
+    assert value_of(path) == 1
+    with claim(path, resume=True, fingerprint="f2") as writer:
+        assert writer.resumed
+        writer.write_labels("a", np.full((2, 2), 2), k=5)
+        writer.publish({"k": 5})
+    assert value_of(path) == 2
+    assert names(path.parent) == ["r.zarr"]
+
+
+def test_an_output_that_appears_meanwhile_is_kept(path):
+    with claim(path) as writer:
+        writer.write_labels("a", np.full((2, 2), 1), k=5)
+        path.mkdir()
+        (path / "mine").write_text("")
+        with pytest.raises(KmdistError, match=r"has appeared.*--resume"):
+            writer.publish({"k": 5})
+    assert (path / "mine").exists()
+    (path / "mine").unlink()
+    publish(path, 2, resume=True, overwrite=True)
+    assert value_of(path) == 2
+
+
+def test_a_live_writer_is_left_alone(path):
+    with claim(path) as writer:
+        for options in ({}, {"resume": True}, {"overwrite": True}):
+            with pytest.raises(KmdistError, match=f"process {os.getpid()} on"):
+                claim(path, **options)
+        writer.write_labels("a", np.full((2, 2), 1), k=5)
+        writer.publish({"k": 5})
+    assert value_of(path) == 1
+
+
+def test_the_lock_dies_with_its_process(path):
+    script = (
+        "import sys, time\n"
+        "from kmdist.store import RunWriter\n"
+        f"writer = RunWriter.create(sys.argv[1], images=['a'], **{REQUEST!r})\n"
+        "print('ready', flush=True); time.sleep(60)\n"
+    )
+    other = subprocess.Popen(
+        [sys.executable, "-c", script, str(path)], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert other.stdout.readline() == "ready\n"
+        with pytest.raises(KmdistError, match=f"process {other.pid} on"):
+            claim(path, resume=True)
+    finally:
+        other.kill()
+        other.wait()
+        other.stdout.close()
+    with claim(path, resume=True) as writer:
+        assert writer.resumed
+
+
+def test_without_file_locks_the_recorded_owner_counts(path, monkeypatch):
+    def no_locks(*_arguments):
+        raise OSError(errno.ENOSYS, "no locks here")
+
+    monkeypatch.setattr("kmdist.store.partial.fcntl.flock", no_locks)
+    with claim(path) as writer:
+        with pytest.raises(KmdistError, match="is being written by"):
+            claim(path, resume=True)
+        owner = path.with_name(".r.zarr.partial") / "state/owner.json"
+        owner.write_text('{"host":"elsewhere","pid":1}')
+        with pytest.raises(KmdistError, match="on elsewhere"):
+            claim(path, resume=True)
+        owner.write_text(owner_of_a_dead_process())
+        writer.release()
+    with claim(path, resume=True) as writer:
+        assert writer.resumed
+
+
+def owner_of_a_dead_process():
+    process = subprocess.Popen(["true"])
+    process.wait()
+    return f'{{"host":"{partial.socket.gethostname()}","pid":{process.pid}}}'
+
+
+@pytest.mark.parametrize(
+    ("error", "kept"),
+    [
+        (UsageError("u"), False),
+        (ImageError("truncated", "i"), False),
+        (KmdistError("disk full"), True),
+        (KeyboardInterrupt(), True),
+        (MemoryError(), True),
+    ],
+)
+def test_what_an_error_leaves(path, error, kept):
+    def fail():
+        with claim(path) as writer:
+            writer.write_labels("a", np.zeros((2, 2), int), k=5)
+            raise error
+
+    with pytest.raises(type(error)):
+        fail()
+    assert names(path.parent) == ([".r.zarr.partial"] if kept else [])
+    publish(path, 1, resume=True)
+    assert value_of(path) == 1
+
+
+def test_waste_of_killed_processes_is_cleared(path):
+    publish(path, 1)
+    for waste in (".r.zarr.partial", ".r.zarr.old-1", ".r.zarr.new-1", ".r.zarr.new-2"):
+        (path.with_name(waste) / "images").mkdir(parents=True)
+    (path / "state").mkdir()
+    hour_ago = time.time() - 3600
+    os.utime(path.with_name(".r.zarr.new-1"), (hour_ago, hour_ago))
+    path.with_name(".other.zarr.old-1").mkdir()
+    with pytest.raises(UsageError, match="exists"):
+        claim(path)
+    assert names(path.parent) == [".other.zarr.old-1", ".r.zarr.new-2", "r.zarr"]
+    assert not (path / "state").exists()
+
+
+def test_a_partial_folder_without_state_is_waste(path):
+    interrupt(path)
+    partial.shutil.rmtree(path.with_name(".r.zarr.partial") / "state")
+    with claim(path) as writer:
+        assert not writer.resumed
+        writer.discard()
+
+
+def test_a_worker_cannot_publish(path):
+    with claim(path) as writer:
+        worker = pickle.loads(pickle.dumps(writer))
+        worker.write_labels("a", np.full((2, 2), 4), k=5)
+        for forbidden in (lambda: worker.publish({}), worker.discard):
+            with pytest.raises(KmdistError, match="only the process that created"):
+                forbidden()
+        writer.publish({"k": 5})
+    assert value_of(path) == 4
+    with pytest.raises(KmdistError, match="the folder of the run is gone"):
+        worker.write_labels("a", np.full((2, 2), 3), k=5)
+    assert value_of(path) == 4
+    assert names(path.parent) == ["r.zarr"]
+
+
+def test_a_link_is_followed_so_that_renames_stay_on_one_file_system(tmp_path):
+    (tmp_path / "disk").mkdir()
+    publish(tmp_path / "disk/real.zarr", 1)
+    (tmp_path / "link.zarr").symlink_to("disk/real.zarr")
+    publish(tmp_path / "link.zarr", 2, overwrite=True)
+    assert (tmp_path / "link.zarr").is_symlink()
+    assert value_of(tmp_path / "disk/real.zarr") == 2
+    assert names(tmp_path / "disk") == ["real.zarr"]
+
+
+def test_outputs_that_cannot_be(tmp_path):
+    with pytest.raises(UsageError, match="not URLs"):
+        claim("s3://bucket/r.zarr")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(KmdistError, match="cannot make the folder"):
+        claim(tmp_path / "file/r.zarr")
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        ((), "kmdist quantize INPUT... -o {path} --resume"),
+        (
+            ("kmdist", "quantize", "my photos", "-k", "5"),
+            "kmdist quantize 'my photos' -k 5 --resume",
+        ),
+        (("kmdist", "run", "x", "--resume"), "kmdist run x --resume"),
+    ],
+)
+def test_the_command_that_resumes(path, command, expected):
+    with claim(path, command=command) as writer:
+        assert writer.resume_command == expected.format(path=path)
+        writer.discard()
+
+
+def test_a_full_disk_is_said_with_the_path(path, monkeypatch):
+    def full(*_arguments):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with claim(path) as writer:
+        monkeypatch.setattr("kmdist.store.targets.os.write", full)
+        with pytest.raises(KmdistError, match=r"zarr\.partial/.*No space left"):
+            writer.write_labels("a", np.zeros((2, 2), int), k=5)
+        with pytest.raises(KmdistError, match="No space left"):
+            writer.mark_done("labels", 0)
+        monkeypatch.undo()
+        assert names(path.with_name(".r.zarr.partial") / "state/tmp") == []
+        writer.write_labels("a", np.full((2, 2), 1), k=5)
+        writer.publish({"k": 5})
+    assert value_of(path) == 1
