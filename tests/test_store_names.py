@@ -9,6 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from kmdist.errors import UsageError
 from kmdist.store.names import candidate_keys, clash_ranks, image_key, name_of_key
 
 FILE_NAME_BYTES = st.binary(min_size=1, max_size=300).map(
@@ -112,7 +113,7 @@ def test_names_that_no_file_can_have_are_refused(name):
 
 
 def test_two_images_of_one_name_are_refused():
-    with pytest.raises(ValueError, match="same name 'a'"):
+    with pytest.raises(UsageError, match="same name 'a'"):
         clash_ranks(["a", "b", "a"])
 
 

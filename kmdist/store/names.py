@@ -11,6 +11,8 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable
 
+from kmdist.errors import UsageError
+
 MAX_BYTES = 120
 """Length of a node name: a file system allows 255 bytes, and paths get long below it."""
 
@@ -70,12 +72,12 @@ def clash_ranks(names: Iterable[str]) -> dict[str, int]:
 
     Raises
     ------
-    ValueError : a name occurs twice.
+    UsageError : a name occurs twice.
     """
     keys: dict[str, str] = {}
     for name in names:
         if name in keys:
-            raise ValueError(
+            raise UsageError(
                 f"two images have the same name {name!r}; names are relative to the input folder, "
                 "so give a folder that holds both instead of two folders"
             )
