@@ -100,10 +100,10 @@ def create(output: Path, request: Mapping[str, Any]) -> Lock:
         write_owner(fresh)
         _write_durably(fresh / STATE / "request.json", dump_json(request))
         os.rename(fresh, partial)
-    except OSError as error:
+    except BaseException as error:
         lock.release()
         shutil.rmtree(fresh, ignore_errors=True)
-        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+        if isinstance(error, OSError) and error.errno in (errno.ENOTEMPTY, errno.EEXIST):
             raise FileExistsError(error.errno, "made by another process", str(partial)) from error
         raise
     return lock
