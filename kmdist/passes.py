@@ -247,7 +247,10 @@ class DaskPool:
         return self.client.submit(function, *args, pure=False)
 
     def broadcast(self, value: Any) -> Any:
-        return self.client.submit(_identity, value, pure=False)
+        import dask
+
+        with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 GiB"}):
+            return self.client.submit(_identity, value, pure=False)
 
     def gather(self, futures: Sequence[Any]) -> list[Any]:
         results: list[Any] = self.client.gather(list(futures))

@@ -1,0 +1,41 @@
+"""The `kmdist` command, also `dask kmdist`: options in, recipe calls out, plain errors."""
+
+from typing import Any
+
+import click
+
+from kmdist.cli.quantize import quantize
+from kmdist.cli.run import run
+from kmdist.errors import KmdistError, UsageError
+
+
+class PlainErrors(click.Group):
+    """A group that reports what a user can mend in one message, without a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KmdistError as error:
+            click.echo(f"kmdist: error: {error}", err=True)
+            ctx.exit(2 if isinstance(error, UsageError) else 1)
+        except KeyboardInterrupt:
+            click.echo("kmdist: interrupted", err=True)
+            ctx.exit(130)
+
+
+@click.group("kmdist", cls=PlainErrors, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="kmdist")
+def cli() -> None:
+    """k-means over image collections: palettes, textures, digits.
+
+    Results are Zarr groups that xarray, napari and the OME-Zarr tools open.
+    """
+
+
+for command in (quantize, run):
+    cli.add_command(command)
+
+
+def main() -> None:
+    """Entry point of the `kmdist` script."""
+    cli(prog_name="kmdist")

@@ -1,0 +1,27 @@
+"""`kmdist demo`: the main job on bundled pictures, with something to look at in the end."""
+
+import click
+
+
+@click.command()
+@click.option("-o", "--output", default="kmdist-demo", show_default=True, metavar="DIR")
+@click.option("-k", type=click.IntRange(2, 256), default=16, show_default=True)
+def demo(output: str, k: int) -> None:
+    """Quantize bundled photographs and draw the result; needs no network."""
+    from pathlib import Path
+
+    from kmdist.cli.progress import Reporter
+    from kmdist.cli.summary import say_result
+    from kmdist.recipes.quantize import quantize
+    from kmdist.recipes.view import draw_run
+
+    folder = Path(output)
+    folder.mkdir(parents=True, exist_ok=True)
+    with Reporter() as reporter:
+        run = quantize(
+            ["sample:photos"], folder / "photos.zarr", k=k, overwrite=True, watch=reporter
+        )
+    say_result(run)
+    picture = folder / "photos.png"
+    draw_run(run, picture)
+    click.echo(f"picture: {picture}")

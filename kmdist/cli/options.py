@@ -1,0 +1,84 @@
+"""Options that every recipe's command shares, and what they become."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class KList(click.ParamType[Any]):
+    """One k or several: ``16``, ``2,8,25``, ``2..32``, ``auto``."""
+
+    name = "K[,K...]"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        if value is None or isinstance(value, tuple):
+            return value
+        try:
+            ks = tuple(int(part) for part in str(value).split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not a whole number or a list such as 2,8,25", param, ctx)
+        if min(ks) < 1:
+            self.fail(f"{value!r}: k must be 1 or more", param, ctx)
+        return tuple(sorted(set(ks)))
+
+
+def job_options(command: Command) -> Command:
+    """Where and how any recipe runs."""
+    for option in reversed(_JOB_OPTIONS):
+        command = option(command)
+    return command
+
+
+_JOB_OPTIONS = (
+    click.option("-o", "--output", required=True, metavar="RUN.zarr", help="The run to write."),
+    click.option("--seed", type=click.IntRange(0), default=0, show_default=True),
+    click.option("--workers", type=click.IntRange(1), help="Local workers; default: all cores."),
+    click.option(
+        "--worker-kind",
+        type=click.Choice(["auto", "thread", "process"]),
+        default="auto",
+        show_default=True,
+        help="auto: threads for small work, one process per core for large.",
+    ),
+    click.option("--cluster", metavar="FILE[:PROFILE]", help="Run where this cluster file says."),
+    click.option("--scheduler", metavar="URL", help="Run on this Dask scheduler."),
+    click.option(
+        "--block-mpx",
+        type=click.FloatRange(0.01, 1024),
+        default=16.0,
+        show_default=True,
+        help="Megapixels per unit of distributed work.",
+    ),
+    click.option(
+        "--keep-pixels",
+        type=click.Choice(["auto", "always", "never"]),
+        default="auto",
+        show_default=True,
+        help="Keep decoded pixels between the passes; auto: where they fit in memory.",
+    ),
+    click.option(
+        "--max-pixels",
+        type=click.IntRange(1),
+        default=200_000_000,
+        show_default=True,
+        help="Refuse larger images that must be decoded whole.",
+    ),
+    click.option("--strict", is_flag=True, help="Stop at the first image that cannot be used."),
+    click.option("--resume", is_flag=True, help="Go on with an interrupted run."),
+    click.option("--overwrite", is_flag=True, help="Replace an existing run once this is done."),
+    click.option("-q", "--quiet", is_flag=True, help="Errors and the result only."),
+    click.option("-v", "--verbose", is_flag=True, help="Name every rejected image."),
+)
+
+
+def split_job_options(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Part the options of a command into a recipe's own and those of `job_options`."""
+    shared = {
+        "seed", "workers", "worker_kind", "cluster", "scheduler", "block_mpx", "keep_pixels",
+        "max_pixels", "strict", "resume", "overwrite",
+    }  # fmt: skip
+    own = {key: value for key, value in options.items() if key not in shared}
+    return own, {key: value for key, value in options.items() if key in shared}

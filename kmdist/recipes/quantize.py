@@ -1,0 +1,172 @@
+"""Quantize: photographs to a palette of k colours, shared by the collection or one an image.
+
+Passes over the files: ``--shared`` decodes each block twice (count, label), or once where the
+pixels are kept on the workers; ``--per-image`` decodes each image once, but an image larger than
+a block as ``--shared`` does. Tasks: blocks × passes, plus the merge tree of the counting pass.
+"""
+
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kmdist.cluster import Compute
+from kmdist.errors import UsageError
+from kmdist.palette import PaletteOptions
+from kmdist.recipes.each_image import quantize_each
+from kmdist.recipes.job import Job, JobOptions, open_job
+from kmdist.recipes.palette_files import read_palette
+from kmdist.recipes.progress import Message, Watcher, watch_nothing
+from kmdist.recipes.shared_palette import quantize_shared
+from kmdist.recipes.wanted import Wanted
+from kmdist.store import Run, open_run
+
+DEFAULT_K = 16
+MAX_K = 256
+
+
+def quantize(
+    inputs: str | Path | Sequence[str | Path],
+    output: str | Path | None = None,
+    *,
+    k: int | Sequence[int] | None = None,
+    psnr: float | None = None,
+    shared: bool = True,
+    space: str = "rgb",
+    init: str | Path | np.ndarray = "k-means++",
+    n_init: int = 1,
+    max_iter: int = 300,
+    tol: float = 1e-4,
+    seed: int = 0,
+    workers: int | None = None,
+    worker_kind: str = "auto",
+    cluster: str | None = None,
+    scheduler: str | None = None,
+    client: Any = None,
+    block_mpx: float = 16.0,
+    keep_pixels: str = "auto",
+    max_pixels: int = 200_000_000,
+    strict: bool = False,
+    resume: bool = False,
+    overwrite: bool = False,
+    watch: Watcher = watch_nothing,
+) -> Run:
+    """Reduce photographs to palettes, by exact k-means on their colour histogram.
+
+    Parameters
+    ----------
+    inputs : folders, globs, files, text files that list files, or ``sample:photos``.
+    output : the run to write; None: a temporary one, removed when this process ends.
+    k : colours of the palette, 1 to 256, default 16; several numbers share the passes.
+    psnr : instead of `k`, a quality in dB to reach with the fewest colours found.
+    shared : one palette for the collection; False: one an image.
+    space : ``rgb``, ``lab``, ``oklab`` or ``hsv``.
+    init : ``k-means++``, ``random``, (k, 3) sRGB colours, or a file that holds them.
+    n_init, max_iter, tol, seed : as in `kmdist.palette.PaletteOptions`.
+    workers, worker_kind, cluster, scheduler, client : where to run; see `kmdist.cluster.Compute`.
+    block_mpx, keep_pixels, max_pixels, strict, resume, overwrite : see
+        `kmdist.recipes.job.JobOptions`.
+    watch : called with progress.
+
+    Returns
+    -------
+    Run : the published run.
+
+    Raises
+    ------
+    UsageError : an option or an input is not as it must be.
+    KmdistError : no image can be used, or the job cannot be done; what is finished is kept.
+    """
+    wanted = _wanted(k, psnr, space, init, (n_init, max_iter, tol, seed))
+    parameters = {
+        "k": list(wanted.ks) if psnr is None else None,
+        "psnr": psnr,
+        "shared": shared,
+        "space": space,
+        "init": _describe(wanted.fit.init),
+        "n_init": n_init,
+        "max_iter": max_iter,
+        "tol": tol,
+        "seed": seed,
+        "block_mpx": block_mpx,
+        "max_pixels": max_pixels,
+    }
+    options = JobOptions(
+        Compute(workers, worker_kind, cluster, scheduler, client),
+        block_mpx=block_mpx,
+        keep_pixels=keep_pixels,
+        max_pixels=max_pixels,
+        strict=strict,
+        resume=resume,
+        overwrite=overwrite,
+        seed=seed,
+    )
+    listed = [inputs] if isinstance(inputs, str | Path) else list(inputs)
+    target = Path(output) if output is not None else _temporary()
+    with open_job("quantize", listed, target, parameters, options, watch=watch) as job:
+        if job.writer.already_complete:
+            watch(Message(f"{target} is complete already"))
+        else:
+            results = (quantize_shared if shared else quantize_each)(job, wanted)
+            publish(job, results)
+    return open_run(target)
+
+
+def publish(job: Job, results: Mapping[int, Mapping[str, Any]]) -> None:
+    """Complete the run: its attributes, those of each k where there are several, the rename."""
+    rejected = [
+        {"image": r.image, "code": r.code, "reason": r.reason}
+        for r in sorted(job.rejected.values(), key=lambda r: r.image)
+    ]
+    common = {
+        "seed": job.options.seed,
+        "rejected": rejected,
+        "timings": {stage: round(seconds, 3) for stage, seconds in job.timings.items()},
+        "pixels": job.pixels,
+    }
+    if len(results) == 1:
+        (single,) = results.values()
+        job.writer.publish({**common, **single})
+    else:
+        job.writer.publish(common, runs=results)
+
+
+def _wanted(
+    k: int | Sequence[int] | None,
+    psnr: float | None,
+    space: str,
+    init: str | Path | np.ndarray,
+    fit: tuple[int, int, float, int],
+) -> Wanted:
+    if k is not None and psnr is not None:
+        raise UsageError("k and psnr both decide the number of colours: give one of them")
+    ks = (k,) if isinstance(k, int | np.integer) else tuple(k or (DEFAULT_K,))
+    for one in ks:
+        if not 1 <= one <= MAX_K:
+            raise UsageError(f"k is {one}; palettes have 1 to {MAX_K} colours")
+    ks = (0,) if psnr is not None else tuple(sorted({int(one) for one in ks}))
+    if isinstance(init, Path) or (isinstance(init, str) and init not in ("k-means++", "random")):
+        init = read_palette(init)
+    if not isinstance(init, str) and (len(ks) > 1 or len(init) != ks[0]):
+        raise UsageError(
+            f"the initial palette has {len(init)} colours; give -k {len(init)} and no other k"
+        )
+    n_init, max_iter, tol, seed = fit
+    return Wanted(ks, psnr, space, PaletteOptions(init, n_init, max_iter, tol, seed))
+
+
+def _describe(init: str | np.ndarray) -> Any:
+    return init if isinstance(init, str) else np.asarray(init).tolist()
+
+
+def _temporary() -> Path:
+    """A place for a run nobody named, removed when the process ends."""
+    import atexit
+    import shutil
+
+    folder = tempfile.mkdtemp(prefix="kmdist-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(os.path.join(folder, "run.zarr"))
