@@ -70,9 +70,8 @@ class Reporter:
         if event.mpx and elapsed_s > 0.05:
             parts.append(f"{event.mpx / elapsed_s:,.0f} Mpx/s")
             if event.total > event.done:
-                parts.append(
-                    f"{elapsed_s / max(event.done, 1) * (event.total - event.done):.0f} s left"
-                )
+                left_s = elapsed_s / max(event.done, 1) * (event.total - event.done)
+                parts.append(f"{left_s:.0f} s left")
         if event.note:
             parts.append(event.note)
         return "  ".join(parts)

@@ -19,7 +19,7 @@ from kmdist.errors import UsageError
 @click.option("-q", "--quiet", is_flag=True)
 @click.option("-v", "--verbose", is_flag=True)
 @click.pass_context
-def run(ctx: click.Context, spec: str, overrides: tuple[str, ...], **flags: Any) -> None:
+def run(ctx: click.Context, /, spec: str, overrides: tuple[str, ...], **flags: Any) -> None:
     """Run the job that SPEC (YAML) describes.
 
     Its keys are the long options of the recipe's command with underscores, plus `recipe`,

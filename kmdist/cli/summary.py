@@ -11,7 +11,7 @@ def say_result(run: Any, *, verbose: bool = False) -> None:
     """Print a finished run: where it is, each k with its figures, what was rejected."""
     info = run.info()
     click.echo(f"{run.path}")
-    for one in info.get("runs") or [info]:
+    for one in list((info.get("runs") or {"": info}).values()):
         _say_fit(one)
     rejected = info.get("rejected") or []
     if rejected:

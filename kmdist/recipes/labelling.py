@@ -159,27 +159,23 @@ def label_item(
     """Label one block or shard and write it; returns the images that could not be read."""
     work, decoded = item
     labelling, maps, writer = shared
-    failed: list[Rejection] = []
-    pieces = {id(p): p for p in work.pieces}
     if isinstance(decoded, DecodedBlock):
-        wanted = {(p.source.name, p.window) for p in work.pieces}
+        wanted = {piece.source.name for piece in work.pieces}
         for pixels in decoded.pixels:
-            if (pixels.piece.source.name, pixels.piece.window) in wanted:
+            if pixels.piece.source.name in wanted:
                 _label_piece(pixels, labelling, maps, writer)
-        return failed
-    sharded = [p for p in pieces.values() if not p.whole and is_sharded(p.source)]
+        return []
+    name = work.pieces[0].source.name
     try:
-        if sharded:
-            _label_shard(sharded, labelling, maps, writer)
-            return failed
+        if is_sharded(work.pieces[0].source) and not work.pieces[0].whole:
+            _label_shard(work.pieces, labelling, maps, writer)
+            return []
         for piece in work.pieces:
             name = piece.source.name
             _label_piece(decode_piece(piece), labelling, maps, writer)
     except ImageError as error:
-        failed.append(
-            Rejection(name if not sharded else sharded[0].source.name, error.code, error.reason)
-        )
-    return failed
+        return [Rejection(name, error.code, error.reason)]
+    return []
 
 
 def _label_piece(
