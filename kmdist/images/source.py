@@ -1,0 +1,49 @@
+"""What is known of an image before it is decoded, and why one is left out."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ImageSource:
+    """One usable image, from its header.
+
+    Parameters
+    ----------
+    name : path relative to its input folder, ``/`` between folders.
+    path : where to read it.
+    width, height : pixels, after EXIF orientation.
+    channels : 1, 3 or 4, of what `decode` returns.
+    dtype : of the samples, such as ``uint8``.
+    format : ``jpeg``, ``png``, ``tiff``, ``zarr`` …
+    windowed : can be read by window: tiled or striped TIFF, Zarr.
+    size_bytes, mtime_ns : of the file when it was probed; -1 where it has none.
+    pages : pages or frames in the file, of which the first is used.
+    orientation : EXIF orientation 1 … 8 (EXIF 2.32, tag 0x0112).
+    """
+
+    name: str
+    path: str
+    width: int
+    height: int
+    channels: int
+    dtype: str
+    format: str
+    windowed: bool = False
+    size_bytes: int = -1
+    mtime_ns: int = -1
+    pages: int = 1
+    orientation: int = 1
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of the whole image."""
+        return self.width * self.height
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """An image that is left out: its name, a stable code, and the reason in a sentence."""
+
+    image: str
+    code: str
+    reason: str
