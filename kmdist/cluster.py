@@ -194,7 +194,7 @@ def _local_pool(profile: Profile, compute: Compute, work_mpx: float) -> Iterator
             threads_per_worker=1,
             processes=True,
             host="127.0.0.1",
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",  # None would take port 8787 all the same
             memory_limit=share,
             silence_logs=logging.CRITICAL,
         ) as cluster,

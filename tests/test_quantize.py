@@ -1,0 +1,246 @@
+"""The quantize recipe end to end: right, complete, the same bytes however it runs."""
+
+import hashlib
+import shutil
+import threading
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+import kmdist
+from kmdist.errors import KmdistError, UsageError
+from kmdist.images import ImageSource
+from kmdist.recipes.progress import Event
+from kmdist.store import Run
+from tests.conftest import DaskProcesses
+
+
+def bytes_of(run: Path) -> dict[str, str]:
+    """SHA-256 of every chunk and of the metadata that does not say when and how it ran."""
+    return {
+        str(path.relative_to(run)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(run.rglob("*"))
+        if path.is_file() and path != run / "zarr.json"
+    }
+
+
+def recomputed_inertia(run: Run, folder: Path) -> float:
+    """Σ‖x − c‖² from the label maps, the centroids and the pixels, in float64."""
+    total = 0.0
+    for name in run.images:
+        pixels = cv2.imread(str(folder / name), cv2.IMREAD_UNCHANGED)
+        labels = run.labels(name)[:]
+        clustered = pixels[..., 3] > 0 if pixels.shape[2] == 4 else np.ones(labels.shape, bool)
+        rgb = pixels[..., 2::-1][clustered].astype(np.float64)
+        centroids = np.asarray(run.centroids, np.float64)[labels[clustered]]
+        total += float(((rgb - centroids) ** 2).sum())
+    return total
+
+
+def test_shared_palette(photographs: Path, tmp_path: Path) -> None:
+    run = kmdist.quantize(photographs, tmp_path / "r.zarr", k=12, workers=2)
+    assert len(run.images) == 7
+    assert run.k == 12
+    assert run.inertia == pytest.approx(recomputed_inertia(run, photographs), rel=1e-9)
+    counts = sum(
+        np.bincount(run.labels(name)[:][run.labels(name)[:] < 12].ravel(), minlength=12)
+        for name in run.images
+    )
+    np.testing.assert_array_equal(counts, run.counts)
+    assert np.all(np.diff(run.counts) <= 0)
+    transparent = run.labels("transparent.png")[:]
+    assert np.all(transparent[:20] == 255)
+    assert np.all(transparent[20:] < 12)
+
+
+def test_each_image_has_its_palette(photographs: Path, tmp_path: Path) -> None:
+    run = kmdist.quantize(photographs, tmp_path / "r.zarr", k=5, shared=False)
+    alone = kmdist.quantize(photographs / "0.png", tmp_path / "one.zarr", k=5)
+    np.testing.assert_array_equal(run.image("0.png").palette, alone.palette)
+    np.testing.assert_array_equal(run.labels("0.png")[:], alone.labels("0.png")[:])
+    assert run.inertia == pytest.approx(sum(run.image(n).inertia for n in run.images))
+
+
+def test_several_k_share_the_passes(photographs: Path, tmp_path: Path) -> None:
+    run = kmdist.quantize(photographs, tmp_path / "r.zarr", k=(2, 8))
+    for k in (2, 8):
+        alone = kmdist.quantize(photographs, tmp_path / f"{k}.zarr", k=k)
+        np.testing.assert_array_equal(run.runs[k].palette, alone.palette)
+        np.testing.assert_array_equal(
+            run.runs[k].labels("sub/1.png")[:], alone.labels("sub/1.png")[:]
+        )
+
+
+def test_quality_instead_of_k(photographs: Path, tmp_path: Path) -> None:
+    run = kmdist.quantize(photographs, tmp_path / "r.zarr", psnr=24)
+    below = kmdist.quantize(photographs, tmp_path / "below.zarr", k=int(run.k or 0) - 1)
+
+    def reached(run: Run) -> float:
+        error, n = 0, 0
+        for name in run.images:
+            pixels = cv2.imread(str(photographs / name), cv2.IMREAD_UNCHANGED)
+            labels = run.labels(name)[:]
+            keep = labels < (run.k or 0)
+            shown = np.asarray(run.palette)[labels[keep]].astype(np.int64)
+            error += int(((pixels[..., 2::-1][keep] - shown) ** 2).sum())
+            n += 3 * int(keep.sum())
+        return float(10 * np.log10(255**2 * n / error))
+
+    assert reached(run) >= 24 > reached(below)
+
+
+def test_the_same_bytes_however_it_runs(
+    photographs: Path, tmp_path: Path, dask_processes: DaskProcesses
+) -> None:
+    """Threads, worker processes and separately started workers; pixels kept or not."""
+    address = dask_processes.address
+    ways: dict[str, dict[str, object]] = {
+        "one": {"workers": 1, "worker_kind": "thread"},
+        "four": {"workers": 4, "worker_kind": "thread", "keep_pixels": "never"},
+        "process": {"workers": 2, "worker_kind": "process"},
+        "cluster": {"scheduler": address, "keep_pixels": "never"},
+        "cluster-kept": {"scheduler": address, "keep_pixels": "always"},
+    }
+    results = {}
+    for name, options in ways.items():
+        path = tmp_path / f"{name}.zarr"
+        kmdist.quantize(photographs, path, k=9, block_mpx=0.01, **options)  # type: ignore[arg-type]
+        results[name] = bytes_of(path)
+    assert len(results["one"]) > 30
+    for name in ways:
+        assert results[name] == results["one"], name
+
+
+@pytest.mark.parametrize("stage", ["count", "label"])
+def test_a_worker_killed_in_a_pass_changes_nothing(
+    photographs: Path, tmp_path: Path, dask_processes: DaskProcesses, stage: str
+) -> None:
+    many = tmp_path / "many"
+    many.mkdir()
+    for i in range(60):
+        shutil.copy(photographs / f"{2 * (i % 3)}.png", many / f"{i:02d}.png")
+    kmdist.quantize(many, tmp_path / "calm.zarr", k=9, block_mpx=0.01, workers=2)
+    killed = threading.Event()
+
+    def watch(event: object) -> None:
+        if isinstance(event, Event) and event.stage == stage and event.done >= 5:
+            assert event.total >= 60
+            if not killed.is_set():
+                assert event.total - event.done >= 10
+                dask_processes.workers[0].kill()
+                killed.set()
+
+    kmdist.quantize(
+        many,
+        tmp_path / "killed.zarr",
+        k=9,
+        block_mpx=0.01,
+        scheduler=dask_processes.address,
+        watch=watch,
+    )
+    assert killed.is_set()
+    assert bytes_of(tmp_path / "killed.zarr") == bytes_of(tmp_path / "calm.zarr")
+
+
+class StopHereError(RuntimeError):
+    """Stands for a crash of this process."""
+
+
+@pytest.mark.parametrize("stage", ["count", "label", "quantize"])
+def test_resume_gives_the_same_bytes_and_decodes_little(
+    photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    many = tmp_path / "many"
+    many.mkdir()
+    for i in range(60):
+        shutil.copy(photographs / f"{2 * (i % 3)}.png", many / f"{i:02d}.png")
+    options = {"k": 9, "block_mpx": 0.01, "workers": 2, "keep_pixels": "never"}
+    options["shared"] = stage != "quantize"
+    kmdist.quantize(many, tmp_path / "calm.zarr", **options)  # type: ignore[arg-type]
+
+    def stop(event: object) -> None:
+        if isinstance(event, Event) and event.stage == stage and event.done >= 0.8 * event.total:
+            raise StopHereError
+
+    path = tmp_path / "stopped.zarr"
+    with pytest.raises(StopHereError):
+        kmdist.quantize(many, path, watch=stop, **options)  # type: ignore[arg-type]
+    assert not path.exists()
+    decoded = count_decodes(monkeypatch)
+    kmdist.quantize(many, path, resume=True, **options)  # type: ignore[arg-type]
+    assert bytes_of(path) == bytes_of(tmp_path / "calm.zarr")
+    in_other_passes = 60 if stage == "count" else 0
+    assert len(decoded) - in_other_passes <= 0.3 * 60
+
+
+def count_decodes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the images that are decoded from now on, in this process."""
+    from kmdist.recipes import job
+
+    decoded: list[str] = []
+    original = job.decode
+
+    def counting(source: ImageSource, window: object = None) -> np.ndarray:
+        decoded.append(source.name)
+        return original(source, window)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(job, "decode", counting)
+    return decoded
+
+
+def test_a_bad_file_is_left_out_and_strict_stops(photographs: Path, tmp_path: Path) -> None:
+    (photographs / "broken.png").write_bytes((photographs / "0.png").read_bytes()[:400])
+    (photographs / "empty.jpg").touch()
+    run = kmdist.quantize(photographs, tmp_path / "r.zarr", k=4)
+    rejected = {r["image"]: r["code"] for r in run.attributes["rejected"]}
+    assert rejected == {"broken.png": "truncated", "empty.jpg": "empty"}
+    assert len(run.images) == 7
+    with pytest.raises(KmdistError, match=r"empty\.jpg|broken\.png"):
+        kmdist.quantize(photographs, tmp_path / "s.zarr", k=4, strict=True)
+    assert not list(tmp_path.glob("*s.zarr*"))
+
+
+def test_more_colours_than_there_are_is_exact(tmp_path: Path) -> None:
+    pixels = np.zeros((4, 5, 3), np.uint8)
+    pixels[:2] = (10, 20, 30)
+    cv2.imwrite(str(tmp_path / "two.png"), pixels)
+    run = kmdist.quantize(tmp_path / "two.png", tmp_path / "r.zarr", k=16)
+    assert run.k == 2
+    assert run.inertia == 0
+    assert run.attributes["warning"]
+
+
+def test_wrong_usage_is_said_plainly(photographs: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="300"):
+        kmdist.quantize(photographs, tmp_path / "r.zarr", k=300)
+    with pytest.raises(UsageError, match="give one of them"):
+        kmdist.quantize(photographs, tmp_path / "r.zarr", k=3, psnr=30)
+    with pytest.raises(UsageError, match="nowhere"):
+        kmdist.quantize(tmp_path / "nowhere", tmp_path / "r.zarr")
+    kmdist.quantize(photographs, tmp_path / "r.zarr", k=3)
+    with pytest.raises(UsageError, match="overwrite"):
+        kmdist.quantize(photographs, tmp_path / "r.zarr", k=3)
+    assert kmdist.quantize(photographs, tmp_path / "r.zarr", k=3, resume=True).k == 3
+    assert kmdist.quantize(photographs, tmp_path / "r.zarr", k=4, overwrite=True).k == 4
+
+
+def test_a_tiled_tiff_is_quantized_by_tile(tmp_path: Path) -> None:
+    import tifffile
+
+    y, x = np.mgrid[0:2100, 0:2500]
+    pixels = np.stack([x % 251, y % 241, (x // 50 + y // 50) % 7 * 30], axis=-1).astype(np.uint8)
+    tifffile.imwrite(tmp_path / "t.tif", pixels, tile=(256, 256), photometric="rgb")
+    tifffile.imwrite(tmp_path / "w.tif", pixels, rowsperstrip=2100, photometric="rgb")
+    tiled = kmdist.quantize(tmp_path / "t.tif", tmp_path / "t.zarr", k=8, block_mpx=1.1)
+    whole = kmdist.quantize(tmp_path / "w.tif", tmp_path / "w.zarr", k=8)
+    each = kmdist.quantize(
+        tmp_path / "t.tif", tmp_path / "e.zarr", k=8, block_mpx=1.1, shared=False
+    )
+    np.testing.assert_array_equal(tiled.palette, whole.palette)
+    np.testing.assert_array_equal(each.image("t.tif").palette, whole.palette)
+    for level in range(2):
+        expected = whole.labels("w.tif", level)[:]
+        np.testing.assert_array_equal(tiled.labels("t.tif", level)[:], expected)
+        np.testing.assert_array_equal(each.labels("t.tif", level)[:], expected)
