@@ -1,0 +1,68 @@
+"""PSNR of palettes, and palettes of a wanted PSNR."""
+
+import math
+
+import numpy as np
+import pytest
+from skimage import data as pictures
+from skimage.metrics import peak_signal_noise_ratio
+
+from kmdist.errors import UsageError
+from kmdist.kernels.histogram import count_colors
+from kmdist.kernels.label_table import apply_table, label_table
+from kmdist.palette import ColorCloud, PaletteOptions, fit_palette, fit_to_psnr, psnr
+
+
+@pytest.fixture(scope="module")
+def photo() -> np.ndarray:
+    return np.ascontiguousarray(pictures.coffee()[::3, ::3])
+
+
+@pytest.mark.parametrize("space", ["rgb", "lab"])
+def test_psnr_is_that_of_the_recoloured_picture(photo: np.ndarray, space: str) -> None:
+    cloud = ColorCloud(count_colors(photo), space)
+    palette = fit_palette(cloud, 9)
+    table = label_table(cloud.colors.codes, palette.labels)
+    shown = palette.palette[apply_table(photo, table)]
+    wanted = peak_signal_noise_ratio(photo, shown)
+    assert psnr(cloud.colors, palette.palette, palette.labels) == pytest.approx(wanted, rel=1e-12)
+
+
+@pytest.mark.parametrize("space", ["rgb", "oklab", "hsv"])
+@pytest.mark.parametrize("wanted", [18.0, 31.0])
+def test_the_palette_found_reaches_it_and_one_colour_less_does_not(photo, space, wanted) -> None:
+    cloud = ColorCloud(count_colors(photo), space)
+    options = PaletteOptions(seed=3)
+    fits = {}
+    found = fit_to_psnr(cloud, wanted, options, on_fit=fits.setdefault)
+    assert len(fits) <= 9
+    assert found.psnr_db >= wanted
+    k = found.palette.k
+    for size, reached in ((k, found.psnr_db), (k - 1, found.psnr_db_below)):
+        palette = fit_palette(cloud, size, options)
+        assert psnr(cloud.colors, palette.palette, palette.labels) == reached == fits[size]
+    assert found.psnr_db_below < wanted
+
+
+def test_one_colour_may_be_enough(photo: np.ndarray) -> None:
+    found = fit_to_psnr(ColorCloud(count_colors(photo)), 5.0)
+    assert (found.palette.k, found.psnr_db_below) == (1, None)
+
+
+def test_few_colours_reach_any_psnr() -> None:
+    pixels = np.arange(60, dtype=np.uint8).reshape(20, 3)
+    found = fit_to_psnr(ColorCloud(count_colors(pixels)), 500.0)
+    assert (found.palette.k, found.psnr_db) == (20, math.inf)
+    assert found.psnr_db_below < 500
+
+
+def test_what_cannot_be_reached_is_said(photo: np.ndarray) -> None:
+    cloud = ColorCloud(count_colors(photo))
+    with pytest.raises(
+        UsageError, match=r"60 dB cannot be reached: 256 colours reach 3\d\.\d\d dB"
+    ):
+        fit_to_psnr(cloud, 60, PaletteOptions(max_iter=3))
+    with pytest.raises(UsageError, match="not a number"):
+        fit_to_psnr(cloud, math.nan)
+    with pytest.raises(UsageError, match="fix k"):
+        fit_to_psnr(cloud, 30, PaletteOptions(init=np.zeros((4, 3))))
