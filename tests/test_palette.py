@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from skimage import data as pictures
 from sklearn.cluster import KMeans
@@ -47,6 +47,8 @@ def random_pixels(seed: int, n: int, spread: int) -> np.ndarray:
 PIXELS = st.builds(
     random_pixels, st.integers(0, 2**32), st.integers(1, 400), st.sampled_from([1, 2, 6, 40, 200])
 )
+
+INITS = st.sampled_from(["k-means++", "random"])
 
 
 def fit_bytes(palette: Palette) -> list[bytes]:
@@ -92,8 +94,7 @@ def test_iterations_equal_plain_lloyd_on_the_pixels(pixels, k, n_iter, seed) -> 
     centres = random_seeds(cloud.points, cloud.colors.counts, k, random_stream(seed, 0))
     options = PaletteOptions(init=centres, max_iter=n_iter, tol=0)
     states = list(iterate_palette(cloud, k, options))
-    if any(state.n_repaired for state in states):
-        return
+    assume(not any(state.n_repaired for state in states))
     wanted = naive_lloyd(pixels.astype(np.float64), centres, states[-1].iteration)
     if len(cloud.colors) > k:
         np.testing.assert_array_equal(states[-1].centroids, wanted)
@@ -104,7 +105,8 @@ def test_iterations_equal_plain_lloyd_on_the_pixels(pixels, k, n_iter, seed) -> 
 
 def test_same_fit_as_scikit_learn_from_the_same_centres(photo, cloud) -> None:
     random = np.random.default_rng(5)
-    centres = random.uniform(20, 235, (12, 3)).astype(np.float32)
+    pixels = photo.reshape(-1, 3)[random.integers(0, photo.size // 3, 12)]
+    centres = (pixels + random.uniform(-0.5, 0.5, (12, 3))).astype(np.float32)
     options = PaletteOptions(init=centres, tol=0, max_iter=20)
     state = list(iterate_palette(cloud, 12, options))[-1]
     model = KMeans(12, init=centres, n_init=1, max_iter=20, tol=0, algorithm="lloyd")
@@ -323,11 +325,8 @@ def test_old_palettes_label_new_colours(cloud) -> None:
     palette = fit_palette(cloud, 10)
     new = ColorCloud(count_colors(random_pixels(1, 500, 250)))
     labels, counts, inertia = label_colors(new, palette.state.centroids)
-    check_consistent_with = replace(
-        palette, labels=labels, state=replace(palette.state, counts=counts, inertia=inertia)
-    )
     distances = ((new.points[:, None].astype(float) - palette.state.centroids) ** 2).sum(axis=2)
-    np.testing.assert_array_equal(check_consistent_with.labels, distances.argmin(axis=1))
+    np.testing.assert_array_equal(labels, distances.argmin(axis=1))
     assert counts.sum() == 500
     assert inertia == pytest.approx((new.colors.counts * distances.min(axis=1)).sum())
 

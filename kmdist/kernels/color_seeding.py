@@ -42,27 +42,34 @@ def seed_indices(
     shares = np.zeros(padded, np.float32)
     shares[:n] = weights / weights.sum()
     chosen = np.empty(k, np.int64)
-    _greedy(columns, shares, uniforms, n, chosen)
+    nearest = np.ones(padded, np.float32)
+    cumulated = np.empty(n, np.float64)
+    _greedy(columns, shares, uniforms, nearest, cumulated, np.empty(_LANES, np.float32), chosen)
     return chosen
 
 
 @njit(nogil=True, cache=True)
 def _draw(cumulated, uniform, shares, distances):  # type: ignore[no-untyped-def]
     """Index drawn by `uniform`; never a point at distance zero while another is left."""
-    i = np.searchsorted(cumulated, uniform * cumulated[-1], side="right")
-    i = min(i, cumulated.size - 1)
+    wanted = uniform * cumulated[-1]
+    i, end = 0, cumulated.size - 1
+    while i < end:
+        middle = (i + end) // 2
+        if cumulated[middle] <= wanted:
+            i = middle + 1
+        else:
+            end = middle
     while i > 0 and distances[i] * shares[i] == 0:
         i -= 1
     return i
 
 
 @njit(nogil=True, cache=True)
-def _greedy(points, shares, uniforms, n, chosen):  # type: ignore[no-untyped-def]
+def _greedy(  # type: ignore[no-untyped-def]
+    points, shares, uniforms, nearest, cumulated, lanes, chosen
+):
     k, trials = uniforms.shape
-    padded = shares.size
-    cumulated = np.empty(n, np.float64)
-    nearest = np.ones(padded, np.float32)
-    lanes = np.empty(_LANES, np.float32)
+    n, padded = cumulated.size, shares.size
     for step in range(k):
         total = 0.0
         for i in range(n):

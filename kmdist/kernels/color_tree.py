@@ -117,14 +117,13 @@ def build_tree(
 @njit(nogil=True, cache=True)
 def _split(codes, limit, starts):  # type: ignore[no-untyped-def]
     """Starts of the largest aligned cells that hold at most `limit` codes; returns their number."""
-    stack_start = np.empty(8 * 8 + 1, np.int64)
-    stack_end = np.empty(8 * 8 + 1, np.int64)
-    stack_bits = np.empty(8 * 8 + 1, np.int64)
-    stack_start[0], stack_end[0], stack_bits[0] = 0, codes.size, 24
+    # Eight levels of at most eight cells wait: start, end, bits.
+    stack = np.empty((65, 3), np.int64)
+    stack[0, 0], stack[0, 1], stack[0, 2] = 0, codes.size, 24
     depth, n = 1, 0
     while depth > 0:
         depth -= 1
-        start, end, bits = stack_start[depth], stack_end[depth], stack_bits[depth]
+        start, end, bits = stack[depth, 0], stack[depth, 1], stack[depth, 2]
         if end - start <= limit or bits == 0:
             starts[n] = start
             n += 1
@@ -133,8 +132,14 @@ def _split(codes, limit, starts):  # type: ignore[no-untyped-def]
         # Children in descending order, so that the stack returns them in ascending order.
         while end > start:
             child = np.int64(codes[end - 1]) >> bits
-            first = start + np.searchsorted(codes[start:end], np.uint32(child << bits))
-            stack_start[depth], stack_end[depth], stack_bits[depth] = first, end, bits
+            first, above = start, end - 1
+            while first < above:
+                middle = (first + above) // 2
+                if np.int64(codes[middle]) >> bits < child:
+                    first = middle + 1
+                else:
+                    above = middle
+            stack[depth, 0], stack[depth, 1], stack[depth, 2] = first, end, bits
             depth += 1
             end = first
     starts[n] = codes.size
