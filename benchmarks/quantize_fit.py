@@ -165,7 +165,7 @@ def _exact_centres(pixels: np.ndarray, init: np.ndarray) -> np.ndarray:
 def kmdist_fit(pixels: str, init: str) -> Run:
     """Count, six iterations, label table, look-up."""
     from kmdist.kernels.histogram import count_colors
-    from kmdist.kernels.label_table import apply_table, label_table
+    from kmdist.kernels.label_table import apply_table, borrowed_table
     from kmdist.palette import ColorCloud, PaletteOptions, fit_palette
 
     image, centres = np.load(pixels), np.load(init)
@@ -174,7 +174,8 @@ def kmdist_fit(pixels: str, init: str) -> Run:
     def run(image: np.ndarray = image) -> Outcome:
         colors = count_colors(image)
         palette = fit_palette(ColorCloud(colors), len(centres), options)
-        labels = apply_table(image, label_table(colors.codes, palette.labels))
+        with borrowed_table(colors.codes, palette.labels) as table:
+            labels = apply_table(image, table)
         return lambda: _kmdist_outcome(image, centres, palette, labels)
 
     run(image[:: len(image) // 2000])  # compiles

@@ -126,6 +126,17 @@ def test_look_up_returns_the_label_of_every_colour(dtype, rng: np.random.Generat
         np.testing.assert_array_equal(out, wanted[order])
 
 
+@pytest.mark.parametrize("offset", range(5))
+@pytest.mark.parametrize("n", range(10))
+def test_any_address_and_length(offset: int, n: int, rng: np.random.Generator) -> None:
+    memory = rng.integers(0, 4, offset + 3 * n, dtype=np.uint8)
+    pixels = memory[offset:].reshape(n, 3)
+    colors = count_colors(pixels)
+    assert as_dict(colors) == naive_count(pixels)
+    table = label_table(colors.codes, np.arange(len(colors), dtype=np.uint8))
+    np.testing.assert_array_equal(colors.rgb[apply_table(pixels, table)], pixels)
+
+
 def test_views_are_counted_and_labelled_as_what_they_show(rng: np.random.Generator) -> None:
     image = rng.integers(0, 5, (12, 14, 3), dtype=np.uint8)
     view = image[::2, ::-1, ::-1]
