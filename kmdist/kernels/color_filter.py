@@ -186,20 +186,22 @@ def _assign(  # type: ignore[no-untyped-def]
             n_leaf = _filter(
                 of_node, node_index, n_node, leaf_boxes, leaf, distances, of_leaf, leaf_index
             )
-            if n_leaf == 1 and not labelling:
+            if n_leaf == 1:
                 for column in range(4):
                     sums[leaf_index[0], column] += leaf_sums[leaf, column]
-                continue
+                if not labelling:
+                    continue
             start = leaf_starts[leaf]
             size = leaf_starts[leaf + 1] - start
             padded = (size + LANES - 1) // LANES * LANES
             _find_nearest(points, start, padded, of_leaf, leaf_index, n_leaf, best, winner)
-            for i in range(size):
-                weight, label = weights[start + i], winner[i]
-                sums[label, 0] += weight * value(points[0, start + i])
-                sums[label, 1] += weight * value(points[1, start + i])
-                sums[label, 2] += weight * value(points[2, start + i])
-                sums[label, 3] += weight
+            if n_leaf > 1:
+                for i in range(size):
+                    weight, label = weights[start + i], winner[i]
+                    sums[label, 0] += weight * value(points[0, start + i])
+                    sums[label, 1] += weight * value(points[1, start + i])
+                    sums[label, 2] += weight * value(points[2, start + i])
+                    sums[label, 3] += weight
             if labelling:
                 of_cell = 0.0
                 for i in range(size):
