@@ -1,6 +1,7 @@
 """Palettes: the fit on distinct colours against plain k-means on pixels."""
 
 import math
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -19,9 +20,11 @@ from kmdist.palette import (
     ColorCloud,
     Palette,
     PaletteOptions,
+    fit_memory_bytes,
     fit_palette,
     iterate_palette,
     label_colors,
+    seeding,
 )
 from kmdist.palette.seeding import random_seeds, random_stream, summarize
 
@@ -295,6 +298,31 @@ def test_random_colours_are_drawn_by_their_pixels() -> None:
     assert all(len(np.unique(draw, axis=0)) == 2 for draw in draws)
     again = random_seeds(points, counts, 2, random_stream(7, 0))
     assert again.tobytes() == draws[7].tobytes()
+
+
+@pytest.mark.parametrize("space", ["rgb", "lab"])
+@pytest.mark.parametrize("n", [1000, 1 << 18, 600_000])
+def test_memory_stays_below_the_projection(space: str, n: int) -> None:
+    # Colours at random share no cells, which takes the most.
+    codes = np.random.default_rng(0).choice(1 << 24, n, replace=False)
+    tracemalloc.start()
+    colors = Colors(np.sort(codes).astype(np.uint32), np.ones(n, np.int64))
+    tracemalloc.reset_peak()
+    fit_palette(ColorCloud(colors, space), 256, PaletteOptions(max_iter=1))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak <= fit_memory_bytes(n)
+
+
+def test_a_summary_of_millions_of_colours_starts_from_pairs(monkeypatch, cloud) -> None:
+    monkeypatch.setattr(seeding, "_MAX_SINGLE_COLORS", 100)
+    colors = cloud.colors
+    codes, means, weights = summarize(colors.codes, cloud.points, colors.counts, 500)
+    assert 500 <= len(codes) < 508
+    assert weights.sum() == colors.n_pixels
+    np.testing.assert_allclose(
+        weights @ means.astype(float), colors.counts @ cloud.points.astype(float), rtol=1e-6
+    )
 
 
 @pytest.mark.parametrize("size", [1, 7, 100, 1000])

@@ -4,7 +4,7 @@ Count colours with `kmdist.kernels.histogram`, put them into a `ColorCloud`, fit
 palettes, and label pixels with `kmdist.kernels.label_table`. Knows neither files nor Dask.
 """
 
-from kmdist.palette.cloud import ColorCloud
+from kmdist.palette.cloud import ColorCloud, fit_memory_bytes
 from kmdist.palette.fit import (
     MAX_COLORS,
     Palette,
@@ -21,6 +21,7 @@ __all__ = [
     "Palette",
     "PaletteOptions",
     "PsnrFit",
+    "fit_memory_bytes",
     "fit_palette",
     "fit_to_psnr",
     "iterate_palette",

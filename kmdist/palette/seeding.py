@@ -18,6 +18,7 @@ from kmdist.kernels.color_tree import ColorTree, build_tree
 _CELLS_PER_CENTROID = 16
 _MIN_CELLS = 2048
 _REFINEMENTS = 10
+_MAX_SINGLE_COLORS = 1 << 18
 
 Float32Array = npt.NDArray[np.float32]
 Float64Array = npt.NDArray[np.float64]
@@ -112,21 +113,38 @@ def summarize(
     """
     if len(codes) <= size:
         return codes, points, weights.astype(np.float64)
-    moments = np.empty((5, len(codes)))
-    moments[0] = weights
-    moments[1:4] = points.T
-    moments[4] = (moments[1:4] ** 2).sum(axis=0)
-    moments[1:] *= moments[0]
-    starts = _adaptive_starts(codes, moments, size)
-    sums = np.add.reduceat(moments[:4], starts, axis=1)
-    means = (sums[1:] / sums[0]).T.astype(np.float32)
-    return codes[starts], means, sums[0]
+    # Of millions of colours, pairs of neighbouring values a channel are fine enough to start
+    # from; it bounds the memory of the moments.
+    cells = codes >> np.uint32(0 if len(codes) <= _MAX_SINGLE_COLORS else 3)
+    first = _first_of_runs(cells)
+    starts = first[_adaptive_starts(cells[first], _moments(points, weights, first), size)]
+    moments = _moments(points, weights, starts)
+    means = (moments[1:4] / moments[0]).T.astype(np.float32)
+    return codes[starts], means, moments[0]
+
+
+def _first_of_runs(values: npt.NDArray[np.uint32]) -> npt.NDArray[np.int64]:
+    return np.flatnonzero(np.diff(values, prepend=~values[:1]))
+
+
+def _moments(
+    points: Float32Array, weights: npt.NDArray[np.int64], starts: npt.NDArray[np.int64]
+) -> Float64Array:
+    """Σw, Σwx, Σwy, Σwz and Σw‖x‖² of runs of points, (5, runs)."""
+    moments = np.zeros((5, len(starts)))
+    moments[0] = np.add.reduceat(weights, starts)
+    for axis in range(3):
+        column: Float64Array = weights * points[:, axis].astype(np.float64)
+        moments[1 + axis] = np.add.reduceat(column, starts)
+        column = column * points[:, axis]
+        moments[4] += np.add.reduceat(column, starts)
+    return moments
 
 
 def _adaptive_starts(
     codes: npt.NDArray[np.uint32], moments: Float64Array, size: int
 ) -> npt.NDArray[np.int64]:
-    """First point of each cell of the summary.
+    """First of the cells, of which `codes` are the codes, in each cell of the summary.
 
     A cell's scatter is at least that of each cell in it, so dividing the worst first means
     dividing exactly the cells above some threshold.
@@ -136,7 +154,7 @@ def _adaptive_starts(
     first_children: list[npt.NDArray[np.int64]] = []
     while len(codes) > 1 or not scatters:
         parents = codes >> np.uint32(3)
-        first = np.flatnonzero(np.diff(parents, prepend=~parents[:1]))
+        first = _first_of_runs(parents)
         moments = np.add.reduceat(moments, first, axis=1)
         scatters.append(moments[4] - (moments[1:4] ** 2).sum(axis=0) / moments[0])
         first_children.append(np.append(first, len(codes)))
