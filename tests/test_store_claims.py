@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from kmdist.errors import ImageError, KmdistError, UsageError
-from kmdist.store import RunWriter, open_run, partial
+from kmdist.store import RunWriter, durability, open_run, partial
+from kmdist.store.durability import machine
 
 REQUEST = {"recipe": "quantize", "parameters": {"k": 5, "seed": 0}, "fingerprint": "f1"}
 
@@ -251,7 +252,7 @@ def test_without_file_locks_the_recorded_owner_counts(path, monkeypatch):
 def owner_of_a_dead_process():
     process = subprocess.Popen(["true"])
     process.wait()
-    return f'{{"host":"{partial.socket.gethostname()}","pid":{process.pid}}}'
+    return f'{{"host":"{machine()["host"]}","pid":{process.pid}}}'
 
 
 @pytest.mark.parametrize(
@@ -364,3 +365,38 @@ def test_a_full_disk_is_said_with_the_path(path, monkeypatch):
         writer.write_labels("a", np.full((2, 2), 1), k=5)
         writer.publish({"k": 5})
     assert value_of(path) == 1
+
+
+def test_after_a_power_cut_only_what_was_synced_counts(path, monkeypatch):
+    with claim(path) as writer:
+        writer.mark_done("first", [0, 1])
+        writer.mark_done("labels", [0, 1])
+        monkeypatch.setattr(durability, "SYNC_EVERY_S", 0.0)
+        writer.mark_done("labels", 2)
+        monkeypatch.setattr(durability, "SYNC_EVERY_S", 1e9)
+        writer.mark_done("labels", 3)
+        writer.mark_done("late", 0)
+    with claim(path, resume=True) as writer:
+        assert list(writer.done("labels")) == [0, 1, 2, 3]
+    monkeypatch.setattr(durability, "machine", lambda: {**machine(), "boot": "another"})
+    with claim(path, resume=True) as writer:
+        assert list(writer.done("first")) == [0, 1]
+        assert list(writer.done("labels")) == [0, 1, 2]
+        assert writer.done("late") == {}
+        writer.mark_done("labels", 9)
+    monkeypatch.setattr(partial, "machine", durability.machine)
+    with claim(path, resume=True) as writer:
+        assert list(writer.done("labels")) == [0, 1, 2]
+    with claim(path, resume=True) as writer:
+        writer.mark_done("labels", 9)
+    with claim(path, resume=True) as writer:
+        assert list(writer.done("labels")) == [0, 1, 2, 9]
+        writer.discard()
+
+
+def test_another_machine_is_not_asked_for_its_boot(path, monkeypatch):
+    interrupt(path)
+    monkeypatch.setattr(durability, "machine", lambda: {"host": "elsewhere", "boot": "another"})
+    with claim(path, resume=True) as writer:
+        assert writer.done("labels") == {0: None}
+        writer.discard()

@@ -36,7 +36,7 @@ def save_state(target: Target, name: str, arrays: Mapping[str, ArrayLike]) -> No
     names = np.array([key.encode() for key in given], dtype="S")
     numbered: dict[str, Any] = {f"a{i}": array for i, array in enumerate(given.values())}
     np.savez(buffer, names=names, **numbered)
-    target.put(f"{STATE}/{image_key(name)}.npz", buffer.getbuffer())
+    target.put(f"{STATE}/{image_key(name)}.npz", buffer.getbuffer(), durable=True)
 
 
 def load_state(target: Target, name: str) -> dict[str, NDArray[Any]] | None:

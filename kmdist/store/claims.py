@@ -9,6 +9,7 @@ from typing import Any
 from kmdist import __version__
 from kmdist.errors import KmdistError, UsageError
 from kmdist.store import partial
+from kmdist.store.durability import forget_unsynced
 from kmdist.store.root import COMPLETE, SCHEMA, read_attributes
 
 
@@ -84,6 +85,7 @@ def _claim_partial(
         before = partial.read_record(folder, "request")
         changes = differences(before, {**request, "versions": _versions()})
         if resume and not changes:
+            forget_unsynced(folder, partial.read_record(folder, "owner"))
             partial.write_owner(folder)
             replace = overwrite or before.get("overwrite") is True
             return Claim(output, lock, resumed=True, replace=replace)

@@ -20,13 +20,13 @@ import fcntl
 import json
 import os
 import shutil
-import socket
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from kmdist.errors import KmdistError
+from kmdist.store.durability import machine, sync, sync_folder, write_durably
 from kmdist.store.layout import dump_json
 from kmdist.store.targets import STATE
 
@@ -98,7 +98,7 @@ def create(output: Path, request: Mapping[str, Any]) -> Lock:
         raise KmdistError(f"{fresh} is locked by another process, though this one has made it")
     try:
         write_owner(fresh)
-        _write_durably(fresh / STATE / "request.json", dump_json(request))
+        write_durably(fresh / STATE / "request.json", dump_json(request))
         os.rename(fresh, partial)
     except BaseException as error:
         lock.release()
@@ -111,8 +111,8 @@ def create(output: Path, request: Mapping[str, Any]) -> Lock:
 
 def write_owner(folder: Path) -> None:
     """Record this process as the one at work."""
-    owner = {"host": socket.gethostname(), "pid": os.getpid(), "start": _now()}
-    _write_durably(folder / STATE / "owner.json", dump_json(owner))
+    owner = {**machine(), "pid": os.getpid(), "start": _now()}
+    write_durably(folder / STATE / "owner.json", dump_json(owner))
 
 
 def read_record(folder: Path, name: str) -> dict[str, Any]:
@@ -161,7 +161,7 @@ def publish(output: Path, *, replace: bool) -> None:
                 f"{partial}: publish it with --resume --overwrite, or move {output} away and "
                 "use --resume"
             ) from error
-    _sync_folder(output.parent)
+    sync_folder(output.parent)
     shutil.rmtree(output / STATE, ignore_errors=True)
 
 
@@ -221,17 +221,6 @@ def exchange(first: Path, second: Path) -> None:
     os.rename(previous, first)
 
 
-def sync(folder: Path) -> None:
-    """Wait until all written to the folder's file system is on the disk."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        syncfs = getattr(_libc(), "syncfs", None)
-        if syncfs is None or syncfs(descriptor) != 0:
-            os.sync()
-    finally:
-        os.close(descriptor)
-
-
 def _exchange_at_once(first: Path, second: Path) -> bool:
     renameat2 = getattr(_libc(), "renameat2", None)
     if renameat2 is None:
@@ -268,7 +257,7 @@ def _owner_may_live(folder: Path) -> bool:
     owner = read_record(folder, "owner")
     if not owner:
         return False
-    if owner.get("host") != socket.gethostname():
+    if owner.get("host") != machine()["host"]:
         return True
     try:
         os.kill(int(owner["pid"]), 0)
@@ -285,23 +274,3 @@ def _aside(output: Path, kind: str) -> Path:
 
 def _now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-
-
-def _write_durably(path: Path, data: bytes) -> None:
-    half = path.with_name(f"{path.name}.half")
-    with open(half, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(half, path)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    except OSError:
-        # Some network file systems refuse to sync a folder; their renames are durable anyway.
-        return
-    finally:
-        os.close(descriptor)

@@ -20,8 +20,11 @@ STATE = "state"
 class Target(Protocol):
     """A tree of objects by key ('/' separated, relative), written from many workers at once."""
 
-    def put(self, key: str, data: bytes | bytearray | memoryview) -> None:
-        """Write an object; a reader sees the old one or the whole new one."""
+    def put(self, key: str, data: bytes | bytearray | memoryview, *, durable: bool = False) -> None:
+        """Write an object; a reader sees the old one or the whole new one.
+
+        A durable one is on the disk when this returns, which takes milliseconds.
+        """
 
     def append(self, key: str, data: bytes) -> None:
         """Add to the end of a log that one process writes."""
@@ -66,7 +69,7 @@ class LocalTarget:
     def __repr__(self) -> str:
         return f"LocalTarget({self.root!r})"
 
-    def put(self, key: str, data: bytes | bytearray | memoryview) -> None:
+    def put(self, key: str, data: bytes | bytearray | memoryview, *, durable: bool = False) -> None:
         """Write an object by rename.
 
         Raises
@@ -77,10 +80,10 @@ class LocalTarget:
         half = f"{self.root}/{STATE}/tmp/{self._unique()}"
         try:
             try:
-                self._write(half, data)
+                self._write(half, data, durable)
             except FileNotFoundError:
                 self._make_folder(os.path.dirname(half))
-                self._write(half, data)
+                self._write(half, data, durable)
             try:
                 os.rename(half, path)
             except FileNotFoundError:
@@ -182,10 +185,12 @@ class LocalTarget:
         return f"{cls._process[1]}-{next(cls._serial)}"
 
     @staticmethod
-    def _write(path: str, data: bytes | bytearray | memoryview) -> None:
+    def _write(path: str, data: bytes | bytearray | memoryview, durable: bool) -> None:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         try:
             _write_all(descriptor, data)
+            if durable:
+                os.fsync(descriptor)
         finally:
             os.close(descriptor)
 

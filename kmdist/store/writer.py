@@ -3,6 +3,7 @@
 import os
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -13,6 +14,7 @@ from kmdist.errors import ImageError, KmdistError, UsageError
 from kmdist.store import checkpoints, labels, partial
 from kmdist.store.chunks import write_region
 from kmdist.store.claims import Claim, claim_output
+from kmdist.store.durability import SyncClock
 from kmdist.store.labels import LabelMap, label_map
 from kmdist.store.layout import ArraySpec, array_metadata, array_spec, group_metadata, plain
 from kmdist.store.names import clash_ranks, image_key
@@ -47,6 +49,7 @@ class RunWriter:
         self._ranks: dict[str, int] = {}
         self._images = 0
         self._command: list[str] = []
+        self._clock = SyncClock()
 
     @classmethod
     def create(
@@ -250,6 +253,7 @@ class RunWriter:
     def mark_done(self, pass_name: str, indices: int | Sequence[int], results: Any = None) -> None:
         """Record finished blocks of a pass, with a small JSON result each; the driver's alone."""
         checkpoints.mark_done(self._open_target(), pass_name, indices, results)
+        self._clock.tick(partial.partial_path(Path(self.output)))
 
     def done(self, pass_name: str) -> dict[int, Any]:
         """Finished blocks of a pass, with their results."""
