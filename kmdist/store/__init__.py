@@ -6,7 +6,9 @@
 `names`, `layout`   node names; data types, chunks and metadata
 `chunks`, `labels`  bytes of chunks and shards; label maps with pyramids
 `targets`           where objects go
+`images`            arrays of a fit, images of a run
 `checkpoints`       states of the fit and manifests of finished blocks
+`durability`        what survives a power cut
 `claims`            who may write; `partial`: the folder of a run in the making, and its rename
 ==================  ============================================================================
 """
@@ -19,7 +21,7 @@ _HOMES = {
     "LabelMap": "kmdist.store.labels",
     "LocalTarget": "kmdist.store.targets",
     "Run": "kmdist.store.reader",
-    "RunImage": "kmdist.store.reader",
+    "RunImage": "kmdist.store.images",
     "RunWriter": "kmdist.store.writer",
     "Target": "kmdist.store.targets",
     "image_key": "kmdist.store.names",

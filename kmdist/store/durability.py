@@ -1,7 +1,7 @@
 """What must survive a power cut, and what of an interrupted run may be trusted after one.
 
 A kill loses nothing that was written: it is in the page cache. A power cut does: files written
-in the last half minute may be empty while the manifest says that their blocks are done. So the
+in the last minute may be empty while the manifest says that their blocks are done. So the
 driver has the file system synced now and then, and records how long the manifests were before;
 after a reboot only that much of them counts.
 """
@@ -17,7 +17,7 @@ from typing import Any
 from kmdist.store.layout import dump_json
 from kmdist.store.targets import STATE
 
-SYNC_EVERY_S = 20.0
+SYNC_EVERY_S = 60.0
 """Work that a power cut may cost. A sync writes out what the kernel would have written anyway."""
 
 _LOGS = "*.done.jsonl"

@@ -141,7 +141,7 @@ class RunWriter:
         values = np.asarray(labels_yx)
         if marked is None:
             marked = unclustered is not None and bool(unclustered.any())
-        described = label_map(image, self._image_group(image, prefix), values.shape, k, marked)
+        described = label_map(image, self.image_group(image, prefix), values.shape, k, marked)
         labels.write_image(self._open_target(), described, values, unclustered)
         self._write_label_metadata(described, palette, source, attributes)
         return described.unclustered
@@ -159,7 +159,7 @@ class RunWriter:
         prefix: str = "",
     ) -> LabelMap:
         """Begin a label map that is written by window; parameters as for `write_labels`."""
-        described = label_map(image, self._image_group(image, prefix), shape, k, marked)
+        described = label_map(image, self.image_group(image, prefix), shape, k, marked)
         self._write_label_metadata(described, palette, source, attributes)
         return described
 
@@ -240,7 +240,13 @@ class RunWriter:
 
     def image_group(self, image: str, prefix: str = "") -> str:
         """Key of an image's group, ``images/NAME``, for arrays that belong to the image."""
-        return self._image_group(image, prefix)
+        if not self._images:
+            raise ValueError(
+                f"{image}: create the writer with images=[all names], so that names which differ "
+                "in case alone do not become one folder"
+            )
+        key = f"images/{image_key(image, self._ranks.get(image, 0))}"
+        return f"{prefix}/{key}" if prefix else key
 
     def save_state(self, name: str, arrays: Mapping[str, ArrayLike]) -> None:
         """Keep arrays for a resume, in place of those saved under this name before."""
@@ -329,15 +335,6 @@ class RunWriter:
                 "the run, and once"
             )
         return self._claim
-
-    def _image_group(self, image: str, prefix: str) -> str:
-        if not self._images:
-            raise ValueError(
-                f"{image}: create the writer with images=[all names], so that names which differ "
-                "in case alone do not become one folder"
-            )
-        key = f"images/{image_key(image, self._ranks.get(image, 0))}"
-        return f"{prefix}/{key}" if prefix else key
 
     def _write_label_metadata(
         self,
