@@ -32,6 +32,7 @@ def small_sizes(monkeypatch):
     monkeypatch.setattr(layout, "SHARD", 32)
     monkeypatch.setattr(layout, "SHARD_ABOVE", 64)
     monkeypatch.setattr(labels_module, "SHARD", 32)
+    monkeypatch.setattr(labels_module, "CHUNK", 8)
 
 
 def test_a_shared_run(tmp_path):
