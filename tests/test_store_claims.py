@@ -278,6 +278,26 @@ def test_what_an_error_leaves(path, error, kept):
     assert value_of(path) == 1
 
 
+def test_two_that_begin_at_once(path):
+    lock = partial.create(path, REQUEST)
+    with pytest.raises(FileExistsError):
+        partial.create(path, REQUEST)
+    assert names(path.parent) == [".r.zarr.partial"]
+    lock.release()
+
+
+def test_a_new_folder_whose_maker_lives_is_left(path):
+    folder = path.with_name(".r.zarr.new-1")
+    (folder / "state").mkdir(parents=True)
+    lock = partial.take_lock(folder)
+    os.utime(folder, (0, 0))
+    publish(path, 1)
+    assert names(path.parent) == [".r.zarr.new-1", "r.zarr"]
+    lock.release()
+    publish(path, 2, overwrite=True)
+    assert names(path.parent) == ["r.zarr"]
+
+
 def test_waste_of_killed_processes_is_cleared(path):
     publish(path, 1)
     for waste in (".r.zarr.partial", ".r.zarr.old-1", ".r.zarr.new-1", ".r.zarr.new-2"):

@@ -139,6 +139,25 @@ def test_ome_zarr_models(run):
         assert colors == expected
 
 
+@pytest.mark.parametrize("k", [2, 256, 300])
+@pytest.mark.parametrize("colored", [True, False])
+@pytest.mark.parametrize("marked", [True, False])
+def test_labels_of_any_k_are_valid_ome_zarr(tmp_path, k, colored, marked):
+    labels = np.arange(35).reshape(5, 7) % k
+    palette = np.zeros((k, 3), np.uint8) if colored else None
+    path = tmp_path / "r.zarr"
+    with RunWriter.create(
+        path, recipe="texture", parameters={}, fingerprint="f", images=["a"]
+    ) as writer:
+        writer.write_labels("a", labels, k=k, palette=palette, marked=marked)
+        writer.publish({"k": k})
+    label = ImageLabel.from_zarr(zarr.open_group(path / "images/a/labels/kmeans", mode="r"))
+    colors = label.attributes.ome.image_label.colors or ()
+    assert len(colors) == (k if colored and k <= 256 else 0) + marked
+    (node,) = Reader(parse_url(path / "images/a/labels/kmeans"))()
+    np.testing.assert_array_equal(node.data[0].compute(), labels)
+
+
 def test_ome_zarr_py(run):
     path, expected, base = run
     for image, levels in ((LARGE, 3), (SMALL, 1)):

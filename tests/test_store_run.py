@@ -279,6 +279,20 @@ def test_names_that_differ_in_case_alone(tmp_path):
         np.testing.assert_array_equal(run.labels(name)[...], maps[name])
 
 
+@pytest.mark.parametrize("array", [np.float64(2.5), np.zeros((0, 3)), np.array([True, False])])
+def test_arrays_of_odd_shapes(tmp_path, array):
+    with new_writer(tmp_path / "r.zarr") as writer:
+        writer.write_array("odd", array, ("a", "b")[: array.ndim], {"unit": "px"})
+        writer.publish({"k": 5})
+    run = open_run(tmp_path / "r.zarr")
+    found = run.array("odd")
+    assert (found.shape, found.dtype) == (array.shape, array.dtype)
+    np.testing.assert_array_equal(found, array)
+    assert run.lazy("odd").attrs["unit"] == "px"
+    with pytest.raises(KmdistError, match="no array 'none'"):
+        run.lazy("none")
+
+
 def test_many_images_are_not_consolidated(tmp_path, monkeypatch):
     monkeypatch.setattr("kmdist.store.root.CONSOLIDATE_IMAGES", 3)
     for count in (3, 4):
