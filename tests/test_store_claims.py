@@ -279,9 +279,9 @@ def test_what_an_error_leaves(path, error, kept):
 
 
 def test_two_that_begin_at_once(path):
-    lock = partial.create(path, REQUEST)
+    lock = partial.create(path, {**REQUEST, "run": "1"})
     with pytest.raises(FileExistsError):
-        partial.create(path, REQUEST)
+        partial.create(path, {**REQUEST, "run": "2"})
     assert names(path.parent) == [".r.zarr.partial"]
     lock.release()
 
@@ -335,6 +335,40 @@ def test_a_worker_cannot_publish(path):
     assert names(path.parent) == ["r.zarr"]
 
 
+@pytest.mark.parametrize("wrote_before", [True, False])
+def test_a_late_worker_of_a_discarded_run_does_not_write_into_the_next(path, wrote_before):
+    with claim(path) as writer:
+        worker = pickle.loads(pickle.dumps(writer))
+        if wrote_before:
+            worker.write_labels("a", np.full((2, 2), 3), k=5)
+    with claim(path, overwrite=True, fingerprint="f2") as writer:
+        with pytest.raises(KmdistError, match="begun anew"):
+            worker.write_labels("a", np.full((2, 2), 3), k=5)
+        assert names(path.with_name(".r.zarr.partial")) == ["state"]
+        writer.write_labels("a", np.full((2, 2), 1), k=5)
+        writer.publish({"k": 5})
+    assert value_of(path) == 1
+
+
+def test_a_late_worker_of_an_interrupted_run_may_help_its_resumption(path):
+    with claim(path) as writer:
+        worker = pickle.loads(pickle.dumps(writer))
+    with claim(path, resume=True) as writer:
+        worker.write_labels("a", np.full((2, 2), 3), k=5)
+        writer.publish({"k": 5})
+    assert value_of(path) == 3
+
+
+def test_files_that_a_killed_worker_had_begun_are_removed(path):
+    with claim(path) as writer:
+        writer.write_labels("a", np.full((2, 2), 1), k=5)
+        chunks = path.with_name(".r.zarr.partial") / "images/a/labels/kmeans/s0/labels/c/0"
+        (chunks / ".half-1234-5").write_bytes(b"half")
+        writer.publish({"k": 5})
+    assert not list(path.rglob(".half-*"))
+    assert value_of(path) == 1
+
+
 def test_a_link_is_followed_so_that_renames_stay_on_one_file_system(tmp_path):
     (tmp_path / "disk").mkdir()
     publish(tmp_path / "disk/real.zarr", 1)
@@ -381,7 +415,7 @@ def test_a_full_disk_is_said_with_the_path(path, monkeypatch):
         with pytest.raises(KmdistError, match="No space left"):
             writer.mark_done("labels", 0)
         monkeypatch.undo()
-        assert names(path.with_name(".r.zarr.partial") / "state/tmp") == []
+        assert not list(path.parent.rglob(".half-*"))
         writer.write_labels("a", np.full((2, 2), 1), k=5)
         writer.publish({"k": 5})
     assert value_of(path) == 1

@@ -19,6 +19,7 @@ class Claim:
 
     Attributes
     ----------
+    run : identity of this run and its resumptions, random.
     resumed : an interrupted run is being continued.
     complete : the run that was asked for is there already; there is nothing to write.
     replace : a run that stands at the output may be replaced.
@@ -26,6 +27,7 @@ class Claim:
 
     output: Path
     lock: partial.Lock | None
+    run: str = ""
     resumed: bool = False
     complete: bool = False
     replace: bool = False
@@ -59,8 +61,9 @@ def claim_output(
         if resume and _same_run(there, request):
             return Claim(output, None, complete=True)
         _check_output(output, overwrite=overwrite)
-        made = {**request, "versions": _versions(), "overwrite": overwrite}
-        return Claim(output, partial.create(output, made), replace=overwrite)
+        run = os.urandom(8).hex()
+        made = {**request, "versions": _versions(), "overwrite": overwrite, "run": run}
+        return Claim(output, partial.create(output, made), run, replace=overwrite)
     except FileExistsError as error:
         raise KmdistError(f"another process has just begun to write {output}") from error
     except OSError as error:
@@ -86,9 +89,10 @@ def _claim_partial(
         changes = differences(before, {**request, "versions": _versions()})
         if resume and not changes:
             forget_unsynced(folder, partial.read_record(folder, "owner"))
-            partial.write_owner(folder)
+            run = str(before.get("run"))
+            partial.write_owner(folder, run)
             replace = overwrite or before.get("overwrite") is True
-            return Claim(output, lock, resumed=True, replace=replace)
+            return Claim(output, lock, run, resumed=True, replace=replace)
         if overwrite:
             partial.remove(folder)
             lock.release()

@@ -6,6 +6,7 @@
         state/lock              held (flock) while a process works on it, freed by its death
         state/owner.json        who: host, pid, start
         state/request.json      what: recipe, parameters, fingerprint of the input
+        state/run-XXXX          which: workers of an earlier run of the same name do not find theirs
     .RUN.zarr.new-XXXX/         a partial folder not yet complete enough to be seen as one
     .RUN.zarr.old-XXXX/         a replaced run, or a discarded one, being removed
     .RUN.zarr.previous          an old run between two renames, where the system cannot exchange
@@ -55,6 +56,11 @@ def partial_path(output: Path) -> Path:
     return output.with_name(f".{output.name}.partial")
 
 
+def guard(run: str) -> str:
+    """Key that exists while a run of this identity is being made."""
+    return f"{STATE}/run-{run}"
+
+
 def take_lock(folder: Path) -> Lock | None:
     """Lock a folder that is being made; None if another process holds it.
 
@@ -86,6 +92,10 @@ def take_lock(folder: Path) -> Lock | None:
 def create(output: Path, request: Mapping[str, Any]) -> Lock:
     """Make a new partial folder, locked and complete with owner and request, at once.
 
+    Parameters
+    ----------
+    request : what is asked; ``run`` is the identity of this run.
+
     Raises
     ------
     FileExistsError : another process made it first.
@@ -97,7 +107,7 @@ def create(output: Path, request: Mapping[str, Any]) -> Lock:
     if lock is None:
         raise KmdistError(f"{fresh} is locked by another process, though this one has made it")
     try:
-        write_owner(fresh)
+        write_owner(fresh, str(request["run"]))
         write_durably(fresh / STATE / "request.json", dump_json(request))
         os.rename(fresh, partial)
     except BaseException as error:
@@ -109,10 +119,13 @@ def create(output: Path, request: Mapping[str, Any]) -> Lock:
     return lock
 
 
-def write_owner(folder: Path) -> None:
-    """Record this process as the one at work."""
+def write_owner(folder: Path, run: str) -> None:
+    """Record this process as the one at work, and let workers of the run write."""
     owner = {**machine(), "pid": os.getpid(), "start": _now()}
-    write_durably(folder / STATE / "owner.json", dump_json(owner))
+    half = folder / STATE / "owner.json.half"
+    half.write_bytes(dump_json(owner))
+    os.replace(half, folder / STATE / "owner.json")
+    (folder / guard(run)).touch()
 
 
 def read_record(folder: Path, name: str) -> dict[str, Any]:

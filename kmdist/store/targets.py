@@ -4,8 +4,10 @@ Workers write through a `Target` alone, so that a store of another kind needs on
 its own way to publish: a folder is renamed, a bucket gets its root ``zarr.json`` last.
 """
 
+import errno
 import os
 import shutil
+import threading
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -14,7 +16,10 @@ from typing import Any, Protocol
 from kmdist.errors import KmdistError
 
 STATE = "state"
-"""Folder of a run in the making: checkpoints, manifest, owner, half-written files."""
+"""Folder of a run in the making: checkpoints, manifest, owner, lock."""
+
+_HALF = ".half-"
+_OPENING = threading.Lock()
 
 
 class Target(Protocol):
@@ -49,25 +54,39 @@ class Target(Protocol):
 
 
 class LocalTarget:
-    """A folder. Objects are written beside and renamed, so that none is ever seen half.
+    """A folder. Objects are written beside their place and renamed, so that none is seen half.
 
-    The half-written ones lie in ``state/`` of the folder: what a killed worker leaves there goes
-    away with it when the run is published.
+    The half-written ones lie in the folder of the object, not in one for all: ext4 looks for a
+    free inode near the folder, and 20,000 images through one folder cost 1.6 ms each for their
+    files, through their own folders 0.3 ms. `remove_halves` clears what killed workers leave.
+
+    Writes go through an open descriptor of the folder: a worker that outlives its run writes to
+    where the folder has been moved, never into a new run of the same name.
 
     Parameters
     ----------
-    root : the folder; it must exist before the first write. A write never creates it, so that a
-        worker that outlives its run cannot make the folder rise again.
+    root : the folder; it must exist before the first write, and a write never creates it.
+    guard : a key that must exist whenever something is written; a run in the making has one of
+        its own, so that a late write neither reaches another run nor a published one.
     """
 
     _serial = count()
     _process: tuple[int, str] = (0, "")
 
-    def __init__(self, root: str | os.PathLike[str]) -> None:
+    def __init__(self, root: str | os.PathLike[str], guard: str | None = None) -> None:
         self.root = os.path.abspath(root)
+        self._guard = guard
+        self._descriptor = -1
 
     def __repr__(self) -> str:
         return f"LocalTarget({self.root!r})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_descriptor": -1}
+
+    def __del__(self) -> None:
+        if getattr(self, "_descriptor", -1) >= 0:
+            os.close(self._descriptor)
 
     def put(self, key: str, data: bytes | bytearray | memoryview, *, durable: bool = False) -> None:
         """Write an object by rename.
@@ -76,22 +95,22 @@ class LocalTarget:
         ------
         KmdistError : the disk is full, the folder is gone or not writable; with the path.
         """
-        path = self._path(key)
-        half = f"{self.root}/{STATE}/tmp/{self._unique()}"
+        _check_key(key)
+        half = f"{os.path.dirname(key)}/{_HALF}{self._unique()}".lstrip("/")
+        folder = -1
         try:
+            folder = self._open_folder()
+            descriptor = self._create(folder, half, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
             try:
-                self._write(half, data, durable)
-            except FileNotFoundError:
-                self._make_folder(os.path.dirname(half))
-                self._write(half, data, durable)
-            try:
-                os.rename(half, path)
-            except FileNotFoundError:
-                self._make_folder(os.path.dirname(path))
-                os.rename(half, path)
+                _write_all(descriptor, data)
+                if durable:
+                    os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            os.rename(half, key, src_dir_fd=folder, dst_dir_fd=folder)
         except OSError as error:
-            _remove_quietly(half)
-            raise self._failure(path, error) from error
+            _remove_quietly(half, folder)
+            raise self._failure(key, error) from error
 
     def append(self, key: str, data: bytes) -> None:
         """Append with one write; where the last one was torn, its line is ended first.
@@ -100,14 +119,10 @@ class LocalTarget:
         ------
         KmdistError : as for `put`.
         """
-        path = self._path(key)
-        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        _check_key(key)
         try:
-            try:
-                descriptor = os.open(path, flags, 0o666)
-            except FileNotFoundError:
-                self._make_folder(os.path.dirname(path))
-                descriptor = os.open(path, flags, 0o666)
+            flags = os.O_RDWR | os.O_CREAT | os.O_APPEND
+            descriptor = self._create(self._open_folder(), key, flags)
             try:
                 size = os.fstat(descriptor).st_size
                 torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
@@ -115,24 +130,23 @@ class LocalTarget:
             finally:
                 os.close(descriptor)
         except OSError as error:
-            raise self._failure(path, error) from error
+            raise self._failure(key, error) from error
 
     def get(self, key: str) -> bytes | None:
         """Read a whole object; None where there is none."""
         try:
-            with open(self._path(key), "rb") as file:
+            with open(f"{self.root}/{key}", "rb") as file:
                 return file.read()
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return None
 
     def exists(self, key: str) -> bool:
         """Whether the key is a file."""
-        return os.path.isfile(self._path(key))
+        return os.path.isfile(f"{self.root}/{key}")
 
     def keys(self, prefix: str = "") -> Iterator[str]:
         """Walk the files below a folder, sorted within each."""
-        top = self._path(prefix) if prefix else self.root
-        for folder, folders, files in os.walk(top):
+        for folder, folders, files in os.walk(f"{self.root}/{prefix}"):
             folders.sort()
             base = os.path.relpath(folder, self.root).replace(os.sep, "/")
             for name in sorted(files):
@@ -141,13 +155,14 @@ class LocalTarget:
     def children(self, prefix: str = "") -> list[str]:
         """Names in one folder; none where it does not exist."""
         try:
-            return sorted(os.listdir(self._path(prefix) if prefix else self.root))
+            return sorted(os.listdir(f"{self.root}/{prefix}"))
         except (FileNotFoundError, NotADirectoryError):
             return []
 
     def delete(self, prefix: str) -> None:
         """Remove a file or a folder with all in it."""
-        path = self._path(prefix)
+        _check_key(prefix)
+        path = f"{self.root}/{prefix}"
         if os.path.isdir(path) and not os.path.islink(path):
             shutil.rmtree(path, ignore_errors=True)
         else:
@@ -159,23 +174,30 @@ class LocalTarget:
 
         return LocalStore(self.root, read_only=True)
 
-    def _path(self, key: str) -> str:
-        if not key or key[0] == "/" or any(part in ("", ".", "..") for part in key.split("/")):
-            raise ValueError(f"not a key within a run: {key!r}")
-        return f"{self.root}/{key}"
+    def remove_halves(self) -> None:
+        """Remove what workers that were killed had not finished writing."""
+        for key in self.keys():
+            if os.path.basename(key).startswith(_HALF):
+                _remove_quietly(f"{self.root}/{key}")
 
-    def _make_folder(self, path: str) -> None:
-        missing = []
-        while path != self.root and not os.path.isdir(path):
-            missing.append(path)
-            path = os.path.dirname(path)
-        if not os.path.isdir(self.root):
-            raise FileNotFoundError(f"the folder {self.root} is gone")
-        for folder in reversed(missing):
-            try:
-                os.mkdir(folder)
-            except FileExistsError:
-                continue
+    def _open_folder(self) -> int:
+        """Descriptor of the folder, which is still the one it was at the first write."""
+        if self._descriptor < 0:
+            with _OPENING:
+                if self._descriptor < 0:
+                    self._descriptor = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY)
+        if self._guard is not None:
+            os.stat(self._guard, dir_fd=self._descriptor)
+        return self._descriptor
+
+    @staticmethod
+    def _create(folder: int, key: str, flags: int) -> int:
+        """Open a file for writing, with the folders above it."""
+        try:
+            return os.open(key, flags | os.O_CLOEXEC, 0o666, dir_fd=folder)
+        except FileNotFoundError:
+            _make_folder(folder, os.path.dirname(key))
+            return os.open(key, flags | os.O_CLOEXEC, 0o666, dir_fd=folder)
 
     @classmethod
     def _unique(cls) -> str:
@@ -184,21 +206,11 @@ class LocalTarget:
             cls._process = (os.getpid(), os.urandom(6).hex())
         return f"{cls._process[1]}-{next(cls._serial)}"
 
-    @staticmethod
-    def _write(path: str, data: bytes | bytearray | memoryview, durable: bool) -> None:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-        try:
-            _write_all(descriptor, data)
-            if durable:
-                os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-    def _failure(self, path: str, error: OSError) -> KmdistError:
+    def _failure(self, key: str, error: OSError) -> KmdistError:
         reason = error.strerror or str(error)
-        if not os.path.isdir(self.root):
-            reason = "the folder of the run is gone: removed, or published by another process"
-        return KmdistError(f"cannot write {path}: {reason}")
+        if isinstance(error, FileNotFoundError):
+            reason = "the folder of the run is gone: published, removed, or begun anew"
+        return KmdistError(f"cannot write {self.root}/{key}: {reason}")
 
 
 def is_url(output: str | os.PathLike[str]) -> bool:
@@ -218,8 +230,26 @@ def _write_all(descriptor: int, data: bytes | bytearray | memoryview) -> None:
         view = view[os.write(descriptor, view) :]
 
 
-def _remove_quietly(path: str) -> None:
+def _check_key(key: str) -> None:
+    if not key or key[0] == "/" or any(part in ("", ".", "..") for part in key.split("/")):
+        raise ValueError(f"not a key within a run: {key!r}")
+
+
+def _make_folder(root: int, path: str) -> None:
+    """Make a folder and those above it; not the root, which may have been removed."""
+    if not path:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
     try:
-        os.unlink(path)
+        os.mkdir(path, dir_fd=root)
+    except FileExistsError:
+        return
+    except FileNotFoundError:
+        _make_folder(root, os.path.dirname(path))
+        _make_folder(root, path)
+
+
+def _remove_quietly(path: str, folder: int | None = None) -> None:
+    try:
+        os.unlink(path, dir_fd=folder)
     except OSError:
         return

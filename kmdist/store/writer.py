@@ -18,8 +18,8 @@ from kmdist.store.durability import SyncClock
 from kmdist.store.labels import LabelMap, label_map
 from kmdist.store.layout import ArraySpec, array_metadata, array_spec, group_metadata, plain
 from kmdist.store.names import clash_ranks, image_key
-from kmdist.store.root import write_root
-from kmdist.store.targets import LocalTarget, Target, is_url, local_path
+from kmdist.store.root import CONSOLIDATE_IMAGES, write_root
+from kmdist.store.targets import LocalTarget, is_url, local_path
 
 
 class RunWriter:
@@ -38,7 +38,7 @@ class RunWriter:
     """
 
     def __init__(
-        self, output: str, target: Target, claim: Claim, request: Mapping[str, Any]
+        self, output: str, target: LocalTarget, claim: Claim, request: Mapping[str, Any]
     ) -> None:
         self.output = output
         self.resumed = claim.resumed
@@ -90,7 +90,8 @@ class RunWriter:
         ranks = clash_ranks(names)
         path = local_path(output)
         claim = claim_output(path, request, resume=resume, overwrite=overwrite)
-        writer = cls(str(path), LocalTarget(partial.partial_path(path)), claim, request)
+        target = LocalTarget(partial.partial_path(path), partial.guard(claim.run))
+        writer = cls(str(path), target, claim, request)
         writer._ranks = ranks
         writer._images = len(names)
         writer._command = list(command)
@@ -283,9 +284,13 @@ class RunWriter:
         KmdistError : the output has appeared meanwhile, or cannot be written.
         """
         claim = self._driver_claim()
-        write_root(
-            self._open_target(), {**attributes, **self._request}, runs or {}, images=self._images
-        )
+        target = self._open_target()
+        maps = self._images * max(len(runs or {}), 1)
+        if self.resumed or maps <= CONSOLIDATE_IMAGES:
+            # Walking 20,000 images takes 2 s: only where one expects to find something, or is
+            # going to walk anyway. Half-written files are litter, but no reader minds them.
+            target.remove_halves()
+        write_root(target, {**attributes, **self._request}, runs or {}, images=self._images)
         try:
             partial.publish(claim.output, replace=claim.replace)
         except OSError as error:
@@ -322,7 +327,7 @@ class RunWriter:
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_claim": None}
 
-    def _open_target(self) -> Target:
+    def _open_target(self) -> LocalTarget:
         if self.already_complete:
             raise KmdistError(f"{self.output} is complete already; nothing can be added to it")
         return self._target
