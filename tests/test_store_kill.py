@@ -136,6 +136,7 @@ def test_death_at_every_change_of_the_folder(tmp_path, monkeypatch, when, exchan
         monkeypatch.setattr(partial, "_exchange_at_once", lambda *_: False)
     # Waiting for the disk after each of 300 runs is most of the time, and changes no names.
     monkeypatch.setattr(partial, "sync", lambda folder: None)
+    monkeypatch.setattr(partial.os, "fsync", lambda descriptor: None)
     left = [0]
 
     def mortal(function):
