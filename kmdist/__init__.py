@@ -10,6 +10,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOMES: dict[str, str] = {
+    "KMeans": "kmdist.estimators",
     "open_images": "kmdist.images",
     "open_run": "kmdist.store",
     "quantize": "kmdist.recipes.quantize",

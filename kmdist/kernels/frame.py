@@ -44,6 +44,10 @@ class Frame(NamedTuple):
         """Whether float32 rows can be read as they are."""
         return self.scale == 1.0 and not self.shift.any()
 
+    def same(self, other: "Frame") -> bool:
+        """Whether sums in this frame may be added to sums in the other."""
+        return self[1:] == other[1:] and np.array_equal(self.shift, other.shift)
+
 
 def make_frame(
     low: np.ndarray, high: np.ndarray, mean: np.ndarray, variance: np.ndarray, weight: float
@@ -53,8 +57,7 @@ def make_frame(
     Parameters
     ----------
     low, high, mean, variance : (d,) float64, per feature.
-    weight : float, an upper bound on the sum of the weights and on the largest of them times
-        the number of rows that count.
+    weight : float, an upper bound on the sum of the weights.
 
     Returns
     -------

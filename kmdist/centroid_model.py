@@ -1,0 +1,183 @@
+"""What every estimator with centroids can do: predict, transform, score."""
+
+from typing import Any
+
+import numpy as np
+from sklearn.base import (
+    BaseEstimator,
+    ClassNamePrefixFeaturesOutMixin,
+    ClusterMixin,
+    TransformerMixin,
+)
+from sklearn.utils.validation import check_is_fitted
+
+from kmdist.dask_rows import is_dask
+from kmdist.inputs import checked, checked_weights, pool_for
+from kmdist.kernels.assign import assign
+from kmdist.kernels.distances import all_distances, cluster_inertia
+from kmdist.kernels.frame import make_frame
+from kmdist.kernels.moments import moments
+from kmdist.passes import run_pass
+from kmdist.rows import BLOCK_BYTES, unit_rows
+
+
+def predict_rows(rows: np.ndarray, centroids: np.ndarray, unit: bool = False) -> np.ndarray:
+    """Nearest centroid of each row.
+
+    Parameters
+    ----------
+    rows : (n, d) real numbers.
+    centroids : (k, d) floating point.
+    unit : divide each row by its length first.
+
+    Returns
+    -------
+    (n,) int32 : ties go to the lowest index.
+
+    Raises
+    ------
+    ValueError : a value is NaN or infinite; says where.
+    """
+    labels = np.empty(len(rows), np.int32)
+    if len(rows):
+        rows = unit_rows(rows) if unit else rows
+        m = moments(rows)
+        if m.bad is not None:
+            kind = "NaN" if np.isnan(m.bad[3]) else "infinity"
+            raise ValueError(f"Input X contains {kind}: row {m.bad[1]:,}, column {m.bad[2]}")
+        frame = make_frame(m.low, m.high, m.mean, m.variance, m.weight)
+        assign(rows, None, centroids, frame, labels, summed=False)
+    return labels
+
+
+def _transform_rows(rows: np.ndarray, centroids: np.ndarray, unit: bool) -> np.ndarray:
+    rows = unit_rows(rows) if unit else rows
+    return all_distances(rows, centroids).astype(centroids.dtype, copy=False)
+
+
+def _score_rows(
+    rows: np.ndarray, weights: np.ndarray | None, centroids: np.ndarray, unit: bool
+) -> np.ndarray:
+    rows = unit_rows(rows) if unit else rows
+    labels = predict_rows(rows, centroids)
+    return cluster_inertia(rows, weights, centroids, labels).sum(keepdims=True)
+
+
+class CentroidModel(
+    ClassNamePrefixFeaturesOutMixin,  # type: ignore[misc]
+    TransformerMixin,  # type: ignore[misc]
+    ClusterMixin,  # type: ignore[misc]
+    BaseEstimator,  # type: ignore[misc]
+):
+    """Base of estimators that have `cluster_centers_`.
+
+    Results for NumPy input are computed at once, on threads; those for Dask input are lazy.
+    """
+
+    cluster_centers_: np.ndarray
+
+    @property
+    def _unit(self) -> bool:
+        """Whether rows are divided by their lengths."""
+        return getattr(self, "metric", "euclidean") == "cosine"
+
+    @property
+    def _n_features_out(self) -> int:
+        return len(self.cluster_centers_)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = False
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+    def predict(self, X: Any) -> Any:
+        """Index of the nearest centroid of each row.
+
+        Parameters
+        ----------
+        X : (n, d) NumPy array, Dask array, or anything with ``__array__``.
+
+        Returns
+        -------
+        (n,) int32; a lazy Dask array for Dask input.
+
+        Raises
+        ------
+        ValueError : another number of features than in `fit`, or values that are not finite.
+        """
+        check_is_fitted(self)
+        X = checked(self, X, reset=False)
+        if is_dask(X):
+            return X.map_blocks(
+                predict_rows,
+                self.cluster_centers_,
+                self._unit,
+                dtype=np.int32,
+                drop_axis=1,
+                meta=np.empty(0, np.int32),
+            )
+        return _in_chunks(predict_rows, X, self.cluster_centers_, self._unit)
+
+    def transform(self, X: Any) -> Any:
+        """Distances of each row to every centroid.
+
+        Returns
+        -------
+        (n, k), of the type of the centroids; a lazy Dask array for Dask input.
+        """
+        check_is_fitted(self)
+        X = checked(self, X, reset=False)
+        centroids = self.cluster_centers_
+        if is_dask(X):
+            return X.map_blocks(
+                _transform_rows,
+                centroids,
+                self._unit,
+                dtype=centroids.dtype,
+                chunks=(X.chunks[0], (len(centroids),)),
+                meta=np.empty((0, 0), centroids.dtype),
+            )
+        _require_finite(X)
+        return _in_chunks(_transform_rows, X, centroids, self._unit)
+
+    def fit_transform(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
+        """`fit` and then `transform`."""
+        return self.fit(X, sample_weight=sample_weight).transform(X)
+
+    def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
+        """`fit`, and its `labels_`."""
+        return self.fit(X, sample_weight=sample_weight).labels_
+
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+        """Minus the inertia of X: −Σ w‖x − c‖² for the nearest centroids, from differences."""
+        check_is_fitted(self)
+        X = checked(self, X, reset=False)
+        weights = checked_weights(sample_weight, X)
+        if is_dask(X) or weights is not None:
+            from kmdist.inputs import as_rows
+            from kmdist.lloyd import finish
+
+            with pool_for(X) as pool:
+                rows, _ = as_rows(X, weights, pool, unit=self._unit)
+                return -float(finish(rows, self.cluster_centers_).inertia.sum())
+        return -float(_in_chunks(_score_rows, X, None, self.cluster_centers_, self._unit).sum())
+
+
+def _require_finite(X: np.ndarray) -> None:
+    m = moments(X)
+    if m.bad is not None:
+        kind = "NaN" if np.isnan(m.bad[3]) else "infinity"
+        raise ValueError(f"Input X contains {kind}: row {m.bad[1]:,}, column {m.bad[2]}")
+
+
+def _in_chunks(function: Any, X: np.ndarray, *arguments: Any) -> np.ndarray:
+    """``function(part, *arguments)`` for parts of X on the threads of this process, joined."""
+    step = max(1, BLOCK_BYTES // max(1, X.shape[1] * X.dtype.itemsize))
+    parts = [X[start : start + step] for start in range(0, len(X), step)]
+    if len(parts) == 1:
+        return np.asarray(function(X, *arguments))
+    results: list[Any] = [None] * len(parts)
+    with pool_for(X) as pool:
+        run_pass(pool, function, parts, *arguments, on_done=results.__setitem__)
+    return np.concatenate(results)

@@ -1,0 +1,208 @@
+"""k-means estimators with scikit-learn's contract, for NumPy and Dask arrays of any size."""
+
+import sys
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
+
+from kmdist.centroid_model import CentroidModel
+from kmdist.dask_rows import is_dask
+from kmdist.inputs import as_rows, checked, checked_weights, pool_for
+from kmdist.lloyd import Options, iterate
+from kmdist.rows import Rows
+from kmdist.seeding import INITS, seed_centroids
+from kmdist.state import State
+
+ALGORITHMS = ("auto", "lloyd", "hamerly")
+METRICS = ("euclidean", "cosine")
+_BOUNDS = {"auto": "auto", "lloyd": "never", "hamerly": "always"}
+
+
+class KMeans(CentroidModel):
+    """k-means, exact and deterministic, on arrays in memory and on Dask arrays.
+
+    Parameters
+    ----------
+    n_clusters : int, k.
+    init : ``'k-means++'``, ``'k-means||'``, ``'random'``, an array (k, d), or a function
+        ``init(X, n_clusters, random_state)`` that returns one.
+    n_init : restarts, of which the one of least inertia is kept; ``'auto'``: 10 for
+        ``'random'`` and functions, else 1.
+    max_iter : iterations at most.
+    tol : relative to the mean variance of the features; 0: until no label changes.
+    random_state : int, `numpy.random.RandomState` or None.
+    algorithm : ``'lloyd'``; ``'hamerly'``: the same result with bounds that skip rows;
+        ``'auto'``: bounds where a block finds that they pay.
+    metric : ``'euclidean'`` or ``'cosine'`` (rows and centroids of unit length).
+    verbose : write a line an iteration.
+
+    Attributes
+    ----------
+    cluster_centers_ : (k, d) float32 for float32 and float16 rows, else float64.
+    labels_ : (n,) int32; a lazy Dask array for Dask input.
+    inertia_ : Σ w‖x − c‖² for `cluster_centers_`, from the differences, in float64.
+    n_iter_, stop_reason_, n_repaired_ : iterations, why they ended, empty clusters repaired.
+    """
+
+    def __init__(
+        self,
+        n_clusters: int = 8,
+        *,
+        init: str | np.ndarray | Callable[..., Any] = "k-means++",
+        n_init: int | str = "auto",
+        max_iter: int = 300,
+        tol: float = 1e-4,
+        random_state: Any = None,
+        algorithm: str = "auto",
+        metric: str = "euclidean",
+        verbose: int = 0,
+    ) -> None:
+        self.n_clusters = n_clusters
+        self.init = init
+        self.n_init = n_init
+        self.max_iter = max_iter
+        self.tol = tol
+        self.random_state = random_state
+        self.algorithm = algorithm
+        self.metric = metric
+        self.verbose = verbose
+
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> "KMeans":
+        """Find the centroids.
+
+        Parameters
+        ----------
+        X : (n, d) real numbers: NumPy array, Dask array (chunk sizes may be unknown), or
+            anything with ``__array__``. Not copied as a whole.
+        y : not used; there for scikit-learn's pipelines.
+        sample_weight : (n,), not negative, or None (all one).
+
+        Raises
+        ------
+        ValueError : fewer rows than clusters, values that are not finite (says which), or a
+            parameter that is not allowed.
+        """
+        self._validate()
+        X = checked(self, X, reset=True)
+        weights = checked_weights(sample_weight, X)
+        with pool_for(X) as pool:
+            rows, labels = as_rows(X, weights, pool, unit=self._unit)
+            if rows.n_rows < self.n_clusters:
+                raise ValueError(
+                    f"n_samples={rows.n_rows} should be >= n_clusters={self.n_clusters}."
+                )
+            best, labels = self._best_of(rows, X, labels)
+        self._keep(best)
+        self.labels_ = self.predict(X) if is_dask(X) else labels
+        return self
+
+    def _best_of(self, rows: Rows, X: Any, labels: Any) -> tuple[State, Any]:
+        """The restart of least inertia, and its labels."""
+        seed = _seed_of(self.random_state)
+        best, kept = None, labels
+        for attempt in range(self._n_init()):
+            state = self._fit_once(rows, self._initial(rows, X, seed, attempt))
+            if best is None or state.inertia < best.inertia:
+                best = state
+                kept = None if labels is None else labels.copy()
+        if best is None:
+            raise ValueError(f"n_init={self.n_init} must be at least 1")
+        return best, kept
+
+    def _fit_once(self, rows: Rows, centroids: np.ndarray) -> State:
+        options = Options(
+            max_iter=self.max_iter,
+            tol=self.tol,
+            bounds=_BOUNDS[self.algorithm],
+            spherical=self.metric == "cosine",
+        )
+        for state in iterate(rows, centroids, options):
+            self._report(f"Iteration {state.iteration}, inertia {state.inertia}.")
+        self._report(f"Converged at iteration {state.iteration}: {state.stop_reason}.")
+        return state
+
+    def _initial(self, rows: Rows, X: Any, seed: int, attempt: int) -> np.ndarray:
+        init = self.init
+        if callable(init):
+            init = init(X, self.n_clusters, random_state=check_random_state(seed + attempt))
+        if not isinstance(init, str):
+            init = np.asarray(init)
+            if init.shape != (self.n_clusters, rows.n_features):
+                raise ValueError(
+                    f"The shape of the initial centers {init.shape} does not match the number of "
+                    f"clusters {self.n_clusters} and features {rows.n_features}."
+                )
+        return seed_centroids(rows, self.n_clusters, init, seed, attempt)
+
+    def _n_init(self) -> int:
+        explicit = not isinstance(self.init, str) and not callable(self.init)
+        if self.n_init == "auto":
+            return 10 if self.init == "random" or callable(self.init) else 1
+        if explicit and self.n_init != 1:
+            warnings.warn(
+                "Explicit initial center position passed: performing only one init in KMeans "
+                f"instead of n_init={self.n_init}.",
+                RuntimeWarning,
+                stacklevel=4,
+            )
+            return 1
+        return int(self.n_init)
+
+    def _keep(self, state: State) -> None:
+        self.cluster_centers_ = state.centroids
+        self.inertia_ = state.inertia
+        self.n_iter_ = state.iteration
+        self.stop_reason_ = state.stop_reason
+        self.n_repaired_ = state.n_repaired
+        filled = int(np.count_nonzero(state.counts))
+        if filled < self.n_clusters:
+            warnings.warn(
+                f"Number of distinct clusters ({filled}) found smaller than n_clusters "
+                f"({self.n_clusters}). Possibly due to duplicate points in X.",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+        if state.stop_reason == "max_iter":
+            warnings.warn(
+                f"stopped at max_iter={self.max_iter} before convergence; raise max_iter or tol",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+
+    def _validate(self) -> None:
+        _require_int("n_clusters", self.n_clusters)
+        _require_int("max_iter", self.max_iter)
+        if self.n_init != "auto":
+            _require_int("n_init", self.n_init)
+        if not isinstance(self.tol, (int, float, np.floating, np.integer)) or not self.tol >= 0:
+            raise ValueError(f"tol={self.tol!r} must be a number not below 0")
+        _require_one_of("algorithm", self.algorithm, ALGORITHMS)
+        _require_one_of("metric", self.metric, METRICS)
+        if isinstance(self.init, str):
+            _require_one_of("init", self.init, INITS)
+
+    def _report(self, line: str) -> None:
+        if self.verbose:
+            sys.stdout.write(line + "\n")
+
+
+def _require_int(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+        raise ValueError(f"{name}={value!r} must be an int of at least 1")
+
+
+def _require_one_of(name: str, value: Any, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{name}={value!r} must be one of {', '.join(map(repr, allowed))}")
+
+
+def _seed_of(random_state: Any) -> int:
+    if isinstance(random_state, (int, np.integer)) and not isinstance(random_state, bool):
+        if random_state < 0:
+            raise ValueError(f"random_state={random_state} must not be negative")
+        return int(random_state)
+    return int(check_random_state(random_state).randint(2**31 - 1))
