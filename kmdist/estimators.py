@@ -19,6 +19,12 @@ from kmdist.state import State
 
 ALGORITHMS = ("auto", "lloyd", "hamerly")
 METRICS = ("euclidean", "cosine")
+_ENDED = {
+    "converged": "Converged at iteration {state.iteration}: strict convergence.",
+    "tolerance": "Converged at iteration {state.iteration}: center shift {state.shift:g} "
+    "within tolerance.",
+    "max_iter": "Stopped at iteration {state.iteration}: max_iter, without convergence.",
+}
 _BOUNDS = {"auto": "auto", "lloyd": "never", "hamerly": "always"}
 
 
@@ -120,9 +126,10 @@ class KMeans(CentroidModel):
             bounds=_BOUNDS[self.algorithm],
             spherical=self.metric == "cosine",
         )
+        self._report("Initialization complete")
         for state in iterate(rows, centroids, options):
             self._report(f"Iteration {state.iteration}, inertia {state.inertia}.")
-        self._report(f"Converged at iteration {state.iteration}: {state.stop_reason}.")
+        self._report(_ENDED[state.stop_reason or "max_iter"].format(state=state))
         return state
 
     def _initial(self, rows: Rows, X: Any, seed: int, attempt: int) -> np.ndarray:

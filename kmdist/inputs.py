@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -93,7 +94,7 @@ def checked_weights(sample_weight: Any, X: Any) -> Any:
     """
     if sample_weight is None or is_dask(sample_weight):
         return sample_weight
-    if np.ndim(sample_weight) == 0:
+    if isinstance(sample_weight, Real):
         if is_dask(X):
             raise ValueError("sample_weight of a Dask array must be an array (n,), not a number")
         sample_weight = np.full(len(X), sample_weight, np.float64)
