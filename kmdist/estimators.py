@@ -17,7 +17,6 @@ from kmdist.rows import Rows
 from kmdist.seeding import INITS, seed_centroids
 from kmdist.state import State
 
-ALGORITHMS = ("auto", "lloyd", "hamerly")
 METRICS = ("euclidean", "cosine")
 _ENDED = {
     "converged": "Converged at iteration {state.iteration}: strict convergence.",
@@ -25,7 +24,8 @@ _ENDED = {
     "within tolerance.",
     "max_iter": "Stopped at iteration {state.iteration}: max_iter, without convergence.",
 }
-_BOUNDS = {"auto": "auto", "lloyd": "never", "hamerly": "always"}
+BOUNDS_OF = {"auto": "auto", "lloyd": "never", "hamerly": "always"}
+"""What each exact algorithm does with bounds (`kmdist.block_steps.BOUNDS`)."""
 
 
 class KMeans(CentroidModel):
@@ -93,6 +93,7 @@ class KMeans(CentroidModel):
             parameter that is not allowed.
         """
         self._validate()
+        self._n_init = self._restarts()
         X = checked(self, X, reset=True)
         weights = checked_weights(sample_weight, X)
         with pool_for(X) as pool:
@@ -110,7 +111,7 @@ class KMeans(CentroidModel):
         """The restart of least inertia, and its labels."""
         seed = _seed_of(self.random_state)
         best, kept = None, labels
-        for attempt in range(self._n_init()):
+        for attempt in range(self._n_init):
             state = self._fit_once(rows, self._initial(rows, X, seed, attempt))
             if best is None or state.inertia < best.inertia:
                 best = state
@@ -123,7 +124,7 @@ class KMeans(CentroidModel):
         options = Options(
             max_iter=self.max_iter,
             tol=self.tol,
-            bounds=_BOUNDS[self.algorithm],
+            bounds=BOUNDS_OF[self.algorithm],
             spherical=self.metric == "cosine",
         )
         self._report("Initialization complete")
@@ -138,17 +139,13 @@ class KMeans(CentroidModel):
             init = init(X, self.n_clusters, random_state=check_random_state(seed + attempt))
         if not isinstance(init, str):
             init = np.asarray(init)
-            if init.shape != (self.n_clusters, rows.n_features):
-                raise ValueError(
-                    f"The shape of the initial centers {init.shape} does not match the number of "
-                    f"clusters {self.n_clusters} and features {rows.n_features}."
-                )
+            _require_shape(init, self.n_clusters, rows.n_features)
         return seed_centroids(rows, self.n_clusters, init, seed, attempt)
 
-    def _n_init(self) -> int:
+    def _restarts(self) -> int:
         explicit = not isinstance(self.init, str) and not callable(self.init)
         if self.n_init == "auto":
-            return 10 if self.init == "random" or callable(self.init) else 1
+            return 1 if explicit or self.init in ("k-means++", "k-means||") else 10
         if explicit and self.n_init != 1:
             warnings.warn(
                 "Explicit initial center position passed: performing only one init in KMeans "
@@ -187,7 +184,7 @@ class KMeans(CentroidModel):
             _require_int("n_init", self.n_init)
         if not isinstance(self.tol, (int, float, np.floating, np.integer)) or not self.tol >= 0:
             raise ValueError(f"tol={self.tol!r} must be a number not below 0")
-        _require_one_of("algorithm", self.algorithm, ALGORITHMS)
+        _require_one_of("algorithm", self.algorithm, tuple(BOUNDS_OF))
         _require_one_of("metric", self.metric, METRICS)
         if isinstance(self.init, str):
             _require_one_of("init", self.init, INITS)
@@ -195,6 +192,19 @@ class KMeans(CentroidModel):
     def _report(self, line: str) -> None:
         if self.verbose:
             sys.stdout.write(line + "\n")
+
+
+def _require_shape(init: np.ndarray, k: int, n_features: int) -> None:
+    if init.ndim != 2 or len(init) != k:
+        raise ValueError(
+            f"The shape of the initial centers {init.shape} does not match the number of clusters "
+            f"{k}."
+        )
+    if init.shape[1] != n_features:
+        raise ValueError(
+            f"The shape of the initial centers {init.shape} does not match the number of features "
+            f"of the data {n_features}."
+        )
 
 
 def _require_int(name: str, value: Any) -> None:

@@ -142,9 +142,9 @@ def seed_centroids(
 
 
 def _random_rows(sample: Sample, k: int, random: np.random.Generator) -> np.ndarray:
-    """Distinct rows of the sample in random order."""
+    """Distinct rows of the sample, drawn by weight (Efraimidis and Spirakis, 2006)."""
     keep = np.flatnonzero(sample.weights > 0)
-    order = random.permutation(keep)
+    order = keep[np.argsort(random.exponential(size=len(keep)) / sample.weights[keep])]
     seen: set[bytes] = set()
     chosen = []
     for i in order:
