@@ -12,23 +12,27 @@ from sklearn.base import (
 from sklearn.utils.validation import check_is_fitted
 
 from kmdist.dask_rows import is_dask
-from kmdist.inputs import checked, checked_weights, pool_for
+from kmdist.inputs import as_rows, checked, checked_weights, pool_for
 from kmdist.kernels.assign import assign
 from kmdist.kernels.distances import all_distances, cluster_inertia
 from kmdist.kernels.frame import make_frame
-from kmdist.kernels.moments import moments
+from kmdist.kernels.manhattan import assign_manhattan, manhattan_distances
+from kmdist.kernels.moments import Moments, moments
+from kmdist.lloyd import finish
+from kmdist.medians import manhattan_inertia
 from kmdist.passes import run_pass
 from kmdist.rows import BLOCK_BYTES, unit_rows
 
 
-def predict_rows(rows: np.ndarray, centroids: np.ndarray, unit: bool = False) -> np.ndarray:
+def predict_rows(rows: np.ndarray, centroids: np.ndarray, metric: str = "euclidean") -> np.ndarray:
     """Nearest centroid of each row.
 
     Parameters
     ----------
     rows : (n, d) real numbers.
     centroids : (k, d) floating point.
-    unit : divide each row by its length first.
+    metric : ``'euclidean'``, ``'cosine'`` (rows are divided by their lengths) or
+        ``'manhattan'``.
 
     Returns
     -------
@@ -40,27 +44,38 @@ def predict_rows(rows: np.ndarray, centroids: np.ndarray, unit: bool = False) ->
     """
     labels = np.empty(len(rows), np.int32)
     if len(rows):
-        rows = unit_rows(rows) if unit else rows
-        m = moments(rows)
-        if m.bad is not None:
-            kind = "NaN" if np.isnan(m.bad[3]) else "infinity"
-            raise ValueError(f"Input X contains {kind}: row {m.bad[1]:,}, column {m.bad[2]}")
+        rows = unit_rows(rows) if metric == "cosine" else rows
+        m = _require_finite(rows)
+        if metric == "manhattan":
+            return assign_manhattan(rows, centroids, labels)[0]
         frame = make_frame(m.low, m.high, m.mean, m.variance, m.weight)
         assign(rows, None, centroids, frame, labels, summed=False)
     return labels
 
 
-def _transform_rows(rows: np.ndarray, centroids: np.ndarray, unit: bool) -> np.ndarray:
-    rows = unit_rows(rows) if unit else rows
+def _transform_rows(rows: np.ndarray, centroids: np.ndarray, metric: str) -> np.ndarray:
+    if len(rows):
+        _require_finite(rows)
+    if metric == "manhattan":
+        return manhattan_distances(rows, centroids).astype(centroids.dtype, copy=False)
+    rows = unit_rows(rows) if metric == "cosine" else rows
     return all_distances(rows, centroids).astype(centroids.dtype, copy=False)
 
 
-def _score_rows(
-    rows: np.ndarray, weights: np.ndarray | None, centroids: np.ndarray, unit: bool
-) -> np.ndarray:
-    rows = unit_rows(rows) if unit else rows
+def _score_rows(rows: np.ndarray, centroids: np.ndarray, metric: str) -> np.ndarray:
+    if metric == "manhattan":
+        return assign_manhattan(rows, centroids)[1].sum(keepdims=True)
+    rows = unit_rows(rows) if metric == "cosine" else rows
     labels = predict_rows(rows, centroids)
-    return cluster_inertia(rows, weights, centroids, labels).sum(keepdims=True)
+    return cluster_inertia(rows, None, centroids, labels).sum(keepdims=True)
+
+
+def _require_finite(rows: np.ndarray) -> Moments:
+    m = moments(rows)
+    if m.bad is not None:
+        kind = "NaN" if np.isnan(m.bad[3]) else "infinity"
+        raise ValueError(f"Input X contains {kind}: row {m.bad[1]:,}, column {m.bad[2]}")
+    return m
 
 
 class CentroidModel(
@@ -75,11 +90,17 @@ class CentroidModel(
     """
 
     cluster_centers_: np.ndarray
+    inertia_: float
+    n_iter_: int
+
+    @property
+    def _metric(self) -> str:
+        return getattr(self, "metric", "euclidean")
 
     @property
     def _unit(self) -> bool:
         """Whether rows are divided by their lengths."""
-        return getattr(self, "metric", "euclidean") == "cosine"
+        return self._metric == "cosine"
 
     @property
     def _n_features_out(self) -> int:
@@ -112,12 +133,12 @@ class CentroidModel(
             return X.map_blocks(
                 predict_rows,
                 self.cluster_centers_,
-                self._unit,
+                self._metric,
                 dtype=np.int32,
                 drop_axis=1,
                 meta=np.empty(0, np.int32),
             )
-        return _in_chunks(predict_rows, X, self.cluster_centers_, self._unit)
+        return _in_chunks(predict_rows, X, self.cluster_centers_, self._metric)
 
     def transform(self, X: Any) -> Any:
         """Distances of each row to every centroid.
@@ -133,13 +154,12 @@ class CentroidModel(
             return X.map_blocks(
                 _transform_rows,
                 centroids,
-                self._unit,
+                self._metric,
                 dtype=centroids.dtype,
                 chunks=(X.chunks[0], (len(centroids),)),
                 meta=np.empty((0, 0), centroids.dtype),
             )
-        _require_finite(X)
-        return _in_chunks(_transform_rows, X, centroids, self._unit)
+        return _in_chunks(_transform_rows, X, centroids, self._metric)
 
     def fit_transform(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
         """`fit` and then `transform`."""
@@ -154,21 +174,14 @@ class CentroidModel(
         check_is_fitted(self)
         X = checked(self, X, reset=False)
         weights = checked_weights(sample_weight, X)
-        if is_dask(X) or weights is not None:
-            from kmdist.inputs import as_rows
-            from kmdist.lloyd import finish
-
-            with pool_for(X) as pool:
-                rows, _ = as_rows(X, weights, pool, unit=self._unit)
-                return -float(finish(rows, self.cluster_centers_).inertia.sum())
-        return -float(_in_chunks(_score_rows, X, None, self.cluster_centers_, self._unit).sum())
-
-
-def _require_finite(X: np.ndarray) -> None:
-    m = moments(X)
-    if m.bad is not None:
-        kind = "NaN" if np.isnan(m.bad[3]) else "infinity"
-        raise ValueError(f"Input X contains {kind}: row {m.bad[1]:,}, column {m.bad[2]}")
+        if not is_dask(X) and weights is None:
+            parts = _in_chunks(_score_rows, X, self.cluster_centers_, self._metric)
+            return -float(parts.sum())
+        with pool_for(X) as pool:
+            rows, _ = as_rows(X, weights, pool, unit=self._unit)
+            if self._metric == "manhattan":
+                return -manhattan_inertia(rows, self.cluster_centers_)
+            return -float(finish(rows, self.cluster_centers_).inertia.sum())
 
 
 def _in_chunks(function: Any, X: np.ndarray, *arguments: Any) -> np.ndarray:

@@ -50,8 +50,9 @@ def rows_of_dask(X: Any, weights: Any, pool: Pool, *, unit: bool = False) -> Row
 
     Returns
     -------
-    Rows : kept where the chunk sizes are known and the rows fit `MEMORY_SHARE` of the pool's
-        memory; otherwise each pass computes each chunk from its graph, whole, in one task.
+    Rows : kept where the rows fit `MEMORY_SHARE` of the pool's memory; otherwise each pass
+        computes each chunk from its graph, whole, in one task. Where chunk sizes are unknown a
+        pass more finds them.
     """
     from dask.base import compute
     from dask.delayed import delayed
@@ -63,19 +64,24 @@ def rows_of_dask(X: Any, weights: Any, pool: Pool, *, unit: bool = False) -> Row
         delayed(_make_block, pure=False)(chunk, piece, unit)
         for chunk, piece in zip(chunks, pieces, strict=True)
     ]
-    bytes_needed = array.nbytes + 20 * array.shape[0]  # NaN while chunk sizes are unknown
-    if bytes_needed <= MEMORY_SHARE * pool.memory_bytes:
-        if isinstance(pool, DaskPool):
-            sources = pool.client.compute(wrapped)
-        else:
-            sources = list(compute(*wrapped, scheduler="threads", num_workers=pool.threads))
-        return Rows(pool, sources, _unit_dtype(array.dtype, unit), kept=True)
-    sources = [Loader(_compute, _Graph.of(item)) for item in wrapped]
-    return Rows(pool, sources, _unit_dtype(array.dtype, unit), kept=False)
+    dtype = _unit_dtype(array.dtype, unit)
+    row_bytes = array.shape[1] * dtype.itemsize + 20
+    budget = MEMORY_SHARE * pool.memory_bytes
+    if not array.shape[0] * row_bytes <= budget:  # also where chunk sizes are unknown (NaN)
+        unkept = Rows(
+            pool, [Loader(_compute, _Graph.of(item)) for item in wrapped], dtype, kept=False
+        )
+        if unkept.n_rows * row_bytes > budget:
+            return unkept
+    if isinstance(pool, DaskPool):
+        sources = pool.client.compute(wrapped)
+    else:
+        sources = list(compute(*wrapped, scheduler="threads", num_workers=pool.threads))
+    return Rows(pool, sources, dtype, kept=True)
 
 
-def _unit_dtype(dtype: Any, unit: bool) -> Any:
-    return unit_rows(np.zeros((1, 1), dtype)).dtype if unit else dtype
+def _unit_dtype(dtype: Any, unit: bool) -> np.dtype:
+    return np.dtype(unit_rows(np.zeros((1, 1), dtype)).dtype if unit else dtype)
 
 
 def _make_block(rows: Any, weights: Any, unit: bool) -> Block:

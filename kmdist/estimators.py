@@ -10,14 +10,22 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 
 from kmdist.centroid_model import CentroidModel
+from kmdist.coreset import fit_coreset, fit_minibatch, minibatch_step
 from kmdist.dask_rows import is_dask
 from kmdist.inputs import as_rows, checked, checked_weights, pool_for
 from kmdist.lloyd import Options, iterate
+from kmdist.medians import fit_medians
 from kmdist.rows import Rows
 from kmdist.seeding import INITS, seed_centroids
 from kmdist.state import State
 
-METRICS = ("euclidean", "cosine")
+PAIRS = {
+    "euclidean": ("auto", "lloyd", "hamerly", "coreset", "minibatch"),
+    "cosine": ("auto", "lloyd", "hamerly", "coreset"),
+    "manhattan": ("auto", "lloyd"),
+}
+"""Algorithms that go with each metric."""
+
 _ENDED = {
     "converged": "Converged at iteration {state.iteration}: strict convergence.",
     "tolerance": "Converged at iteration {state.iteration}: center shift {state.shift:g} "
@@ -38,12 +46,28 @@ class KMeans(CentroidModel):
         ``init(X, n_clusters, random_state)`` that returns one.
     n_init : restarts, of which the one of least inertia is kept; ``'auto'``: 10 for
         ``'random'`` and functions, else 1.
-    max_iter : iterations at most.
+    max_iter : iterations at most; for ``'minibatch'``, batches (there are no more than 100).
     tol : relative to the mean variance of the features; 0: until no label changes.
     random_state : int, `numpy.random.RandomState` or None.
-    algorithm : ``'lloyd'``; ``'hamerly'``: the same result with bounds that skip rows;
-        ``'auto'``: bounds where a block finds that they pay.
-    metric : ``'euclidean'`` or ``'cosine'`` (rows and centroids of unit length).
+    algorithm : ``'lloyd'``; ``'hamerly'``: the same result to the bit, with bounds that skip
+        rows; ``'coreset'``: a weighted sample is fitted, two passes over the data in all;
+        ``'minibatch'``: random batches, two passes; ``'auto'``: Lloyd, with bounds where a
+        block finds that they pay, if the rows fit the memory of the workers (their bytes and
+        20 a row within 70 % of it; NumPy arrays do), else a coreset. Whatever was chosen, and
+        why, is in `algorithm_` and `algorithm_reason_`.
+    metric : which distance; it goes with these algorithms, other pairs raise ValueError:
+
+        ============= ======================================= ===============================
+        metric        algorithms                              centroid, inertia
+        ============= ======================================= ===============================
+        'euclidean'   auto lloyd hamerly coreset minibatch    mean, Σ w‖x − c‖²
+        'cosine'      auto lloyd hamerly coreset              mean direction, the same of rows
+                                                              of unit length: 2 Σ w(1 − cos)
+        'manhattan'   auto lloyd                              median, Σ w Σ|x − c|; exact for
+                                                              uint8, otherwise fitted on a
+                                                              sample (`kmdist.medians`)
+        ============= ======================================= ===============================
+
     verbose : write a line an iteration.
 
     Attributes
@@ -98,21 +122,59 @@ class KMeans(CentroidModel):
         weights = checked_weights(sample_weight, X)
         with pool_for(X) as pool:
             rows, labels = as_rows(X, weights, pool, unit=self._unit)
-            if rows.n_rows < self.n_clusters:
-                raise ValueError(
-                    f"n_samples={rows.n_rows} should be >= n_clusters={self.n_clusters}."
-                )
+            self._require_rows(rows)
             best, labels = self._best_of(rows, X, labels)
         self._keep(best)
         self.labels_ = self.predict(X) if is_dask(X) else labels
         return self
 
+    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> "KMeans":
+        """Move the centroids by one more batch of a stream (Sculley, WWW 2010).
+
+        The first batch, of at least k rows, seeds them. `labels_` and `inertia_` are those of
+        the batch.
+
+        Parameters
+        ----------
+        X, sample_weight : as in `fit`; a Dask array is computed.
+        """
+        self._validate()
+        if self.metric != "euclidean":
+            raise ValueError(f"partial_fit: metric={self.metric!r} must be 'euclidean'")
+        started = hasattr(self, "cluster_centers_")
+        X = checked(self, X, reset=not started)
+        weights = checked_weights(sample_weight, X)
+        if is_dask(X):
+            X = X.compute()
+            weights = weights.compute() if is_dask(weights) else weights
+        with pool_for(X) as pool:
+            rows, _ = as_rows(X, weights, pool)
+            if not started:
+                self._require_rows(rows)
+                centroids = self._initial(rows, X, _seed_of(self.random_state), 0)
+                self._stream = State(centroids, np.zeros(self.n_clusters), np.inf, 0)
+        if started and not hasattr(self, "_stream"):
+            counts = np.bincount(self.labels_, minlength=self.n_clusters).astype(np.float64)
+            self._stream = State(self.cluster_centers_, counts, self.inertia_, self.n_iter_)
+        self._stream = minibatch_step(self._stream, X, weights)
+        self.cluster_centers_ = self._stream.centroids
+        self.n_iter_ = self._stream.iteration
+        self.labels_ = self.predict(X)
+        self.inertia_ = -self.score(X, sample_weight=weights)
+        return self
+
+    def _require_rows(self, rows: Rows) -> None:
+        if rows.n_rows < self.n_clusters:
+            raise ValueError(f"n_samples={rows.n_rows} should be >= n_clusters={self.n_clusters}.")
+
     def _best_of(self, rows: Rows, X: Any, labels: Any) -> tuple[State, Any]:
         """The restart of least inertia, and its labels."""
         seed = _seed_of(self.random_state)
+        self.algorithm_, self.algorithm_reason_ = self._choose(rows)
+        self._report(f"Algorithm {self.algorithm_}: {self.algorithm_reason_}.")
         best, kept = None, labels
         for attempt in range(self._n_init):
-            state = self._fit_once(rows, self._initial(rows, X, seed, attempt))
+            state = self._fit_once(rows, X, seed, attempt)
             if best is None or state.inertia < best.inertia:
                 best = state
                 kept = None if labels is None else labels.copy()
@@ -120,13 +182,37 @@ class KMeans(CentroidModel):
             raise ValueError(f"n_init={self.n_init} must be at least 1")
         return best, kept
 
-    def _fit_once(self, rows: Rows, centroids: np.ndarray) -> State:
+    def _choose(self, rows: Rows) -> tuple[str, str]:
+        """The algorithm to run, and why."""
+        if self.algorithm != "auto":
+            return self.algorithm, "as asked"
+        size = rows.n_rows * rows.n_features * rows.dtype.itemsize / 2**30
+        if rows.kept or self.metric == "manhattan":
+            return "lloyd", f"{size:.3g} GiB of rows fit, bounds where they pay"
+        limit = rows.pool.memory_bytes / 2**30
+        return "coreset", f"{size:.3g} GiB of rows do not fit {limit:.3g} GiB of memory"
+
+    def _fit_once(self, rows: Rows, X: Any, seed: int, attempt: int) -> State:
         options = Options(
             max_iter=self.max_iter,
             tol=self.tol,
-            bounds=BOUNDS_OF[self.algorithm],
-            spherical=self.metric == "cosine",
+            bounds=BOUNDS_OF.get(self.algorithm, "auto"),
+            spherical=self._unit,
         )
+        k = self.n_clusters
+        if self.algorithm_ == "coreset":
+            init = (
+                self.init if isinstance(self.init, str) else self._initial(rows, X, seed, attempt)
+            )
+            return fit_coreset(rows, k, init, options, seed + attempt)
+        if self.algorithm_ == "minibatch":
+            init = (
+                self.init if isinstance(self.init, str) else self._initial(rows, X, seed, attempt)
+            )
+            return fit_minibatch(rows, k, init, options, seed + attempt)
+        centroids = self._initial(rows, X, seed, attempt)
+        if self.metric == "manhattan":
+            return fit_medians(rows, centroids, options, seed)
         self._report("Initialization complete")
         for state in iterate(rows, centroids, options):
             self._report(f"Iteration {state.iteration}, inertia {state.inertia}.")
@@ -170,7 +256,7 @@ class KMeans(CentroidModel):
                 ConvergenceWarning,
                 stacklevel=3,
             )
-        if state.stop_reason == "max_iter":
+        if state.stop_reason == "max_iter" and self.algorithm_ != "minibatch":
             warnings.warn(
                 f"stopped at max_iter={self.max_iter} before convergence; raise max_iter or tol",
                 ConvergenceWarning,
@@ -184,8 +270,13 @@ class KMeans(CentroidModel):
             _require_int("n_init", self.n_init)
         if not isinstance(self.tol, (int, float, np.floating, np.integer)) or not self.tol >= 0:
             raise ValueError(f"tol={self.tol!r} must be a number not below 0")
-        _require_one_of("algorithm", self.algorithm, tuple(BOUNDS_OF))
-        _require_one_of("metric", self.metric, METRICS)
+        _require_one_of("metric", self.metric, tuple(PAIRS))
+        allowed = PAIRS[self.metric]
+        if self.algorithm not in allowed:
+            raise ValueError(
+                f"algorithm={self.algorithm!r} with metric={self.metric!r}: must be one of "
+                f"{', '.join(map(repr, allowed))}"
+            )
         if isinstance(self.init, str):
             _require_one_of("init", self.init, INITS)
 

@@ -115,6 +115,8 @@ for _name, _value in vars(_module).items():
 @pytest.fixture(autouse=True)
 def _elkan(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(estimators.BOUNDS_OF, "elkan", "always")
+    both = (*estimators.PAIRS["euclidean"], "elkan")
+    monkeypatch.setitem(estimators.PAIRS, "euclidean", both)
 
 
 @pytest.fixture
