@@ -57,7 +57,11 @@ def _kept_step(block: Block, centers: Centers, frame: Frame) -> PartialSums:
     """An iteration of a block that remembers the last one."""
     memory = _memory_for(block, centers, frame)
     if centers.gaps is None or (centers.bounds == "auto" and memory.pause > 0):
-        sums = assign(block.rows, block.weights, centers.centroids, frame, block.labels)
+        known = None
+        if memory.centroids is not None and memory.sums is not None and memory.counts is not None:
+            known = PartialSums(memory.sums, memory.counts)
+        memory.centroids = None  # should this fail half-way, start afresh
+        sums = assign(block.rows, block.weights, centers.centroids, frame, block.labels, sums=known)
         memory.upper = memory.lower = None
         memory.pause -= 1
     else:

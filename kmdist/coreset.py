@@ -154,8 +154,8 @@ def fit_minibatch(rows: Rows, k: int, init: Any, options: Options, seed: int) ->
     """Mini-batch k-means (Sculley, WWW 2010) on random batches, then label all rows.
 
     All batches are drawn in one pass: 100, or `max_iter` if that is less, of 4,096 rows
-    (or 10·k if that is more), within 256 MiB, in an order that depends on the seed alone. Stops when the centroids have moved
-    less than ``tol`` allows in each of the last ten batches.
+    (or 10·k if that is more), within 256 MiB, in an order that depends on the seed alone. Stops
+    when the centroids have moved less than ``tol`` allows in each of the last ten batches.
 
     Returns
     -------

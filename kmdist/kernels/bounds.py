@@ -13,36 +13,24 @@ from kmdist.kernels.assign import (
     _NO_WEIGHTS,
     PartialSums,
     as_kernel_rows,
-    distance2,
     kernel_chunks,
-    norm2,
-    resolve,
-    score_four,
+    move_row,
 )
 from kmdist.kernels.frame import Frame, make_panel
+from kmdist.kernels.nearest import (
+    PLAIN,
+    TILE_ROWS,
+    distance2,
+    error_bound,
+    load_row,
+    nearest_rows,
+    norm2,
+    resolve,
+)
 
-TILE = 64
 _UP = np.float32(1.0 + 2.0**-20)
 _DOWN = np.float32(1.0 - 2.0**-20)
 """Make up for rounding where bounds are stored in float32."""
-
-
-@njit(nogil=True, cache=True, fastmath={"nnan", "nsz", "reassoc"})
-def _least_two(scores):  # type: ignore[no-untyped-def]
-    """The least score, its first index, and the least of the others."""
-    best = np.float32(3e38)
-    for j in range(scores.size):
-        s = scores[j]
-        best = s if s < best else best
-    index = np.int32(2147483647)
-    for j in range(scores.size):
-        here = np.int32(j) if scores[j] <= best else np.int32(2147483647)
-        index = here if here < index else index
-    second = np.float32(3e38)
-    for j in range(scores.size):
-        s = scores[j] if np.int32(j) != index else np.float32(3e38)
-        second = s if s < second else second
-    return best, index, second
 
 
 @njit(nogil=True, cache=True)
@@ -72,58 +60,45 @@ def _suspects(rows, centroids, scale, labels, upper, lower, moves, gaps, todo): 
 
 
 @njit(nogil=True, cache=True)
-def _move_row(row, shift, weight, magic, sums, old, new):  # type: ignore[no-untyped-def]
-    for p in range(row.size):
-        t = (np.float64(row[p]) - shift[p]) * weight
-        q = (t + magic) - magic
-        if old >= 0:
-            sums[old, p] -= q
-        sums[new, p] += q
-
-
-@njit(nogil=True, cache=True)
 def _rescan(  # type: ignore[no-untyped-def]
-    rows, weights, panel, centroids, frame, gamma, longest, labels, upper, lower, todo, fresh, out
+    rows, weights, panel, centroids, frame, errors, labels, bounds, todo, fresh, plain, out
 ):
     """Assign the listed rows anew, set their bounds, and move them between the sums."""
     shift, scale, magic, weight_magic, _ = frame
+    gamma, longest = errors
+    upper, lower = bounds
     sums, counts = out
     d = rows.shape[1]
-    tile = np.zeros((TILE, d), np.float32)
-    scores = np.empty((4, panel.shape[1]), np.float32)
-    for start in range(0, todo.size, TILE):
-        size = min(TILE, todo.size - start)
-        for i in range(size):
-            row = rows[todo[start + i]]
-            for p in range(d):
-                tile[i, p] = np.float32((np.float64(row[p]) - shift[p]) * scale)
-        for first in range(0, size, 4):
-            score_four(tile, first, panel, scores)
-            for r in range(min(4, size - first)):
-                i = todo[start + first + r]
-                local = tile[first + r]
-                best, label, second = _least_two(scores[r])
-                square = norm2(local)
-                length = np.sqrt(square) * (1.0 + gamma)
-                error = gamma * (length + longest) * (length + longest)
-                if np.float64(second) <= np.float64(best) + 2.0 * error:
-                    label = resolve(rows[i], local, scores[r], best, centroids, gamma, longest)
-                    if scores[r, label] > best:
-                        second = best
-                top = square + np.float64(scores[r, label]) + error
-                low = square + np.float64(second) - error
-                upper[i] = np.float32(np.sqrt(max(top, 0.0)) * _UP)
-                lower[i] = np.float32(np.sqrt(max(low, 0.0)) * _DOWN)
-                old = -1 if fresh else labels[i]
-                if old == label:
-                    continue
-                weight = weights[i] if weights.size else 1.0
-                count = (weight + weight_magic) - weight_magic
-                if old >= 0:
-                    counts[old] -= count
-                counts[label] += count
-                _move_row(rows[i], shift, weight, magic, sums, old, label)
-                labels[i] = label
+    tile = np.zeros((TILE_ROWS, d), np.float32)
+    best, second = np.empty(TILE_ROWS, np.float32), np.empty(TILE_ROWS, np.float32)
+    nearest, scores = np.empty(TILE_ROWS, np.int32), np.empty(panel.shape[1], np.float32)
+    for start in range(0, todo.size, TILE_ROWS):
+        size = min(TILE_ROWS, todo.size - start)
+        for r in range(size):
+            load_row(rows[todo[start + r]], shift, scale, tile[r])
+        nearest_rows(tile, size, panel, plain, best, second, nearest)
+        for r in range(size):
+            i = todo[start + r]
+            square = norm2(tile[r])
+            error = error_bound(square, gamma, longest)
+            label = nearest[r]
+            own, other = np.float64(best[r]), np.float64(second[r])
+            if other <= own + 2.0 * error:
+                label = resolve(rows[i], tile[r], panel, best[r], centroids, error, scores)
+                if label != nearest[r]:  # its score is within four errors of the best
+                    own, other = own + 4.0 * error, own
+            upper[i] = np.float32(np.sqrt(max(square + own + error, 0.0)) * _UP)
+            lower[i] = np.float32(np.sqrt(max(square + other - error, 0.0)) * _DOWN)
+            old = np.int32(-1) if fresh else labels[i]
+            if old == label:
+                continue
+            weight = weights[i] if weights.size else 1.0
+            count = (weight + weight_magic) - weight_magic
+            if old >= 0:
+                counts[old] -= count
+            counts[label] += count
+            move_row(rows[i], shift, weight, magic, sums, old, label)
+            labels[i] = label
 
 
 def half_gaps(centroids: np.ndarray, frame: Frame) -> np.ndarray:
@@ -206,13 +181,12 @@ def assign_bounded(
             panel.scores,
             panel.centroids,
             tuple(frame),
-            panel.gamma,
-            panel.max_norm,
+            (panel.gamma, panel.max_norm),
             labels[here],
-            upper[here],
-            lower[here],
+            (upper[here], lower[here]),
             todo,
             fresh,
+            PLAIN,
             tuple(sums),
         )
     return scanned
