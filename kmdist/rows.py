@@ -31,6 +31,7 @@ class Memory:
     centroids : those that `labels` and the bounds belong to.
     sums, counts : the block's partial sums for `labels`.
     upper, lower : (n,) float32 bounds on the distance to the own and to any other centroid.
+    changed : share of the labels that the last plain pass changed.
     pause, next_pause : iterations to go without bounds after they did not pay.
     values : named arrays of other passes.
     """
@@ -41,6 +42,7 @@ class Memory:
     counts: np.ndarray | None = None
     upper: np.ndarray | None = None
     lower: np.ndarray | None = None
+    changed: float = 1.0
     pause: int = 0
     next_pause: int = 1
     values: dict[str, Any] = field(default_factory=dict)
