@@ -10,7 +10,9 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOMES: dict[str, str] = {
+    "BisectingKMeans": "kmdist.hierarchy",
     "KMeans": "kmdist.estimators",
+    "merge_clusters": "kmdist.hierarchy",
     "open_images": "kmdist.images",
     "open_run": "kmdist.store",
     "quantize": "kmdist.recipes.quantize",

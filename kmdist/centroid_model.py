@@ -112,6 +112,10 @@ class CentroidModel(
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 
+    def _checked_input(self, X: Any) -> Any:
+        check_is_fitted(self)
+        return checked(self, X, reset=False)
+
     def predict(self, X: Any) -> Any:
         """Index of the nearest centroid of each row.
 
@@ -127,8 +131,7 @@ class CentroidModel(
         ------
         ValueError : another number of features than in `fit`, or values that are not finite.
         """
-        check_is_fitted(self)
-        X = checked(self, X, reset=False)
+        X = self._checked_input(X)
         if is_dask(X):
             return X.map_blocks(
                 predict_rows,
@@ -138,7 +141,7 @@ class CentroidModel(
                 drop_axis=1,
                 meta=np.empty(0, np.int32),
             )
-        return _in_chunks(predict_rows, X, self.cluster_centers_, self._metric)
+        return in_chunks(predict_rows, X, self.cluster_centers_, self._metric)
 
     def transform(self, X: Any) -> Any:
         """Distances of each row to every centroid.
@@ -147,8 +150,7 @@ class CentroidModel(
         -------
         (n, k), of the type of the centroids; a lazy Dask array for Dask input.
         """
-        check_is_fitted(self)
-        X = checked(self, X, reset=False)
+        X = self._checked_input(X)
         centroids = self.cluster_centers_
         if is_dask(X):
             return X.map_blocks(
@@ -159,7 +161,7 @@ class CentroidModel(
                 chunks=(X.chunks[0], (len(centroids),)),
                 meta=np.empty((0, 0), centroids.dtype),
             )
-        return _in_chunks(_transform_rows, X, centroids, self._metric)
+        return in_chunks(_transform_rows, X, centroids, self._metric)
 
     def fit_transform(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
         """`fit` and then `transform`."""
@@ -171,11 +173,10 @@ class CentroidModel(
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Minus the inertia of X: −Σ w‖x − c‖² for the nearest centroids, from differences."""
-        check_is_fitted(self)
-        X = checked(self, X, reset=False)
+        X = self._checked_input(X)
         weights = checked_weights(sample_weight, X)
         if not is_dask(X) and weights is None:
-            parts = _in_chunks(_score_rows, X, self.cluster_centers_, self._metric)
+            parts = in_chunks(_score_rows, X, self.cluster_centers_, self._metric)
             return -float(parts.sum())
         with pool_for(X) as pool:
             rows, _ = as_rows(X, weights, pool, unit=self._unit)
@@ -184,7 +185,7 @@ class CentroidModel(
             return -float(finish(rows, self.cluster_centers_).inertia.sum())
 
 
-def _in_chunks(function: Any, X: np.ndarray, *arguments: Any) -> np.ndarray:
+def in_chunks(function: Any, X: np.ndarray, *arguments: Any) -> np.ndarray:
     """``function(part, *arguments)`` for parts of X on the threads of this process, joined."""
     step = max(1, BLOCK_BYTES // max(1, X.shape[1] * X.dtype.itemsize))
     parts = [X[start : start + step] for start in range(0, len(X), step)]

@@ -151,7 +151,7 @@ class KMeans(CentroidModel):
             rows, _ = as_rows(X, weights, pool)
             if not started:
                 self._require_rows(rows)
-                centroids = self._initial(rows, X, _seed_of(self.random_state), 0)
+                centroids = self._initial(rows, X, seed_of(self.random_state), 0)
                 self._stream = State(centroids, np.zeros(self.n_clusters), np.inf, 0)
         if started and not hasattr(self, "_stream"):
             counts = np.bincount(self.labels_, minlength=self.n_clusters).astype(np.float64)
@@ -169,7 +169,7 @@ class KMeans(CentroidModel):
 
     def _best_of(self, rows: Rows, X: Any, labels: Any) -> tuple[State, Any]:
         """The restart of least inertia, and its labels."""
-        seed = _seed_of(self.random_state)
+        seed = seed_of(self.random_state)
         self.algorithm_, self.algorithm_reason_ = self._choose(rows)
         self._report(f"Algorithm {self.algorithm_}: {self.algorithm_reason_}.")
         best, kept = None, labels
@@ -264,13 +264,13 @@ class KMeans(CentroidModel):
             )
 
     def _validate(self) -> None:
-        _require_int("n_clusters", self.n_clusters)
-        _require_int("max_iter", self.max_iter)
+        require_int("n_clusters", self.n_clusters)
+        require_int("max_iter", self.max_iter)
         if self.n_init != "auto":
-            _require_int("n_init", self.n_init)
+            require_int("n_init", self.n_init)
         if not isinstance(self.tol, (int, float, np.floating, np.integer)) or not self.tol >= 0:
             raise ValueError(f"tol={self.tol!r} must be a number not below 0")
-        _require_one_of("metric", self.metric, tuple(PAIRS))
+        require_one_of("metric", self.metric, tuple(PAIRS))
         allowed = PAIRS[self.metric]
         if self.algorithm not in allowed:
             raise ValueError(
@@ -278,7 +278,7 @@ class KMeans(CentroidModel):
                 f"{', '.join(map(repr, allowed))}"
             )
         if isinstance(self.init, str):
-            _require_one_of("init", self.init, INITS)
+            require_one_of("init", self.init, INITS)
 
     def _report(self, line: str) -> None:
         if self.verbose:
@@ -298,17 +298,20 @@ def _require_shape(init: np.ndarray, k: int, n_features: int) -> None:
         )
 
 
-def _require_int(name: str, value: Any) -> None:
+def require_int(name: str, value: Any) -> None:
+    """Raise ValueError unless the value is an int of at least 1."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
         raise ValueError(f"{name}={value!r} must be an int of at least 1")
 
 
-def _require_one_of(name: str, value: Any, allowed: tuple[str, ...]) -> None:
+def require_one_of(name: str, value: Any, allowed: tuple[str, ...]) -> None:
+    """Raise ValueError unless the value is one of those allowed."""
     if value not in allowed:
         raise ValueError(f"{name}={value!r} must be one of {', '.join(map(repr, allowed))}")
 
 
-def _seed_of(random_state: Any) -> int:
+def seed_of(random_state: Any) -> int:
+    """A seed from what scikit-learn takes as `random_state`."""
     if isinstance(random_state, (int, np.integer)) and not isinstance(random_state, bool):
         if random_state < 0:
             raise ValueError(f"random_state={random_state} must not be negative")
