@@ -14,7 +14,7 @@ from kmdist.kernels.assign import assign
 from kmdist.kernels.distances import squared_distances
 from kmdist.kernels.frame import make_frame
 from kmdist.kernels.moments import moments
-from kmdist.lloyd import Options, finish, iterate
+from kmdist.lloyd import Options, final_state, iterate
 from kmdist.passes import ThreadPool
 from kmdist.rows import Rows, rows_of_array
 from kmdist.seeding import (
@@ -141,13 +141,7 @@ def fit_coreset(
         pool.close()
     if best is None:
         raise ValueError(f"attempts={attempts} must be at least 1")
-    return with_all_rows(rows, best)
-
-
-def with_all_rows(rows: Rows, state: State) -> State:
-    """A state with counts and inertia of all rows for its centroids: one pass."""
-    done = finish(rows, state.centroids)
-    return replace(state, counts=done.counts, inertia=float(done.inertia.sum()))
+    return final_state(rows, best)
 
 
 def fit_minibatch(rows: Rows, k: int, init: Any, options: Options, seed: int) -> State:
@@ -181,7 +175,7 @@ def fit_minibatch(rows: Rows, k: int, init: Any, options: Options, seed: int) ->
         if calm == 10:
             reason = "tolerance"
             break
-    return with_all_rows(rows, replace(state, stop_reason=reason))
+    return final_state(rows, replace(state, stop_reason=reason))
 
 
 def _batches(sample: Sample, batch: int) -> Iterator[Sample]:

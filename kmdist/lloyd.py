@@ -11,7 +11,7 @@ bounds, and after the loss of a worker.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -94,28 +94,42 @@ def iterate(
     """
     options = options or Options()
     current = _checked(rows, centroids if start is None else start.centroids)
-    tolerance = options.tol * float(rows.moments.variance.mean())
-    iteration = 0 if start is None else start.iteration
     if start is not None and start.stop_reason is not None:
         yield start
         return
-    reason = None
-    while reason is None:
-        sums = run_step(rows, current, options.bounds)
-        inertia = _expanded_inertia(rows, sums, current)
-        repaired, n_repaired = _repair(rows, sums, current)
-        moved = _means(rows, repaired, current, options.spherical)
-        shift = float(((moved.astype(np.float64) - current) ** 2).sum())
-        iteration += 1
-        reason = _stop_reason(shift, tolerance, iteration, options.max_iter)
-        state = State(moved, _tidy(rows, sums.counts), inertia, iteration, None, shift, n_repaired)
-        if reason is None:
-            yield state
-        current = moved
-    done = finish(rows, current, options.bounds)
-    counts = _tidy(rows, done.counts)
-    total = float(done.inertia.sum())
-    yield State(current, counts, total, iteration, reason, state.shift, state.n_repaired)
+    state = start or State(current, np.zeros(len(current)), np.inf, 0)
+    while True:
+        state = advance(rows, state, run_step(rows, state.centroids, options.bounds), options)
+        if state.stop_reason is not None:
+            break
+        yield state
+    yield final_state(rows, state, options.bounds)
+
+
+def advance(rows: Rows, state: State, sums: PartialSums, options: Options) -> State:
+    """The next state from the sums of a pass for the centroids of this one.
+
+    Returns
+    -------
+    State : counts and inertia are of the assignment to the old centroids. Where `stop_reason`
+        is set, `final_state` has yet to measure those of the new ones.
+    """
+    current = state.centroids
+    tolerance = options.tol * float(rows.moments.variance.mean())
+    inertia = _expanded_inertia(rows, sums, current)
+    repaired, n_repaired = _repair(rows, sums, current)
+    moved = _means(rows, repaired, current, options.spherical)
+    shift = float(((moved.astype(np.float64) - current) ** 2).sum())
+    iteration = state.iteration + 1
+    reason = _stop_reason(shift, tolerance, iteration, options.max_iter)
+    counts = _tidy(rows, sums.counts)
+    return State(moved, counts, inertia, iteration, reason, shift, n_repaired)
+
+
+def final_state(rows: Rows, state: State, bounds: str = "never") -> State:
+    """A state with the exact inertia and counts of its centroids: one pass."""
+    done = finish(rows, state.centroids, bounds)
+    return replace(state, counts=_tidy(rows, done.counts), inertia=float(done.inertia.sum()))
 
 
 def last(states: Iterator[State]) -> State:

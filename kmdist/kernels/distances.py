@@ -38,6 +38,37 @@ def _all_distances(rows, centroids, out):  # type: ignore[no-untyped-def]
             out[i, j] = np.sqrt(_difference2(rows[i], centroids[j]))
 
 
+@njit(nogil=True, cache=True)
+def _two_nearest(rows, centroids, labels, own, other):  # type: ignore[no-untyped-def]
+    for i in range(rows.shape[0]):
+        least = np.inf
+        for j in range(centroids.shape[0]):
+            t = _difference2(rows[i], centroids[j])
+            if j == labels[i]:
+                own[i] = np.sqrt(t)
+            elif t < least:
+                least = t
+        other[i] = np.sqrt(least)
+
+
+def two_nearest(
+    rows: np.ndarray, centroids: np.ndarray, labels: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Distance of each row to its own centroid and to the nearest other one.
+
+    Returns
+    -------
+    own, other : (n,) float64; `other` is infinite for k = 1.
+    """
+    own, other = np.empty(len(rows)), np.empty(len(rows))
+    exact = np.ascontiguousarray(centroids, dtype=np.float64)
+    for first, chunk in kernel_chunks(rows):
+        part = as_kernel_rows(chunk)
+        here = slice(first, first + len(part))
+        _two_nearest(part, exact, labels[here], own[here], other[here])
+    return own, other
+
+
 def cluster_inertia(
     rows: np.ndarray, weights: np.ndarray | None, centroids: np.ndarray, labels: np.ndarray
 ) -> np.ndarray:

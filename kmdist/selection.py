@@ -1,0 +1,278 @@
+"""How many clusters: fit a range of k with shared passes, score each, recommend one.
+
+P passes over the data fit all k together, P being the most iterations any of them takes, plus
+two: the statistics at the start and the scores at the end. Each pass loads a block once.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from kmdist.block_steps import Centers
+from kmdist.centroid_model import CentroidModel, predict_rows
+from kmdist.inputs import as_rows, checked, checked_weights, pool_for
+from kmdist.kernels.assign import PartialSums, assign, merge_sums
+from kmdist.kernels.distances import two_nearest
+from kmdist.kernels.frame import Frame
+from kmdist.lloyd import Options, advance, final_state
+from kmdist.rows import Rows
+from kmdist.seeding import sample_rows, seed_centroids
+from kmdist.state import State
+
+SILHOUETTE_ROWS = 4000
+"""Rows of the sampled silhouette, which costs their number squared."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One k and how good it is.
+
+    Parameters
+    ----------
+    k : clusters.
+    state : the fit; exact inertia and counts.
+    inertia : Σ w‖x − c‖².
+    gvf : goodness of variance fit, 1 − inertia / Σ w‖x − mean‖².
+    simplified_silhouette : mean of (b − a)/max(a, b), a and b the distances to the own and the
+        next nearest centroid (Hruschka, de Castro, Campello, 2004); all rows.
+    silhouette : Rousseeuw's (1987), of a sample of rows.
+    calinski_harabasz : ratio of the dispersion between to that within clusters (1974).
+    davies_bouldin : mean similarity of each cluster to its most similar one (1979); low is good.
+    """
+
+    k: int
+    state: State
+    inertia: float
+    gvf: float
+    simplified_silhouette: float
+    silhouette: float
+    calinski_harabasz: float
+    davies_bouldin: float
+
+
+@dataclass(frozen=True)
+class Selection:
+    """A range of k, scored.
+
+    Parameters
+    ----------
+    table : one `Candidate` a k, ascending.
+    k : the recommended one.
+    reason : why, in a sentence.
+    elbow : the knee of the inertia curve, or None where it has none.
+    """
+
+    table: tuple[Candidate, ...]
+    k: int
+    reason: str
+    elbow: int | None
+
+    @property
+    def best(self) -> Candidate:
+        """The recommended candidate."""
+        return next(row for row in self.table if row.k == self.k)
+
+
+class _Spread(NamedTuple):
+    """Per cluster: Σ w·distance, Σ w·simplified silhouette, Σ w (each (k,) float64)."""
+
+    distances: np.ndarray
+    silhouettes: np.ndarray
+    counts: np.ndarray
+
+
+def select_k(
+    X: Any,
+    ks: Iterable[int],
+    *,
+    sample_weight: Any = None,
+    init: str = "k-means++",
+    max_iter: int = 300,
+    tol: float = 1e-4,
+    random_state: int = 0,
+) -> Selection:
+    """Fit every k, score it, and recommend one.
+
+    Parameters
+    ----------
+    X, sample_weight : as in `kmdist.KMeans.fit`.
+    ks : the numbers of clusters to try, each at least 1.
+    init, max_iter, tol, random_state : as in `kmdist.KMeans`.
+
+    Returns
+    -------
+    Selection
+    """
+    X = checked(CentroidModel(), X, reset=True)
+    with pool_for(X) as pool:
+        rows, _ = as_rows(X, checked_weights(sample_weight, X), pool)
+        return select_rows(rows, ks, init, Options(max_iter=max_iter, tol=tol), random_state)
+
+
+def select_rows(rows: Rows, ks: Iterable[int], init: str, options: Options, seed: int) -> Selection:
+    """`select_k` for rows on a pool."""
+    wanted = sorted(set(ks))
+    if not wanted or wanted[0] < 1 or wanted[-1] > rows.n_rows:
+        raise ValueError(f"k must lie in 1 … {rows.n_rows} (the rows there are), received {wanted}")
+    states = fit_many(rows, [seed_centroids(rows, k, init, seed) for k in wanted], options)
+    spreads: list[_Spread] = rows.run(
+        _spread_block,
+        rows.pool.broadcast([state.centroids for state in states]),
+        rows.frame_future,
+        merge=_merge_spreads,
+    )
+    sample = sample_rows(rows, SILHOUETTE_ROWS, seed, stream=1 << 22)
+    table = tuple(
+        _candidate(rows, state, spread, sample.rows)
+        for state, spread in zip(states, spreads, strict=True)
+    )
+    return recommend(table)
+
+
+def fit_many(rows: Rows, initial: list[np.ndarray], options: Options) -> list[State]:
+    """Fit several sets of centroids together: each pass serves all that have not stopped.
+
+    Parameters
+    ----------
+    rows : what to cluster.
+    initial : (k, d) initial centroids of each fit.
+    options : how to iterate; bounds are not used.
+
+    Returns
+    -------
+    list of State : the same as `kmdist.lloyd.iterate` gives for each alone.
+    """
+    states = [
+        State(np.asarray(c, rows.centroid_dtype), np.zeros(len(c)), np.inf, 0) for c in initial
+    ]
+    running = list(range(len(states)))
+    while running:
+        centers = [Centers(states[i].centroids, None, "never") for i in running]
+        sums = rows.run(
+            _step_many, rows.pool.broadcast(centers), rows.frame_future, merge=_merge_many
+        )
+        for i, part in zip(running, sums, strict=True):
+            states[i] = advance(rows, states[i], part, options)
+        running = [i for i in running if states[i].stop_reason is None]
+    return [final_state(rows, state) for state in states]
+
+
+def _step_many(source: Any, centers: list[Centers], frame: Frame) -> list[PartialSums]:
+    block = source.open()
+    return [assign(block.rows, block.weights, each.centroids, frame) for each in centers]
+
+
+def _merge_many(parts: list[list[PartialSums]]) -> list[PartialSums]:
+    return [merge_sums(list(same)) for same in zip(*parts, strict=True)]
+
+
+def _spread_block(source: Any, centroids: list[np.ndarray], frame: Frame) -> list[_Spread]:
+    block = source.open()
+    weights = np.ones(len(block.rows)) if block.weights is None else block.weights
+    spreads = []
+    for each in centroids:
+        labels = np.empty(len(block.rows), np.int32)
+        assign(block.rows, None, each, frame, labels, summed=False)
+        own, other = two_nearest(block.rows, each, labels)
+        largest = np.maximum(own, other)
+        silhouette = np.divide(other - own, largest, out=np.zeros(len(own)), where=largest > 0)
+        k = len(each)
+        spreads.append(
+            _Spread(
+                np.bincount(labels, weights=weights * own, minlength=k),
+                np.bincount(labels, weights=weights * silhouette, minlength=k),
+                np.bincount(labels, weights=weights, minlength=k),
+            )
+        )
+    return spreads
+
+
+def _merge_spreads(parts: list[list[_Spread]]) -> list[_Spread]:
+    return [
+        _Spread(*(sum(arrays[1:], arrays[0]) for arrays in zip(*same, strict=True)))
+        for same in zip(*parts, strict=True)
+    ]
+
+
+def _candidate(rows: Rows, state: State, spread: _Spread, sample: np.ndarray) -> Candidate:
+    k, weight = len(state.centroids), rows.moments.weight
+    total = float(rows.moments.m2.sum())
+    within = state.inertia
+    between = max(total - within, 0.0)
+    possible = 1 < k < rows.n_rows and within > 0
+    return Candidate(
+        k=k,
+        state=state,
+        inertia=within,
+        gvf=1.0 - within / total if total > 0 else 1.0,
+        simplified_silhouette=float(spread.silhouettes.sum() / weight) if k > 1 else 0.0,
+        silhouette=_silhouette(sample, state.centroids),
+        calinski_harabasz=(between / (k - 1)) / (within / (weight - k)) if possible else 0.0,
+        davies_bouldin=_davies_bouldin(state.centroids, spread),
+    )
+
+
+def _silhouette(sample: np.ndarray, centroids: np.ndarray) -> float:
+    from sklearn.metrics import silhouette_score
+
+    labels = predict_rows(sample, centroids)
+    if not 1 < len(np.unique(labels)) < len(sample):
+        return 0.0
+    return float(silhouette_score(sample, labels))
+
+
+def _davies_bouldin(centroids: np.ndarray, spread: _Spread) -> float:
+    filled = spread.counts > 0
+    if filled.sum() < 2:
+        return 0.0
+    own = spread.distances[filled] / spread.counts[filled]
+    points = centroids[filled].astype(np.float64)
+    gaps = np.sqrt(((points[:, None] - points) ** 2).sum(axis=2))
+    np.fill_diagonal(gaps, np.inf)
+    with np.errstate(divide="ignore"):
+        return float(((own[:, None] + own) / gaps).max(axis=1).mean())
+
+
+def find_elbow(ks: np.ndarray, inertias: np.ndarray) -> int | None:
+    """The knee of a falling convex curve (Satopaa et al., *Finding a Kneedle*, 2011).
+
+    Parameters
+    ----------
+    ks : (n,) ascending. inertias : (n,).
+
+    Returns
+    -------
+    int or None : the k farthest below the chord from the first to the last point, both axes
+        scaled to 0 … 1; None for fewer than three points or where none lies a tenth below.
+    """
+    if len(ks) < 3 or inertias[0] <= inertias[-1]:
+        return None
+    x = (ks - ks[0]) / (ks[-1] - ks[0])
+    y = (inertias - inertias[-1]) / (inertias[0] - inertias[-1])
+    below = 1.0 - x - y
+    best = int(np.argmax(below))
+    return int(ks[best]) if below[best] > 0.1 else None
+
+
+def recommend(table: tuple[Candidate, ...]) -> Selection:
+    """The k with the most votes of four criteria and the elbow; ties go to the smaller k."""
+    elbow = find_elbow(np.array([row.k for row in table]), np.array([row.inertia for row in table]))
+    scored = [row for row in table if row.k > 1]
+    if not scored:
+        return Selection(table, table[0].k, "the only k that was tried", elbow)
+    votes = {
+        "simplified silhouette": max(scored, key=lambda row: row.simplified_silhouette).k,
+        "silhouette": max(scored, key=lambda row: row.silhouette).k,
+        "Calinski-Harabasz": max(scored, key=lambda row: row.calinski_harabasz).k,
+        "Davies-Bouldin": min(scored, key=lambda row: row.davies_bouldin).k,
+    }
+    if elbow is not None:
+        votes["elbow of the inertia"] = elbow
+    choices = list(votes.values())
+    k = min(set(choices), key=lambda choice: (-choices.count(choice), choice))
+    names = " and ".join(name for name, choice in votes.items() if choice == k)
+    others = ", ".join(f"{name}: {choice}" for name, choice in votes.items() if choice != k)
+    reason = f"k = {k} is best by {names}" + (f" ({others})" if others else "")
+    return Selection(table, k, reason, elbow)
