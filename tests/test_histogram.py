@@ -79,13 +79,13 @@ def test_one_counter_for_several_images(rng: np.random.Generator) -> None:
 
 
 def test_a_counter_left_by_an_error_leaves_no_counts_behind() -> None:
-    def add_and_fail() -> None:
+    def count_then_fail() -> None:
         with ColorCounter() as counter:
             counter.add(np.zeros((10, 3), np.uint8))
             counter.add(np.zeros((10, 3)))
 
     with pytest.raises(ValueError, match="8-bit RGB"):
-        add_and_fail()
+        count_then_fail()
     assert as_dict(count_colors(np.full((1, 3), 7, np.uint8))) == {(7, 7, 7): 1}
 
 
