@@ -17,6 +17,9 @@ PROCESS_MPX = 400.0
 """Work above this many megapixels starts one process per core; below, threads do (start-up of
 two workers costs about 2 s, what decoding and labelling 400 Mpx costs on two cores is 3.5 s)."""
 
+LOCAL_MEMORY_SHARE = 0.85
+"""Of local workers' memory limits; the rest is for what allocators do not give back."""
+
 TRUSTED_MODULES = (
     "dask.distributed",
     "distributed",
@@ -184,10 +187,14 @@ def _local_pool(profile: Profile, compute: Compute, work_mpx: float) -> Iterator
         finally:
             pool.close()
         return
+    import dask
     from distributed import Client, LocalCluster
 
     share = int(0.9 * memory_limit_bytes() / int(n_workers))
+    # Jobs project their memory and keep within it; spilling what fits would only cost time.
+    memory = {"target": False, "spill": False, "pause": 0.92, "terminate": 0.97}
     with (
+        dask.config.set({f"distributed.worker.memory.{k}": v for k, v in memory.items()}),
         _quiet_dask(),
         LocalCluster(
             n_workers=int(n_workers),
@@ -200,7 +207,7 @@ def _local_pool(profile: Profile, compute: Compute, work_mpx: float) -> Iterator
         ) as cluster,
         Client(cluster) as client,
     ):
-        yield DaskPool(client)
+        yield DaskPool(client, memory_share=LOCAL_MEMORY_SHARE)
 
 
 @contextmanager

@@ -217,6 +217,8 @@ class DaskPool:
     Parameters
     ----------
     client : connected client; it stays the caller's to close.
+    memory_share : of the workers' limits that tasks may use. By default 60 %, where Dask begins
+        to spill.
 
     Notes
     -----
@@ -224,8 +226,9 @@ class DaskPool:
     held the value is gone, and each worker fetches the value once from another.
     """
 
-    def __init__(self, client: Any) -> None:
+    def __init__(self, client: Any, memory_share: float = 0.6) -> None:
         self.client = client
+        self._memory_share = memory_share
 
     def _workers(self) -> dict[str, Any]:
         workers: dict[str, Any] = self.client.scheduler_info(n_workers=-1)["workers"]
@@ -237,11 +240,10 @@ class DaskPool:
 
     @property
     def memory_bytes(self) -> int:
-        """What the workers may hold: 60 % of their limits, where Dask begins to spill."""
         limits = [worker["memory_limit"] for worker in self._workers().values()]
         if not limits or not all(limits):
             return int(0.8 * memory_limit_bytes())
-        return int(0.6 * sum(limits))
+        return int(self._memory_share * sum(limits))
 
     def submit(self, function: Callable[..., Any], *args: Any) -> Any:
         return self.client.submit(function, *args, pure=False)
@@ -275,6 +277,11 @@ def tree_shape(n_items: int, fan_in: int = FAN_IN) -> list[int]:
     while levels[-1] > 1:
         levels.append(-(-levels[-1] // fan_in))
     return levels
+
+
+def in_flight(threads: int, ahead: int = 4) -> int:
+    """Leaves of a pass that are submitted and not finished, at most."""
+    return max(4 * ahead, ahead * threads)
 
 
 class _Tree:
@@ -316,12 +323,13 @@ def run_pass(
     *arguments: Any,
     merge: Callable[[list[Any]], Any] | None = None,
     fan_in: int = FAN_IN,
+    ahead: int = 4,
     on_done: Callable[[int, Any], None] | None = None,
     on_failure: Callable[[int, BaseException], Any] | None = None,
 ) -> Any:
     """Run ``function(item, *arguments)`` for every item and merge the results.
 
-    At most ``max(16, 4 × pool.threads)`` leaves are in flight, so that a long list of items
+    At most `in_flight` leaves are submitted and not finished, so that a long list of items
     does not fill the scheduler, and early results are merged and freed while later ones run.
 
     Parameters
@@ -331,6 +339,8 @@ def run_pass(
     items : what to run over; futures of the same pool stand for their results.
     arguments : the same for every item; large ones as futures from `Pool.broadcast`.
     merge : joins a list of results, in item order, into one. None: nothing is merged.
+    fan_in : results merged by one task.
+    ahead : leaves in flight per thread; fewer hold less memory, more hide latency.
     on_done : called in this thread with the index of each finished item, in the order in which
         they finish, and its result where nothing is merged (else None).
     on_failure : called with the index and the error of an item whose task failed; returns the
@@ -349,7 +359,7 @@ def run_pass(
     try:
         while submitted < len(items) or index_of:
             if finished_count % 64 == 0:  # workers come and go: look now and then
-                window = max(16, 4 * pool.threads)
+                window = in_flight(pool.threads, ahead)
             while submitted < len(items) and len(index_of) < window:
                 future = pool.submit(function, items[submitted], *arguments)
                 index_of[future] = submitted
@@ -411,6 +421,7 @@ __all__ = [
     "LostBlockError",
     "Pool",
     "ThreadPool",
+    "in_flight",
     "memory_limit_bytes",
     "run_pass",
     "tree_shape",

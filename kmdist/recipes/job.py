@@ -26,7 +26,7 @@ from kmdist.images import (
     plan_blocks,
     probe,
 )
-from kmdist.passes import Pool, ThreadPool, run_pass
+from kmdist.passes import FAN_IN, Pool, ThreadPool, run_pass
 from kmdist.recipes.progress import Event, Message, Watcher, watch_nothing
 from kmdist.store import RunWriter
 
@@ -131,6 +131,8 @@ class Job:
         *arguments: Any,
         pixels: Sequence[int],
         done_before: int = 0,
+        fan_in: int = FAN_IN,
+        ahead: int = 4,
         merge: Callable[[list[Any]], Any] | None = None,
         on_done: Callable[[int, Any], None] | None = None,
         on_failure: Callable[[int, BaseException], Any] | None = None,
@@ -153,6 +155,8 @@ class Job:
                 items,
                 *arguments,
                 merge=merge,
+                fan_in=fan_in,
+                ahead=ahead,
                 on_done=advance,
                 on_failure=on_failure,
             )

@@ -1,7 +1,7 @@
 """One palette for many images: count colours block by block, fit once, label block by block.
 
 Passes over the files: two, or one where decoded pixels are kept. Tasks: per block one to count
-(two where pixels are kept: decode, count) and one to label; ⌈n/8⌉ + ⌈n/64⌉ + … to merge; for
+(two where pixels are kept: decode, count) and one to label; ⌈n/4⌉ + ⌈n/16⌉ + … to merge; for
 images larger than a block, one a pyramid window of at most 8,192². Bytes that reach this process:
 the merged histogram, 12 a distinct colour, at most 201 MB; that leave it: 16.8 MB of label table
 per k, once a worker.
@@ -21,7 +21,7 @@ from kmdist.palette import ColorCloud, Palette
 from kmdist.passes import LostBlockError
 from kmdist.recipes.job import Job, Work
 from kmdist.recipes.labelling import Labelling, Layer, label_items, label_pass
-from kmdist.recipes.memory import projection
+from kmdist.recipes.memory import COUNT_AHEAD, COUNT_FAN_IN, projection
 from kmdist.recipes.pixels import (
     Counted,
     KeptPixels,
@@ -118,6 +118,8 @@ class Group:
             items,
             job.writer,
             pixels=[work.pixels for work in self.work],
+            fan_in=COUNT_FAN_IN,
+            ahead=COUNT_AHEAD,
             merge=merge_counted,
             on_done=finished,
             on_failure=self._set_aside,
@@ -154,6 +156,8 @@ class Group:
             [SavedBlock(work.index) for work in keep],
             job.writer,
             pixels=[work.pixels for work in keep],
+            fan_in=COUNT_FAN_IN,
+            ahead=COUNT_AHEAD,
             merge=merge_counted,
         )
         assert isinstance(merged, Counted)
