@@ -1,23 +1,26 @@
-"""Find the image files that folders, globs, lists and paths stand for, without opening them."""
+"""Find the image files that folders, globs, lists and paths stand for."""
 
 import glob
 import os
-import stat
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kmdist.errors import UsageError
+from kmdist.errors import ImageError, UsageError
+from kmdist.images.files import open_regular, require_regular
+from kmdist.images.formats import (
+    REFUSED_SUFFIXES,
+    SIDECAR_SUFFIXES,
+    SNIFFED_BYTES,
+    SUFFIXES,
+    detect,
+    refused,
+)
 from kmdist.images.samples import is_sample, sample_files
 from kmdist.images.source import Rejection
 
-_KNOWN = (
-    "avif bmp dib gif ico j2k jfif jp2 jpe jpeg jpg mpo pbm pgm png pnm ppm sgi tga tif tiff webp"
-)
-SUFFIXES = frozenset("." + known for known in _KNOWN.split())
 LIST_SUFFIXES = frozenset({".txt", ".lst", ".list"})
-_MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
 @dataclass(frozen=True)
@@ -36,19 +39,22 @@ class Found:
 
 @dataclass(frozen=True)
 class _Entry:
-    """A file with what can make its name unique."""
+    """A file, the input folder it came from, and why it is left out, if it is."""
 
     name: str
     path: str
     root: str
+    fault: ImageError | None = None
 
 
 def find_images(inputs: Sequence[str | Path]) -> tuple[list[Found], list[Rejection]]:
     """Find image files.
 
-    Folders are searched recursively, links to folders followed; hidden files, files that are no
-    images by suffix or first bytes, and kmdist's own runs are passed over. A text file (.txt,
-    .lst, .list) lists one path a line, relative to its folder; ``#`` begins a comment.
+    Folders are searched recursively and links to folders followed. Passed over are hidden files,
+    Zarr groups that are no image (kmdist's own runs) and files that are no image by suffix or,
+    where the suffix says nothing, by first bytes. What is named itself is always taken. A text
+    file (.txt, .lst, .list) lists one path a line, relative to its own folder; ``#`` begins a
+    comment. The same file named twice counts once.
 
     Parameters
     ----------
@@ -57,107 +63,135 @@ def find_images(inputs: Sequence[str | Path]) -> tuple[list[Found], list[Rejecti
     Returns
     -------
     found : sorted by name, which is unique.
-    rejections : what is there but cannot be opened: FIFOs, link loops, dangling links.
+    rejections : what is there but must not be opened: FIFOs, link loops, dangling links.
 
     Raises
     ------
     UsageError : an input does not exist or matches nothing, or there is no image at all.
     """
     entries: dict[str, _Entry] = {}
-    rejections: dict[str, Rejection] = {}
     for one in inputs:
-        for result in _expand(os.fspath(one)):
-            if isinstance(result, Rejection):
-                rejections[result.image] = result
-            else:
-                entries.setdefault(os.path.abspath(result.path), result)
-    if not entries and not rejections:
-        listed = ", ".join(str(one) for one in inputs)
+        for entry in _expand(os.fspath(one)):
+            entries.setdefault(os.path.abspath(entry.path), entry)
+    if not entries:
+        listed = ", ".join(str(one) for one in inputs) or "no inputs"
         raise UsageError(f"no images in {listed}; known suffixes: {' '.join(sorted(SUFFIXES))}")
-    return sorted(_unique(list(entries.values())), key=lambda f: f.name), list(rejections.values())
+    found, rejections = [], []
+    for name, entry in sorted(_unique(list(entries.values()))):
+        if entry.fault is None:
+            found.append(Found(name, entry.path))
+        else:
+            rejections.append(Rejection(name, entry.fault.code, entry.fault.reason))
+    return found, rejections
 
 
-def _expand(text: str) -> Iterator[_Entry | Rejection]:
+def _expand(text: str) -> Iterator[_Entry]:
     if is_sample(text):
         yield from (_Entry(path.name, str(path), text) for path in sample_files(text))
         return
-    path = Path(text).expanduser()
+    path = os.path.expanduser(text)
     if not os.path.lexists(path):
-        yield from _globbed(text)
-    elif path.is_dir():
-        if _is_zarr_image(path):
-            yield _Entry(path.name, str(path), path.parent.name)
-        else:
-            yield from _walk(path, str(path), path.resolve().name, (os.path.realpath(path),))
-    elif path.suffix.lower() in LIST_SUFFIXES and path.is_file():
+        yield from _globbed(path, text)
+    elif os.path.splitext(path)[1].lower() in LIST_SUFFIXES and os.path.isfile(path):
         yield from _listed(path)
     else:
-        yield _checked(path, path.name, path.resolve().parent.name)
+        base = os.path.basename(os.path.abspath(path))
+        yield from _named(path, base, os.path.basename(os.path.dirname(os.path.abspath(path))), "")
 
 
-def _globbed(pattern: str) -> Iterator[_Entry | Rejection]:
+def _named(path: str, name: str, root: str, inside: str) -> Iterator[_Entry]:
+    """A path that was named itself: a folder is searched, all else taken.
+
+    Parameters
+    ----------
+    name : of the image, if it is one; `inside` : what to put before names within a folder.
+    """
+    if os.path.isdir(path) and not _is_zarr(path):
+        yield from _walk(path, inside, os.path.basename(os.path.realpath(path)))
+    elif os.path.isdir(path):
+        yield _Entry(name, path, root)
+    else:
+        yield _checked(path, name, root)
+
+
+def _globbed(pattern: str, text: str) -> Iterator[_Entry]:
     if not glob.has_magic(pattern):
-        raise UsageError(f"{pattern}: no such file or folder")
-    matches = sorted(glob.glob(os.path.expanduser(pattern), recursive=True))
+        raise UsageError(f"{text}: no such file or folder")
+    matches = sorted(glob.glob(pattern, recursive=True))
     if not matches:
-        raise UsageError(f"{pattern}: matches nothing")
-    parts = Path(pattern).expanduser().parts
+        raise UsageError(f"{text}: matches nothing")
+    parts = Path(pattern).parts
     fixed = next(i for i, part in enumerate(parts) if glob.has_magic(part))
-    base = Path(*parts[:fixed])
-    for match in map(Path, matches):
-        name = os.path.relpath(match, base).replace(os.sep, "/")
-        if match.is_dir():
-            if _is_zarr_image(match):
-                yield _Entry(name, str(match), base.name)
-        else:
-            yield _checked(match, name, base.resolve().name)
+    base = os.path.join(*parts[:fixed]) if fixed else "."
+    root = os.path.basename(os.path.realpath(base))
+    for match in matches:
+        name = _relative(match, base)
+        if os.path.isdir(match):
+            yield from _named(match, name, root, "" if name == "." else f"{name}/")
+        elif _looks_like_image(match):
+            yield _checked(match, name, root)
 
 
-def _listed(path: Path) -> Iterator[_Entry | Rejection]:
+def _listed(path: str) -> Iterator[_Entry]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: cannot be read as a list of images: {error}") from error
+    folder = os.path.dirname(os.path.abspath(path))
+    root = os.path.basename(folder)
     for line in lines:
         text = line.strip()
-        if text and not text.startswith("#"):
-            target = path.parent / Path(text).expanduser()
-            name = text.lstrip("/") if not Path(text).is_absolute() else target.name
-            yield _checked(target, _inside(name), path.resolve().parent.name)
-
-
-def _inside(name: str) -> str:
-    """A relative name without steps upwards."""
-    return "/".join(part for part in Path(name).parts if part not in ("..", "/")) or name
-
-
-def _walk(
-    folder: Path, root: str, root_name: str, above: tuple[str, ...]
-) -> Iterator[_Entry | Rejection]:
-    """Search a folder; `above` are the real paths of the folders that led here."""
-    try:
-        with os.scandir(folder) as scan:
-            entries = sorted(scan, key=lambda entry: entry.name)
-    except OSError as error:
-        name = os.path.relpath(folder, root).replace(os.sep, "/")
-        yield Rejection(name, "unreadable", f"folder cannot be read: {error.strerror}")
-        return
-    for entry in entries:
-        if entry.name.startswith("."):
+        if not text or text.startswith("#"):
             continue
-        path = Path(entry.path)
-        name = os.path.relpath(path, root).replace(os.sep, "/")
-        if not _is_folder(entry):
-            if _looks_like_image(entry):
-                yield _checked(path, name, root_name)
+        target = os.path.join(folder, os.path.expanduser(text))
+        name = _relative(target, folder)
+        if name.startswith("../"):
+            name = os.path.basename(os.path.normpath(target))
+        yield from _named(target, name, root, f"{name}/")
+
+
+def _relative(path: str, base: str) -> str:
+    return os.path.relpath(path, base).replace(os.sep, "/")
+
+
+def _walk(folder: str, inside: str, root: str) -> Iterator[_Entry]:
+    """Search a folder and all below it.
+
+    A link to a folder on the way that led to it would never end, and is told of; as in ``find
+    -L``, any other link is followed, even if its folder has been searched under another name.
+    """
+    pending: list[tuple[str, str, tuple[tuple[int, int], ...]]] = [(folder, inside, ())]
+    while pending:
+        path, prefix, above = pending.pop()
+        try:
+            status = os.stat(path)
+            identity = (status.st_dev, status.st_ino)
+            if identity in above:
+                fault = ImageError("link_loop", "a link back to a folder above it")
+                yield _Entry(prefix.rstrip("/"), path, root, fault)
+                continue
+            with os.scandir(path) as scan:
+                children = list(scan)
+        except OSError as error:
+            fault = ImageError("unreadable", f"the folder cannot be read: {error.strerror}")
+            yield _Entry(prefix.rstrip("/") or root, path, root, fault)
             continue
-        real = os.path.realpath(path)
-        if real in above:
-            yield Rejection(name, "link_loop", f"a link back to {real}, a folder above it")
-        elif _is_zarr_image(path):
-            yield _Entry(name, str(path), root_name)
-        elif not _is_zarr(path):
-            yield from _walk(path, root, root_name, (*above, real))
+        for child in children:
+            if child.name.startswith("."):
+                continue
+            name = prefix + child.name
+            if not _is_folder(child):
+                if _looks_like_image(child.path):
+                    regular = child.is_file(follow_symlinks=False)
+                    yield (
+                        _Entry(name, child.path, root)
+                        if regular
+                        else _checked(child.path, name, root)
+                    )
+            elif not _is_zarr(child.path):
+                pending.append((child.path, f"{name}/", (*above, identity)))
+            elif _is_zarr_image(child.path):
+                yield _Entry(name, child.path, root)
 
 
 def _is_folder(entry: "os.DirEntry[str]") -> bool:
@@ -167,69 +201,54 @@ def _is_folder(entry: "os.DirEntry[str]") -> bool:
         return False
 
 
-def _looks_like_image(entry: "os.DirEntry[str]") -> bool:
-    """By suffix; what is no regular file counts, so that it is told of; else by first bytes."""
-    suffix = os.path.splitext(entry.name)[1].lower()
-    if suffix in SUFFIXES:
+def _looks_like_image(path: str) -> bool:
+    """By suffix, or where that says nothing by first bytes; what cannot be opened counts."""
+    suffix = os.path.splitext(path)[1].lower()
+    if suffix in SUFFIXES or suffix in REFUSED_SUFFIXES:
         return True
-    try:
-        if entry.is_symlink() and not os.path.exists(entry.path):
-            return False
-        if not entry.is_file():
-            return True
-        if suffix and suffix[1:].isalpha():
-            return False
-        with open(entry.path, "rb") as file:
-            return file.read(8).startswith(_MAGIC)
-    except OSError:
+    if suffix in SIDECAR_SUFFIXES:
         return False
-
-
-def _checked(path: Path, name: str, root: str) -> _Entry | Rejection:
-    """An entry for a regular file, a rejection for anything else."""
     try:
-        mode = path.stat().st_mode
-    except OSError as error:
-        if path.is_symlink() and "loop" not in str(error.strerror).lower() and not path.exists():
-            return Rejection(name, "missing", f"a link to {os.readlink(path)}, which is not there")
-        if "loop" in str(error.strerror).lower() or "symbolic" in str(error.strerror).lower():
-            return Rejection(name, "link_loop", "a symbolic link that leads back to itself")
-        code = "missing" if isinstance(error, FileNotFoundError) else "unreadable"
-        return Rejection(name, code, f"cannot be opened: {error.strerror}")
-    if not stat.S_ISREG(mode):
-        return Rejection(name, "not_regular", f"{_kind(mode)}, not a regular file")
-    return _Entry(name, str(path), root)
+        with open_regular(path) as file:
+            prefix = file.read(SNIFFED_BYTES)
+    except (ImageError, OSError):
+        return True
+    return (detect(prefix, "") or refused(prefix, "")) is not None
 
 
-def _kind(mode: int) -> str:
-    kinds = ((stat.S_ISFIFO, "a FIFO"), (stat.S_ISSOCK, "a socket"), (stat.S_ISDIR, "a folder"))
-    return next((kind for test, kind in kinds if test(mode)), "a device")
+def _checked(path: str, name: str, root: str) -> _Entry:
+    """An entry, with its fault if it is no regular file."""
+    try:
+        require_regular(path)
+    except ImageError as fault:
+        return _Entry(name, path, root, fault)
+    return _Entry(name, path, root)
 
 
-def _is_zarr(path: Path) -> bool:
-    return any((path / name).is_file() for name in ("zarr.json", ".zgroup", ".zarray"))
+def _is_zarr(path: str) -> bool:
+    from kmdist.images.zarr_images import is_zarr
+
+    return is_zarr(path)
 
 
-def _is_zarr_image(path: Path) -> bool:
-    """A Zarr array, or an OME-Zarr image; not a run of kmdist."""
-    if not _is_zarr(path):
-        return False
+def _is_zarr_image(path: str) -> bool:
     from kmdist.images.zarr_images import is_image
 
     return is_image(path)
 
 
-def _unique(entries: list[_Entry]) -> list[Found]:
+def _unique(entries: list[_Entry]) -> Iterator[tuple[str, _Entry]]:
     """Give every file a name of its own: the input folder's name in front, then a number."""
     seen = Counter(entry.name for entry in entries)
     named = [
-        (f"{entry.root}/{entry.name}" if seen[entry.name] > 1 else entry.name, entry.path)
+        (f"{entry.root}/{entry.name}" if seen[entry.name] > 1 else entry.name, entry.path, entry)
         for entry in entries
     ]
-    taken: Counter[str] = Counter()
-    found = []
-    for name, path in sorted(named):
-        taken[name] += 1
-        unique = name if taken[name] == 1 else f"{name}~{taken[name]}"
-        found.append(Found(unique, path))
-    return found
+    taken: set[str] = set()
+    for name, _, entry in sorted(named, key=lambda item: item[:2]):
+        unique, n = name, 1
+        while unique in taken:
+            n += 1
+            unique = f"{name}~{n}"
+        taken.add(unique)
+        yield unique, entry

@@ -1,0 +1,105 @@
+"""Which files are images: by suffix when a folder is searched, by first bytes when one is read."""
+
+_READ = (
+    "apng avif avifs bmp btf dib gif j2c j2k jfif jp2 jpc jpe jpeg jpf jpg jpx mpo ndpi pbm pcx "
+    "pfm pgm png pnm ppm qoi ras rgb sgi svs tf8 tga tif tiff webp"
+)
+_RAW = "3fr arw cr2 cr3 crw dng erf kdc mos nef nrw orf pef raf raw rw2 sr2 srw x3f"  # of cameras
+_OTHER = "exr hdr heic heif hif jxl psb psd"
+_SIDECARS = (
+    "7z aae avi bib bz2 cfg conf css csv db doc docx geojson gz h5 hdf5 htm html icc "
+    "ini ipynb js json log m4a m4v mat md mkv mov mp3 mp4 mpeg mpg npy npz odt parquet pdf pkl "
+    "pp3 py pyc rar rst sh sqlite svg tar tfw thm toml tsv txt wav wld xls xlsx xml xmp xz yaml "
+    "yml zip zst"
+)
+
+
+def _dotted(suffixes: str) -> frozenset[str]:
+    return frozenset("." + suffix for suffix in suffixes.split())
+
+
+SUFFIXES = _dotted(_READ)
+"""Suffixes of images that are read."""
+RAW_SUFFIXES = _dotted(_RAW)
+"""Suffixes of camera raw files, many of which begin like a TIFF and hold a small one."""
+REFUSED_SUFFIXES = RAW_SUFFIXES | _dotted(_OTHER)
+"""Suffixes of pictures that are not read: told of, so that nobody wonders where they are."""
+SIDECAR_SUFFIXES = _dotted(_SIDECARS)
+"""Suffixes of what lies beside images: passed over in a folder, without a look inside."""
+
+SNIFFED_BYTES = 32
+
+_MAGIC: tuple[tuple[bytes, str], ...] = (
+    (b"\xff\xd8\xff", "jpeg"),
+    (b"\x89PNG\r\n\x1a\n", "png"),
+    (b"GIF87a", "gif"),
+    (b"GIF89a", "gif"),
+    (b"II*\0", "tiff"),
+    (b"MM\0*", "tiff"),
+    (b"II+\0", "tiff"),
+    (b"MM\0+", "tiff"),
+    (b"BM", "bmp"),
+    (b"\0\0\0\x0cjP  \r\n\x87\n", "jpeg2000"),
+    (b"\xff\x4f\xff\x51", "jpeg2000"),
+    (b"qoif", "qoi"),
+    (b"\x01\xda", "sgi"),
+    (b"\x59\xa6\x6a\x95", "sun"),
+)
+
+_REFUSED_MAGIC: tuple[tuple[bytes, str], ...] = (
+    (b"8BPS", "a Photoshop document"),
+    (b"\x76\x2f\x31\x01", "OpenEXR"),
+    (b"#?RADIANCE", "Radiance HDR"),
+    (b"#?RGBE", "Radiance HDR"),
+    (b"\xff\x0a", "JPEG XL"),
+    (b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL"),
+    (b"FUJIFILMCCD-RAW", "camera raw"),
+)
+
+_WEAK = {".pcx": (b"\x0a", "pcx"), ".tga": (b"", "tga")}
+"""Formats with little or no magic: believed only together with their suffix."""
+
+
+def detect(prefix: bytes, suffix: str) -> str | None:
+    """The format of a file from its first bytes.
+
+    Parameters
+    ----------
+    prefix : the first `SNIFFED_BYTES` bytes.
+    suffix : of the file's name, lower case with its dot.
+
+    Returns
+    -------
+    A name such as ``jpeg``, or None.
+    """
+    for magic, kind in _MAGIC:
+        if prefix.startswith(magic):
+            return kind
+    if prefix[:4] == b"RIFF" and prefix[8:12] == b"WEBP":
+        return "webp"
+    if prefix[4:8] == b"ftyp" and (b"avif" in prefix[8:] or b"avis" in prefix[8:]):
+        return "avif"
+    if prefix[:1] == b"P" and prefix[1:2] in b"123456fF" and prefix[2:3] in b" \t\r\n#":
+        return "ppm"
+    if suffix in _WEAK:
+        magic, kind = _WEAK[suffix]
+        return kind if prefix.startswith(magic) else None
+    return None
+
+
+def refused(prefix: bytes, suffix: str) -> str | None:
+    """What kind of picture a file is that is recognized but not read, or None."""
+    if suffix in RAW_SUFFIXES:
+        return "camera raw"
+    if detect(prefix, suffix) == "avif":
+        return None
+    if _brand(prefix) in (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1"):
+        return "HEIC"
+    if _brand(prefix) == b"crx ":
+        return "camera raw"
+    return next((kind for magic, kind in _REFUSED_MAGIC if prefix.startswith(magic)), None)
+
+
+def _brand(prefix: bytes) -> bytes:
+    """Major brand of an ISO base media file."""
+    return prefix[8:12] if prefix[4:8] == b"ftyp" else b""
