@@ -32,15 +32,16 @@ from kmdist.images.source import ImageSource, Rejection
 
 if TYPE_CHECKING:
     from kmdist.images.collection import ImageCollection, open_images
-    from kmdist.images.decoding import decode, to_rgb8
+    from kmdist.images.decoding import decode
     from kmdist.images.header import probe
+    from kmdist.images.pixels import to_rgb8
 
 _HOMES = {
     "ImageCollection": "kmdist.images.collection",
     "decode": "kmdist.images.decoding",
     "open_images": "kmdist.images.collection",
     "probe": "kmdist.images.header",
-    "to_rgb8": "kmdist.images.decoding",
+    "to_rgb8": "kmdist.images.pixels",
 }
 
 __all__ = [

@@ -13,12 +13,14 @@ class ImageSource:
     path : where to read it.
     width, height : pixels, after EXIF orientation.
     channels : 1, 3 or 4, of what `decode` returns.
-    dtype : of the samples, such as ``uint8``.
+    dtype : of what `decode` returns: uint8, uint16, float32 or float64.
     format : ``jpeg``, ``png``, ``tiff``, ``zarr`` …
     windowed : can be read by window: tiled or striped TIFF, Zarr.
-    size_bytes, mtime_ns : of the file when it was probed; -1 where it has none.
+    size_bytes, mtime_ns : of the file when it was probed; of a Zarr image the size of its
+        samples uncompressed, and the modification time of its metadata.
     pages : pages or frames in the file, of which the first is used.
-    orientation : EXIF orientation 1 … 8 (EXIF 2.32, tag 0x0112).
+    orientation : EXIF orientation 1 … 8 (EXIF 2.32, tag 0x0112), which `decode` applies.
+    decoder : ``opencv``, ``pillow``, ``tifffile`` or ``zarr``: who reads the pixels.
     """
 
     name: str
@@ -33,11 +35,32 @@ class ImageSource:
     mtime_ns: int = -1
     pages: int = 1
     orientation: int = 1
+    decoder: str = "opencv"
 
     @property
     def pixels(self) -> int:
         """Pixels of the whole image."""
         return self.width * self.height
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a reader learns from a file's header, before orientation is applied.
+
+    Parameters
+    ----------
+    width, height : pixels as stored.
+    channels, dtype, windowed, pages, orientation, decoder : as of `ImageSource`.
+    """
+
+    width: int
+    height: int
+    channels: int
+    dtype: str
+    decoder: str
+    windowed: bool = False
+    pages: int = 1
+    orientation: int = 1
 
 
 @dataclass(frozen=True)

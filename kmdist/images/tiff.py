@@ -1,191 +1,202 @@
-"""TIFF: headers, pages and windows, through tifffile."""
+"""TIFF headers: what the first page holds, and whether windows of it can be read."""
 
-import os
-from typing import Any
-
-import numpy as np
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, BinaryIO
 
 from kmdist.errors import ImageError
-from kmdist.images.blocks import Window
-from kmdist.images.find import Found
-from kmdist.images.source import ImageSource
+from kmdist.images.pixels import decoded_dtype
+from kmdist.images.source import Header
 
+SEGMENT_PIXELS = 1 << 24
+"""Strips and tiles up to this size are read by window: a window decodes all it touches."""
+
+_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _SEPARATED, _YCBCR = 0, 1, 2, 3, 5, 6
+_RAW = (32803, 34892)
 _ORIENTATION_TAG = 274
-_MAX_SEGMENT_PIXELS = 1 << 26
-_TRANSPOSED = frozenset({5, 6, 7, 8})
+# Codecs that undo their own colour transform: what comes out of them is RGB.
+_IMAGE_CODECS = frozenset({7, 33003, 33004, 33005, 33007, 34712, 34892, 50001, 50002, 52546})
 
 
-def probe_tiff(found: Found, status: os.stat_result) -> ImageSource:
-    """Read a TIFF's directory.
+@dataclass(frozen=True)
+class Layout:
+    """How the samples of a page become channels.
+
+    Parameters
+    ----------
+    kind : ``grey``, ``white_is_zero``, ``rgb``, ``palette``, or ``pillow`` for colour spaces
+        that Pillow converts.
+    channels : 1, 3 or 4, of the result.
+    dtype : of the result.
+    bits : of a sample.
+    alpha : index of the alpha sample, or None.
+    premultiplied : colours are multiplied by alpha.
+    """
+
+    kind: str
+    channels: int
+    dtype: str
+    bits: int
+    alpha: int | None = None
+    premultiplied: bool = False
+
+
+@contextmanager
+def first_page(file: BinaryIO) -> Iterator[tuple[Any, Any]]:
+    """The open TIFF and its first page; faults of either as `ImageError`.
 
     Raises
     ------
-    ImageError : not a picture that can be read, or cut short.
+    ImageError : the directory is damaged or lies behind the end of the file.
     """
     import tifffile
 
     try:
-        with tifffile.TiffFile(found.path) as file:
-            n_pages = len(file.pages)
-            if not n_pages:
-                raise ImageError("corrupt", "TIFF without a page")
-            page = file.pages.first
-            layout = _layout(page)
-            _check_segments(page, status.st_size)
-            orientation = _orientation(page)
-            windowed = layout["windowed"] and orientation == 1
-    except ImageError:
+        with tifffile.TiffFile(file) as tiff:
+            yield tiff, tiff.pages.first
+    except (ImageError, MemoryError):
         raise
-    except OSError:
-        raise
-    except Exception as error:  # tifffile fails in many ways on broken directories
-        raise ImageError("corrupt", f"damaged TIFF: {error or type(error).__name__}") from error
-    height, width = layout["height"], layout["width"]
-    if orientation in _TRANSPOSED:
-        height, width = width, height
-    return ImageSource(
-        found.name,
-        found.path,
-        width,
-        height,
-        layout["channels"],
-        layout["dtype"],
-        "tiff",
-        windowed,
-        status.st_size,
-        status.st_mtime_ns,
-        n_pages,
-        orientation,
-    )
+    except Exception as error:  # tifffile and codecs fail in ways of their own on broken bytes
+        said = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ImageError("corrupt", f"corrupt TIFF: {said}") from error
 
 
-def _layout(page: Any) -> dict[str, Any]:
-    """Size, channels of the result, dtype and whether windows can be read."""
-    from tifffile import PHOTOMETRIC
+def probe_tiff(file: BinaryIO, size_bytes: int) -> Header:
+    """Read the directory of a TIFF's first page and count its pages.
 
-    if page.imagedepth != 1:
-        raise ImageError("unsupported", f"TIFF volume of {page.imagedepth} planes in one page")
-    if page.dtype is None:
+    Raises
+    ------
+    ImageError : truncated, corrupt, channels, dtype or unsupported.
+    """
+    _require_directory(file, size_bytes)
+    with first_page(file) as (tiff, page):
+        layout = layout_of(page)
+        n_pages = len(tiff.pages)
+        orientation = _orientation(page)
+        if layout.kind == "pillow":
+            return _probe_with_pillow(file, n_pages)
+        _require_segments(page, size_bytes)
+        segment_pixels = page.chunks[-3 if page.axes.endswith("S") else -2] * _segment_width(page)
+        return Header(
+            width=page.imagewidth,
+            height=page.imagelength,
+            channels=layout.channels,
+            dtype=layout.dtype,
+            decoder="tifffile",
+            windowed=readable_by_row(page) or segment_pixels <= SEGMENT_PIXELS,
+            pages=n_pages,
+            orientation=orientation,
+        )
+
+
+def readable_by_row(page: Any) -> bool:
+    """Whether samples lie in the file row by row as they are, so that any window can be read."""
+    return bool(page.is_contiguous) and page.fillorder == 1
+
+
+def _segment_width(page: Any) -> int:
+    return int(page.tilewidth if page.is_tiled else page.imagewidth)
+
+
+def _probe_with_pillow(file: BinaryIO, n_pages: int) -> Header:
+    from kmdist.images.pillow_images import probe_picture
+
+    file.seek(0)
+    # Pillow applies the orientation of a TIFF itself, in its size and when it decodes.
+    return replace(probe_picture(file, "tiff"), pages=n_pages, orientation=1)
+
+
+def layout_of(page: Any) -> Layout:
+    """How samples become channels (TIFF 6.0, sections 3 to 6, 16 to 18 and 21).
+
+    Raises
+    ------
+    ImageError : channels, dtype or unsupported.
+    """
+    if page.shaped[1] != 1:
+        raise ImageError("unsupported", f"a TIFF volume of {page.shaped[1]} planes in one page")
+    if page.imagewidth < 1 or page.imagelength < 1:
+        raise ImageError("corrupt", f"corrupt TIFF: {page.imagewidth} × {page.imagelength} px")
+    photometric, samples = int(page.photometric), int(page.samplesperpixel)
+    if photometric in _RAW:
+        raise ImageError("unsupported", "camera raw data: develop it first")
+    if photometric in (_SEPARATED, _YCBCR) and int(page.compression) not in _IMAGE_CODECS:
+        return Layout("pillow", 3, "uint8", 8)
+    if page.dtype is None or not isinstance(page.bitspersample, int):
         raise ImageError("dtype", f"TIFF samples of {page.bitspersample} bits")
-    samples = page.samplesperpixel
-    channels = {
-        PHOTOMETRIC.PALETTE: 3,
-        PHOTOMETRIC.SEPARATED: 3,
-        PHOTOMETRIC.RGB: 4 if samples == 4 and _has_alpha(page) else 3,
-        PHOTOMETRIC.YCBCR: 3,
-    }.get(page.photometric, 1)
-    needed = 4 if page.photometric == PHOTOMETRIC.SEPARATED else (3 if channels > 1 else 1)
-    if page.photometric == PHOTOMETRIC.PALETTE:
-        needed = 1
-    if samples < needed or samples > 4 or (channels == 1 and samples == 2 and not _has_alpha(page)):
+    dtype = decoded_dtype(page.dtype, "TIFF")
+    if photometric == _PALETTE:
+        if samples != 1 or page.colormap is None:
+            raise ImageError("channels", f"palette TIFF with {samples} samples or no palette")
+        return Layout("palette", 3, "uint8", page.bitspersample)
+    colours = 1 if photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO) else 3
+    if photometric not in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _YCBCR):
+        raise ImageError("unsupported", f"TIFF colours of kind {photometric}: convert it to RGB")
+    extras = [int(extra) for extra in page.extrasamples]
+    if colours == 1 and samples == 3 and not any(extras):
+        colours = 3  # three channels that nobody marked as RGB, as microscopes write them
+    return _with_alpha(colours, samples, extras, photometric == _WHITE_IS_ZERO, dtype, page)
+
+
+def _with_alpha(
+    colours: int, samples: int, extras: list[int], inverted: bool, dtype: str, page: Any
+) -> Layout:
+    unspecified, premultiplied = 0, 1
+    extra = samples - colours
+    # A fourth sample that nothing describes is alpha to Pillow too; one marked "unspecified" is
+    # padding.
+    role = extras[-1] if extras else 2
+    if extra not in (0, 1) or (colours == 1 and extra and role == unspecified):
         raise ImageError("channels", f"{samples} channels; 1, 3 or 4 are allowed")
-    if channels == 1 and samples > 1:
-        channels = samples if samples in (3, 4) else 4
-    segment = (
-        (page.tilelength * page.tilewidth)
-        if page.is_tiled
-        else (min(page.rowsperstrip, page.imagelength) * page.imagewidth)
-    )
-    many = len(page.dataoffsets) > 1
-    dtype = "uint8" if page.photometric == PHOTOMETRIC.PALETTE else str(np.dtype(page.dtype))
-    if np.dtype(page.dtype).kind not in "ufb" or np.dtype(page.dtype) == np.uint64:
-        raise ImageError("dtype", f"samples of type {page.dtype}; unsigned 8 to 32 bit or float")
-    return {
-        "height": page.imagelength,
-        "width": page.imagewidth,
-        "channels": channels,
-        "dtype": dtype,
-        "windowed": many and segment <= _MAX_SEGMENT_PIXELS,
-    }
-
-
-def _has_alpha(page: Any) -> bool:
-    return any(int(extra) in (1, 2) for extra in page.extrasamples)
+    kind = "rgb" if colours == 3 else "white_is_zero" if inverted else "grey"
+    if not extra or role == unspecified:
+        return Layout(kind, colours, dtype, page.bitspersample)
+    return Layout(kind, 4, dtype, page.bitspersample, colours, role == premultiplied)
 
 
 def _orientation(page: Any) -> int:
     tag = page.tags.get(_ORIENTATION_TAG)
-    value = int(tag.value) if tag is not None and isinstance(tag.value, int) else 1
-    return value if 1 <= value <= 8 else 1
+    value = tag.value if tag is not None else 1
+    return int(value) if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
-def _check_segments(page: Any, size_bytes: int) -> None:
-    """Every tile or strip that the size asks for must be listed and lie inside the file."""
-    if page.is_tiled:
-        down = -(-page.imagelength // page.tilelength)
-        across = -(-page.imagewidth // page.tilewidth)
-    else:
-        down, across = -(-page.imagelength // max(1, min(page.rowsperstrip, page.imagelength))), 1
-    planes = page.samplesperpixel if page.planarconfig == 2 else 1
-    if len(page.dataoffsets) != down * across * planes:
+def _require_directory(file: BinaryIO, size_bytes: int) -> None:
+    """Many writers put the directory last, where a cut-off file lacks it."""
+    head = file.read(16)
+    file.seek(0)
+    order = "little" if head[:2] == b"II" else "big"
+    big = head[2:4] in (b"+\0", b"\0+")
+    offset = int.from_bytes(head[8:16] if big else head[4:8], order)  # type: ignore[arg-type]
+    if len(head) < 8 or offset >= size_bytes:
+        raise ImageError(
+            "truncated",
+            f"truncated TIFF: its directory is said to be at byte {offset:,} of {size_bytes:,}",
+        )
+
+
+def _require_segments(page: Any, size_bytes: int) -> None:
+    """Every strip or tile that the size asks for is listed, and lies inside the file.
+
+    It also keeps a damaged header from asking for memory: the tables must be as long as the size
+    it states needs.
+    """
+    n_needed = 1
+    for count in page.chunked:
+        n_needed *= count
+    n_listed = min(len(page.dataoffsets), len(page.databytecounts))
+    if readable_by_row(page):
+        end = page.dataoffsets[0] + page.nbytes if n_listed else 0
+    elif n_listed < n_needed:
         raise ImageError(
             "corrupt",
-            f"TIFF lists {len(page.dataoffsets):,} tiles or strips where "
-            f"{page.imagewidth:,} × {page.imagelength:,} px need {down * across * planes:,}",
+            f"corrupt TIFF: {page.imagewidth:,} × {page.imagelength:,} px need {n_needed:,} "
+            f"strips or tiles, {n_listed:,} are listed",
         )
-    end = max(
-        (o + n for o, n in zip(page.dataoffsets, page.databytecounts, strict=True)), default=0
-    )
+    else:
+        # The last strip of uncompressed files is often stated longer than it is.
+        compressed = int(page.compression) != 1
+        pairs = zip(page.dataoffsets, page.databytecounts, strict=False)
+        end = max(start + (n if compressed else min(n, 1)) for start, n in pairs)
     if end > size_bytes:
         raise ImageError("truncated", f"truncated TIFF: {size_bytes:,} of {end:,} bytes")
-
-
-def read_tiff(source: ImageSource, window: Window | None) -> np.ndarray:
-    """Decode the first page, or the tiles of it that a window touches.
-
-    Raises
-    ------
-    ImageError : damaged or cut short.
-    """
-    import tifffile
-
-    from kmdist.images.decoding import orient
-
-    try:
-        with tifffile.TiffFile(source.path) as file:
-            page = file.pages.first
-            raw = _window(page, window) if window is not None else page.asarray()
-            pixels = _to_channels(page, raw, source.channels)
-    except ImageError:
-        raise
-    except OSError as error:
-        code = "missing" if isinstance(error, FileNotFoundError) else "unreadable"
-        raise ImageError(code, f"cannot be read: {error.strerror or error}") from error
-    except Exception as error:  # codecs fail in their own ways on broken bytes
-        raise ImageError("corrupt", f"damaged TIFF: {error or type(error).__name__}") from error
-    return pixels if window is not None else orient(pixels, source.orientation)
-
-
-def _window(page: Any, window: Window) -> np.ndarray:
-    import zarr
-
-    array: Any = zarr.open_array(page.aszarr(), mode="r")
-    rows, columns = slice(window.y0, window.y1), slice(window.x0, window.x1)
-    if page.axes == "SYX":
-        return np.asarray(array[:, rows, columns])
-    return np.asarray(array[rows, columns])
-
-
-def _to_channels(page: Any, raw: np.ndarray, channels: int) -> np.ndarray:
-    """(y, x, c) colours of what the file stores (TIFF 6.0, sections 3 to 6 and 16)."""
-    from tifffile import PHOTOMETRIC
-
-    if page.axes == "SYX":
-        raw = np.moveaxis(raw, 0, -1)
-    if raw.ndim == 2:
-        raw = raw[:, :, None]
-    if page.photometric == PHOTOMETRIC.PALETTE:
-        table = np.asarray(page.colormap)
-        return np.ascontiguousarray(
-            (table[:, raw[:, :, 0]] >> 8).astype(np.uint8).transpose(1, 2, 0)
-        )
-    if page.photometric == PHOTOMETRIC.MINISWHITE:
-        raw = ~raw if raw.dtype == np.bool_ else np.iinfo(raw.dtype).max - raw
-    if page.photometric == PHOTOMETRIC.SEPARATED:
-        top = np.iinfo(raw.dtype).max
-        ink = raw[:, :, :4].astype(np.uint64)
-        white = top - ink[:, :, 3:]
-        return ((top - ink[:, :, :3]) * white // top).astype(raw.dtype)
-    if channels == 4 and raw.shape[2] == 2:
-        raw = np.concatenate([np.repeat(raw[:, :, :1], 3, axis=2), raw[:, :, 1:]], axis=2)
-    return np.ascontiguousarray(raw[:, :, :channels])

@@ -1,6 +1,8 @@
 """Zarr arrays and OME-Zarr images as inputs, read by window."""
 
+import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,107 +10,167 @@ import numpy as np
 
 from kmdist.errors import ImageError
 from kmdist.images.blocks import Window
-from kmdist.images.find import Found
-from kmdist.images.source import ImageSource
+from kmdist.images.pixels import Pixels, decoded_dtype, widen
+from kmdist.images.source import Header, ImageSource
+
+METADATA = ("zarr.json", ".zgroup", ".zarray")
+SEGMENT_PIXELS = 1 << 26
+"""Chunks up to this size are read by window: a window decodes all it touches."""
 
 
-def is_image(path: Path) -> bool:
-    """Whether a Zarr node is an array or an OME-Zarr image, and no run of kmdist."""
+@dataclass(frozen=True)
+class Plane:
+    """Where the picture lies: an array in a Zarr node, and its axes, one letter each."""
+
+    path: str
+    axes: str
+
+
+def is_zarr(path: str | os.PathLike[str]) -> bool:
+    """Whether a folder is a Zarr group or array, of format 2 or 3."""
+    return any(os.path.isfile(os.path.join(path, name)) for name in METADATA)
+
+
+def is_image(path: str | os.PathLike[str]) -> bool:
+    """Whether a Zarr node is an array or an OME-Zarr image: not a run of kmdist, or a mere group.
+
+    Reads the node's own metadata alone: a folder of thousands of nodes is searched at the speed
+    of its files.
+    """
+    node = _metadata(Path(path))
+    return node.get("node_type") == "array" or bool(_multiscales(node.get("attributes", {})))
+
+
+def _metadata(path: Path) -> dict[str, Any]:
+    """``node_type`` and ``attributes``, as format 3 names them; empty if there are none to read."""
     try:
-        node = _open(path)
-    except Exception:  # not a node that can be opened: not an image
-        return False
-    return _is_array(node) or bool(_multiscales(node))
+        if (path / "zarr.json").is_file():
+            node = json.loads((path / "zarr.json").read_text("utf-8"))
+            return node if isinstance(node, dict) else {}
+        attributes = path / ".zattrs"
+        read = json.loads(attributes.read_text("utf-8")) if attributes.is_file() else {}
+        kind = "array" if (path / ".zarray").is_file() else "group"
+        return {"node_type": kind, "attributes": read}
+    except (OSError, ValueError):
+        return {}
 
 
-def _open(path: str | os.PathLike[str]) -> Any:
-    import zarr
-
-    return zarr.open(os.fspath(path), mode="r")
-
-
-def _is_array(node: Any) -> bool:
-    return hasattr(node, "shape")
+def _multiscales(attributes: Any) -> Any:
+    """The ``multiscales`` of OME-Zarr 0.5, or of 0.4 and before."""
+    if not isinstance(attributes, dict):
+        return None
+    ome = attributes.get("ome", attributes)
+    return ome.get("multiscales") if isinstance(ome, dict) else None
 
 
-def _multiscales(node: Any) -> Any:
-    attributes = dict(node.attrs)
-    return attributes.get("ome", attributes).get("multiscales")
-
-
-def _array_and_axes(path: str) -> tuple[Any, str]:
-    """The full-resolution array and its axes, a letter each."""
-    node = _open(path)
-    if _is_array(node):
-        axes = {2: "yx", 3: "yxc" if node.shape[-1] in (1, 3, 4) else "cyx"}.get(len(node.shape))
-        if axes is None:
-            raise ImageError("channels", f"Zarr array of shape {node.shape}; (y, x[, c]) is needed")
-        return node, axes
-    scales = _multiscales(node)
-    if not scales:
-        raise ImageError("not_image", "a Zarr group without OME-Zarr multiscales")
-    array = node[scales[0]["datasets"][0]["path"]]
-    axes = "".join(
-        (axis["name"] if isinstance(axis, dict) else axis) for axis in scales[0].get("axes", "")
-    )
-    return array, axes or "tczyx"[-len(array.shape) :]
-
-
-def probe_zarr(found: Found) -> ImageSource:
+def probe_zarr(path: str) -> tuple[Header, int, int]:
     """Read the metadata of a Zarr image.
+
+    Returns
+    -------
+    header; bytes of its samples, uncompressed; modification time of its metadata in ns.
 
     Raises
     ------
-    ImageError : not (y, x) with 1, 3 or 4 channels, or samples of another type.
+    ImageError : channels, dtype, unsupported or corrupt.
     """
     try:
-        array, axes = _array_and_axes(found.path)
-        sizes = dict(zip(axes, array.shape, strict=True))
-        dtype = np.dtype(array.dtype)
+        plane = _plane(Path(path))
+        array = _open(plane)
+        mtime_ns = max(os.stat(file).st_mtime_ns for file in _metadata_files(path, plane.path))
     except ImageError:
         raise
-    except Exception as error:  # damaged metadata fails in many ways
-        raise ImageError("corrupt", f"damaged Zarr: {error or type(error).__name__}") from error
-    if "y" not in sizes or "x" not in sizes:
-        raise ImageError("unsupported", f"Zarr image with axes {axes}; y and x are needed")
+    except Exception as error:  # damaged metadata fails in ways of its own
+        raise _corrupt(error) from error
+    sizes = dict(zip(plane.axes, array.shape, strict=True))
+    chunk = dict(zip(plane.axes, array.chunks, strict=True))
     channels = sizes.get("c", 1)
     if channels not in (1, 3, 4):
         raise ImageError("channels", f"{channels} channels; 1, 3 or 4 are allowed")
-    if dtype.kind not in "ufb" or dtype == np.uint64:
-        raise ImageError("dtype", f"samples of type {dtype}; unsigned 8 to 32 bit or float")
-    pages = int(np.prod([n for axis, n in sizes.items() if axis not in "yxc"], dtype=np.int64))
-    return ImageSource(
-        found.name,
-        found.path,
-        sizes["x"],
-        sizes["y"],
-        channels,
-        str(dtype),
-        "zarr",
-        windowed=True,
-        mtime_ns=os.stat(found.path).st_mtime_ns,
-        size_bytes=0,
-        pages=max(pages, 1),
+    others = [size for axis, size in sizes.items() if axis not in "yxc"]
+    header = Header(
+        width=sizes["x"],
+        height=sizes["y"],
+        channels=channels,
+        dtype=decoded_dtype(array.dtype, "Zarr"),
+        decoder="zarr",
+        windowed=chunk["y"] * chunk["x"] <= SEGMENT_PIXELS,
+        pages=int(np.prod(others, dtype=np.int64)),
     )
+    return header, int(array.nbytes), mtime_ns
 
 
-def read_zarr(source: ImageSource, window: Window | None) -> np.ndarray:
+def read_zarr(source: ImageSource, window: Window) -> Pixels:
     """Read a window of a Zarr image as (y, x, c).
 
     Raises
     ------
     ImageError : a chunk is damaged or cannot be read.
     """
-    window = window or Window(0, 0, source.height, source.width)
     try:
-        array, axes = _array_and_axes(source.path)
+        plane = _plane(Path(source.path))
         place = {"y": slice(window.y0, window.y1), "x": slice(window.x0, window.x1)}
-        index = tuple(place.get(axis, slice(None) if axis == "c" else 0) for axis in axes)
-        pixels = np.asarray(array[index])
-    except ImageError:
+        index = tuple(place.get(axis, slice(None) if axis == "c" else 0) for axis in plane.axes)
+        pixels = np.asarray(_open(plane)[index])
+    except (ImageError, MemoryError):
         raise
-    except Exception as error:  # codecs and stores fail in their own ways
-        raise ImageError("corrupt", f"damaged Zarr: {error or type(error).__name__}") from error
-    left = [axis for axis in axes if axis in "yxc"]
+    except Exception as error:  # codecs and stores fail in ways of their own
+        raise _corrupt(error) from error
+    left = [axis for axis in plane.axes if axis in "yxc"]
     pixels = pixels.transpose([left.index(axis) for axis in "yxc" if axis in left])
-    return np.ascontiguousarray(pixels if pixels.ndim == 3 else pixels[:, :, None])
+    return np.ascontiguousarray(widen(pixels if pixels.ndim == 3 else pixels[:, :, None]))
+
+
+def _open(plane: Plane) -> Any:
+    import zarr
+
+    return zarr.open_array(plane.path, mode="r")
+
+
+def _plane(path: Path) -> Plane:
+    """The array of full resolution and its axes.
+
+    Raises
+    ------
+    ImageError : unsupported, or missing.
+    """
+    if not is_zarr(path):
+        code = "not_regular" if path.is_dir() else "missing"
+        raise ImageError(code, "a folder where an image is expected" if path.is_dir() else "gone")
+    node = _metadata(path)
+    if node.get("node_type") == "array":
+        plane = Plane(str(path), _array_axes(str(path)))
+    else:
+        scales = _multiscales(node.get("attributes", {}))
+        if not scales:
+            raise ImageError(
+                "unsupported", "a Zarr group without OME-Zarr multiscales: name an image within it"
+            )
+        inside = str(scales[0]["datasets"][0]["path"])
+        named = [axis["name"] if isinstance(axis, dict) else axis for axis in scales[0]["axes"]]
+        plane = Plane(str(path / inside), "".join(name[:1] for name in named))
+    if not {"y", "x"} <= set(plane.axes) or len(set(plane.axes)) != len(plane.axes):
+        raise ImageError("unsupported", f"a Zarr image with axes {plane.axes}; y and x are needed")
+    return plane
+
+
+def _array_axes(path: str) -> str:
+    """Axes of a plain array: (y, x), (y, x, c), or (c, y, x) where only that makes sense."""
+    import zarr
+
+    shape = zarr.open_array(path, mode="r").shape
+    if len(shape) == 2:
+        return "yx"
+    if len(shape) == 3:
+        return "cyx" if shape[-1] not in (1, 3, 4) and shape[0] in (1, 3, 4) else "yxc"
+    raise ImageError("unsupported", f"a Zarr array of shape {shape}; (y, x) or (y, x, c) is needed")
+
+
+def _metadata_files(path: str, array_path: str) -> list[str]:
+    paths = [os.path.join(p, name) for p in (path, array_path) for name in METADATA]
+    return [name for name in paths if os.path.isfile(name)]
+
+
+def _corrupt(error: Exception) -> ImageError:
+    said = " ".join(str(error).split())[:200] or type(error).__name__
+    return ImageError("corrupt", f"corrupt Zarr: {said}")

@@ -1,0 +1,179 @@
+"""Pillow: headers of all formats but TIFF and Zarr, and pixels where OpenCV will not do.
+
+OpenCV decodes JPEG, PNG and WebP to the very pixels that Pillow gives. It differs by one level
+for CMYK, leaves out transparency of grey PNG, and takes twice Pillow's time for AVIF and four
+times for GIF: those are Pillow's.
+"""
+
+import io
+import zlib
+from importlib import import_module
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from kmdist.errors import ImageError
+from kmdist.images.pixels import Pixels
+from kmdist.images.source import Header
+
+_PLUGINS = {
+    "avif": ("AvifImagePlugin", "AvifImageFile"),
+    "bmp": ("BmpImagePlugin", "BmpImageFile"),
+    "gif": ("GifImagePlugin", "GifImageFile"),
+    "jpeg": ("JpegImagePlugin", "JpegImageFile"),
+    "jpeg2000": ("Jpeg2KImagePlugin", "Jpeg2KImageFile"),
+    "pcx": ("PcxImagePlugin", "PcxImageFile"),
+    "png": ("PngImagePlugin", "PngImageFile"),
+    "ppm": ("PpmImagePlugin", "PpmImageFile"),
+    "qoi": ("QoiImagePlugin", "QoiImageFile"),
+    "sgi": ("SgiImagePlugin", "SgiImageFile"),
+    "sun": ("SunImagePlugin", "SunImageFile"),
+    "tga": ("TgaImagePlugin", "TgaImageFile"),
+    "tiff": ("TiffImagePlugin", "TiffImageFile"),
+    "webp": ("WebPImagePlugin", "WebPImageFile"),
+}
+"""Readers of one picture from one file; Pillow's others run programs, or are only stubs."""
+
+# Mode as Pillow opens it: channels and dtype handed on, mode to convert to.
+_MODES = {
+    "1": (1, "uint8", "L"),
+    "L": (1, "uint8", "L"),
+    "I;16": (1, "uint16", ""),
+    "I;16B": (1, "uint16", ""),
+    "I;16L": (1, "uint16", ""),
+    "F": (1, "float32", ""),
+    "P": (3, "uint8", "RGB"),
+    "RGB": (3, "uint8", "RGB"),
+    "RGBX": (3, "uint8", "RGB"),
+    "YCbCr": (3, "uint8", "RGB"),
+    "CMYK": (3, "uint8", "RGB"),
+    "LA": (4, "uint8", "RGBA"),
+    "La": (4, "uint8", "RGBA"),
+    "PA": (4, "uint8", "RGBA"),
+    "RGBA": (4, "uint8", "RGBA"),
+    "RGBa": (4, "uint8", "RGBA"),
+}
+_ORIENTATION_TAG = 0x0112
+_OPENCV_SIDE, _OPENCV_PIXELS = 1 << 20, 1 << 30
+_TAIL_BYTES = 1 << 16
+
+
+def open_picture(file: BinaryIO, kind: str) -> Any:
+    """Pillow's reader for a file whose format is known; decodes nothing yet.
+
+    The reader's class is called, not ``Image.open``, whose limit on pixels is one for the whole
+    process and not ours to change.
+    """
+    module, name = _PLUGINS[kind]
+    return getattr(import_module(f"PIL.{module}"), name)(file)
+
+
+def probe_picture(file: BinaryIO, kind: str) -> Header:
+    """Read a header.
+
+    Raises
+    ------
+    ImageError : unsupported or dtype.
+    Exception : whatever Pillow raises for a header that is damaged.
+    """
+    picture = open_picture(file, kind)
+    channels, dtype, _ = _pixel_format(picture, kind)
+    width, height = picture.size
+    transparent_grey = channels == 4 and picture.mode in ("1", "L")
+    by_opencv = (
+        (kind in ("jpeg", "webp") and picture.mode != "CMYK")
+        or (kind == "png" and not transparent_grey)
+    ) and (max(width, height) <= _OPENCV_SIDE and width * height <= _OPENCV_PIXELS)
+    if not by_opencv and _sixteen_bits(picture):
+        dtype = "uint8"  # Pillow has no colour modes of 16 bits
+    return Header(
+        width=width,
+        height=height,
+        channels=channels,
+        dtype=dtype,
+        decoder="opencv" if by_opencv else "pillow",
+        orientation=_orientation(picture, file, kind),
+        pages=_count_frames(picture, file, kind),
+    )
+
+
+def decode_picture(data: bytes, kind: str) -> Pixels:
+    """Decode the first frame as (y, x, c).
+
+    Raises
+    ------
+    ImageError : unsupported or dtype.
+    Exception : whatever Pillow raises for bytes that are damaged.
+    """
+    picture = open_picture(io.BytesIO(data), kind)
+    _, dtype, mode = _pixel_format(picture, kind)
+    pixels = np.array(picture.convert(mode) if mode else picture).astype(dtype, copy=False)
+    return pixels if pixels.ndim == 3 else pixels[:, :, None]
+
+
+def _pixel_format(picture: Any, kind: str) -> tuple[int, str, str]:
+    mode = picture.mode
+    if mode == "I" and kind == "ppm":
+        return 1, "uint16", ""  # 0 … 65,535 in Pillow's 32-bit mode
+    if mode not in _MODES:
+        raise ImageError("unsupported", f"{kind.upper()} with pixels of kind {mode}")
+    if "transparency" in picture.info and mode in ("1", "L", "P", "RGB"):
+        return 4, "uint16" if _sixteen_bits(picture) else "uint8", "RGBA"
+    channels, dtype, to_mode = _MODES[mode]
+    return channels, "uint16" if _sixteen_bits(picture) else dtype, to_mode
+
+
+def _sixteen_bits(picture: Any) -> bool:
+    """Whether a PNG has 16 bits where Pillow's mode says 8."""
+    if picture.format != "PNG" or not picture.tile or picture.mode.startswith("I"):
+        return False
+    return str(picture.tile[0][3]).endswith(";16B")
+
+
+def _orientation(picture: Any, file: BinaryIO, kind: str) -> int:
+    """EXIF or XMP orientation, 1 where there is none or it is damaged."""
+    from PIL import Image
+
+    try:
+        if kind == "png" and "exif" not in picture.info:
+            late = _late_exif(file)
+            if late is not None:
+                picture.info["exif"] = late
+        # Not the method of PNG's own class, which decodes the whole picture.
+        value = Image.Image.getexif(picture).get(_ORIENTATION_TAG, 1)
+    except Exception:  # damaged EXIF is no reason to refuse the picture
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def _late_exif(file: BinaryIO) -> bytes | None:
+    """EXIF that a PNG carries after its pixels, looked for in its last 64 KiB."""
+    size_bytes = file.seek(0, io.SEEK_END)
+    position = file.tell()
+    file.seek(max(0, size_bytes - _TAIL_BYTES))
+    tail = file.read(_TAIL_BYTES)
+    file.seek(position)
+    start = tail.rfind(b"eXIf")
+    if start < 4:
+        return None
+    end = start + 4 + int.from_bytes(tail[start - 4 : start], "big")
+    if zlib.crc32(tail[start:end]) != int.from_bytes(tail[end : end + 4], "big"):
+        return None
+    return b"Exif\0\0" + tail[start + 4 : end]
+
+
+def _count_frames(picture: Any, file: BinaryIO, kind: str) -> int:
+    """Frames of animations, pictures of an MPO; 1 where that cannot be told."""
+    try:
+        if kind == "jpeg":
+            return _count_mpo(file) if "mp" in picture.info else 1
+        return max(1, int(getattr(picture, "n_frames", 1)))
+    except Exception:  # a broken later frame is no reason to refuse the first
+        return 1
+
+
+def _count_mpo(file: BinaryIO) -> int:
+    from PIL.JpegImagePlugin import jpeg_factory
+
+    file.seek(0)
+    return int(getattr(jpeg_factory(file), "n_frames", 1))

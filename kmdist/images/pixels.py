@@ -1,0 +1,150 @@
+"""Arrays of pixels: EXIF orientation, sample types, 8-bit RGB."""
+
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from kmdist.errors import ImageError
+from kmdist.images.blocks import Window
+
+Pixels = npt.NDArray[Any]
+
+TRANSPOSED = frozenset({5, 6, 7, 8})
+"""Orientations that exchange rows and columns."""
+
+
+def orient(pixels: Pixels, orientation: int) -> Pixels:
+    """Turn and mirror (y, x, c) as EXIF orientation 1 … 8 asks (EXIF 2.32, 4.6.4 A)."""
+    if orientation == 1:
+        return pixels
+    if pixels.dtype in (np.uint8, np.uint16, np.float32) and pixels.flags.c_contiguous:
+        return _orient_fast(pixels, orientation)
+    if orientation in TRANSPOSED:
+        pixels = pixels.transpose(1, 0, 2)
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    return np.ascontiguousarray(pixels)
+
+
+def _orient_fast(pixels: Pixels, orientation: int) -> Pixels:
+    # OpenCV works through blocks that fit the cache; NumPy's copy of a transposed view of three
+    # channels takes about five times as long.
+    flips = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}
+    turned = cv2.transpose(pixels) if orientation in TRANSPOSED else pixels
+    if orientation in flips:
+        turned = cv2.flip(turned, flips[orientation])
+    result: Pixels = turned if turned.ndim == 3 else turned[:, :, None]
+    return result
+
+
+def stored_window(window: Window, height: int, width: int, orientation: int) -> Window:
+    """Where the pixels of a window lie in an image as it is stored.
+
+    Parameters
+    ----------
+    window : after orientation.
+    height, width : as stored.
+    """
+    y0, x0, y1, x1 = window.y0, window.x0, window.y1, window.x1
+    if orientation in TRANSPOSED:
+        y0, x0, y1, x1 = x0, y0, x1, y1
+    if orientation in (2, 3, 7, 8):
+        x0, x1 = width - x1, width - x0
+    if orientation in (3, 4, 6, 7):
+        y0, y1 = height - y1, height - y0
+    return Window(y0, x0, y1, x1)
+
+
+def decoded_dtype(dtype: npt.DTypeLike, what: str) -> str:
+    """The dtype in which samples are handed on: bool becomes uint8, float16 float32.
+
+    Raises
+    ------
+    ImageError : signed, complex, 32 or 64 bit integer samples.
+    """
+    kind = np.dtype(dtype)
+    name = {"bool": "uint8", "float16": "float32"}.get(kind.name, kind.name)
+    if name not in ("uint8", "uint16", "float32", "float64"):
+        raise ImageError(
+            "dtype",
+            f"{what} samples of type {kind.name}; allowed are 8 and 16 bit unsigned integers and "
+            "floating point: convert the image to one of them",
+        )
+    return name
+
+
+def widen(samples: Pixels) -> Pixels:
+    """Samples in the type that `decoded_dtype` names, in the machine's byte order."""
+    if samples.dtype == np.bool_:
+        return samples.astype(np.uint8) * np.uint8(255)
+    return samples.astype(decoded_dtype(samples.dtype, "image"), copy=False)
+
+
+def require_finite(pixels: Pixels) -> None:
+    """Refuse NaN and infinite samples.
+
+    Raises
+    ------
+    ImageError : non_finite.
+    """
+    if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
+        bad = int(pixels.size - np.isfinite(pixels).sum())
+        raise ImageError(
+            "non_finite", f"{bad:,} of {pixels.size:,} values are NaN or infinite: fill them in"
+        )
+
+
+def to_rgb8(pixels: Pixels) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_] | None]:
+    """Make 8-bit RGB of decoded pixels.
+
+    16-bit samples are rounded to the nearest of 256 levels (v / 257). Floating point samples are
+    taken to lie in 0 … 1, scaled by 255 and rounded; they are never stretched to their own
+    minimum and maximum, which would differ from tile to tile and from image to image.
+
+    Parameters
+    ----------
+    pixels : (y, x, c), c = 1 (grey), 3 (RGB) or 4 (RGBA), as `decode` returns them.
+
+    Returns
+    -------
+    rgb : (y, x, 3) uint8; `pixels` itself where it is that already.
+    unclustered : (y, x) bool, True where alpha is 0; None where no pixel is transparent.
+
+    Raises
+    ------
+    ImageError : channels, dtype; non_finite, or range: floating point values that do not round
+        to a level of 0 … 255.
+    """
+    if pixels.ndim != 3 or pixels.shape[2] not in (1, 3, 4):
+        raise ImageError("channels", f"pixels of shape {pixels.shape}; 1, 3 or 4 channels needed")
+    eight = _to_uint8(pixels)
+    if eight.shape[2] == 3:
+        return eight, None
+    if eight.shape[2] == 1:
+        return np.asarray(cv2.cvtColor(eight, cv2.COLOR_GRAY2RGB), np.uint8), None
+    transparent = pixels[:, :, 3] <= 0
+    rgb = np.asarray(cv2.cvtColor(eight, cv2.COLOR_RGBA2RGB), np.uint8)
+    return rgb, transparent if transparent.any() else None
+
+
+def _to_uint8(pixels: Pixels) -> npt.NDArray[np.uint8]:
+    if pixels.dtype == np.uint8:
+        return pixels
+    if decoded_dtype(pixels.dtype, "pixels:") == "uint16":
+        return ((pixels.astype(np.uint32) + np.uint32(128)) // np.uint32(257)).astype(np.uint8)
+    pixels = widen(pixels)
+    if pixels.dtype == np.uint8:
+        return pixels
+    require_finite(pixels)
+    levels = np.rint(pixels * pixels.dtype.type(255))
+    if levels.size and (levels.min() < 0 or levels.max() > 255):
+        raise ImageError(
+            "range",
+            f"floating point values from {pixels.min():g} to {pixels.max():g}; colours lie in "
+            "0 … 1: rescale them, or store 8 or 16 bits",
+        )
+    return levels.astype(np.uint8)
