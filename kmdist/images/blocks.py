@@ -1,6 +1,7 @@
 """Blocks: the units of distributed work. They depend on the images and the block size alone."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from kmdist.images.source import ImageSource
@@ -10,6 +11,8 @@ CHUNK_PX = 1_024
 SHARD_PX = 8_192
 """Shard side of label maps of images over `SHARDED_SIDE_PX` a side; tiles there divide it."""
 SHARDED_SIDE_PX = 16_384
+IMAGE_PX = 65_536
+"""What opening a file and writing its labels costs, in pixels decoded and labelled: about 1 ms."""
 
 
 @dataclass(frozen=True)
@@ -61,47 +64,99 @@ class Block:
 def plan_blocks(sources: Sequence[ImageSource], *, block_mpx: float = 16.0) -> list[Block]:
     """Cut a collection into blocks of about `block_mpx` megapixels.
 
-    Images are taken in order; consecutive ones share a block while they fit. An image larger than
-    a block is a block of its own, or, where it can be read by window, one block a tile. Tiles
-    are squares of the largest power of two times 1,024 px that fits a block, at least 1,024 px,
-    at most 8,192 px.
+    The plan depends on the sources and `block_mpx` alone. Images are taken in order. An image
+    larger than a block is a block of its own or, where it can be read by window, one block a
+    tile. All others are batched: of n = ⌈total / block⌉ blocks each takes about total / n, so
+    that the last is not a small rest. In these sums an image counts `IMAGE_PX` more than it has.
+
+    Tiles are h × w px with h and w multiples of 1,024, of which the largest pair is taken that
+    makes at most 1.1 blocks of the image; where a side of the image exceeds 16,384 px, h and w
+    are powers of two up to 8,192, and tiles of one shard follow one another.
+
+    Parameters
+    ----------
+    block_mpx : 10⁶ pixels per block, greater than 0.
+
+    Returns
+    -------
+    list of Block : in order of their first image; Σ blocks' pixels = Σ images' pixels.
     """
     limit = block_mpx * 1e6
-    groups: list[list[Part]] = []
-    pending: list[Part] = []
-    pending_pixels = 0
-    for position, source in enumerate(sources):
-        if source.windowed and source.pixels > limit:
-            groups.extend([Part(position, tile)] for tile in _tiles(source, limit))
-            continue
-        if pending and pending_pixels + source.pixels > limit:
-            groups.append(pending)
-            pending, pending_pixels = [], 0
-        pending.append(Part(position, Window(0, 0, source.height, source.width)))
-        pending_pixels += source.pixels
-    if pending:
-        groups.append(pending)
+    tiled = [source.windowed and source.pixels > limit for source in sources]
+    batched = [position for position, is_tiled in enumerate(tiled) if not is_tiled]
+    groups = [
+        [Part(position, whole_window(sources[position])) for position in batch]
+        for batch in _balanced(batched, sources, limit)
+    ]
+    for position, is_tiled in enumerate(tiled):
+        if is_tiled:
+            groups.extend([Part(position, tile)] for tile in _tiles(sources[position], limit))
     groups.sort(key=lambda parts: parts[0].image)
     return [Block(index, tuple(parts)) for index, parts in enumerate(groups)]
 
 
-def _tiles(source: ImageSource, limit: float) -> list[Window]:
-    side = CHUNK_PX
-    while side < SHARD_PX and (2 * side) ** 2 <= limit:
-        side *= 2
-    return _grid(source, side)
+def whole_window(source: ImageSource) -> Window:
+    """All of an image."""
+    return Window(0, 0, source.height, source.width)
 
 
 def shard_windows(source: ImageSource) -> list[Window]:
-    """Windows of label shards, each to be written by one task; the whole image if not sharded."""
-    if max(source.width, source.height) <= SHARDED_SIDE_PX:
-        return [Window(0, 0, source.height, source.width)]
-    return _grid(source, SHARD_PX)
+    """Windows of label shards, each to be written by one task; the whole image if not sharded.
+
+    They are in the order in which `plan_blocks` lists the tiles within them.
+    """
+    if not _sharded(source):
+        return [whole_window(source)]
+    return list(_grid(whole_window(source), SHARD_PX, SHARD_PX))
 
 
-def _grid(source: ImageSource, side: int) -> list[Window]:
-    return [
-        Window(y, x, min(y + side, source.height), min(x + side, source.width))
-        for y in range(0, source.height, side)
-        for x in range(0, source.width, side)
-    ]
+def _balanced(
+    positions: Sequence[int], sources: Sequence[ImageSource], limit: float
+) -> Iterator[list[int]]:
+    costs = [sources[position].pixels + IMAGE_PX for position in positions]
+    remaining = sum(costs)
+    share = 0.0
+    batch: list[int] = []
+    taken = 0
+    for position, cost in zip(positions, costs, strict=True):
+        if batch and (taken + cost > limit or taken + cost / 2 > share):
+            yield batch
+            remaining -= taken
+            batch, taken = [], 0
+        if not batch:
+            share = remaining / math.ceil(remaining / limit)
+        batch.append(position)
+        taken += cost
+    if batch:
+        yield batch
+
+
+def _tiles(source: ImageSource, limit: float) -> Iterator[Window]:
+    height, width = _tile_size(source, limit)
+    for shard in shard_windows(source):
+        yield from _grid(shard, height, width)
+
+
+def _tile_size(source: ImageSource, limit: float) -> tuple[int, int]:
+    """The largest tile of at most 1.1 blocks; of equals the squarest, then the wider one."""
+    if _sharded(source):
+        sides = [CHUNK_PX << i for i in range((SHARD_PX // CHUNK_PX).bit_length())]
+    else:
+        sides = [CHUNK_PX * i for i in range(1, SHARDED_SIDE_PX // CHUNK_PX + 1)]
+
+    def merit(size: tuple[int, int]) -> tuple[bool, int, int, int]:
+        height, width = min(size[0], source.height), min(size[1], source.width)
+        fits = height * width <= 1.1 * limit
+        return fits, height * width if fits else -height * width, -abs(height - width), -sum(size)
+
+    return max(((h, w) for w in sides for h in sides), key=merit)
+
+
+def _sharded(source: ImageSource) -> bool:
+    return max(source.width, source.height) > SHARDED_SIDE_PX
+
+
+def _grid(within: Window, height: int, width: int) -> Iterator[Window]:
+    for y in range(within.y0, within.y1, height):
+        for x in range(within.x0, within.x1, width):
+            yield Window(y, x, min(y + height, within.y1), min(x + width, within.x1))
