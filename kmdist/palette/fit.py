@@ -6,18 +6,20 @@ the size of the collection (0.7 ms at k = 8, 2.8 ms at k = 256 for 191,267 colou
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field, replace
+from types import ModuleType
 
 import numpy as np
 import numpy.typing as npt
 
 from kmdist.color import to_space, to_srgb
 from kmdist.errors import UsageError
+from kmdist.palette import means, medians
 from kmdist.palette.cloud import ColorCloud
-from kmdist.palette.means import assign, step
 from kmdist.palette.seeding import plus_plus_seeds, random_seeds, random_stream
 from kmdist.state import State
 
 MAX_COLORS = 65_536
+METRICS = {"euclidean": means, "manhattan": medians}
 
 Float32Array = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.unsignedinteger]
@@ -36,6 +38,8 @@ class PaletteOptions:
     tol : stop when Σ‖c − c before‖² is at most this share of the mean variance of the three
         coordinates, as in scikit-learn; 0: stop when no label changes.
     seed : of the random numbers, 0 … 2⁶⁴ − 1.
+    metric : ``euclidean`` (k-means), or ``manhattan`` (k-medians, exact, only in `rgb`), for
+        which inertia is Σ w Σ|x − c|.
 
     Raises
     ------
@@ -47,6 +51,7 @@ class PaletteOptions:
     max_iter: int = 300
     tol: float = 1e-4
     seed: int = 0
+    metric: str = "euclidean"
 
     def __post_init__(self) -> None:
         if isinstance(self.init, str) and self.init not in ("k-means++", "random"):
@@ -61,6 +66,7 @@ class PaletteOptions:
             raise UsageError(f"tol is {self.tol}; it must be finite and not negative")
         if not 0 <= self.seed < 1 << 64:
             raise UsageError(f"seed is {self.seed}; allowed are 0 to 2^64 - 1")
+        _check_metric(self.metric)
 
 
 @dataclass(frozen=True)
@@ -119,6 +125,7 @@ def iterate_palette(
     """
     options = options or PaletteOptions()
     k = min(_check_k(k), len(cloud.colors))
+    method = _method(cloud, options.metric)
     state = start or State(_initial(cloud, k, options, attempt), np.zeros(k, np.int64), np.inf, 0)
     centroids, iteration, shift = state.centroids.astype(np.float32), state.iteration, state.shift
     n_repaired, stop_reason = state.n_repaired, state.stop_reason
@@ -127,11 +134,11 @@ def iterate_palette(
         if stop_reason is None and iteration >= options.max_iter:
             stop_reason = "max_iter"
         if stop_reason is None:
-            counts, inertia, updated, next_repaired = step(cloud, centroids)
+            counts, inertia, updated, next_repaired = method.step(cloud, centroids)
             if np.array_equal(updated, centroids):
                 stop_reason = "converged"
         if stop_reason is not None:
-            _, counts, inertia = assign(cloud, centroids)
+            _, counts, inertia = method.assign(cloud, centroids)
             yield State(centroids, counts, inertia, iteration, stop_reason, shift, n_repaired)
             return
         yield State(centroids, counts, inertia, iteration, None, shift, n_repaired)
@@ -180,13 +187,13 @@ def fit_palette(
             f"{k} colours were asked for, but the pixels have only {len(best.centroids)} "
             "different ones: the palette is exact"
         )
-    best, labels = _sorted(cloud, best)
+    best, labels = _sorted(cloud, best, options.metric)
     colors = to_srgb(best.centroids, cloud.space)
     return Palette(best, cloud.space, colors, labels, np.array(best_history, np.float64), warning)
 
 
 def label_colors(
-    cloud: ColorCloud, centroids: npt.NDArray[np.floating]
+    cloud: ColorCloud, centroids: npt.NDArray[np.floating], metric: str = "euclidean"
 ) -> tuple[Labels, npt.NDArray[np.int64], float]:
     """Nearest centroid of every colour, in float64; ties go to the lowest index.
 
@@ -199,7 +206,7 @@ def label_colors(
     labels (n,) uint8, or uint16 where k > 256; counts (k,) int64; inertia Σ w‖x − c‖².
     """
     _check_k(len(centroids))
-    return assign(cloud, np.asarray(centroids, np.float32))
+    return _method(cloud, metric).assign(cloud, np.asarray(centroids, np.float32))
 
 
 def _check_k(k: int) -> int:
@@ -212,6 +219,21 @@ def _check_k(k: int) -> int:
     if not 1 <= k <= MAX_COLORS:
         raise UsageError(f"k is {k}; allowed are 1 to {MAX_COLORS} colours")
     return k
+
+
+def _check_metric(metric: str) -> None:
+    if metric not in METRICS:
+        raise UsageError(f"metric is {metric!r}; allowed: {', '.join(METRICS)}")
+
+
+def _method(cloud: ColorCloud, metric: str) -> ModuleType:
+    _check_metric(metric)
+    if metric == "manhattan" and cloud.space != "rgb":
+        raise UsageError(
+            f"medians are found by counting 8-bit values, not in {cloud.space}: use space rgb "
+            "with metric manhattan, or metric euclidean"
+        )
+    return METRICS[metric]
 
 
 def _initial(cloud: ColorCloud, k: int, options: PaletteOptions, attempt: int) -> Float32Array:
@@ -229,10 +251,12 @@ def _initial(cloud: ColorCloud, k: int, options: PaletteOptions, attempt: int) -
     random = random_stream(options.seed, attempt)
     if options.init == "random":
         return random_seeds(points, counts, k, random)
-    return plus_plus_seeds(cloud.colors.codes, points, counts, k, random)
+    seeds = plus_plus_seeds(cloud.colors.codes, points, counts, k, random)
+    # Medians are values that occur, and so are centres on the way to them.
+    return np.rint(seeds) if options.metric == "manhattan" else seeds
 
 
-def _sorted(cloud: ColorCloud, state: State) -> tuple[State, Labels]:
+def _sorted(cloud: ColorCloud, state: State, metric: str) -> tuple[State, Labels]:
     """Sort clusters by count, descending, then by centroid, and label the colours anew.
 
     Labels are those of the sorted centroids, so that a later look-up of the same colours
@@ -242,7 +266,7 @@ def _sorted(cloud: ColorCloud, state: State) -> tuple[State, Labels]:
     for _ in range(8):
         order = np.lexsort((*centroids.T[::-1], -counts))
         centroids = np.ascontiguousarray(centroids[order])
-        labels, counts, inertia = assign(cloud, centroids)
+        labels, counts, inertia = METRICS[metric].assign(cloud, centroids)
         if np.all(counts[:-1] >= counts[1:]):
             break
     return replace(state, centroids=centroids, counts=counts, inertia=inertia), labels

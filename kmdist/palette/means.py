@@ -6,6 +6,7 @@ import numpy.typing as npt
 from kmdist.kernels.color_filter import label_chunk, sum_chunk
 from kmdist.kernels.color_tree import Sums
 from kmdist.palette.cloud import ColorCloud
+from kmdist.palette.repair import pick_members
 
 Float32Array = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.unsignedinteger]
@@ -62,24 +63,15 @@ def _label(cloud: ColorCloud, centroids: Float32Array) -> tuple[Labels, Sums, fl
 
 
 def _repair(cloud: ColorCloud, centroids: Float32Array) -> tuple[Sums, int]:
-    """Give each empty cluster the colour that adds most to the inertia, out of its cluster.
-
-    Colours are taken in order of w‖x − c‖², descending, then of code; one that is all its
-    cluster has stays. Returns the sums after the moves and the number of clusters repaired.
-    """
+    """Sums after giving empty clusters a colour each, and how many got one."""
     labels, sums, _ = _label(cloud, centroids)
     counts = cloud.colors.counts
     differences = cloud.points.astype(np.float64) - centroids[labels]
     costs = counts * (differences**2).sum(axis=1)
-    waiting = np.flatnonzero(sums[:, 3] == 0).tolist()
-    n_empty = len(waiting)
-    for color in np.argsort(-costs, kind="stable"):
-        if not waiting or costs[color] == 0:
-            break
+    moves = pick_members(costs, labels, counts, sums[:, 3].astype(np.int64))
+    for color, cluster in moves:
         row = np.append(cloud.points[color], np.float32(1)).astype(sums.dtype)
         row *= sums.dtype.type(counts[color])
-        donor = labels[color]
-        if sums[donor, 3] > row[3]:
-            sums[donor] -= row
-            sums[waiting.pop(0)] = row
-    return sums, n_empty - len(waiting)
+        sums[labels[color]] -= row
+        sums[cluster] = row
+    return sums, len(moves)

@@ -134,7 +134,7 @@ def _moments(
     moments = np.zeros((5, len(starts)))
     moments[0] = np.add.reduceat(weights, starts)
     for axis in range(3):
-        column: Float64Array = weights * points[:, axis].astype(np.float64)
+        column = weights.astype(np.float64) * points[:, axis]
         moments[1 + axis] = np.add.reduceat(column, starts)
         column = column * points[:, axis]
         moments[4] += np.add.reduceat(column, starts)
