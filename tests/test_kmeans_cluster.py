@@ -1,0 +1,140 @@
+"""KMeans on a Dask cluster: the same bits, also when workers die; tasks and bytes as stated."""
+
+import os
+import random
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import dask
+import dask.array as da
+import numpy as np
+import pytest
+from sklearn.datasets import make_blobs
+
+from kmdist import KMeans
+from kmdist.dask_rows import rows_of_dask
+from kmdist.lloyd import run_step
+from kmdist.passes import DaskPool, tree_shape
+
+distributed = pytest.importorskip("distributed")
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+
+@pytest.fixture(scope="module")
+def data() -> np.ndarray:
+    return make_blobs(24_000, 16, centers=30, cluster_std=4.0, random_state=2)[0].astype("f4")
+
+
+def fit(X: Any, **parameters: Any) -> tuple[bytes, bytes, float]:
+    model = KMeans(30, init=np.asarray(X[:30]), tol=0, max_iter=25, **parameters).fit(X)
+    return model.cluster_centers_.tobytes(), np.asarray(model.labels_).tobytes(), model.inertia_
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Any]:
+    with dask.config.set({"distributed.scheduler.allowed-failures": 50}):
+        cluster = distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+        )
+        with cluster, distributed.Client(cluster) as client:
+            yield client
+
+
+def test_processes_give_the_bits_of_one_thread(data: np.ndarray, client: Any) -> None:
+    lazy = da.from_array(data, chunks=(1001, 16))
+    with dask.config.set(num_workers=1):
+        alone = fit(data)
+    assert fit(lazy)[:2] == alone[:2]
+    assert fit(lazy)[2] == pytest.approx(alone[2], rel=1e-13)
+    assert fit(lazy) == fit(lazy)
+
+
+def test_other_numbers_of_workers_and_arrival_orders(data: np.ndarray) -> None:
+    lazy = da.from_array(data, chunks=(1001, 16))
+    results = set()
+    for workers, threads in ((1, 1), (1, 2), (1, 4), (4, 1)):
+        with (
+            distributed.LocalCluster(
+                workers, threads_per_worker=threads, processes=False, dashboard_address=None
+            ) as cluster,
+            distributed.Client(cluster),
+        ):
+            results.add(fit(lazy))
+    assert len(results) == 1
+
+
+def slowly(block: np.ndarray) -> np.ndarray:
+    time.sleep(0.002 * random.random())
+    return block
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_ten_deaths_in_the_middle_of_a_fit(
+    data: np.ndarray, client: Any, kept: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kmdist import dask_rows
+
+    lazy = da.from_array(data, chunks=(1001, 16)).map_blocks(slowly, meta=data[:0])
+    parameters = {"algorithm": "lloyd"}
+    expected = fit(lazy, **parameters)
+    if not kept:
+        monkeypatch.setattr(dask_rows, "MEMORY_SHARE", 1e-9)
+    for turn in range(5):
+        client.wait_for_workers(2)
+        done = threading.Event()
+        killed: list[int] = []
+
+        def kill(
+            turn: int = turn, done: threading.Event = done, killed: list[int] = killed
+        ) -> None:
+            time.sleep(0.15 + 0.12 * turn)
+            processes = [w["id"] for w in client.scheduler_info()["workers"].values()]
+            pids = list(client.run(os.getpid).values()) if processes else []
+            if pids and not done.is_set():
+                os.kill(pids[turn % len(pids)], signal.SIGKILL)
+                killed.append(turn)
+
+        thread = threading.Thread(target=kill)
+        thread.start()
+        got = fit(lazy, **parameters)
+        done.set()
+        thread.join()
+        assert got == expected, f"death {turn} changed the result"
+        assert killed, "the fit ended before the worker was killed: no test"
+
+
+def count_tasks(dask_scheduler: Any) -> Counter[str]:
+    return Counter(key.split("-")[0] for key, *_ in _transitions(dask_scheduler, "processing"))
+
+
+def _transitions(dask_scheduler: Any, state: str) -> list[tuple[str, ...]]:
+    return [(str(entry[0]),) for entry in dask_scheduler.transition_log if entry[2] == state]
+
+
+def clear_log(dask_scheduler: Any) -> None:
+    dask_scheduler.transition_log.clear()
+
+
+@pytest.mark.parametrize("blocks", [10, 100])
+def test_tasks_of_an_iteration_are_those_of_the_formula(client: Any, blocks: int) -> None:
+    X = da.random.default_rng(0).random((blocks * 50, 4), chunks=(50, 4))
+    rows = rows_of_dask(X, None, DaskPool(client))
+    centroids = np.random.default_rng(0).random((5, 4))
+    rows.pool.gather([rows.frame_future])
+    client.run_on_scheduler(clear_log)
+    run_step(rows, centroids)
+    counted = client.run_on_scheduler(count_tasks)
+    # One broadcast, a leaf a block, and the merges; a node with one child needs no task.
+    levels = tree_shape(blocks)
+    merges = sum(
+        sum(1 for first in range(0, below, 8) if min(8, below - first) > 1) for below in levels[:-1]
+    )
+    assert counted["step"] == blocks
+    assert counted["merge_sums"] == merges
+    assert counted["_identity"] == 1
+    assert sum(counted.values()) == blocks + merges + 1
