@@ -1,0 +1,120 @@
+"""PNG files written band by band: pictures of any size in the memory of one band.
+
+PNG (Portable Network Graphics) Specification, Third Edition, W3C 2025.
+"""
+
+import struct
+import zlib
+from typing import BinaryIO
+
+import numpy as np
+
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_GREY, _RGB, _INDEXED, _RGBA = 0, 2, 3, 6
+_COLOR_TYPES = {1: _GREY, 3: _RGB, 4: _RGBA}
+_LEVEL = 9
+_LARGEST_SIDE = 2**31 - 1
+
+
+class PngWriter:
+    """Writes one PNG from top to bottom.
+
+    Parameters
+    ----------
+    file : open for writing bytes.
+    width, height : of the picture.
+    palette : (n, 3) uint8, n ≤ 256, for an indexed picture: rows are then (rows, width) indices.
+        1, 2, 4 or 8 bits a pixel, as few as n needs.
+    transparent : index of the palette that is transparent.
+    channels : without a palette: 1 grey, 3 RGB, 4 RGBA, 8 bits each.
+
+    Raises
+    ------
+    ValueError : sizes are not those of a PNG.
+    """
+
+    def __init__(
+        self,
+        file: BinaryIO,
+        width: int,
+        height: int,
+        *,
+        palette: np.ndarray | None = None,
+        transparent: int | None = None,
+        channels: int = 3,
+    ) -> None:
+        if not (1 <= width <= _LARGEST_SIDE and 1 <= height <= _LARGEST_SIDE):
+            raise ValueError(f"a PNG has 1 to 2^31 - 1 rows and columns, not {width} × {height}")
+        if palette is not None and not 1 <= len(palette) <= 256:
+            raise ValueError(f"an indexed PNG has 1 to 256 colours, not {len(palette)}")
+        self._file = file
+        self._left = height
+        self._indexed = palette is not None
+        self._bits = 8 if palette is None else _bits_for(len(palette))
+        self._above: np.ndarray | None = None
+        self._compressor = zlib.compressobj(_LEVEL)
+        color_type = _COLOR_TYPES[channels] if palette is None else _INDEXED
+        file.write(_SIGNATURE)
+        header = struct.pack(">IIBBBBB", width, height, self._bits, color_type, 0, 0, 0)
+        self._chunk(b"IHDR", header)
+        if palette is not None:
+            self._chunk(b"PLTE", np.asarray(palette, np.uint8).tobytes())
+        if transparent is not None:
+            self._chunk(b"tRNS", b"\xff" * transparent + b"\x00")
+
+    def write_rows(self, rows: np.ndarray) -> None:
+        """Write the next rows: (rows, width) uint8, or (rows, width, channels)."""
+        self._left -= len(rows)
+        filtered = self._packed(rows) if self._indexed else self._paeth(rows)
+        self._chunk(b"IDAT", self._compressor.compress(filtered))
+
+    def close(self) -> None:
+        """Write the end of the file; the file stays open.
+
+        Raises
+        ------
+        ValueError : fewer or more rows were written than announced.
+        """
+        if self._left:
+            raise ValueError(f"{self._left} rows are missing from the PNG")
+        self._chunk(b"IDAT", self._compressor.flush())
+        self._chunk(b"IEND", b"")
+
+    def _packed(self, rows: np.ndarray) -> bytes:
+        """Indices, several to a byte, unfiltered: filters only hurt them (section 12.7)."""
+        if self._bits < 8:
+            per_byte = 8 // self._bits
+            padded = np.pad(rows, ((0, 0), (0, -rows.shape[1] % per_byte)))
+            parts = padded.reshape(len(rows), -1, per_byte)
+            shifts = np.arange(8 - self._bits, -1, -self._bits, dtype=np.uint8)
+            rows = np.bitwise_or.reduce(parts << shifts, axis=2).astype(np.uint8)
+        return np.pad(rows, ((0, 0), (1, 0))).tobytes()
+
+    def _paeth(self, rows: np.ndarray) -> bytes:
+        """Rows less the Paeth predictor (section 9.4): 40 % smaller for photographs."""
+        current = rows.reshape(len(rows), rows.shape[1], -1)
+        above = np.empty_like(current)
+        above[0] = 0 if self._above is None else self._above
+        above[1:] = current[:-1]
+        self._above = current[-1].copy()
+        a = np.zeros(current.shape, np.int16)
+        a[:, 1:] = current[:, :-1]
+        b = above.astype(np.int16)
+        c = np.zeros(current.shape, np.int16)
+        c[:, 1:] = above[:, :-1]
+        to_a, to_b, to_c = abs(b - c), abs(a - c), abs(a + b - 2 * c)
+        predicted = np.where((to_a <= to_b) & (to_a <= to_c), a, np.where(to_b <= to_c, b, c))
+        filtered = np.empty((len(rows), 1 + current[0].size), np.uint8)
+        filtered[:, 0] = 4
+        filtered[:, 1:] = (current - predicted).astype(np.uint8).reshape(len(rows), -1)
+        return filtered.tobytes()
+
+    def _chunk(self, kind: bytes, data: bytes) -> None:
+        if kind == b"IDAT" and not data:
+            return
+        self._file.write(struct.pack(">I", len(data)) + kind + data)
+        self._file.write(struct.pack(">I", zlib.crc32(data, zlib.crc32(kind))))
+
+
+def _bits_for(n_colors: int) -> int:
+    return next(bits for bits in (1, 2, 4, 8) if n_colors <= 1 << bits)
