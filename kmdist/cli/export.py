@@ -1,0 +1,87 @@
+"""`kmdist export` and `kmdist extract`: files made from a run."""
+
+from typing import Any
+
+import click
+
+
+@click.command()
+@click.argument("run", metavar="RUN")
+@click.argument("folder", metavar="DIR")
+@click.option("--dither", is_flag=True, help="Diffuse errors (Floyd-Steinberg): no bands in skies.")
+@click.option("--overwrite", is_flag=True, help="Write into DIR though it is not empty.")
+@click.option("--workers", type=click.IntRange(1), help="Threads; default: all cores.")
+@click.option("-q", "--quiet", is_flag=True, help="Errors only.")
+@click.option("-v", "--verbose", is_flag=True, help="List every image.")
+def export(run: str, folder: str, quiet: bool, verbose: bool, **options: Any) -> None:
+    """Write the pictures of RUN in the colours of their clusters, and its palette, to DIR.
+
+    Pictures are indexed PNG, transparent where nothing was clustered; the palette is written as
+    JSON, GIMP palette and PNG, and table.csv compares bytes, PSNR and SSIM with the originals.
+
+    \b
+    kmdist export run.zarr pictures/ --dither
+    """
+    from kmdist.cli.progress import Reporter
+    from kmdist.cli.summary import say_table
+    from kmdist.recipes.export import export as run_export
+    from kmdist.store import open_run
+
+    with Reporter(quiet=quiet) as reporter:
+        rows = run_export(open_run(run), folder, **options, watch=reporter)
+    if not quiet:
+        say_table(rows, everything=verbose)
+        click.echo(f"written to {folder}")
+
+
+class Numbers(click.ParamType[Any]):
+    """Whole numbers with commas between them: ``2,5``."""
+
+    def __init__(self, name: str, length: int | None = None) -> None:
+        self.name = name
+        self._length = length
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        if isinstance(value, tuple):
+            return value
+        try:
+            numbers = tuple(int(part) for part in str(value).split(","))
+        except ValueError:
+            numbers = ()
+        if not numbers or (self._length is not None and len(numbers) != self._length):
+            self.fail(f"{value!r} must be whole numbers as in {self.name}", param, ctx)
+        return numbers
+
+
+@click.command()
+@click.argument("run", metavar="RUN")
+@click.argument("image", metavar="IMAGE")
+@click.option("-o", "--output", required=True, metavar="FILE.png", help="The picture to write.")
+@click.option("--clusters", type=Numbers("N[,N...]"), default=(), help="Clusters to keep: 2,5.")
+@click.option(
+    "--at",
+    "points",
+    type=Numbers("X,Y", 2),
+    multiple=True,
+    help="Keep the cluster at this column and row, after EXIF orientation. Several are allowed.",
+)
+@click.option("--mask", is_flag=True, help="Write white on black instead of the pixels.")
+def extract(run: str, image: str, **options: Any) -> None:
+    """Cut the pixels of some clusters out of an image; the rest becomes transparent.
+
+    IMAGE is a name that `kmdist info` lists, or the path of the photograph.
+
+    \b
+    kmdist quantize portrait.jpg -o face.zarr -k 3
+    kmdist extract face.zarr portrait.jpg --at 250,120 -o cutout.png
+    """
+    from kmdist.cli.summary import shown
+    from kmdist.recipes.extract import extract as run_extract
+    from kmdist.store import open_run
+
+    cutout = run_extract(open_run(run), image, **options)
+    if cutout.note:
+        click.echo(f"note: {shown(cutout.note)}", err=True)
+    share = cutout.n_kept / cutout.n_pixels
+    kept = ", ".join(map(str, cutout.clusters))
+    click.echo(f"{cutout.path}: clusters {kept}, {share:.1%} of the pixels")

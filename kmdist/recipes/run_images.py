@@ -1,0 +1,161 @@
+"""Images of a run as pictures are made of them: labels, colours and, while it exists, the original.
+
+Everything is read band by band (`RunPicture.bands`), so that pictures are as large as they like.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from kmdist.errors import ImageError, KmdistError, UsageError
+from kmdist.images import Found, ImageSource, Window, decode, probe, to_rgb8
+from kmdist.store import Run, RunImage
+
+BAND_PIXELS = 4 << 20
+BAND_ROWS = 1024
+"""Bands are of whole chunks, so that none is read twice."""
+
+
+@dataclass(frozen=True)
+class RunPicture:
+    """One image of a run.
+
+    Parameters
+    ----------
+    run : of one k.
+    image : of the run.
+    """
+
+    run: Run
+    image: RunImage
+
+    @cached_property
+    def has_own_palette(self) -> bool:
+        """Whether the image was fitted on its own."""
+        return self.image.palette is not None
+
+    @cached_property
+    def palette(self) -> np.ndarray:
+        """(k, 3) uint8 sRGB, of the image where each has its own.
+
+        Raises
+        ------
+        KmdistError : clusters of this run have no colours.
+        """
+        own = self.image.palette
+        palette = self.run.palette if own is None else own
+        if palette is None:
+            raise KmdistError(
+                f"{self.run.path}: its clusters have no colours (recipe {self.run.recipe}); "
+                "pictures cannot be recoloured from it"
+            )
+        return palette
+
+    @cached_property
+    def counts(self) -> np.ndarray:
+        """(k,) int64 members of each cluster, in this image where each is fitted on its own."""
+        own = self.image.counts
+        counts = self.run.counts if own is None else own
+        return np.zeros(len(self.palette), np.int64) if counts is None else counts
+
+    @property
+    def k(self) -> int:
+        """Number of clusters."""
+        return len(self.counts)
+
+    def bands(self) -> Iterator[Window]:
+        """Windows of the full width from top to bottom, of about `BAND_PIXELS`."""
+        rows = max(BAND_PIXELS // (self.image.width * BAND_ROWS), 1) * BAND_ROWS
+        for y in range(0, self.image.height, rows):
+            yield Window(y, 0, min(y + rows, self.image.height), self.image.width)
+
+    def labels(self, window: Window) -> np.ndarray:
+        """Labels of a window, with the marker where pixels are not clustered."""
+        stored = self.image.labels()
+        return np.asarray(stored[window.y0 : window.y1, window.x0 : window.x1])
+
+    def unclustered(self, labels: np.ndarray) -> np.ndarray | None:
+        """Where labels are no cluster; None where the image has no such pixels."""
+        marker = self.image.unclustered
+        return None if marker is None else labels == marker
+
+    def recolored(self, labels: np.ndarray) -> np.ndarray:
+        """(y, x, 3) uint8: each pixel in the colour of its cluster, black where it has none."""
+        nowhere = self.unclustered(labels)
+        if nowhere is None:
+            return self.palette[labels]
+        colored = self.palette[np.where(nowhere, 0, labels)]
+        colored[nowhere] = 0
+        return colored
+
+
+class Original:
+    """The photograph behind a label map.
+
+    Raises
+    ------
+    ImageError : it is gone, has another size than the label map, or cannot be read.
+    """
+
+    def __init__(self, picture: RunPicture) -> None:
+        image = picture.image
+        limit = int(picture.run.parameters.get("max_pixels") or 200_000_000)
+        if not Path(image.source).exists():
+            raise ImageError("missing", f"the original {image.source} is gone")
+        self.source: ImageSource = probe(Found(image.name, image.source), max_pixels=limit)
+        if (self.source.width, self.source.height) != (image.width, image.height):
+            raise ImageError(
+                "changed",
+                f"the original {image.source} has changed: it is {self.source.width} × "
+                f"{self.source.height} now, its label map {image.width} × {image.height}",
+            )
+        self._whole: np.ndarray | None = None
+
+    def rgb(self, window: Window) -> np.ndarray:
+        """(y, x, 3) uint8 of a window; images that cannot be read by window are kept whole."""
+        if self.source.windowed:
+            return to_rgb8(decode(self.source, window))[0]
+        if self._whole is None:
+            self._whole = to_rgb8(decode(self.source))[0]
+        return self._whole[window.y0 : window.y1, window.x0 : window.x1]
+
+
+def try_original(picture: RunPicture) -> tuple[Original | None, str]:
+    """The original, or None and the reason in a sentence."""
+    try:
+        return Original(picture), ""
+    except ImageError as error:
+        return None, error.reason
+
+
+def single_k(run: Run, command: str) -> Run:
+    """A run of one k.
+
+    Raises
+    ------
+    UsageError : the run holds several; their paths are named.
+    """
+    if run.runs:
+        paths = ", ".join(str(one.path) for one in run.runs.values())
+        raise UsageError(f"{run.path} holds several k; kmdist {command} takes one of: {paths}")
+    return run
+
+
+def find_image(run: Run, name: str) -> RunImage:
+    """An image by its name in the run, or by the path of its file.
+
+    Raises
+    ------
+    UsageError : the run has no such image; similar names are listed.
+    """
+    if name not in run.images and Path(name).exists():
+        wanted = Path(name).resolve()
+        for candidate in run.images:
+            if Path(candidate).name != wanted.name:
+                continue
+            if Path(run.images[candidate].source).resolve() == wanted:
+                return run.images[candidate]
+    return run.image(name)
