@@ -1,0 +1,30 @@
+"""`kmdist view`: pictures of a run."""
+
+import click
+
+
+@click.command()
+@click.argument("run", metavar="RUN")
+@click.argument("image", metavar="[IMAGE]", required=False)
+@click.option(
+    "-o", "--output", required=True, metavar="FILE", help="The .png, .jpg or .webp to write."
+)
+@click.option(
+    "--overlay",
+    type=click.FloatRange(0, 1),
+    metavar="SHARE",
+    help="Draw the labels over the original: 0.5 is half of each.",
+)
+def view(run: str, image: str | None, output: str, overlay: float | None) -> None:
+    """Draw an image of RUN: original, recoloured, labels, and the palette with shares.
+
+    Without IMAGE: a contact sheet. IMAGE is a name that `kmdist info` lists, or the path of the
+    photograph. Of a run of several k all are drawn; RUN.zarr/k8 is one of them.
+
+    \b
+    kmdist view run.zarr photo.jpg -o picture.png --overlay 0.5
+    """
+    from kmdist.recipes.view import draw_run
+    from kmdist.store import open_run
+
+    click.echo(f"picture: {draw_run(open_run(run), output, image, overlay)}")
