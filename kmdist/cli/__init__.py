@@ -4,8 +4,12 @@ from typing import Any
 
 import click
 
+from kmdist.cli.demo import demo
+from kmdist.cli.export import export, extract
+from kmdist.cli.info import info
 from kmdist.cli.quantize import quantize
 from kmdist.cli.run import run
+from kmdist.cli.view import view
 from kmdist.errors import KmdistError, UsageError
 
 
@@ -29,10 +33,14 @@ def cli() -> None:
     """k-means over image collections: palettes, textures, digits.
 
     Results are Zarr groups that xarray, napari and the OME-Zarr tools open.
+
+    \b
+    kmdist quantize photos/ -o run.zarr -k 16
+    kmdist view run.zarr -o picture.png
     """
 
 
-for command in (quantize, run):
+for command in (quantize, run, demo, info, view, export, extract):
     cli.add_command(command)
 
 

@@ -1,46 +1,219 @@
-"""What a command prints of a run: palette, shares, sizes, what was left out."""
+"""What a command prints of a run: palette, shares, sizes, scores, what was left out."""
 
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import click
 
 SHOWN_COLORS = 16
+SHOWN_IMAGES = 24
+SHOWN_REJECTED = 10
+PIPE_WIDTH = 160
+"""Columns where the output is no terminal: tables are then not squeezed."""
+
+
+def shown(text: object) -> str:
+    """Text as a terminal can show it: file names may hold control characters and broken UTF-8."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
+        for char in str(text)
+    )
 
 
 def say_result(run: Any, *, verbose: bool = False) -> None:
     """Print a finished run: where it is, each k with its figures, what was rejected."""
-    info = run.info()
-    click.echo(f"{run.path}")
-    for one in list((info.get("runs") or {"": info}).values()):
-        _say_fit(one)
-    rejected = info.get("rejected") or []
-    if rejected:
-        click.echo(f"{len(rejected)} files left out:")
-        for rejection in rejected if verbose else rejected[:10]:
-            click.echo(f"  {rejection['image']}: {rejection['reason']} [{rejection['code']}]")
-        if not verbose and len(rejected) > 10:
-            click.echo(f"  … and {len(rejected) - 10} more (kmdist info, or -v, lists them)")
+    click.echo(shown(run.path))
+    for one in run.runs.values() or [run]:
+        click.echo(_figures(one))
+        if one.palette is not None:
+            _say_palette(one.palette, one.counts, everything=False)
+    _say_rejected(run.attributes.get("rejected") or [], everything=verbose)
 
 
-def _say_fit(info: dict[str, Any]) -> None:
-    parts = [f"k = {info['k']}"]
-    if info.get("inertia") is not None:
-        parts.append(f"inertia {info['inertia']:.6g}")
-    if info.get("n_iter") is not None:
-        parts.append(f"{info['n_iter']} iterations ({info['stop_reason']})")
-    click.echo(", ".join(parts))
-    palette, counts = info.get("palette"), info.get("counts")
-    if not palette or not counts:
+def say_run(run: Any, *, everything: bool = False) -> None:
+    """Print what `kmdist info` says of a run.
+
+    Parameters
+    ----------
+    everything : all colours, images and rejected files instead of the first of each.
+    """
+    attributes = run.attributes
+    first = next(iter(run.runs.values()), run)
+    n_images, pixels = len(first.images), attributes.get("pixels")
+    click.echo(f"{shown(run.path)}  {run.recipe}")
+    if n_images:
+        size = f", {pixels / 1e6:,.1f} Mpx" if pixels else ""
+        how = ", each fitted on its own" if attributes.get("per_image") else ""
+        click.echo(f"{n_images:,} images{size}{how}")
+    if run.runs:
+        _say_runs(run.runs.values())
+    else:
+        click.echo(_figures(run))
+        _say_scores(attributes.get("scores") or {})
+        if run.palette is not None:
+            _say_palette(run.palette, run.counts, everything=everything)
+    _say_images(first, own_fit=run.palette is None and not run.runs, everything=everything)
+    times = ", ".join(f"{k} {v:.1f} s" for k, v in (attributes.get("timings") or {}).items())
+    model = (run.parameters.get("model") or {}) if isinstance(run.parameters, dict) else {}
+    if isinstance(model, Mapping) and model.get("path"):
+        click.echo(f"model        {shown(model['path'])}")
+    click.echo(f"seed         {attributes.get('seed')}")
+    click.echo(f"times        {times or '-'}")
+    click.echo(f"fingerprint  {attributes.get('fingerprint')}")
+    _say_rejected(attributes.get("rejected") or [], everything=everything)
+
+
+def say_table(rows: Sequence[Any], *, everything: bool = False) -> None:
+    """Print the table of an export, with its totals.
+
+    Parameters
+    ----------
+    rows : of `kmdist.recipes.export.ExportedImage`.
+    """
+    from kmdist.recipes.fidelity import psnr_db
+
+    with_k = len({row.k for row in rows}) > 1
+    head = ["image", "k", "bytes", "bit/px", "of original", "PSNR dB", "SSIM"]
+    lines = [_table_line(row) for row in (rows if everything else rows[:SHOWN_IMAGES])]
+    pixels = sum(row.width * row.height for row in rows)
+    total = sum(row.bytes for row in rows)
+    compared = [row for row in rows if row.original_bytes is not None]
+    share = _share(sum(r.bytes for r in compared), sum(r.original_bytes for r in compared))
+    similar = [row.ssim for row in rows if not math.isnan(row.ssim)]
+    quality = psnr_db(sum(r.squared_error for r in rows), sum(r.n_values for r in rows))
+    ssim = sum(similar) / len(similar) if similar else None
+    bits = f"{8 * total / max(pixels, 1):.3f}"
+    lines.append(
+        [f"all {len(rows):,}", "", f"{total:,}", bits, share, _number(quality, 2), _number(ssim, 4)]
+    )
+    if not with_k:
+        head, lines = head[:1] + head[2:], [line[:1] + line[2:] for line in lines]
+    _print_table(head, lines, total=True)
+    if not everything and len(rows) > SHOWN_IMAGES:
+        click.echo(f"… {len(rows) - SHOWN_IMAGES:,} more images (-v, or table.csv, lists them)")
+    for row in [row for row in rows if row.note][: len(rows) if everything else SHOWN_REJECTED]:
+        click.echo(f"note: {shown(row.image)}: {shown(row.note)}", err=True)
+
+
+def _table_line(row: Any) -> list[str]:
+    return [
+        shown(row.image),
+        str(row.k),
+        f"{row.bytes:,}",
+        f"{row.bits_per_pixel:.3f}",
+        _share(row.bytes, row.original_bytes),
+        _number(row.psnr_db, 2),
+        _number(row.ssim, 4),
+    ]
+
+
+def _figures(run: Any) -> str:
+    parts = [f"k = {run.k}"]
+    if run.inertia is not None:
+        parts.append(f"inertia {run.inertia:.6g}")
+    if run.n_iter is not None:
+        reason = run.attributes.get("stop_reason")
+        parts.append(f"{run.n_iter} iterations ({reason})" if run.n_iter else f"{reason}")
+    return ", ".join(parts)
+
+
+def _say_runs(runs: Iterable[Any]) -> None:
+    """The table of several k."""
+    listed = list(runs)
+    scores = [name for name in _scores(listed[0]) if any(_scores(run)[name] for run in listed)]
+    lines = []
+    for run in listed:
+        figures = [str(run.k), _number(run.inertia, 6, "g"), str(run.n_iter)]
+        figures += [str(run.attributes.get("stop_reason"))]
+        figures += [_number(_scores(run)[name], 4) for name in scores]
+        lines.append([*figures, shown(run.path)])
+    _print_table(["k", "inertia", "iterations", "stopped", *scores, "path"], lines, left_from=-1)
+
+
+def _scores(run: Any) -> dict[str, float | None]:
+    from kmdist.store.reader import SCORES
+
+    return {name: (run.attributes.get("scores") or {}).get(name) for name in SCORES}
+
+
+def _say_scores(scores: Mapping[str, float | None]) -> None:
+    given = {name: value for name, value in scores.items() if value is not None}
+    for name, value in given.items():
+        click.echo(f"{name:<20} {value:.4f}")
+
+
+def _say_palette(palette: Any, counts: Any, *, everything: bool) -> None:
+    listed = [int(n) for n in counts] if counts is not None else [0] * len(palette)
+    total = max(sum(listed), 1)
+    pairs = list(zip(palette.tolist(), listed, strict=True))
+    for number, (color, count) in enumerate(pairs if everything else pairs[:SHOWN_COLORS]):
+        name = "#" + "".join(f"{value:02x}" for value in color)
+        click.echo(f"{number:>4}  {_swatch(color)}  {name} {count / total:8.2%} {count:>16,}")
+    if not everything and len(pairs) > SHOWN_COLORS:
+        click.echo(f"      … and {len(pairs) - SHOWN_COLORS} more clusters")
+
+
+def _say_images(run: Any, *, own_fit: bool, everything: bool) -> None:
+    for name in run.images if everything else islice(run.images, SHOWN_IMAGES):
+        image = run.images[name]
+        palette = image.palette if own_fit else None
+        fit = ""
+        if palette is not None:
+            fit = f"k = {len(palette):<3} {''.join(map(_swatch, palette[:SHOWN_COLORS].tolist()))} "
+        click.echo(f"  {image.width:>6} × {image.height:<6} {fit}{shown(name)}")
+    if not everything and len(run.images) > SHOWN_IMAGES:
+        click.echo(f"  … and {len(run.images) - SHOWN_IMAGES:,} more images (-v, or --json)")
+
+
+def _say_rejected(rejected: Sequence[Mapping[str, Any]], *, everything: bool) -> None:
+    if not rejected:
         return
-    total = max(sum(counts), 1)
-    for color, count in list(zip(palette, counts, strict=True))[:SHOWN_COLORS]:
-        click.echo(
-            f"  {_swatch(color)} #{color[0]:02x}{color[1]:02x}{color[2]:02x} {count / total:7.2%}"
+    click.echo(f"{len(rejected):,} files left out:")
+    for one in rejected if everything else rejected[:SHOWN_REJECTED]:
+        click.echo(f"  {shown(one['image'])}: {shown(one['reason'])} [{one['code']}]")
+    if not everything and len(rejected) > SHOWN_REJECTED:
+        click.echo(f"  … and {len(rejected) - SHOWN_REJECTED:,} more (kmdist info -v lists them)")
+
+
+def _print_table(
+    head: Sequence[str],
+    lines: Iterable[Sequence[str]],
+    *,
+    left_from: int = 0,
+    total: bool = False,
+) -> None:
+    """Print a table of figures; the column `left_from` holds text, the last line may be totals."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for number, title in enumerate(head):
+        is_text = number == left_from % len(head)
+        table.add_column(
+            title, justify="left" if is_text else "right", overflow="fold", no_wrap=not is_text
         )
-    if len(palette) > SHOWN_COLORS:
-        click.echo(f"  … and {len(palette) - SHOWN_COLORS} more colours")
+    listed = list(lines)
+    for number, line in enumerate(listed):
+        if total and number == len(listed) - 1:
+            table.add_section()
+        table.add_row(*map(Text, line))
+    console = Console()
+    console = console if console.is_terminal else Console(width=PIPE_WIDTH)
+    console.print(table)
 
 
-def _swatch(color: list[int]) -> str:
+def _share(size: int, of: int | None) -> str:
+    return f"{size / of:.1%}" if of else "-"
+
+
+def _number(value: float | None, digits: int, kind: str = "f") -> str:
+    return "-" if value is None or math.isnan(value) else f"{value:.{digits}{kind}}"
+
+
+def _swatch(color: Sequence[int]) -> str:
     """Two cells in the colour; click strips it where the output is not a terminal."""
     return click.style("  ", bg=(color[0], color[1], color[2]))
