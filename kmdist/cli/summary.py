@@ -66,33 +66,24 @@ def say_run(run: Any, *, everything: bool = False) -> None:
 
 
 def say_table(rows: Sequence[Any], *, everything: bool = False) -> None:
-    """Print the table of an export, with its totals.
+    """Print the table of an export, with totals for each k of a run of several.
 
     Parameters
     ----------
-    rows : of `kmdist.recipes.export.ExportedImage`.
+    rows : of `kmdist.recipes.export.ExportedImage`, at least one.
     """
-    from kmdist.recipes.fidelity import psnr_db
-
-    with_k = len({row.k for row in rows}) > 1
     head = ["image", "k", "bytes", "bit/px", "of original", "PSNR dB", "SSIM"]
     lines = [_table_line(row) for row in (rows if everything else rows[:SHOWN_IMAGES])]
-    pixels = sum(row.width * row.height for row in rows)
-    total = sum(row.bytes for row in rows)
-    compared = [row for row in rows if row.original_bytes is not None]
-    share = _share(sum(r.bytes for r in compared), sum(r.original_bytes for r in compared))
-    similar = [row.ssim for row in rows if not math.isnan(row.ssim)]
-    quality = psnr_db(sum(r.squared_error for r in rows), sum(r.n_values for r in rows))
-    ssim = sum(similar) / len(similar) if similar else None
-    bits = f"{8 * total / max(pixels, 1):.3f}"
-    lines.append(
-        [f"all {len(rows):,}", "", f"{total:,}", bits, share, _number(quality, 2), _number(ssim, 4)]
-    )
-    if not with_k:
+    own_fit = len({row.k for row in rows if row.image == rows[0].image}) == 1
+    groups: dict[int, list[Any]] = {}
+    for row in rows:
+        groups.setdefault(0 if own_fit else row.k, []).append(row)
+    lines += [_total_line(group) for group in groups.values()]
+    if len({row.k for row in rows}) == 1:
         head, lines = head[:1] + head[2:], [line[:1] + line[2:] for line in lines]
-    _print_table(head, lines, total=True)
+    _print_table(head, lines, totals=len(groups))
     if not everything and len(rows) > SHOWN_IMAGES:
-        click.echo(f"… {len(rows) - SHOWN_IMAGES:,} more images (-v, or table.csv, lists them)")
+        click.echo(f"… {len(rows) - SHOWN_IMAGES:,} more lines (-v, or table.csv, lists them)")
     for row in [row for row in rows if row.note][: len(rows) if everything else SHOWN_REJECTED]:
         click.echo(f"note: {shown(row.image)}: {shown(row.note)}", err=True)
 
@@ -106,6 +97,25 @@ def _table_line(row: Any) -> list[str]:
         _share(row.bytes, row.original_bytes),
         _number(row.psnr_db, 2),
         _number(row.ssim, 4),
+    ]
+
+
+def _total_line(rows: Sequence[Any]) -> list[str]:
+    from kmdist.recipes.fidelity import psnr_db
+
+    total = sum(row.bytes for row in rows)
+    pixels = sum(row.width * row.height for row in rows)
+    compared = [row for row in rows if row.original_bytes is not None]
+    similar = [row.ssim for row in rows if not math.isnan(row.ssim)]
+    ks = {row.k for row in rows}
+    return [
+        f"all {len(rows):,}",
+        str(*ks) if len(ks) == 1 else "",
+        f"{total:,}",
+        f"{8 * total / max(pixels, 1):.3f}",
+        _share(sum(r.bytes for r in compared), sum(r.original_bytes for r in compared)),
+        _number(psnr_db(sum(r.squared_error for r in rows), sum(r.n_values for r in rows)), 2),
+        _number(sum(similar) / len(similar) if similar else None, 4),
     ]
 
 
@@ -182,9 +192,9 @@ def _print_table(
     lines: Iterable[Sequence[str]],
     *,
     left_from: int = 0,
-    total: bool = False,
+    totals: int = 0,
 ) -> None:
-    """Print a table of figures; the column `left_from` holds text, the last line may be totals."""
+    """Print a table of figures; the column `left_from` holds text, the last lines may be totals."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -198,7 +208,7 @@ def _print_table(
         )
     listed = list(lines)
     for number, line in enumerate(listed):
-        if total and number == len(listed) - 1:
+        if totals and number == len(listed) - totals:
             table.add_section()
         table.add_row(*map(Text, line))
     console = Console()

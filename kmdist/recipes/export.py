@@ -174,7 +174,8 @@ def _export_one(
         nonlocal n_done, mpx
         rows[position] = row
         n_done, mpx = n_done + 1, mpx + row.width * row.height / 1e6
-        watch(Event("export", n_done, len(names), unit="images", mpx=mpx))
+        stage = f"export {folder.name}" if run.path.name != run.path.stem + ".zarr" else "export"
+        watch(Event(stage, n_done, len(names), unit="images", mpx=mpx))
 
     pool = ThreadPool(_threads(pictures, workers), memory_bytes=1)
     try:
