@@ -117,7 +117,7 @@ def export(
     rows: list[ExportedImage] = []
     for name, one in {f"k{k}": run for k, run in run.runs.items()}.items():
         inside = prepare_folder(folder / name, overwrite=True)
-        rows += _export_one(one, inside, dither, workers, watch)
+        rows += _export_one(one, inside, dither, workers, watch, stage=f"export {name}")
     if not run.runs:
         rows = _export_one(run, folder, dither, workers, watch)
     write_text(folder / TABLE_NAME, table_csv(rows))
@@ -158,7 +158,13 @@ def file_stems(names: Sequence[str]) -> dict[str, str]:
 
 
 def _export_one(
-    run: Run, folder: Path, dither: bool, workers: int | None, watch: Watcher
+    run: Run,
+    folder: Path,
+    dither: bool,
+    workers: int | None,
+    watch: Watcher,
+    *,
+    stage: str = "export",
 ) -> list[ExportedImage]:
     names = list(run.images)
     stems = file_stems(names)
@@ -174,7 +180,6 @@ def _export_one(
         nonlocal n_done, mpx
         rows[position] = row
         n_done, mpx = n_done + 1, mpx + row.width * row.height / 1e6
-        stage = f"export {folder.name}" if run.path.name != run.path.stem + ".zarr" else "export"
         watch(Event(stage, n_done, len(names), unit="images", mpx=mpx))
 
     pool = ThreadPool(_threads(pictures, workers), memory_bytes=1)
