@@ -22,7 +22,7 @@ def bytes_of(run: Path) -> dict[str, str]:
     return {
         str(path.relative_to(run)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(run.rglob("*"))
-        if path.is_file() and path != run / "zarr.json"
+        if path.is_file() and path != run / "zarr.json" and "state" not in path.parts
     }
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from kmdist.cluster import Compute
 from kmdist.errors import UsageError
 from kmdist.palette import PaletteOptions
+from kmdist.recipes.compiling import compile_kernels, exercise_palette_kernels
 from kmdist.recipes.each_image import quantize_each
 from kmdist.recipes.job import Job, JobOptions, open_job
 from kmdist.recipes.palette_files import read_palette
@@ -104,6 +105,7 @@ def quantize(
         overwrite=overwrite,
         seed=seed,
     )
+    compile_kernels(lambda: exercise_palette_kernels(space), watch)
     listed = [inputs] if isinstance(inputs, str | Path) else list(inputs)
     target = Path(output) if output is not None else _temporary()
     with open_job("quantize", listed, target, parameters, options, watch=watch) as job:
