@@ -9,16 +9,16 @@ Files that cannot be used are rejected with a code:
 ``not_regular``     a FIFO, socket, device or folder where a file is expected
 ``unreadable``      permission denied, or the disk cannot read it
 ``not_image``       no known image header
-``unsupported``     an image of a kind kmdist does not read
+``unsupported``     a picture of a kind kmdist does not read: HEIC, camera raw, CIE Lab, volumes
 ``truncated``       the file ends before the picture does
 ``corrupt``         a checksum is wrong, or the decoder gives up
 ``too_large``       more pixels than allowed for an image that is decoded whole
-``channels``        other than 1, 3 or 4 channels
-``dtype``           signed, complex or 64-bit integer samples
+``channels``        other than 1, 3 or 4 channels (grey with alpha is made RGBA)
+``dtype``           samples other than 8 and 16 bit unsigned integers and floating point
 ``non_finite``      NaN or infinite values
 ``range``           floating point values outside 0 … 1
 ``transparent``     nothing but transparent pixels (where every image has its own palette)
-``changed``         the file is not what it was when the job started
+``changed``         the file is not what it was when its header was read
 ``lost``            its block killed the workers that tried it
 ==================  ============================================================================
 """

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from kmdist.errors import ImageError
 
 # A marker inside or after entropy-coded data: not a stuffed zero, not a restart marker.
-_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
+_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 _SCAN, _END = 0xDA, 0xD9
 # Tables, comments and application data may stand between the scans of a progressive JPEG.
 _WITH_LENGTH = frozenset((0xC4, 0xCC, 0xDA, 0xDB, 0xDC, 0xDD, 0xFE, *range(0xE0, 0xF0)))
@@ -30,7 +30,7 @@ def jpeg_fault(data: bytes) -> ImageError | None:
         return None
     position = scan
     while found := _MARKER.search(data, position):
-        marker = found.group(1)[0]
+        marker = data[found.end() - 1]
         if marker == _END:
             return None
         position = found.end()
