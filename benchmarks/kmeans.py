@@ -1,0 +1,213 @@
+"""k-means on rows in memory, one thread, against every peer from the same initial centres."""
+
+import argparse
+import gzip
+import os
+import tempfile
+import warnings
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.peers import Measured, measure
+
+DATA = Path(os.environ.get("KMDIST_DATA", Path(__file__).parents[2] / "shared" / "data"))
+CASES = {
+    "48/64": ("responses", 64),
+    "48/6": ("responses", 6),
+    "784/10": ("mnist", 10),
+    "784/256": ("mnist", 256),
+    "3/16": ("colours", 16),
+}
+SEEDING = {"responses": 64, "mnist": 64, "colours": 64}
+_FEW, _MANY = 2, 12
+_SLOW = ("opencv", "dask-ml")
+"""Their time an iteration is measured on fewer."""
+
+
+def main(argv: list[str]) -> None:
+    """Print seconds per iteration, whole fits and seeding of every peer, as ratios to ours."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks kmeans", description=__doc__)
+    parser.add_argument("--cases", default=",".join(CASES))
+    parser.add_argument(
+        "--peers",
+        default="kmdist,kmdist lloyd,sklearn,sklearn elkan,sklearnex,faiss,opencv,dask-ml",
+    )
+    parser.add_argument("--part", choices=("iterations", "fit", "seeding", "all"), default="all")
+    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--rows", type=int, default=1_000_000, help="of filter responses")
+    parser.add_argument("--seeds", type=int, default=10)
+    options = parser.parse_args(argv)
+    cases = [case for case in options.cases.split(",") if case]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if options.part in ("iterations", "all"):
+            for case in cases:
+                compare_iterations(folder, case, options)
+        if options.part in ("fit", "all"):
+            compare_fit(folder, options)
+        if options.part in ("seeding", "all"):
+            compare_seeding(folder, options)
+
+
+def dataset(folder: Path, kind: str, n: int) -> Path:
+    """Rows as a file: filter responses, MNIST's digits, or colours; made once."""
+    path = folder / f"{kind}.npy"
+    if not path.exists():
+        rows = {"responses": responses, "mnist": mnist, "colours": colours}[kind](n)
+        np.save(path, np.ascontiguousarray(rows, dtype=np.float32))
+    return path
+
+
+def responses(n: int) -> np.ndarray:
+    """|responses| of photographs to 48 oriented filters, n rows."""
+    import cv2
+
+    kernels = []
+    for sigma in (1.4, 2.8, 4.2):
+        axis = np.arange(-24, 25, dtype=np.float64)
+        x, y = np.meshgrid(axis, axis)
+        for turn in range(6):
+            c, s = np.cos(np.pi * turn / 6), np.sin(np.pi * turn / 6)
+            u, v = c * x + s * y, c * y - s * x
+            bell = np.exp(-(u**2) / (18 * sigma**2) - v**2 / (2 * sigma**2))
+            kernels += [-v * bell, (v**2 / sigma**2 - 1) * bell]
+    for sigma in (1.0, 1.4, 2.0, 2.8, 3.5, 4.2):
+        bell = np.exp(-(x**2 + y**2) / (2 * sigma**2))
+        kernels += [bell, (x**2 + y**2 - 2 * sigma**2) * bell]
+    parts = []
+    photographs = _photographs()
+    for grey in photographs:
+        stack = [
+            np.abs(cv2.filter2D(grey, cv2.CV_32F, kernel / np.abs(kernel).sum()))
+            for kernel in kernels
+        ]
+        parts.append(np.stack(stack, axis=-1).reshape(-1, len(kernels)))
+    rows = np.concatenate(parts)
+    chosen = np.random.default_rng(0).choice(len(rows), n, replace=n > len(rows))
+    return rows[np.sort(chosen)]
+
+
+def _photographs() -> list[np.ndarray]:
+    import cv2
+
+    paths = sorted((DATA / "kodak").glob("*.png"))[:4]
+    images = [cv2.imread(str(path)) for path in paths]
+    if not images:
+        from skimage import data
+
+        images = [data.astronaut(), data.chelsea(), data.coffee(), data.rocket()]
+    return [cv2.cvtColor(image, cv2.COLOR_BGR2GRAY).astype(np.float32) for image in images]
+
+
+def mnist(_: int) -> np.ndarray:
+    """MNIST's 60,000 training images; random blobs of that shape where they are missing."""
+    path = DATA / "mnist" / "train-images-idx3-ubyte.gz"
+    if not path.exists():
+        warnings.warn(f"{path} is missing: random blobs stand in for MNIST", stacklevel=2)
+        from sklearn.datasets import make_blobs
+
+        return make_blobs(60_000, 784, centers=30, cluster_std=8, random_state=0)[0]
+    with gzip.open(path) as file:
+        return np.frombuffer(file.read(), np.uint8, offset=16).reshape(-1, 784)
+
+
+def colours(n: int) -> np.ndarray:
+    """Ten times n rows of three floats in clusters."""
+    random = np.random.default_rng(1)
+    centres = random.random((40, 3)) * 255
+    rows = centres[random.integers(0, 40, 10 * n)].astype(np.float32)
+    return rows + random.normal(scale=12, size=rows.shape).astype(np.float32)
+
+
+def initial(folder: Path, rows: Path, k: int) -> Path:
+    """k distinct rows as initial centres."""
+    path = folder / f"{rows.stem}-{k}.npy"
+    if not path.exists():
+        X = np.load(rows, mmap_mode="r")
+        chosen = np.random.default_rng(k).choice(len(X), 8 * k, replace=False)
+        distinct = np.unique(np.asarray(X[np.sort(chosen)]), axis=0)
+        order = np.random.default_rng(0).permutation(len(distinct))[:k]
+        np.save(path, distinct[order])
+    return path
+
+
+def compare_iterations(folder: Path, case: str, options: argparse.Namespace) -> None:
+    """Seconds per iteration: the difference of two fits by the difference of their iterations."""
+    kind, k = CASES[case]
+    rows = dataset(folder, kind, options.rows)
+    init = initial(folder, rows, k)
+    shape = np.load(rows, mmap_mode="r").shape
+    floor = measure("benchmarks.kmeans_peers:prepare_roofline", {"rows": str(rows), "k": k})
+    print(f"\n{case}: {shape[0]:,} × {shape[1]}, k = {k}; seconds per iteration, one thread")
+    times: dict[str, float] = {}
+    for peer in options.peers.split(","):
+        many = 5 if peer in _SLOW else _MANY
+        try:
+            few = _fit(peer, rows, init, _FEW, options.repeats)
+            more = _fit(peer, rows, init, many, options.repeats)
+        except Exception as error:
+            print(f"  {peer:14s} failed: {error}")
+            continue
+        steps = more.result["iterations"] - few.result["iterations"]
+        times[peer] = (more.cpu_s - few.cpu_s) / max(steps, 1)
+        print(
+            f"  {peer:14s} {times[peer]:.4f} s  = {times[peer] / times['kmdist']:6.2f} × kmdist; "
+            f"fit of {many}: {more.cpu_s:.3f} s; inertia {more.result['inertia']:.6g}",
+            flush=True,
+        )
+    floor_s = floor.result["seconds"]
+    print(
+        f"  roofline (sgemm or reading) {floor_s:.4f} s = {floor_s / times['kmdist']:.2f} of kmdist"
+    )
+
+
+def _fit(peer: str, rows: Path, init: Path, iterations: int, repeats: int) -> Measured:
+    arguments = {"peer": peer, "rows": str(rows), "init": str(init), "iterations": iterations}
+    return measure("benchmarks.kmeans_peers:prepare", arguments, repeats)
+
+
+def compare_fit(folder: Path, options: argparse.Namespace) -> None:
+    """The whole fit to convergence (tol 1e-4) of MNIST at k = 10."""
+    rows = dataset(folder, "mnist", options.rows)
+    init = initial(folder, rows, 10)
+    print("\n784/10: the whole fit to convergence (tol 1e-4)")
+    ours = 0.0
+    for peer in options.peers.split(","):
+        if peer in ("faiss", "opencv", "dask-ml"):  # no relative tolerance to stop by
+            continue
+        arguments = {"peer": peer, "rows": str(rows), "init": str(init), "iterations": 300}
+        done = measure("benchmarks.kmeans_peers:prepare", {**arguments, "tol": 1e-4})
+        ours = ours or done.cpu_s
+        print(
+            f"  {peer:14s} {done.cpu_s:.3f} s = {done.cpu_s / ours:5.2f} × kmdist; "
+            f"{done.result['iterations']} iterations, inertia {done.result['inertia']:.7g}",
+            flush=True,
+        )
+
+
+def compare_seeding(folder: Path, options: argparse.Namespace) -> None:
+    """Time of seeding, and the mean final inertia from it, over seeds."""
+    print(f"\nseeding: means of {options.seeds} seeds")
+    for kind, k in SEEDING.items():
+        rows = dataset(folder, kind, options.rows)
+        means = {}
+        for peer in ("kmdist", "sklearn"):
+            runs = [
+                measure(
+                    "benchmarks.kmeans_peers:prepare_seeding",
+                    {"peer": peer, "rows": str(rows), "k": k, "seed": seed},
+                )
+                for seed in range(options.seeds)
+            ]
+            means[peer] = (
+                float(np.mean([run.cpu_s for run in runs])),
+                float(np.mean([run.result["inertia"] for run in runs])),
+            )
+        ours, theirs = means["kmdist"], means["sklearn"]
+        print(
+            f"  {kind} k = {k}: {ours[0]:.3f} s, final inertia {ours[1]:.6g}; scikit-learn's "
+            f"k-means++ {theirs[0]:.3f} s = {theirs[0] / ours[0]:.0f} ×, {theirs[1]:.6g} "
+            f"({100 * (ours[1] / theirs[1] - 1):+.2f} % ours)",
+            flush=True,
+        )
