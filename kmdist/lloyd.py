@@ -122,14 +122,14 @@ def advance(rows: Rows, state: State, sums: PartialSums, options: Options) -> St
     shift = float(((moved.astype(np.float64) - current) ** 2).sum())
     iteration = state.iteration + 1
     reason = _stop_reason(shift, tolerance, iteration, options.max_iter)
-    counts = _tidy(rows, sums.counts)
+    counts = tidy_counts(rows, sums.counts)
     return State(moved, counts, inertia, iteration, reason, shift, n_repaired)
 
 
 def final_state(rows: Rows, state: State, bounds: str = "never") -> State:
     """A state with the exact inertia and counts of its centroids: one pass."""
     done = finish(rows, state.centroids, bounds)
-    return replace(state, counts=_tidy(rows, done.counts), inertia=float(done.inertia.sum()))
+    return replace(state, counts=tidy_counts(rows, done.counts), inertia=float(done.inertia.sum()))
 
 
 def last(states: Iterator[State]) -> State:
@@ -189,7 +189,7 @@ def _stop_reason(shift: float, tolerance: float, iteration: int, max_iter: int) 
     return "max_iter" if iteration >= max_iter else None
 
 
-def _tidy(rows: Rows, counts: np.ndarray) -> np.ndarray:
+def tidy_counts(rows: Rows, counts: np.ndarray) -> np.ndarray:
     """Counts as integers where rows have no weights."""
     whole = rows.moments.weight == rows.n_rows and rows.moments.largest_weight == 1.0
     return np.rint(counts).astype(np.int64) if whole else counts

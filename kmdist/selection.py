@@ -1,24 +1,30 @@
 """How many clusters: fit a range of k with shared passes, score each, recommend one.
 
 P passes over the data fit all k together, P being the most iterations any of them takes, plus
-two: the statistics at the start and the scores at the end. Each pass loads a block once.
+three: statistics and a sample at the start, the scores at the end. Each pass loads a block once.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from kmdist.block_steps import Centers
+from kmdist.block_steps import Centers, Finish, finish_block, merge_finish
 from kmdist.centroid_model import CentroidModel, predict_rows
 from kmdist.inputs import as_rows, checked, checked_weights, pool_for
 from kmdist.kernels.assign import PartialSums, assign, merge_sums
-from kmdist.kernels.distances import two_nearest
+from kmdist.kernels.distances import cluster_inertia, two_nearest
 from kmdist.kernels.frame import Frame
-from kmdist.lloyd import Options, advance, final_state
-from kmdist.rows import Rows
-from kmdist.seeding import sample_rows, seed_centroids
+from kmdist.lloyd import Options, advance, tidy_counts
+from kmdist.rows import Block, Rows
+from kmdist.seeding import (
+    generator,
+    sample_rows,
+    sample_size,
+    seed_centroids,
+    seed_from_sample,
+)
 from kmdist.state import State
 
 SILHOUETTE_ROWS = 4000
@@ -76,8 +82,9 @@ class Selection:
 
 
 class _Spread(NamedTuple):
-    """Per cluster: Σ w·distance, Σ w·simplified silhouette, Σ w (each (k,) float64)."""
+    """Per cluster: Σ w·distance², Σ w·distance, Σ w·simplified silhouette, Σ w; (k,) float64."""
 
+    inertias: np.ndarray
     distances: np.ndarray
     silhouettes: np.ndarray
     counts: np.ndarray
@@ -116,19 +123,36 @@ def select_rows(rows: Rows, ks: Iterable[int], init: str, options: Options, seed
     wanted = sorted(set(ks))
     if not wanted or wanted[0] < 1 or wanted[-1] > rows.n_rows:
         raise ValueError(f"k must lie in 1 … {rows.n_rows} (the rows there are), received {wanted}")
-    states = fit_many(rows, [seed_centroids(rows, k, init, seed) for k in wanted], options)
+    sample, initial = _seed_all(rows, wanted, init, seed)
+    states = _iterate_many(rows, initial, options)
     spreads: list[_Spread] = rows.run(
         _spread_block,
         rows.pool.broadcast([state.centroids for state in states]),
         rows.frame_future,
         merge=_merge_spreads,
     )
-    sample = sample_rows(rows, SILHOUETTE_ROWS, seed, stream=1 << 22)
+    some = sample[:: -(-len(sample) // SILHOUETTE_ROWS)]
     table = tuple(
-        _candidate(rows, state, spread, sample.rows)
+        _candidate(rows, _finished(rows, state, spread.inertias, spread.counts), spread, some)
         for state, spread in zip(states, spreads, strict=True)
     )
     return recommend(table)
+
+
+def _seed_all(
+    rows: Rows, ks: list[int], init: str, seed: int
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """A sample of the rows, and initial centroids for each k; from the sample if possible."""
+    size = sample_size(ks[-1], rows.n_features, rows.centroid_dtype.itemsize)
+    sample = sample_rows(rows, size, seed)
+    initial = []
+    for k in ks:
+        found = np.empty((0, rows.n_features))
+        if init == "k-means++":
+            refine = size < rows.n_rows
+            found = seed_from_sample(sample, k, generator(seed, 1), refine=refine)
+        initial.append(found if len(found) == k else seed_centroids(rows, k, init, seed))
+    return sample.rows, initial
 
 
 def fit_many(rows: Rows, initial: list[np.ndarray], options: Options) -> list[State]:
@@ -144,6 +168,18 @@ def fit_many(rows: Rows, initial: list[np.ndarray], options: Options) -> list[St
     -------
     list of State : the same as `kmdist.lloyd.iterate` gives for each alone.
     """
+    states = _iterate_many(rows, initial, options)
+    centers = [Centers(state.centroids, None, "never") for state in states]
+    done: list[Finish] = rows.run(
+        _finish_many, rows.pool.broadcast(centers), rows.frame_future, merge=_merge_finishes
+    )
+    return [
+        _finished(rows, state, part.inertia, part.counts)
+        for state, part in zip(states, done, strict=True)
+    ]
+
+
+def _iterate_many(rows: Rows, initial: list[np.ndarray], options: Options) -> list[State]:
     states = [
         State(np.asarray(c, rows.centroid_dtype), np.zeros(len(c)), np.inf, 0) for c in initial
     ]
@@ -156,7 +192,20 @@ def fit_many(rows: Rows, initial: list[np.ndarray], options: Options) -> list[St
         for i, part in zip(running, sums, strict=True):
             states[i] = advance(rows, states[i], part, options)
         running = [i for i in running if states[i].stop_reason is None]
-    return [final_state(rows, state) for state in states]
+    return states
+
+
+def _finished(rows: Rows, state: State, inertias: np.ndarray, counts: np.ndarray) -> State:
+    return replace(state, counts=tidy_counts(rows, counts), inertia=float(inertias.sum()))
+
+
+def _finish_many(source: Any, centers: list[Centers], frame: Frame) -> list[Finish]:
+    block = source.open()
+    return [finish_block(Block(block.rows, block.weights), each, frame) for each in centers]
+
+
+def _merge_finishes(parts: list[list[Finish]]) -> list[Finish]:
+    return [merge_finish(list(same)) for same in zip(*parts, strict=True)]
 
 
 def _step_many(source: Any, centers: list[Centers], frame: Frame) -> list[PartialSums]:
@@ -181,6 +230,7 @@ def _spread_block(source: Any, centroids: list[np.ndarray], frame: Frame) -> lis
         k = len(each)
         spreads.append(
             _Spread(
+                cluster_inertia(block.rows, block.weights, each, labels),
                 np.bincount(labels, weights=weights * own, minlength=k),
                 np.bincount(labels, weights=weights * silhouette, minlength=k),
                 np.bincount(labels, weights=weights, minlength=k),

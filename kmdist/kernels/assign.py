@@ -10,6 +10,7 @@ from kmdist.kernels.nearest import (
     PLAIN,
     TILE_ROWS,
     error_bound,
+    load_float32,
     load_tile,
     nearest_rows,
     norm2,
@@ -17,7 +18,7 @@ from kmdist.kernels.nearest import (
 )
 
 _NO_WEIGHTS = np.empty(0, np.float64)
-_NO_TILE = np.empty((1, 1), np.float32)
+_NO_TILE = np.empty((0, 0), np.float32)
 
 
 class PartialSums(NamedTuple):
@@ -72,11 +73,16 @@ def _assign(  # type: ignore[no-untyped-def]
     scratch = np.zeros((TILE_ROWS, d), np.float32)
     best, second = np.empty(TILE_ROWS, np.float32), np.empty(TILE_ROWS, np.float32)
     nearest, scores = np.empty(TILE_ROWS, np.int32), np.empty(panel.shape[1], np.float32)
-    direct = rows32.shape[0] == n and rows32.shape[1] == d
+    single = rows32.shape[1] == d
+    direct = single and scale == 1.0 and not shift.any()
+    shift32, scale32 = shift.astype(np.float32), np.float32(scale)
     for start in range(0, n, TILE_ROWS):
         size = min(TILE_ROWS, n - start)
         if direct and size == TILE_ROWS:
             tile = rows32[start : start + TILE_ROWS]
+        elif single:
+            load_float32(rows32, start, size, shift32, scale32, scratch)
+            tile = scratch
         else:
             load_tile(rows, start, size, shift, scale, scratch)
             tile = scratch
@@ -182,7 +188,7 @@ def assign(
         last = first + len(part)
         _assign(
             part,
-            part if part.dtype == np.float32 and frame.direct else _NO_TILE,
+            part if part.dtype == np.float32 else _NO_TILE,
             _NO_WEIGHTS if weights is None else weights[first:last],
             panel.scores,
             panel.centroids,

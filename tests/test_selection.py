@@ -1,0 +1,83 @@
+"""Choosing k: shared passes, scores equal to scikit-learn's, and the recommendation."""
+
+import dask.array as da
+import numpy as np
+import pytest
+from sklearn import metrics
+from sklearn.datasets import make_blobs
+
+from kmdist import dask_rows
+from kmdist.lloyd import Options, iterate, last
+from kmdist.passes import ThreadPool
+from kmdist.rows import rows_of_array
+from kmdist.selection import find_elbow, fit_many, select_k
+
+X = make_blobs(2500, 4, centers=5, cluster_std=0.6, random_state=4)[0]
+
+
+def test_scores_equal_scikit_learn() -> None:
+    selection = select_k(X, range(1, 9))
+    assert [row.k for row in selection.table] == list(range(1, 9))
+    total = ((X - X.mean(axis=0)) ** 2).sum()
+    for row in selection.table[1:]:
+        distances = np.sqrt(((X[:, None] - row.state.centroids) ** 2).sum(axis=2))
+        labels = distances.argmin(axis=1)
+        ordered = np.sort(distances, axis=1)
+        simplified = ((ordered[:, 1] - ordered[:, 0]) / ordered[:, 1]).mean()
+        assert row.inertia == pytest.approx((ordered[:, 0] ** 2).sum(), rel=1e-9)
+        assert row.gvf == pytest.approx(1 - row.inertia / total, rel=1e-9)
+        assert row.simplified_silhouette == pytest.approx(simplified, rel=1e-9)
+        assert row.silhouette == pytest.approx(metrics.silhouette_score(X, labels), rel=1e-6)
+        # Both take the means of the labels; ours are their centroids up to the tolerance.
+        assert row.calinski_harabasz == pytest.approx(
+            metrics.calinski_harabasz_score(X, labels), rel=1e-2
+        )
+        assert row.davies_bouldin == pytest.approx(
+            metrics.davies_bouldin_score(X, labels), rel=2e-2
+        )
+
+
+def test_the_right_k_is_recommended_with_its_reason() -> None:
+    selection = select_k(X, range(2, 10))
+    assert selection.k == 5
+    assert "silhouette" in selection.reason
+    assert selection.best.k == 5
+
+
+def test_fits_together_equal_fits_alone() -> None:
+    pool = ThreadPool(2)
+    rows, _ = rows_of_array(X, None, pool)
+    initial = [X[:k] for k in (2, 5, 9)]
+    for together, start in zip(fit_many(rows, initial, Options(tol=0)), initial, strict=True):
+        alone = last(iterate(rows, start, Options(tol=0)))
+        assert together.centroids.tobytes() == alone.centroids.tobytes()
+        assert (together.inertia, together.iteration) == (alone.inertia, alone.iteration)
+    pool.close()
+
+
+def test_passes_are_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    loads: list[int] = []
+
+    def count(block: np.ndarray) -> np.ndarray:
+        if len(block):
+            loads.append(1)
+        return block
+
+    lazy = da.from_array(X, chunks=(500, 4)).map_blocks(count, meta=np.empty((0, 4)))
+    monkeypatch.setattr(dask_rows, "MEMORY_SHARE", 1e-9)
+    selection = select_k(lazy, [2, 3, 4, 5, 6], max_iter=4)
+    iterations = max(row.state.iteration for row in selection.table)
+    assert len(loads) == 5 * (1 + 1 + iterations + 1)  # statistics, sample; scores
+
+
+def test_elbow() -> None:
+    ks = np.arange(1, 11)
+    assert find_elbow(ks, np.where(ks < 4, 100.0 - 30 * (ks - 1), 10.0 - (ks - 4))) == 4
+    assert find_elbow(ks, 100.0 - ks) is None
+    assert find_elbow(ks[:2], np.array([2.0, 1.0])) is None
+
+
+@pytest.mark.parametrize("ks", [[], [0], [2, 9999]])
+def test_wrong_range(ks: list[int]) -> None:
+    with pytest.raises(ValueError, match="k must lie in 1 … 2500"):
+        select_k(X, ks)
