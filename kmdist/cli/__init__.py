@@ -7,6 +7,8 @@ import click
 from kmdist.cli.demo import demo
 from kmdist.cli.export import export, extract
 from kmdist.cli.info import info
+from kmdist.cli.options import COMMAND_KEY
+from kmdist.cli.predict import predict
 from kmdist.cli.quantize import quantize
 from kmdist.cli.run import run
 from kmdist.cli.view import view
@@ -15,6 +17,10 @@ from kmdist.errors import KmdistError, UsageError
 
 class PlainErrors(click.Group):
     """A group that reports what a user can mend in one message, without a traceback."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta[COMMAND_KEY] = [*ctx.command_path.split(), *args]
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -40,7 +46,7 @@ def cli() -> None:
     """
 
 
-for command in (quantize, run, demo, info, view, export, extract):
+for command in (quantize, run, demo, info, view, export, extract, predict):
     cli.add_command(command)
 
 

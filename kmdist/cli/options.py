@@ -8,6 +8,10 @@ import click
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
+COMMAND_KEY = "kmdist.command"
+"""Where the group keeps the command line for its commands, in click's `Context.meta`."""
+
+
 class KList(click.ParamType[Any]):
     """One k or several: ``16``, ``2,8,25``, ``2..32``, ``auto``."""
 
@@ -27,51 +31,74 @@ class KList(click.ParamType[Any]):
 
 def job_options(command: Command) -> Command:
     """Where and how any recipe runs."""
-    for option in reversed(_JOB_OPTIONS):
+    for option in reversed(_JOB_OPTIONS.values()):
         command = option(command)
     return command
 
 
-_JOB_OPTIONS = (
-    click.option("-o", "--output", required=True, metavar="RUN.zarr", help="The run to write."),
-    click.option("--seed", type=click.IntRange(0), default=0, show_default=True),
-    click.option("--workers", type=click.IntRange(1), help="Local workers; default: all cores."),
-    click.option(
+def labelling_options(command: Command) -> Command:
+    """Where and how a job runs that draws no random numbers and reads every file once."""
+    for name, option in reversed(_JOB_OPTIONS.items()):
+        if name not in ("seed", "keep_pixels"):
+            command = option(command)
+    return command
+
+
+def command_line() -> list[str]:
+    """The command line as it was given, for `--resume`; empty where there was none."""
+    return list(click.get_current_context().meta.get(COMMAND_KEY, ()))
+
+
+_JOB_OPTIONS: dict[str, Callable[[Any], Any]] = {
+    "output": click.option(
+        "-o", "--output", required=True, metavar="RUN.zarr", help="The run to write."
+    ),
+    "seed": click.option("--seed", type=click.IntRange(0), default=0, show_default=True),
+    "workers": click.option(
+        "--workers", type=click.IntRange(1), help="Local workers; default: all cores."
+    ),
+    "worker_kind": click.option(
         "--worker-kind",
         type=click.Choice(["auto", "thread", "process"]),
         default="auto",
         show_default=True,
         help="auto: threads for small work, one process per core for large.",
     ),
-    click.option("--cluster", metavar="FILE[:PROFILE]", help="Run where this cluster file says."),
-    click.option("--scheduler", metavar="URL", help="Run on this Dask scheduler."),
-    click.option(
+    "cluster": click.option(
+        "--cluster", metavar="FILE[:PROFILE]", help="Run where this cluster file says."
+    ),
+    "scheduler": click.option("--scheduler", metavar="URL", help="Run on this Dask scheduler."),
+    "block_mpx": click.option(
         "--block-mpx",
         type=click.FloatRange(0.01, 1024),
         default=16.0,
         show_default=True,
         help="Megapixels per unit of distributed work.",
     ),
-    click.option(
+    "keep_pixels": click.option(
         "--keep-pixels",
         type=click.Choice(["auto", "always", "never"]),
         default="auto",
         show_default=True,
         help="Keep decoded pixels between the passes; auto: where they fit in memory.",
     ),
-    click.option(
+    "max_pixels": click.option(
         "--max-pixels",
         type=click.IntRange(1),
         default=200_000_000,
         show_default=True,
         help="Refuse larger images that must be decoded whole.",
     ),
-    click.option("--strict", is_flag=True, help="Stop at the first image that cannot be used."),
-    click.option("--resume", is_flag=True, help="Go on with an interrupted run."),
-    click.option("--overwrite", is_flag=True, help="Replace an existing run once this is done."),
-    click.option("-q", "--quiet", is_flag=True, help="Errors and the result only."),
-    click.option("-v", "--verbose", is_flag=True, help="Name every rejected image."),
-)
+    "strict": click.option(
+        "--strict", is_flag=True, help="Stop at the first image that cannot be used."
+    ),
+    "resume": click.option("--resume", is_flag=True, help="Go on with an interrupted run."),
+    "overwrite": click.option(
+        "--overwrite", is_flag=True, help="Replace an existing run once this is done."
+    ),
+    "quiet": click.option("-q", "--quiet", is_flag=True, help="Errors and the result only."),
+    "verbose": click.option("-v", "--verbose", is_flag=True, help="Name every rejected image."),
+}
 
 
 def split_job_options(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from kmdist.cli.options import KList, job_options, split_job_options
+from kmdist.cli.options import KList, command_line, job_options, split_job_options
 
 
 @click.command()
@@ -69,5 +69,7 @@ def quantize(**options: Any) -> None:
     quiet, verbose = options.pop("quiet"), options.pop("verbose")
     own, shared = split_job_options(options)
     with Reporter(quiet=quiet) as reporter:
-        result = run_quantize(own.pop("inputs"), **own, **shared, watch=reporter)
+        result = run_quantize(
+            own.pop("inputs"), **own, **shared, watch=reporter, command=command_line()
+        )
     say_result(result, verbose=verbose)

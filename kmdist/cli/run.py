@@ -36,7 +36,11 @@ def run(ctx: click.Context, /, spec: str, overrides: tuple[str, ...], **flags: A
         keys[key.strip()] = value
     keys.update({key: value for key, value in flags.items() if value})
     command, arguments = arguments_of(spec, keys, ctx)
-    ctx.exit(command.main(arguments, prog_name=f"kmdist {command.name}", standalone_mode=False))
+    ctx.exit(
+        command.main(
+            arguments, prog_name=f"kmdist {command.name}", standalone_mode=False, parent=ctx
+        )
+    )
 
 
 def read_spec(path: str) -> dict[str, Any]:

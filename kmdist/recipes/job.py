@@ -249,12 +249,17 @@ def open_job(
     options: JobOptions,
     *,
     watch: Watcher = watch_nothing,
+    command: Sequence[str] = (),
 ) -> Iterator[Job]:
     """Everything up to the first pass, and the right ending for whatever happens after.
 
     The run is published by the recipe (`Job.writer.publish`). If an error ends the block, the
     partial run is kept and its ``--resume`` command said, but removed after `StrictError` and
     `UsageError`.
+
+    Parameters
+    ----------
+    command : the command line, to say how to resume; see `RunWriter.create`.
 
     Raises
     ------
@@ -286,6 +291,7 @@ def open_job(
             images=[source.name for source in sources],
             resume=options.resume,
             overwrite=options.overwrite,
+            command=command,
         )
         probed_s = time.perf_counter() - started_s
         try:

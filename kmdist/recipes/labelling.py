@@ -107,7 +107,7 @@ def label_pass(
     """
     pass_name = f"label{name}"
     done = job.writer.done(pass_name)
-    maps = _open_tiled(job, items, labelling)
+    maps = open_tiled(job, items, labelling)
     shared = job.pool.broadcast((labelling, maps, job.writer))
     todo = [item for item in items if item.index not in done]
 
@@ -163,27 +163,28 @@ def label_item(
         wanted = {piece.source.name for piece in work.pieces}
         for pixels in decoded.pixels:
             if pixels.piece.source.name in wanted:
-                _label_piece(pixels, labelling, maps, writer)
+                label_piece(pixels, labelling, maps, writer)
         return []
     name = work.pieces[0].source.name
     try:
         if is_sharded(work.pieces[0].source) and not work.pieces[0].whole:
-            _label_shard(work.pieces, labelling, maps, writer)
+            label_shard(work.pieces, labelling, maps, writer)
             return []
         for piece in work.pieces:
             name = piece.source.name
-            _label_piece(decode_piece(piece), labelling, maps, writer)
+            label_piece(decode_piece(piece), labelling, maps, writer)
     except ImageError as error:
         return [Rejection(name, error.code, error.reason)]
     return []
 
 
-def _label_piece(
+def label_piece(
     pixels: Pixels,
     labelling: Labelling,
     maps: Mapping[str, tuple[LabelMap, ...]],
     writer: RunWriter,
 ) -> None:
+    """Label one decoded piece with every palette, and write it."""
     piece = pixels.piece
     name = piece.source.name
     for position, layer in enumerate(labelling.layers):
@@ -205,7 +206,7 @@ def _label_piece(
             )
 
 
-def _label_shard(
+def label_shard(
     pieces: Sequence[Piece],
     labelling: Labelling,
     maps: Mapping[str, tuple[LabelMap, ...]],
@@ -231,7 +232,7 @@ def _label_shard(
         writer.write_label_window(maps[name][position], y0, x0, shard, unclustered)
 
 
-def _open_tiled(
+def open_tiled(
     job: Job, items: Sequence[LabelItem], labelling: Labelling
 ) -> dict[str, tuple[LabelMap, ...]]:
     """Begin the label maps of images that are written by window, one a layer."""

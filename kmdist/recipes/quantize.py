@@ -54,6 +54,7 @@ def quantize(
     resume: bool = False,
     overwrite: bool = False,
     watch: Watcher = watch_nothing,
+    command: Sequence[str] = (),
 ) -> Run:
     """Reduce photographs to palettes, by exact k-means on their colour histogram.
 
@@ -71,6 +72,7 @@ def quantize(
     block_mpx, keep_pixels, max_pixels, strict, resume, overwrite : see
         `kmdist.recipes.job.JobOptions`.
     watch : called with progress.
+    command : the command line, to say how to resume.
 
     Returns
     -------
@@ -107,8 +109,10 @@ def quantize(
     )
     compile_kernels(lambda: exercise_palette_kernels(space), watch)
     listed = [inputs] if isinstance(inputs, str | Path) else list(inputs)
-    target = Path(output) if output is not None else _temporary()
-    with open_job("quantize", listed, target, parameters, options, watch=watch) as job:
+    target = Path(output) if output is not None else temporary_output()
+    with open_job(
+        "quantize", listed, target, parameters, options, watch=watch, command=command
+    ) as job:
         if job.writer.already_complete:
             watch(Message(f"{target} is complete already"))
         else:
@@ -164,7 +168,7 @@ def _describe(init: str | np.ndarray) -> Any:
     return init if isinstance(init, str) else np.asarray(init).tolist()
 
 
-def _temporary() -> Path:
+def temporary_output() -> Path:
     """A place for a run nobody named, removed when the process ends."""
     import atexit
     import shutil

@@ -123,6 +123,34 @@ class Run(Fit):
             return self.image(next(iter(self.images))).labels(level)
         raise UsageError(f"{self.path} has {len(self.images)} images; name one of them")
 
+    def predict(self, images: Any) -> Any:
+        """Label new images in memory with the run's palette; `kmdist predict` is for many.
+
+        Parameters
+        ----------
+        images : one image, a sequence of them, or a mapping of names to them. An image is a path,
+            or an array (y, x), (y, x, 3) or (y, x, 4) in NumPy or Dask, RGB order.
+
+        Returns
+        -------
+        Labels (y, x) for one image, transparent pixels with the largest value of their type; a
+        list or a dict of them for several.
+
+        Raises
+        ------
+        UsageError : the run has no single palette, or an array is no image.
+        ImageError : a file cannot be used.
+        """
+        from kmdist.store.predict import predict_labels
+
+        if self.runs:
+            raise UsageError(f"{self.path} holds several k; take one: run.runs[{min(self.runs)}]")
+        centroids = self.centroids
+        if self.recipe != "quantize" or centroids is None:
+            why = "each image has its own" if self.attributes.get("per_image") else "it has none"
+            raise UsageError(f"{self.path}: no palette to label other images with ({why})")
+        return predict_labels(centroids, str(self.attributes.get("space") or "rgb"), images)
+
     def info(self) -> dict[str, Any]:
         """What ``kmdist info --json`` prints, as plain lists and numbers."""
         record = self.attributes

@@ -249,6 +249,10 @@ class RunWriter:
         key = f"images/{image_key(image, self._ranks.get(image, 0))}"
         return f"{prefix}/{key}" if prefix else key
 
+    def remove_labels(self, image: str, prefix: str = "") -> None:
+        """Remove what was written of an image that turned out to be unreadable in the middle."""
+        self._open_target().delete(self.image_group(image, prefix))
+
     def save_state(self, name: str, arrays: Mapping[str, ArrayLike]) -> None:
         """Keep arrays for a resume, in place of those saved under this name before."""
         checkpoints.save_state(self._open_target(), name, arrays)
