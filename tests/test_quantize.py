@@ -226,6 +226,26 @@ def test_wrong_usage_is_said_plainly(photographs: Path, tmp_path: Path) -> None:
     assert kmdist.quantize(photographs, tmp_path / "r.zarr", k=4, overwrite=True).k == 4
 
 
+def test_k_is_chosen_from_a_range(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    colors = np.array([[200, 30, 30], [30, 200, 30], [30, 30, 200], [220, 220, 220]])
+    pixels = colors[rng.integers(0, 4, (60, 60))] + rng.integers(-6, 7, (60, 60, 3))
+    cv2.imwrite(str(tmp_path / "four.png"), pixels.astype(np.uint8)[..., ::-1])
+    run = kmdist.quantize(tmp_path / "four.png", tmp_path / "r.zarr", k="2..9")
+    assert run.k == 4
+    assert [row["k"] for row in run.attributes["selection"]["scores"]] == list(range(2, 10))
+    with pytest.raises(UsageError, match="range"):
+        kmdist.quantize(tmp_path / "four.png", tmp_path / "s.zarr", k="few")
+
+
+def test_medians_of_colours(photographs: Path, tmp_path: Path) -> None:
+    run = kmdist.quantize(photographs / "0.png", tmp_path / "r.zarr", k=4, metric="manhattan")
+    pixels = cv2.imread(str(photographs / "0.png"))[..., ::-1]
+    labels = run.labels("0.png")[:]
+    for j in range(4):
+        np.testing.assert_allclose(run.centroids[j], np.median(pixels[labels == j], axis=0), atol=1)
+
+
 def test_a_tiled_tiff_is_quantized_by_tile(tmp_path: Path) -> None:
     import tifffile
 

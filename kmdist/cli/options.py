@@ -20,10 +20,16 @@ class KList(click.ParamType[Any]):
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
         if value is None or isinstance(value, tuple):
             return value
+        if value == "auto" or ".." in str(value):
+            return str(value)
         try:
             ks = tuple(int(part) for part in str(value).split(","))
         except ValueError:
-            self.fail(f"{value!r} is not a whole number or a list such as 2,8,25", param, ctx)
+            self.fail(
+                f"{value!r} is not a whole number, a list such as 2,8,25, a range 2..32, or auto",
+                param,
+                ctx,
+            )
         if min(ks) < 1:
             self.fail(f"{value!r}: k must be 1 or more", param, ctx)
         return tuple(sorted(set(ks)))

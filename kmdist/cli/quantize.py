@@ -14,7 +14,8 @@ from kmdist.cli.options import KList, command_line, job_options, split_job_optio
     "--k",
     type=KList(),
     default=None,
-    help="Colours of the palette, or several numbers to compare: 2,8,25.  [default: 16]",
+    help="Colours of the palette; several to compare: 2,8,25; 2..32 or auto chooses one.  "
+    "[default: 16]",
 )
 @click.option(
     "--psnr",
@@ -34,6 +35,13 @@ from kmdist.cli.options import KList, command_line, job_options, split_job_optio
     default="rgb",
     show_default=True,
     help="Colour space in which distances are measured.",
+)
+@click.option(
+    "--metric",
+    type=click.Choice(["euclidean", "manhattan"]),
+    default="euclidean",
+    show_default=True,
+    help="manhattan: k-medians.",
 )
 @click.option(
     "--init",

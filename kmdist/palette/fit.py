@@ -4,7 +4,7 @@ The objective is that of k-means on all the pixels; an iteration takes milliseco
 the size of the collection (0.7 ms at k = 8, 2.8 ms at k = 256 for 191,267 colours).
 """
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field, replace
 from types import ModuleType
 
@@ -81,6 +81,7 @@ class Palette:
     labels : (n,) uint8 (uint16 where k > 256) nearest centroid of each distinct colour.
     history : (iterations + 1, 3) float64: inertia, shift, empty clusters repaired.
     warning : None, or what the caller of the fit should be told.
+    selection : how k was chosen, where it was not given; set by those who choose.
     """
 
     state: State
@@ -89,6 +90,7 @@ class Palette:
     labels: Labels
     history: npt.NDArray[np.float64] = field(repr=False)
     warning: str | None = None
+    selection: Mapping[str, object] | None = field(default=None, repr=False)
 
     @property
     def k(self) -> int:

@@ -22,7 +22,7 @@ from kmdist.recipes.job import Job, JobOptions, open_job
 from kmdist.recipes.palette_files import read_palette
 from kmdist.recipes.progress import Message, Watcher, watch_nothing
 from kmdist.recipes.shared_palette import quantize_shared
-from kmdist.recipes.wanted import Wanted
+from kmdist.recipes.wanted import Wanted, k_choices
 from kmdist.store import Run, open_run
 
 DEFAULT_K = 16
@@ -33,11 +33,12 @@ def quantize(
     inputs: str | Path | Sequence[str | Path],
     output: str | Path | None = None,
     *,
-    k: int | Sequence[int] | None = None,
+    k: int | str | Sequence[int] | None = None,
     psnr: float | None = None,
     shared: bool = True,
     space: str = "rgb",
     init: str | Path | np.ndarray = "k-means++",
+    metric: str = "euclidean",
     n_init: int = 1,
     max_iter: int = 300,
     tol: float = 1e-4,
@@ -63,10 +64,12 @@ def quantize(
     inputs : folders, globs, files, text files that list files, or ``sample:photos``.
     output : the run to write; None: a temporary one, removed when this process ends.
     k : colours of the palette, 1 to 256, default 16; several numbers share the passes.
+        ``auto`` (2 to 32) and ``A..B`` choose one from a range, by `kmdist.selection`.
     psnr : instead of `k`, a quality in dB to reach with the fewest colours found.
     shared : one palette for the collection; False: one an image.
     space : ``rgb``, ``lab``, ``oklab`` or ``hsv``.
     init : ``k-means++``, ``random``, (k, 3) sRGB colours, or a file that holds them.
+    metric : ``euclidean`` (k-means) or ``manhattan`` (k-medians, `rgb` only).
     n_init, max_iter, tol, seed : as in `kmdist.palette.PaletteOptions`.
     workers, worker_kind, cluster, scheduler, client : where to run; see `kmdist.cluster.Compute`.
     block_mpx, keep_pixels, max_pixels, strict, resume, overwrite : see
@@ -83,9 +86,14 @@ def quantize(
     UsageError : an option or an input is not as it must be.
     KmdistError : no image can be used, or the job cannot be done; what is finished is kept.
     """
-    wanted = _wanted(k, psnr, space, init, (n_init, max_iter, tol, seed))
+    fit = PaletteOptions(_initial(init), n_init, max_iter, tol, seed, metric)
+    wanted = _wanted(k, psnr, space, fit)
+    if wanted.choices and not shared:
+        raise UsageError(f"k = {k} chooses one k for the collection; give a number of colours")
     parameters = {
-        "k": list(wanted.ks) if psnr is None else None,
+        "k": list(wanted.choices or wanted.ks) if psnr is None else None,
+        "choose": bool(wanted.choices),
+        "metric": metric,
         "psnr": psnr,
         "shared": shared,
         "space": space,
@@ -140,28 +148,33 @@ def publish(job: Job, results: Mapping[int, Mapping[str, Any]]) -> None:
         job.writer.publish(common, runs=results)
 
 
+def _initial(init: str | Path | np.ndarray) -> str | np.ndarray:
+    if isinstance(init, Path) or (isinstance(init, str) and init not in ("k-means++", "random")):
+        return read_palette(init)
+    return init
+
+
 def _wanted(
-    k: int | Sequence[int] | None,
-    psnr: float | None,
-    space: str,
-    init: str | Path | np.ndarray,
-    fit: tuple[int, int, float, int],
+    k: int | str | Sequence[int] | None, psnr: float | None, space: str, fit: PaletteOptions
 ) -> Wanted:
     if k is not None and psnr is not None:
         raise UsageError("k and psnr both decide the number of colours: give one of them")
-    ks = (k,) if isinstance(k, int | np.integer) else tuple(k or (DEFAULT_K,))
+    choices = k_choices(k) if isinstance(k, str) else ()
+    if k is None or isinstance(k, str):
+        ks: tuple[int, ...] = choices or (DEFAULT_K,)
+    else:
+        ks = (k,) if isinstance(k, int | np.integer) else tuple(k)
+    ks = tuple(sorted({int(one) for one in ks}))
     for one in ks:
         if not 1 <= one <= MAX_K:
             raise UsageError(f"k is {one}; palettes have 1 to {MAX_K} colours")
-    ks = (0,) if psnr is not None else tuple(sorted({int(one) for one in ks}))
-    if isinstance(init, Path) or (isinstance(init, str) and init not in ("k-means++", "random")):
-        init = read_palette(init)
-    if not isinstance(init, str) and (len(ks) > 1 or len(init) != ks[0]):
+    if choices or psnr is not None:
+        ks = (0,)
+    if not isinstance(fit.init, str) and (len(ks) > 1 or len(fit.init) != ks[0]):
         raise UsageError(
-            f"the initial palette has {len(init)} colours; give -k {len(init)} and no other k"
+            f"the initial palette has {len(fit.init)} colours; give -k {len(fit.init)} alone"
         )
-    n_init, max_iter, tol, seed = fit
-    return Wanted(ks, psnr, space, PaletteOptions(init, n_init, max_iter, tol, seed))
+    return Wanted(ks, choices, psnr, space, fit)
 
 
 def _describe(init: str | np.ndarray) -> Any:

@@ -88,6 +88,8 @@ class Group:
                 key = self.job.writer.image_group(self.work[0].pieces[0].source.name, key)
             write_arrays(self.job.writer, key, fit)
             results[k] = attributes_of(fit)
+            if fit.selection:
+                self.job.watch(Message(f"k = {fit.k}: {fit.selection['reason']}"))
             if fit.warning:
                 self.job.watch(Message(fit.warning, warning=True))
         return results
@@ -209,6 +211,7 @@ def attributes_of(fit: Palette) -> dict[str, Any]:
         "n_iter": fit.state.iteration,
         "stop_reason": fit.state.stop_reason,
         "warning": fit.warning,
+        "selection": fit.selection,
     }
 
 

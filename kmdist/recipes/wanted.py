@@ -1,24 +1,29 @@
 """What palettes a quantize job is asked for."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
+from kmdist.errors import UsageError
 from kmdist.palette import ColorCloud, Palette, PaletteOptions, fit_palette, fit_to_psnr
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What palettes are wanted: some numbers of colours, or a quality.
+    """What palettes are wanted: some numbers of colours, a range to choose from, or a quality.
 
     Parameters
     ----------
-    ks : numbers of colours, ascending; one entry of 0 where `psnr_db` decides.
+    ks : numbers of colours, ascending; one entry of 0 where `choices` or `psnr_db` decides.
+    choices : numbers of colours of which one is chosen by label-free scores; or empty.
     psnr_db : quality to reach with the fewest colours found, or None.
     space : colour space of distances.
     fit : how each palette is fitted.
     """
 
     ks: tuple[int, ...]
+    choices: tuple[int, ...]
     psnr_db: float | None
     space: str
     fit: PaletteOptions
@@ -31,4 +36,55 @@ class Wanted:
         """Fit every palette that is wanted, by the number of colours asked for."""
         if self.psnr_db is not None:
             return {0: fit_to_psnr(cloud, self.psnr_db, self.fit).palette}
+        if self.choices:
+            return {0: self._choose(cloud)}
         return {k: fit_palette(cloud, k, self.fit, on_state=on_state) for k in self.ks}
+
+    def _choose(self, cloud: ColorCloud) -> Palette:
+        """The palette of the recommended k; its `selection` tells the scores of all."""
+        from kmdist.selection import select_k
+
+        options = self.fit
+        selection = select_k(
+            cloud.points,
+            [k for k in self.choices if k <= len(cloud.points)] or [len(cloud.points)],
+            sample_weight=cloud.colors.counts.astype(np.float64),
+            max_iter=options.max_iter,
+            tol=options.tol,
+            random_state=options.seed,
+        )
+        return replace(
+            fit_palette(cloud, selection.k, options), selection=selection_record(selection)
+        )
+
+
+def selection_record(selection: Any) -> dict[str, Any]:
+    """What a run's record says of a choice of k: the scores of every k, and the reason."""
+    scores = [
+        {
+            "k": row.k,
+            "inertia": row.inertia,
+            "gvf": row.gvf,
+            "simplified_silhouette": row.simplified_silhouette,
+            "silhouette": row.silhouette,
+            "calinski_harabasz": row.calinski_harabasz,
+            "davies_bouldin": row.davies_bouldin,
+        }
+        for row in selection.table
+    ]
+    return {"k": selection.k, "reason": selection.reason, "scores": scores}
+
+
+def k_choices(k: str) -> tuple[int, ...]:
+    """Numbers of clusters that ``auto`` or ``A..B`` stands for.
+
+    Raises
+    ------
+    UsageError : neither of these.
+    """
+    if k == "auto":
+        return tuple(range(2, 33))
+    low, dots, high = k.partition("..")
+    if not (dots and low.isdigit() and high.isdigit() and 1 <= int(low) < int(high)):
+        raise UsageError(f"k is {k!r}; give a number, several (2,8,25), a range 2..32, or auto")
+    return tuple(range(int(low), int(high) + 1))
