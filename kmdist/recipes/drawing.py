@@ -67,10 +67,8 @@ def resized(pixels: np.ndarray, box: tuple[int, int], *, nearest: bool = False) 
     nearest : take pixels as they are instead of means, as label maps must be.
     """
     height, width = pixels.shape[:2]
-    scale = min(box[0] / width, box[1] / height)
-    if scale >= 1:
-        scale, nearest = int(scale), True
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    size = fitted((width, height), box)
+    nearest = nearest or size[0] >= width
     how = Image.Resampling.NEAREST if nearest else Image.Resampling.LANCZOS
     picture = Image.fromarray(pixels).resize(size, how, reducing_gap=None if nearest else 3.0)
     if picture.mode != "RGBA":
@@ -78,6 +76,13 @@ def resized(pixels: np.ndarray, box: tuple[int, int], *, nearest: bool = False) 
     below = _chequer(size)
     below.paste(picture, mask=picture.getchannel("A"))
     return below
+
+
+def fitted(size: tuple[int, int], box: tuple[int, int]) -> tuple[int, int]:
+    """Width and height of a picture in a box; see `resized`."""
+    scale = min(box[0] / size[0], box[1] / size[1])
+    scale = int(scale) if scale >= 1 else scale
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
 def placeholder(size: tuple[int, int], text: str) -> Image.Image:

@@ -53,15 +53,16 @@ def check_picture_path(
         original would be overwritten.
     """
     path = Path(path).expanduser()
+    # os.path's functions, unlike Path's, answer False for names that no file can have.
     if path.suffix.lower() not in allowed:
         raise UsageError(
             f"-o {path}: the name must end in {' or '.join(allowed)}, not {path.suffix!r}"
         )
-    if path.is_dir():
+    if os.path.isdir(path):
         raise UsageError(f"-o {path}: is a folder; give the name of a file")
-    if not path.parent.is_dir():
+    if not os.path.isdir(path.parent):
         raise UsageError(f"-o {path}: the folder {path.parent} does not exist; make it first")
-    both_exist = not_over is not None and path.exists() and os.path.exists(not_over)
+    both_exist = not_over is not None and os.path.exists(path) and os.path.exists(not_over)
     if both_exist and os.path.samefile(path, str(not_over)):
         raise UsageError(f"-o {path}: is the original photograph; choose another name")
     return path
@@ -76,9 +77,9 @@ def prepare_folder(folder: str | Path, *, overwrite: bool) -> Path:
     KmdistError : it cannot be made.
     """
     folder = Path(folder).expanduser()
-    if folder.exists() and not folder.is_dir():
+    if os.path.exists(folder) and not os.path.isdir(folder):
         raise UsageError(f"{folder} is a file; give a folder")
-    if folder.is_dir() and not overwrite and next(folder.iterdir(), None) is not None:
+    if os.path.isdir(folder) and not overwrite and next(folder.iterdir(), None) is not None:
         raise UsageError(
             f"{folder} is not empty; give another folder, or --overwrite to replace the files of "
             "the same names in it"

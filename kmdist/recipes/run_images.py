@@ -3,6 +3,7 @@
 Everything is read band by band (`RunPicture.bands`), so that pictures are as large as they like.
 """
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -103,7 +104,7 @@ class Original:
     def __init__(self, picture: RunPicture) -> None:
         image = picture.image
         limit = int(picture.run.parameters.get("max_pixels") or 200_000_000)
-        if not Path(image.source).exists():
+        if not os.path.exists(image.source):
             raise ImageError("missing", f"the original {image.source} is gone")
         self.source: ImageSource = probe(Found(image.name, image.source), max_pixels=limit)
         if (self.source.width, self.source.height) != (image.width, image.height):
@@ -151,7 +152,7 @@ def find_image(run: Run, name: str) -> RunImage:
     ------
     UsageError : the run has no such image; similar names are listed.
     """
-    if name not in run.images and Path(name).exists():
+    if name not in run.images and os.path.exists(name):
         wanted = Path(name).resolve()
         for candidate in run.images:
             if Path(candidate).name != wanted.name:

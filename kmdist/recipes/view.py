@@ -118,8 +118,7 @@ class _View:
 
     def original(self, box: tuple[int, int]) -> Image.Image:
         width, height = self.size
-        scale = min(box[0] / width, box[1] / height)
-        size = (max(round(width * scale), 1), max(round(height * scale), 1))
+        size = drawing.fitted(self.size, box)
         if width * height > MAX_ORIGINAL_PIXELS:
             return drawing.placeholder(size, f"original: {width:,} × {height:,} px, not drawn")
         try:
