@@ -1,0 +1,326 @@
+"""Exports, cutouts and the figures beside them, against Pillow, scikit-image and the label maps."""
+
+import csv
+import io
+import json
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+import kmdist
+from kmdist.errors import KmdistError, UsageError
+from kmdist.recipes import run_images
+from kmdist.recipes.export import TABLE_NAME, export, file_stems
+from kmdist.recipes.extract import extract
+from kmdist.recipes.fidelity import Fidelity
+from kmdist.recipes.palette_files import read_palette
+from kmdist.recipes.png import PngWriter
+from kmdist.store import Run
+
+
+@pytest.fixture
+def run(photographs: Path, tmp_path: Path) -> Run:
+    return kmdist.quantize(photographs, tmp_path / "r.zarr", k=6)
+
+
+def read(path: Path) -> np.ndarray:
+    return np.asarray(Image.open(path))
+
+
+@pytest.mark.parametrize("n_colors", [1, 2, 3, 16, 17, 256])
+@pytest.mark.parametrize("width", [1, 7, 16])
+def test_indexed_png_written_in_bands_reads_back(n_colors: int, width: int) -> None:
+    random = np.random.default_rng(n_colors)
+    palette = random.integers(0, 256, (n_colors, 3), np.uint8)
+    indices = random.integers(0, n_colors, (9, width), np.uint8)
+    file = io.BytesIO()
+    writer = PngWriter(file, width, 9, palette=palette, transparent=n_colors - 1)
+    for rows in (indices[:4], indices[4:5], indices[5:]):
+        writer.write_rows(rows)
+    writer.close()
+    picture = Image.open(file)
+    assert picture.mode == "P"
+    rgba = np.asarray(picture.convert("RGBA"))
+    np.testing.assert_array_equal(rgba[..., :3], palette[indices])
+    np.testing.assert_array_equal(rgba[..., 3] == 0, indices == n_colors - 1)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_other_png_written_in_bands_reads_back(channels: int) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 5, channels), np.uint8)
+    file = io.BytesIO()
+    writer = PngWriter(file, 5, 8, channels=channels)
+    for rows in np.split(pixels, [1, 3]):
+        writer.write_rows(rows[..., 0] if channels == 1 else rows)
+    writer.close()
+    np.testing.assert_array_equal(np.asarray(Image.open(file)).reshape(8, 5, channels), pixels)
+
+
+def test_png_of_the_wrong_height_is_refused() -> None:
+    writer = PngWriter(io.BytesIO(), 2, 3, channels=1)
+    writer.write_rows(np.zeros((2, 2), np.uint8))
+    with pytest.raises(ValueError, match="1 rows are missing"):
+        writer.close()
+
+
+@pytest.mark.parametrize("height", [3, 7, 40, 200])
+def test_fidelity_in_bands_is_that_of_the_whole(height: int) -> None:
+    random = np.random.default_rng(height)
+    a = random.integers(0, 256, (height, 50, 3), np.uint8)
+    b = np.clip(a.astype(int) + random.integers(-30, 30, a.shape), 0, 255).astype(np.uint8)
+    fidelity = Fidelity()
+    for rows in np.split(np.arange(height), [height // 3, height // 2]):
+        fidelity.add(a[rows], b[rows], None)
+    assert fidelity.psnr_db == pytest.approx(peak_signal_noise_ratio(a, b), rel=1e-12)
+    if height >= 7:
+        expected = structural_similarity(a, b, channel_axis=2)
+        assert fidelity.ssim == pytest.approx(expected, rel=1e-9)
+    else:
+        assert np.isnan(fidelity.ssim)
+
+
+def test_pixels_that_do_not_count() -> None:
+    a = np.random.default_rng(0).integers(0, 256, (20, 20, 3), np.uint8)
+    b = a.copy()
+    b[:, 10:] ^= 255
+    skip = np.zeros((20, 20), bool)
+    skip[:, 10:] = True
+    fidelity = Fidelity()
+    fidelity.add(a, b, skip)
+    assert fidelity.psnr_db == np.inf
+    assert fidelity.n_values == 3 * 200
+
+
+def test_pictures_are_the_label_maps(run: Run, photographs: Path, tmp_path: Path) -> None:
+    rows = export(run, tmp_path / "out", workers=2)
+    assert len(rows) == 7
+    for row in rows:
+        path = tmp_path / "out" / row.file
+        picture = Image.open(path)
+        assert picture.mode == "P"
+        labels = run.labels(row.image)[:]
+        rgba = np.asarray(picture.convert("RGBA"))
+        clustered = labels < 6
+        np.testing.assert_array_equal(rgba[..., 3] == 255, clustered)
+        np.testing.assert_array_equal(rgba[clustered][:, :3], run.palette[labels[clustered]])
+        assert row.bytes == path.stat().st_size
+        assert row.original_bytes == (photographs / row.image).stat().st_size
+        if row.image != "transparent.png":
+            original = cv2.imread(str(photographs / row.image))[..., ::-1]
+            shown = rgba[..., :3]
+            assert row.psnr_db == pytest.approx(peak_signal_noise_ratio(original, shown))
+            expected = structural_similarity(original, shown, channel_axis=2)
+            assert row.ssim == pytest.approx(expected, rel=1e-9)
+    assert {row.file for row in rows} == {
+        "0.png", "2.png", "4.png", "sub=2F1.png", "sub=2F3.png", "sub=2F5.png", "transparent.png",
+    }  # fmt: skip
+    table = list(csv.DictReader((tmp_path / "out" / TABLE_NAME).open()))
+    assert [line["image"] for line in table] == [row.image for row in rows]
+    assert float(table[0]["psnr_db"]) == pytest.approx(rows[0].psnr_db, abs=1e-3)
+
+
+def test_palette_files_read_back(run: Run, tmp_path: Path) -> None:
+    export(run, tmp_path / "out")
+    for suffix in ("json", "gpl"):
+        np.testing.assert_array_equal(read_palette(tmp_path / f"out/palette.{suffix}"), run.palette)
+    entries = json.loads((tmp_path / "out/palette.json").read_text())["palette"]
+    assert sum(entry["share"] for entry in entries) == pytest.approx(1)
+    assert [entry["count"] for entry in entries] == run.counts.tolist()
+    strip = read(tmp_path / "out/palette.png")
+    assert strip.shape == (32, 6 * 32)
+    np.testing.assert_array_equal(strip[16, 16::32], np.arange(6))
+
+
+def test_each_image_with_its_own_palette(photographs: Path, tmp_path: Path) -> None:
+    run = kmdist.quantize(photographs, tmp_path / "each.zarr", k=4, shared=False)
+    export(run, tmp_path / "out")
+    own = run.image("sub/3.png").palette
+    np.testing.assert_array_equal(read_palette(tmp_path / "out/palettes/sub=2F3.gpl"), own)
+    picture = Image.open(tmp_path / "out/sub=2F3.png")
+    np.testing.assert_array_equal(
+        np.asarray(picture.convert("RGB")), own[run.labels("sub/3.png")[:]]
+    )
+    assert not (tmp_path / "out/palette.json").exists()
+
+
+def test_several_k_go_to_a_folder_each(photographs: Path, tmp_path: Path) -> None:
+    run = kmdist.quantize(photographs / "0.png", tmp_path / "many.zarr", k=(2, 5))
+    rows = export(run, tmp_path / "out")
+    assert [row.k for row in rows] == [2, 5]
+    for k in (2, 5):
+        assert read(tmp_path / f"out/k{k}/0.png").max() == k - 1
+        assert (tmp_path / f"out/k{k}/palette.gpl").exists()
+
+
+def test_256_colours_and_transparency_need_full_colour(tmp_path: Path) -> None:
+    pixels = np.zeros((40, 40, 4), np.uint8)
+    pixels[..., :3] = np.random.default_rng(0).integers(0, 256, (40, 40, 3))
+    pixels[1:, :, 3] = 255
+    cv2.imwrite(str(tmp_path / "a.png"), pixels)
+    run = kmdist.quantize(tmp_path / "a.png", tmp_path / "r.zarr", k=256)
+    export(run, tmp_path / "out")
+    rgba = read(tmp_path / "out/a.png")
+    assert np.all(rgba[0, :, 3] == 0)
+    np.testing.assert_array_equal(rgba[1:, :, :3], run.palette[run.labels("a.png")[1:]])
+
+
+def test_dithered_pictures_are_nearer_to_the_mean(tmp_path: Path) -> None:
+    ramp = np.tile(np.arange(256, dtype=np.uint8)[None, :, None], (64, 1, 3))
+    cv2.imwrite(str(tmp_path / "ramp.png"), ramp)
+    run = kmdist.quantize(tmp_path / "ramp.png", tmp_path / "r.zarr", k=4)
+    error = {}
+    for dither in (False, True):
+        export(run, tmp_path / "out", dither=dither, overwrite=True)
+        shown = np.asarray(Image.open(tmp_path / "out/ramp.png").convert("RGB"))
+        # Between the darkest and the lightest colour, which no mixture goes beyond.
+        between = slice(int(run.palette.min()) + 8, int(run.palette.max()) - 8)
+        means = shown[..., 0].mean(axis=0)
+        smooth = np.convolve(means, np.full(9, 1 / 9), mode="same")
+        error[dither] = np.abs(smooth - np.arange(256))[between].mean()
+    assert error[False] > 12
+    assert error[True] < 2
+
+
+def test_bands_and_threads_change_nothing(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = export(run, tmp_path / "a", dither=True, workers=1)
+    monkeypatch.setattr(run_images, "BAND_PIXELS", 1)
+    monkeypatch.setattr(run_images, "BAND_ROWS", 13)
+    second = export(run, tmp_path / "b", dither=True, workers=3)
+    for one, other in zip(first, second, strict=True):
+        assert one.squared_error == other.squared_error
+        np.testing.assert_array_equal(
+            read(tmp_path / "a" / one.file), read(tmp_path / "b" / one.file)
+        )
+
+
+def test_originals_that_are_gone_or_changed(run: Run, photographs: Path, tmp_path: Path) -> None:
+    (photographs / "0.png").unlink()
+    shutil.copy(photographs / "4.png", photographs / "2.png")
+    rows = {row.image: row for row in export(run, tmp_path / "out", dither=True)}
+    assert "is gone" in rows["0.png"].note
+    assert "not dithered" in rows["0.png"].note
+    assert "has changed" in rows["2.png"].note
+    assert rows["0.png"].original_bytes is None
+    assert rows["0.png"].row()["psnr_db"] is None
+    assert rows["4.png"].note == ""
+    np.testing.assert_array_equal(read(tmp_path / "out/0.png"), run.labels("0.png")[:])
+    cutout = extract(run, "0.png", tmp_path / "cut.png", clusters=(1,))
+    assert "is gone" in cutout.note
+    rgba = read(tmp_path / "cut.png")
+    np.testing.assert_array_equal(
+        rgba[rgba[..., 3] > 0][:, :3], np.tile(run.palette[1], (cutout.n_kept, 1))
+    )
+
+
+def test_a_folder_with_something_in_it_is_kept(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / "diary.txt").write_text("mine")
+    with pytest.raises(UsageError, match="not empty"):
+        export(run, folder)
+    assert [path.name for path in folder.iterdir()] == ["diary.txt"]
+    export(run, folder, overwrite=True)
+    assert (folder / "diary.txt").read_text() == "mine"
+    with pytest.raises(UsageError, match="is a file"):
+        export(run, folder / "diary.txt", overwrite=True)
+
+
+def test_nothing_half_written_is_left(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(PngWriter, "close", full)
+    with pytest.raises(KmdistError, match="No space left"):
+        export(run, tmp_path / "out", workers=1)
+    assert not [p.name for p in (tmp_path / "out").iterdir() if p.name.startswith(".")]
+
+
+def test_file_names_are_safe_and_different() -> None:
+    names = [
+        "a.jpg",
+        "a.png",
+        "A.webp",
+        "b.png",
+        "palette.png",
+        "../x.png",
+        "sub/c.tif",
+        "sub=2Fc.x",
+    ]
+    names += ["a.jpg.png", "ü\n.png", "d", "q" * 300 + ".png"]
+    stems = file_stems(names)
+    assert len({stem.casefold() for stem in stems.values()}) == len(names)
+    assert all(set(stem) <= set("=-._") | {*map(chr, range(48, 123))} for stem in stems.values())
+    assert all("/" not in stem and len(stem) < 140 for stem in stems.values())
+    assert stems["b.png"] == "b"
+    assert stems["a.jpg"] == "a.jpg-2"
+    assert "palette" not in stems.values()
+
+
+def test_extract_by_cluster_and_point(run: Run, photographs: Path, tmp_path: Path) -> None:
+    labels = run.labels("0.png")[:]
+    original = cv2.imread(str(photographs / "0.png"))[..., ::-1]
+    at = (71, 13)
+    cutout = extract(run, "0.png", tmp_path / "cut.png", clusters=(2,), points=[at])
+    kept = {2, int(labels[at[1], at[0]])}
+    assert set(cutout.clusters) == kept
+    inside = np.isin(labels, list(kept))
+    rgba = read(tmp_path / "cut.png")
+    np.testing.assert_array_equal(rgba[..., 3], np.where(inside, 255, 0))
+    np.testing.assert_array_equal(rgba[inside][:, :3], original[inside])
+    assert not rgba[~inside].any()
+    assert cutout.n_kept == inside.sum()
+    extract(run, "0.png", tmp_path / "mask.png", clusters=sorted(kept), mask=True)
+    np.testing.assert_array_equal(read(tmp_path / "mask.png"), np.where(inside, 255, 0))
+
+
+def test_points_are_column_and_row_after_exif_orientation(tmp_path: Path) -> None:
+    pixels = np.zeros((20, 30, 3), np.uint8)
+    pixels[15:, 25:] = 250
+    picture = Image.fromarray(pixels)
+    exif = picture.getexif()
+    exif[0x0112] = 6  # shown turned clockwise: 20 wide, 30 high; the light corner lower left
+    picture.save(tmp_path / "turned.png", exif=exif)
+    run = kmdist.quantize(tmp_path / "turned.png", tmp_path / "r.zarr", k=2)
+    assert (run.image("turned.png").width, run.image("turned.png").height) == (20, 30)
+    cutout = extract(run, "turned.png", tmp_path / "cut.png", points=[(2, 28)])
+    assert cutout.n_kept == 25
+    assert read(tmp_path / "cut.png")[28, 2].tolist() == [250, 250, 250, 255]
+
+
+def test_an_image_by_the_path_of_its_file(run: Run, photographs: Path, tmp_path: Path) -> None:
+    cutout = extract(run, str(photographs / "sub" / "3.png"), tmp_path / "c.png", clusters=[0])
+    assert cutout.n_kept == (run.labels("sub/3.png")[:] == 0).sum()
+
+
+def test_extract_refuses_what_is_not_there(run: Run, photographs: Path, tmp_path: Path) -> None:
+    def attempt(image: str = "0.png", output: Path = tmp_path / "c.png", **what: object) -> None:
+        extract(run, image, output, **what)
+
+    with pytest.raises(UsageError, match="clusters 0 to 5"):
+        attempt(clusters=(6,))
+    with pytest.raises(UsageError, match="clusters 0 to 5"):
+        attempt(clusters=(-1,))
+    with pytest.raises(UsageError, match="columns are 0 to 89 and rows 0 to 59"):
+        attempt(points=[(90, 0)])
+    with pytest.raises(UsageError, match="transparent"):
+        attempt("transparent.png", points=[(3, 3)])
+    with pytest.raises(UsageError, match="nothing to extract"):
+        attempt()
+    with pytest.raises(UsageError, match=r"no image 'nine\.png'"):
+        attempt("nine.png", clusters=(0,))
+    with pytest.raises(UsageError, match=r"must end in \.png"):
+        attempt(output=tmp_path / "c.jpg", clusters=(0,))
+    with pytest.raises(UsageError, match="does not exist"):
+        attempt(output=tmp_path / "no" / "c.png", clusters=(0,))
+    with pytest.raises(UsageError, match="original photograph"):
+        attempt(output=photographs / "0.png", clusters=(0,))
+    assert not (tmp_path / "c.png").exists()
