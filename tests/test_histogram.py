@@ -146,17 +146,26 @@ def test_views_are_counted_and_labelled_as_what_they_show(rng: np.random.Generat
     np.testing.assert_array_equal(colors.rgb[apply_table(view, table)], view)
 
 
-def test_more_pixels_than_a_counter_holds(monkeypatch, rng: np.random.Generator) -> None:
-    # Stands for 2³² pixels of one colour, where a 32-bit counter would wrap to zero.
-    monkeypatch.setattr(histogram, "_MAX_PIXELS", 100)
-    pixels = rng.integers(0, 3, (1234, 3), dtype=np.uint8)
-    mask = rng.random(1234) < 0.3
+def test_more_pixels_than_a_counter_holds() -> None:
+    def flat(n: int, value: int) -> np.ndarray:
+        return np.full((n, 3), value, np.uint8)
+
+    wrap = 1 << 16
     with ColorCounter() as counter:
-        counter.add(pixels[:150])
-        counter.add(pixels[150:], mask[150:])
+        # An exact multiple leaves zero in the table.
+        counter.add(flat(3 * wrap, 1))
+        for value in range(2, 9):
+            counter.add(flat(wrap - 1, value))
+        # Seven counters wrap on the next seven pixels.
+        counter.add(np.concatenate([flat(1, value) for value in range(2, 9)]))
+        masked = flat(wrap + 5, 9)
+        counter.add(masked, np.arange(wrap + 5) < 3)
         colors = counter.colors()
-    mask[:150] = False
-    assert as_dict(colors) == naive_count(pixels[~mask])
+        counter.add(flat(2, 1))
+        again = counter.colors()
+    wanted = {(v, v, v): wrap for v in range(2, 9)}
+    assert as_dict(colors) == wanted | {(1, 1, 1): 3 * wrap, (9, 9, 9): wrap + 2}
+    assert as_dict(again) == {(1, 1, 1): 2}
 
 
 def test_counts_above_32_bits_merge_exactly() -> None:

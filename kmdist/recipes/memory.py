@@ -79,7 +79,7 @@ def projection(job: Job, n_fits: int, *, passes: int = 2) -> Projection:
     """Project the peak memory of a quantize job, and decide whether pixels are kept.
 
     With T task slots, P processes, B pixels in the largest block, b = min(B, 2²⁴) and
-    C = min(pixels, 2²⁴) colours at most: P × 320 MB + T × (12 B + 67 MB + 24 b + 4 B) + 12 b a
+    C = min(pixels, 2²⁴) colours at most: P × 320 MB + T × (12 B + 34 MB + 24 b + 4 B) + 12 b a
     histogram in flight + 3 × 12 C a level of the merge tree + the fit of C colours + P × 16.8 MB
     of label table a palette, + 3 bytes a pixel where pixels are kept. In photographs b and C
     are 1/8 of that.
