@@ -12,6 +12,7 @@ import numpy as np
 from benchmarks.peers import Measured, measure
 
 DATA = Path(os.environ.get("KMDIST_DATA", Path(__file__).parents[2] / "shared" / "data"))
+PEERS = ["sklearn", "sklearnex", "faiss", "opencv"]
 _ITERATIONS = 6
 
 Outcome = Callable[[], dict[str, Any]]
@@ -22,7 +23,7 @@ def main(argv: list[str]) -> None:
     """Print both comparisons."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks quantize_fit", description=__doc__)
     parser.add_argument("-k", default="8,16,256", help="palette sizes of the fits")
-    parser.add_argument("--peers", default="sklearn,sklearnex,faiss,opencv")
+    parser.add_argument("--peers", default=",".join(PEERS))
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--part", choices=("fits", "single", "all"), default="all")
     options = parser.parse_args(argv)
