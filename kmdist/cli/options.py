@@ -74,6 +74,12 @@ _JOB_OPTIONS: dict[str, Callable[[Any], Any]] = {
         "--cluster", metavar="FILE[:PROFILE]", help="Run where this cluster file says."
     ),
     "scheduler": click.option("--scheduler", metavar="URL", help="Run on this Dask scheduler."),
+    "trust": click.option(
+        "--trust", multiple=True, metavar="MODULE", help="Let the cluster file name its classes."
+    ),
+    "insecure": click.option(
+        "--insecure", is_flag=True, help="Allow a scheduler in the open without TLS."
+    ),
     "block_mpx": click.option(
         "--block-mpx",
         type=click.FloatRange(0.01, 1024),

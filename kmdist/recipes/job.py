@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kmdist.cluster import Compute, open_pool
+from kmdist.cluster import Compute, open_pool, profile_of
 from kmdist.errors import ImageError, KmdistError, UsageError
 from kmdist.images import (
     Block,
@@ -270,7 +270,7 @@ def open_job(
         started_s = time.perf_counter()
         found, lost = find_images(inputs)
         compute = options.compute
-        remote = bool(compute.client or compute.scheduler or compute.cluster)
+        remote = compute.client is not None or not profile_of(compute).local
         if remote:
             pool = stack.enter_context(open_pool(compute, work_mpx=0.0))
         else:

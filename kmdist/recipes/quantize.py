@@ -48,6 +48,8 @@ def quantize(
     cluster: str | None = None,
     scheduler: str | None = None,
     client: Any = None,
+    trust: Sequence[str] = (),
+    insecure: bool = False,
     block_mpx: float = 16.0,
     keep_pixels: str = "auto",
     max_pixels: int = 200_000_000,
@@ -71,7 +73,8 @@ def quantize(
     init : ``k-means++``, ``random``, (k, 3) sRGB colours, or a file that holds them.
     metric : ``euclidean`` (k-means) or ``manhattan`` (k-medians, `rgb` only).
     n_init, max_iter, tol, seed : as in `kmdist.palette.PaletteOptions`.
-    workers, worker_kind, cluster, scheduler, client : where to run; see `kmdist.cluster.Compute`.
+    workers, worker_kind, cluster, scheduler, client, trust, insecure : where to run; see
+        `kmdist.cluster.Compute`.
     block_mpx, keep_pixels, max_pixels, strict, resume, overwrite : see
         `kmdist.recipes.job.JobOptions`.
     watch : called with progress.
@@ -106,7 +109,7 @@ def quantize(
         "max_pixels": max_pixels,
     }
     options = JobOptions(
-        Compute(workers, worker_kind, cluster, scheduler, client),
+        Compute(workers, worker_kind, cluster, scheduler, client, tuple(trust), insecure),
         block_mpx=block_mpx,
         keep_pixels=keep_pixels,
         max_pixels=max_pixels,

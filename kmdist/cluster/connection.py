@@ -1,0 +1,256 @@
+"""From a profile to a connected client: start or join a cluster, wait for workers, refuse risks."""
+
+import importlib
+import ipaddress
+import platform
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from kmdist import __version__
+from kmdist.cluster.profiles import Profile
+from kmdist.errors import KmdistError, UsageError
+
+TRUSTED_MODULES = ("dask.distributed", "distributed", "dask_jobqueue", "dask_kubernetes")
+"""Modules whose classes a cluster file may name without ``--trust``."""
+
+_EXTRAS = {
+    "asyncssh": "asyncssh",
+    "dask_jobqueue": "dask-jobqueue",
+    "dask_kubernetes": "dask-kubernetes",
+    "cryptography": "cryptography",
+}
+_ENCRYPTED = ("tls", "wss", "inproc")
+
+
+@contextmanager
+def connect(
+    profile: Profile, *, trust: tuple[str, ...] = (), insecure: bool = False, check: bool = True
+) -> Iterator[Any]:
+    """Join or start the cluster of a profile; what was started is stopped at the end.
+
+    Parameters
+    ----------
+    trust : modules allowed besides `TRUSTED_MODULES`.
+    insecure : accept a scheduler that others can reach without TLS.
+    check : fail if a worker lacks kmdist; `kmdist cluster check` wants to see them all instead.
+
+    Raises
+    ------
+    UsageError : the profile cannot be used as it stands.
+    KmdistError : no scheduler answers, too few workers come in time, or they lack kmdist.
+    """
+    from distributed import Client
+
+    security = _security(profile)
+    if profile.address:
+        _refuse_open(profile, profile.address, insecure)
+    cluster = None if profile.address else _start(profile, trust, security, insecure)
+    try:
+        try:
+            client = Client(profile.address or cluster, timeout=profile.timeout, security=security)
+        except (OSError, ValueError, TypeError, TimeoutError) as error:
+            raise KmdistError(_no_answer(profile, error)) from error
+        with client:
+            await_workers(client, profile)
+            if check:
+                require_kmdist(client, profile)
+            yield client
+    finally:
+        if cluster is not None:
+            cluster.close()
+
+
+def await_workers(client: Any, profile: Profile) -> None:
+    """Wait for the profile's `min_workers`.
+
+    Raises
+    ------
+    KmdistError : fewer came in time.
+    """
+    try:
+        if profile.min_workers:
+            client.wait_for_workers(profile.min_workers, timeout=profile.timeout)
+    except TimeoutError as error:
+        have = len(client.scheduler_info(n_workers=-1)["workers"])
+        more = "Start more (`dask worker ADDRESS`)" if profile.address else "Look at their logs"
+        raise KmdistError(
+            f"{profile.where}: {have} of {profile.min_workers} workers came in "
+            f"{profile.timeout:g} s. {more}, or raise 'timeout' or lower 'min_workers'."
+        ) from error
+
+
+def require_kmdist(client: Any, profile: Profile) -> None:
+    """Refuse workers that cannot import this version of kmdist, in one line.
+
+    Raises
+    ------
+    KmdistError : some workers have none or another one, or another Python.
+    """
+    found = worker_versions(client, ["kmdist"])
+    others: dict[tuple[str, str], list[str]] = {}
+    for address, versions in found.items():
+        python, version = str(versions["python"]), str(versions.get("kmdist"))
+        if _minor(python) != _minor(platform.python_version()):
+            others.setdefault(("Python", python), []).append(address)
+        elif version != __version__:
+            others.setdefault(("kmdist", version), []).append(address)
+    for (package, version), addresses in others.items():
+        what = f"cannot import {package}" if version == "None" else f"have {package} {version}"
+        wanted = __version__ if package == "kmdist" else platform.python_version()
+        remedy = f"pip install kmdist=={wanted}" if package == "kmdist" else f"use Python {wanted}"
+        raise KmdistError(
+            f"{profile.where}: {len(addresses)} of {len(found)} workers {what} "
+            f"(such as {addresses[0]}); there: {remedy}"
+        )
+
+
+def worker_versions(client: Any, packages: Sequence[str]) -> dict[str, dict[str, str | None]]:
+    """Versions by worker: of ``python``, and of `packages` (import names), None where missing.
+
+    Python's comes through Dask's own request, since a function does not travel to another
+    Python. The function that imports the others travels by value, being local to this one: one
+    of kmdist's could not be unpickled where kmdist is missing.
+    """
+
+    def import_all(names: Sequence[str]) -> dict[str, str | None]:
+        from importlib import import_module
+
+        found: dict[str, str | None] = {}
+        for name in names:
+            try:
+                found[name] = str(getattr(import_module(name), "__version__", "unknown"))
+            except ImportError:
+                found[name] = None
+        return found
+
+    pythons = {
+        address: str(versions["packages"]["python"]).partition(".final")[0]
+        for address, versions in client.get_versions()["workers"].items()
+        if isinstance(versions, Mapping)
+    }
+    mine = _minor(platform.python_version())
+    alike = [address for address, version in pythons.items() if _minor(version) == mine]
+    answers = client.run(import_all, list(packages), workers=alike, on_error="ignore")
+    return {a: {"python": version, **(answers.get(a) or {})} for a, version in pythons.items()}
+
+
+def _minor(version: str) -> str:
+    return ".".join(version.split(".")[:2])
+
+
+def _security(profile: Profile) -> Any:
+    if not profile.security:
+        return None
+    from distributed import Security
+
+    keys = dict(profile.security)
+    try:
+        if keys.pop("temporary", False):
+            return Security.temporary(**keys)
+        return Security(**keys)
+    except TypeError as error:
+        allowed = ", ".join(("temporary", *Security.__slots__))
+        raise UsageError(f"{profile.where}: security: {error}; allowed: {allowed}") from error
+    except ImportError as error:
+        raise UsageError(f"{profile.where}: security: {_missing(error)}") from error
+
+
+def _start(profile: Profile, trust: tuple[str, ...], security: Any, insecure: bool) -> Any:
+    """Call the class that a profile names."""
+    factory = _factory(profile, trust)
+    kwargs = dict(profile.kwargs)
+    if security is not None:
+        kwargs["security"] = security
+    host = kwargs.get("host")
+    if host and security is None:
+        _refuse_open(profile, f"{kwargs.get('protocol') or 'tcp'}://{host}".lower(), insecure)
+    try:
+        cluster = factory(*profile.args, **kwargs)
+    except ImportError as error:
+        raise UsageError(f"{profile.where}: {_missing(error)}") from error
+    except Exception as error:  # each kind of cluster fails to start in its own ways
+        raise KmdistError(
+            f"{profile.where}: {profile.class_name} did not start: {type(error).__name__}: {error}"
+        ) from error
+    try:
+        _refuse_open(profile, str(cluster.scheduler_address), insecure)
+        if profile.adapt is not None:
+            cluster.adapt(**profile.adapt)
+        elif isinstance(profile.scale, Mapping):
+            cluster.scale(**profile.scale)
+        elif profile.scale is not None:
+            cluster.scale(profile.scale)
+    except TypeError as error:
+        cluster.close()
+        raise UsageError(f"{profile.where}: scale or adapt: {error}") from error
+    except BaseException:
+        cluster.close()
+        raise
+    return cluster
+
+
+def _factory(profile: Profile, trust: tuple[str, ...]) -> Any:
+    module, name = str(profile.module), str(profile.class_name)
+    if not any(module == m or module.startswith(f"{m}.") for m in (*TRUSTED_MODULES, *trust)):
+        raise UsageError(
+            f"{profile.where}: module {module!r} is not among those a cluster file may import "
+            f"({', '.join(TRUSTED_MODULES)}); add it with --trust {module} if you trust it"
+        )
+    try:
+        factory = getattr(importlib.import_module(module), name)
+    except ImportError as error:
+        raise UsageError(f"{profile.where}: {_missing(error)}") from error
+    except AttributeError as error:
+        raise UsageError(f"{profile.where}: {module} has no class {name!r}") from error
+    if name.startswith("_") or not callable(factory):
+        raise UsageError(f"{profile.where}: {module}.{name} is no class that starts a cluster")
+    return factory
+
+
+def _missing(error: ImportError) -> str:
+    """What to install. Dask words its own refusals ("Dask's SSHCluster requires …") well enough."""
+    package = next((p for m, p in _EXTRAS.items() if m in f"{error.name} {error}"), error.name)
+    remedy = f"; install it: pip install {package}" if package else ""
+    return f"{' '.join(str(error).split())}{remedy}"
+
+
+def _refuse_open(profile: Profile, address: str, insecure: bool) -> None:
+    """Refuse a scheduler that others can reach without TLS: it runs whatever they send."""
+    scheme, _, rest = address.rpartition("://")
+    if insecure or scheme in _ENCRYPTED or is_loopback(_host(rest)):
+        return
+    raise UsageError(
+        f"{profile.where}: the scheduler at {address} can be reached by other machines and has no "
+        "TLS: whoever reaches it can run code as you. Give it certificates ('security', and an "
+        "address that begins with tls://), or accept the risk with --insecure"
+    )
+
+
+def _host(rest: str) -> str:
+    if rest.startswith("["):
+        return rest[1:].partition("]")[0]
+    return rest.rpartition(":")[0] or rest
+
+
+def is_loopback(host: str) -> bool:
+    """Whether all addresses of a host are this machine's own; an unknown host is not."""
+    try:
+        found = {info[4][0] for info in socket.getaddrinfo(host, None)}
+        return bool(found) and all(
+            ipaddress.ip_address(str(one).partition("%")[0]).is_loopback for one in found
+        )
+    except (OSError, ValueError):
+        return False
+
+
+def _no_answer(profile: Profile, error: Exception) -> str:
+    reason = " ".join(str(error).split()) or type(error).__name__
+    if profile.security is None and str(profile.address).startswith("tls"):
+        reason += "; tls:// needs 'security' with the certificates"
+    return (
+        f"{profile.where}: no Dask scheduler answers at {profile.address} within "
+        f"{profile.timeout:g} s ({reason}). Start one with `dask scheduler`, or correct the "
+        "address or the certificates."
+    )
