@@ -4,6 +4,7 @@ from typing import Any
 
 import click
 
+from kmdist.cli.cluster import cluster
 from kmdist.cli.demo import demo
 from kmdist.cli.export import export, extract
 from kmdist.cli.info import info
@@ -46,7 +47,7 @@ def cli() -> None:
     """
 
 
-for command in (quantize, run, demo, info, view, export, extract, predict):
+for command in (quantize, run, demo, info, view, export, extract, predict, cluster):
     cli.add_command(command)
 
 

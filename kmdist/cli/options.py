@@ -116,8 +116,8 @@ _JOB_OPTIONS: dict[str, Callable[[Any], Any]] = {
 def split_job_options(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Part the options of a command into a recipe's own and those of `job_options`."""
     shared = {
-        "seed", "workers", "worker_kind", "cluster", "scheduler", "block_mpx", "keep_pixels",
-        "max_pixels", "strict", "resume", "overwrite",
+        "seed", "workers", "worker_kind", "cluster", "scheduler", "trust", "insecure", "block_mpx",
+        "keep_pixels", "max_pixels", "strict", "resume", "overwrite",
     }  # fmt: skip
     own = {key: value for key, value in options.items() if key not in shared}
     return own, {key: value for key, value in options.items() if key in shared}

@@ -1,0 +1,69 @@
+"""`kmdist cluster check`."""
+
+from pathlib import Path
+
+import click
+
+from kmdist.errors import KmdistError, UsageError
+
+DEFAULT_FILE = "cluster.yaml"
+
+
+@click.group()
+def cluster() -> None:
+    """Look at the clusters that cluster.yaml describes."""
+
+
+@cluster.command()
+@click.argument("profile", required=False)
+@click.option("--scheduler", metavar="URL", help="Check this scheduler instead of a profile.")
+@click.option(
+    "--input",
+    "paths",
+    multiple=True,
+    metavar="PATH",
+    help="Say whether every worker sees this path as this machine does; may be repeated.",
+)
+@click.option("--trust", multiple=True, metavar="MODULE", help="Let the file name its classes.")
+@click.option("--insecure", is_flag=True, help="Allow a scheduler in the open without TLS.")
+def check(
+    profile: str | None,
+    scheduler: str | None,
+    paths: tuple[str, ...],
+    trust: tuple[str, ...],
+    insecure: bool,
+) -> None:
+    """Connect, run a task on each worker, compare versions, CPUs and what they see.
+
+    PROFILE is a name in ./cluster.yaml, or FILE[:PROFILE]; without one, the file's default.
+    Exit code 1 if jobs could not run there.
+
+    \b
+    kmdist cluster check existing --input photos/
+    """
+    from kmdist.cluster import Compute, check_cluster
+
+    if scheduler and profile:
+        raise UsageError("PROFILE and --scheduler both say what to check: give one of them")
+    spec = None if scheduler else _spec(profile)
+    compute = Compute(cluster=spec, scheduler=scheduler, trust=trust, insecure=insecure)
+    findings = check_cluster(compute, paths)
+    for finding in findings:
+        sign = "no" if not finding.well else "!" if finding.warning else "ok"
+        click.echo(f"{sign:>3}  {finding.text}")
+    bad = sum(not finding.well for finding in findings)
+    if bad:
+        raise KmdistError(f"{bad} findings keep jobs from running there")
+
+
+def _spec(profile: str | None) -> str | None:
+    """What ``--cluster`` would be: a bare name is one of ./cluster.yaml."""
+    if profile and (":" in profile or Path(profile).exists()):
+        return profile
+    if Path(DEFAULT_FILE).exists():
+        return f"{DEFAULT_FILE}:{profile}" if profile else DEFAULT_FILE
+    if profile in (None, "local"):
+        return None
+    raise UsageError(
+        f"there is no {DEFAULT_FILE} here to find profile {profile!r} in; give FILE:PROFILE"
+    )

@@ -1,0 +1,251 @@
+"""Cluster files and the clusters they lead to: real schedulers, real workers, real TLS."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+import kmdist
+from kmdist.cli import cli
+from kmdist.cluster import Compute, connect, profile_of, read_profile
+from kmdist.cluster.connection import is_loopback, require_kmdist
+from kmdist.errors import KmdistError, UsageError
+from tests.conftest import DaskProcesses
+from tests.test_quantize import bytes_of
+
+SHIPPED = Path(__file__).parent.parent / "cluster.yaml"
+
+
+def cluster_file(folder: Path, **profiles: Any) -> Path:
+    path = folder / "cluster.yaml"
+    path.write_text(yaml.safe_dump({"default": next(iter(profiles)), "profiles": profiles}))
+    return path
+
+
+@pytest.mark.parametrize("name", ["local", "existing", "ssh", "slurm", "kubernetes"])
+def test_shipped_profiles_can_be_read(name: str) -> None:
+    profile = read_profile(f"{SHIPPED}:{name}")
+    assert profile.local == (name == "local")
+    if profile.module:
+        assert profile.class_name
+        assert profile.min_workers > 1
+    assert read_profile(str(SHIPPED)).name == "local"
+
+
+@pytest.mark.parametrize(
+    ("profile", "said"),
+    [
+        ({"adress": "tcp://127.0.0.1:1"}, "unknown key 'adress'; did you mean 'address'?"),
+        ({"address": "tcp://127.0.0.1:1", "module": "x", "class": "y"}, "keep one"),
+        ({"module": "distributed"}, "go together"),
+        ({"address": "tcp://h:1", "scale": 3}, "'scale' is for a cluster that"),
+        ({"min_workers": "many"}, "'min_workers' must be a whole number, got 'many'"),
+        ({"timeout": -1}, "'timeout' must be at least"),
+        ({"address": "tcp://127.0.0.1:$NO_SUCH_PORT"}, "variable $NO_SUCH_PORT is not set"),
+        ({"version": 2, "address": "tcp://h:1"}, "version 2; this kmdist reads 1"),
+        ({"worker_kind": "fibre"}, "'worker_kind' must be auto, thread, process"),
+        ({"workers": "all"}, "'workers' must be a number or auto"),
+        ({"address": "tls://h:1", "security": {"tls_ca_file": "none.pem"}}, "No such file"),
+        ("text", "must be a mapping"),
+    ],
+)
+def test_a_mistake_in_the_file_is_said_plainly(tmp_path: Path, profile: Any, said: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        read_profile(str(cluster_file(tmp_path, mine=profile)))
+    assert said in str(caught.value)
+    assert "cluster.yaml" in str(caught.value)
+    assert "'mine'" in str(caught.value)
+
+
+def test_variables_and_files_relative_to_the_cluster_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KMDIST_TEST_PORT", "4321")
+    monkeypatch.setenv("KMDIST_TEST_WORKERS", "7")
+    (tmp_path / "ca.pem").write_text("")
+    path = cluster_file(
+        tmp_path,
+        mine={
+            "address": "tls://127.0.0.1:$KMDIST_TEST_PORT",
+            "min_workers": "${KMDIST_TEST_WORKERS}",
+            "security": {"tls_ca_file": "ca.pem"},
+        },
+    )
+    profile = read_profile(str(path))
+    assert profile.address == "tls://127.0.0.1:4321"
+    assert profile.min_workers == 7
+    assert profile.security == {"tls_ca_file": str(tmp_path / "ca.pem")}
+
+
+def test_the_file_is_read_as_data(tmp_path: Path) -> None:
+    path = tmp_path / "cluster.yaml"
+    path.write_text("profiles:\n  mine: !!python/object/apply:os.system ['touch hacked']\n")
+    with pytest.raises(UsageError, match="not valid YAML"):
+        read_profile(str(path))
+    assert not Path("hacked").exists()
+
+
+def test_only_modules_on_the_list_are_imported(tmp_path: Path) -> None:
+    path = cluster_file(tmp_path, mine={"module": "os", "class": "system", "args": ["true"]})
+    with pytest.raises(UsageError, match="--trust os"), connect(read_profile(str(path))):
+        pass
+    # Trusted, it is called, and what it returns is no cluster.
+    trusted = connect(read_profile(str(path)), trust=("os",))
+    with pytest.raises((KmdistError, AttributeError)), trusted:
+        pass
+
+
+def test_a_missing_extra_is_named(tmp_path: Path) -> None:
+    profile = {"module": "dask_kubernetes.no_such_part", "class": "KubeCluster"}
+    path = cluster_file(tmp_path, mine=profile)
+    with (
+        pytest.raises(UsageError, match=r"pip install dask-kubernetes"),
+        connect(read_profile(str(path))),
+    ):
+        pass
+
+
+def test_wrong_arguments_of_the_class_are_plain_errors(tmp_path: Path) -> None:
+    profile = {"module": "distributed", "class": "LocalCluster", "kwargs": {"no_such": 1}}
+    path = cluster_file(tmp_path, mine=profile)
+    with (
+        pytest.raises(KmdistError, match="LocalCluster did not start"),
+        connect(read_profile(str(path))),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    "address", ["tcp://192.0.2.7:8786", "192.0.2.7:8786", "ws://[2001:db8::1]"]
+)
+def test_a_scheduler_in_the_open_is_refused(address: str) -> None:
+    profile = profile_of(Compute(scheduler=address))
+    with pytest.raises(UsageError, match=r"has no TLS.*--insecure"), connect(profile):
+        pass
+
+
+def test_loopback_is_told_from_the_rest() -> None:
+    assert all(is_loopback(host) for host in ("127.0.0.1", "localhost", "::1", "127.8.8.8"))
+    assert not any(is_loopback(host) for host in ("0.0.0.0", "192.0.2.7", "no.such.host.invalid"))
+
+
+def test_a_cluster_that_listens_to_all_is_refused_and_stopped(tmp_path: Path) -> None:
+    kwargs = {"n_workers": 0, "processes": False, "host": "0.0.0.0", "dashboard_address": ":0"}
+    profile = {"module": "distributed", "class": "LocalCluster", "kwargs": kwargs}
+    path = cluster_file(tmp_path, mine=profile)
+    with pytest.raises(UsageError, match="no TLS"), connect(read_profile(str(path))):
+        pass
+
+
+def test_no_answer_names_address_and_remedy(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    path = cluster_file(tmp_path, mine={"address": f"tcp://127.0.0.1:{port}", "timeout": 1})
+    done = CliRunner().invoke(cli, ["cluster", "check", f"{path}:mine"])
+    assert done.exit_code == 1
+    assert f"no Dask scheduler answers at tcp://127.0.0.1:{port}" in done.output
+    assert "Traceback" not in done.output
+
+
+def test_too_few_workers_are_counted(tmp_path: Path, dask_processes: DaskProcesses) -> None:
+    profile = {"address": dask_processes.address, "min_workers": 3, "timeout": 1}
+    path = cluster_file(tmp_path, mine=profile)
+    with (
+        pytest.raises(KmdistError, match=r"2 of 3 workers came in 1 s.*min_workers"),
+        connect(read_profile(str(path))),
+    ):
+        pass
+
+
+def test_check_reports_workers_versions_and_sight(
+    tmp_path: Path, dask_processes: DaskProcesses
+) -> None:
+    seen = tmp_path / "seen"
+    seen.mkdir()
+    path = cluster_file(tmp_path, mine={"address": dask_processes.address})
+    done = CliRunner().invoke(cli, ["cluster", "check", f"{path}:mine", "--input", str(seen)])
+    assert done.exit_code == 0, done.output
+    assert "2 workers, 2 threads" in done.output
+    assert "2 of 2 workers ran a task" in done.output
+    for package in ("python", "kmdist", "numpy", "numba", "zarr", "cv2"):
+        assert f"{package} " in done.output
+    assert f"{seen}: every worker sees what is seen here" in done.output
+    missing = str(tmp_path / "missing")
+    done = CliRunner().invoke(cli, ["cluster", "check", f"{path}:mine", "--input", missing])
+    assert done.exit_code == 1
+    assert "2 of 2 workers cannot read it" in done.output
+
+
+def test_a_worker_without_kmdist_is_one_line(tmp_path: Path) -> None:
+    """The worker runs with a PYTHONPATH whose `kmdist` cannot be imported."""
+    broken = tmp_path / "broken" / "kmdist"
+    broken.mkdir(parents=True)
+    (broken / "__init__.py").write_text("raise ImportError('not here')\n")
+    folder = tmp_path / "dask"
+    folder.mkdir()
+    processes = DaskProcesses(folder, 0)
+    worker = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "dask", "worker", "--no-nanny", "--no-dashboard"),
+            *("--scheduler-file", str(folder / "scheduler.json"), "--nthreads", "1"),
+        ],
+        cwd=broken.parent,
+        env={**os.environ, "PYTHONPATH": str(broken.parent)},
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        spec = str(cluster_file(tmp_path, mine={"address": processes.address}))
+        profile = read_profile(spec)
+        with pytest.raises(KmdistError) as caught, connect(profile):
+            pass
+        assert "1 of 1 workers cannot import kmdist" in str(caught.value)
+        assert f"there: pip install kmdist=={kmdist.__version__}" in str(caught.value)
+        assert "\n" not in str(caught.value)
+        done = CliRunner().invoke(cli, ["cluster", "check", spec])
+        assert done.exit_code == 1
+        assert "lack kmdist" in done.output
+    finally:
+        worker.kill()
+        worker.wait()
+        processes.close()
+
+
+def test_workers_with_kmdist_pass(dask_processes: DaskProcesses) -> None:
+    from distributed import Client
+
+    with Client(dask_processes.address) as client:
+        require_kmdist(client, profile_of(Compute(scheduler=dask_processes.address)))
+
+
+def test_a_job_over_tls_has_the_bytes_of_the_local_run(
+    photographs: Path, tmp_path: Path, dask_tls_processes: DaskProcesses
+) -> None:
+    """Real certificates, scheduler and workers; a client without them is turned away."""
+    from distributed import Client
+
+    address = dask_tls_processes.address
+    assert address.startswith("tls://")
+    profile = {"address": address, "min_workers": 2, "security": dask_tls_processes.security}
+    file = cluster_file(tmp_path, secure=profile)
+    spec = tmp_path / "job.yaml"
+    spec.write_text(
+        yaml.safe_dump({"recipe": "quantize", "input": str(photographs), "k": 5, "block_mpx": 0.01})
+    )
+    for output, more in (("local.zarr", []), ("tls.zarr", ["--cluster", f"{file}:secure"])):
+        where = str(tmp_path / output)
+        done = CliRunner().invoke(cli, ["run", str(spec), "--set", f"output={where}", "-q", *more])
+        assert done.exit_code == 0, done.output
+    assert bytes_of(tmp_path / "local.zarr") == bytes_of(tmp_path / "tls.zarr")
+    for plain in (address.replace("tls://", "tcp://"), address):
+        with pytest.raises((OSError, ValueError, TypeError)):
+            Client(plain, timeout=3).close()
+    done = CliRunner().invoke(cli, ["cluster", "check", "--scheduler", address])
+    assert done.exit_code == 1
+    assert "tls:// needs 'security'" in done.output
