@@ -34,6 +34,10 @@ class Pool(Protocol):
     def memory_bytes(self) -> int:
         """Memory that all running tasks and kept results together may use."""
 
+    @property
+    def processes(self) -> int:
+        """Processes that the job is spread over, the caller's included."""
+
     def submit(self, function: Callable[..., Any], *args: Any) -> Any:
         """Start ``function(*args)``; futures among `args`, or in lists there, become results."""
 
@@ -121,6 +125,7 @@ class ThreadPool:
 
     def __init__(self, threads: int, memory_bytes: int | None = None) -> None:
         self.threads = threads
+        self.processes = 1
         self.memory_bytes = memory_bytes or int(0.8 * memory_limit_bytes())
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="kmdist")
 
@@ -244,6 +249,10 @@ class DaskPool:
         if not limits or not all(limits):
             return int(0.8 * memory_limit_bytes())
         return int(self._memory_share * sum(limits))
+
+    @property
+    def processes(self) -> int:
+        return len(self._workers()) + 1
 
     def submit(self, function: Callable[..., Any], *args: Any) -> Any:
         return self.client.submit(function, *args, pure=False)

@@ -16,10 +16,13 @@ from kmdist.errors import UsageError
 @click.option("--scheduler", metavar="URL", help="Run on this Dask scheduler.")
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing run once this is done.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 @click.option("-q", "--quiet", is_flag=True)
 @click.option("-v", "--verbose", is_flag=True)
 @click.pass_context
-def run(ctx: click.Context, /, spec: str, overrides: tuple[str, ...], **flags: Any) -> None:
+def run(
+    ctx: click.Context, /, spec: str, overrides: tuple[str, ...], dry_run: bool, **flags: Any
+) -> None:
     """Run the job that SPEC (YAML) describes.
 
     Its keys are the long options of the recipe's command with underscores, plus `recipe`,
@@ -27,6 +30,7 @@ def run(ctx: click.Context, /, spec: str, overrides: tuple[str, ...], **flags: A
 
     \b
     kmdist run jobs/quantize.yaml --set k=32 --set output=k32.zarr
+    kmdist run jobs/quantize.yaml --dry-run
     """
     keys = read_spec(spec)
     for override in overrides:
@@ -36,11 +40,45 @@ def run(ctx: click.Context, /, spec: str, overrides: tuple[str, ...], **flags: A
         keys[key.strip()] = value
     keys.update({key: value for key, value in flags.items() if value})
     command, arguments = arguments_of(spec, keys, ctx)
-    ctx.exit(
-        command.main(
-            arguments, prog_name=f"kmdist {command.name}", standalone_mode=False, parent=ctx
-        )
-    )
+    called = context_of(spec, command, arguments, ctx)
+    if dry_run:
+        _say_plan(str(command.name), called.params)
+        return
+    with called:
+        command.invoke(called)
+
+
+def context_of(
+    spec: str, command: click.Command, arguments: list[str], ctx: click.Context
+) -> click.Context:
+    """The parsed call that a job spec stands for.
+
+    Raises
+    ------
+    UsageError : a value is not of the kind that its key wants.
+    """
+    try:
+        return command.make_context(str(command.name), arguments, parent=ctx)
+    except click.MissingParameter as error:
+        key = error.param.name if error.param else "a key"
+        raise UsageError(f"job spec {spec}: {key!r} is missing") from error
+    except click.BadParameter as error:
+        key = error.param.name if error.param else "a key"
+        raise UsageError(f"job spec {spec}: {key!r}: {error.message}") from error
+    except click.UsageError as error:
+        raise UsageError(f"job spec {spec}: {error.message}") from error
+
+
+def _say_plan(recipe: str, options: dict[str, Any]) -> None:
+    from kmdist.recipes.plan import plan_job
+
+    plan = plan_job(recipe, options)
+    for line in plan.lines():
+        click.echo(line)
+    for rejection in plan.rejected[:10]:
+        click.echo(f"  {rejection.image}: {rejection.reason} [{rejection.code}]")
+    if plan.memory is not None:
+        plan.memory.require()
 
 
 def read_spec(path: str) -> dict[str, Any]:
@@ -97,6 +135,10 @@ def arguments_of(
             hint = f"; did you mean {close[0]!r}?" if close else f"; allowed: {', '.join(allowed)}"
             raise UsageError(f"job spec {spec}: unknown key {key!r}{hint}")
         arguments += _as_arguments(spec, key, options[key], value)
+    if not isinstance(inputs, str | list | None) or not all(
+        isinstance(one, str) for one in (inputs if isinstance(inputs, list) else ())
+    ):
+        raise UsageError(f"job spec {spec}: 'input' must be a path or a list of them: {inputs!r}")
     if not inputs:
         raise UsageError(f"job spec {spec}: 'input' is missing: a folder, a file or a list of them")
     arguments.append("--")
@@ -123,11 +165,15 @@ def _as_arguments(spec: str, key: str, option: click.Option, value: Any) -> list
     if option.is_flag:
         chosen = option.opts if _as_bool(spec, key, value) else option.secondary_opts
         return [name for name in chosen if name.startswith("--")][:1]
+    name = next(name for name in option.opts if name.startswith("--"))
+    if option.multiple:
+        values = value if isinstance(value, list) else [value]
+        return [word for one in values for word in (name, str(one))]
     if isinstance(value, list):
         value = ",".join(str(one) for one in value)
     if isinstance(value, dict):
         raise UsageError(f"job spec {spec}: {key!r} must be a single value, got {value!r}")
-    return [next(name for name in option.opts if name.startswith("--")), str(value)]
+    return [name, str(value)]
 
 
 def _as_bool(spec: str, key: str, value: Any) -> bool:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from kmdist.cluster.check import Finding, check_cluster
     from kmdist.cluster.compute import Compute, usable_cores
     from kmdist.cluster.connection import connect
-    from kmdist.cluster.pools import open_pool
+    from kmdist.cluster.pools import local_workers, open_pool
     from kmdist.cluster.profiles import Profile, profile_of, read_profile
 
 _HOMES = {
@@ -25,6 +25,7 @@ _HOMES = {
     "Profile": "kmdist.cluster.profiles",
     "check_cluster": "kmdist.cluster.check",
     "connect": "kmdist.cluster.connection",
+    "local_workers": "kmdist.cluster.pools",
     "open_pool": "kmdist.cluster.pools",
     "profile_of": "kmdist.cluster.profiles",
     "read_profile": "kmdist.cluster.profiles",
@@ -37,6 +38,7 @@ __all__ = [
     "Profile",
     "check_cluster",
     "connect",
+    "local_workers",
     "open_pool",
     "profile_of",
     "read_profile",

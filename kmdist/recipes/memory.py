@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from kmdist.errors import KmdistError
 from kmdist.kernels.histogram import TABLE_MEMORY_BYTES
 from kmdist.palette import fit_memory_bytes
-from kmdist.passes import DaskPool, in_flight, tree_shape
+from kmdist.passes import in_flight, tree_shape
 from kmdist.recipes.job import Job
 
 PROCESS_BYTES = 320_000_000
@@ -106,7 +106,7 @@ def projection(job: Job, n_fits: int, *, passes: int = 2) -> Projection:
 def _parts(job: Job, n_fits: int, passes: int, distinct: float) -> list[tuple[str, int]]:
     """Memory by what needs it, where `distinct` of the possible colours occur."""
     threads = job.pool.threads
-    processes = threads + 1 if isinstance(job.pool, DaskPool) else 1
+    processes = job.pool.processes
     block = max(work.pixels for work in job.work)
     block_colors = int(distinct * min(block, N_CODES))
     colors = int(distinct * min(job.pixels, N_CODES))

@@ -25,6 +25,8 @@ def predict(
     cluster: str | None = None,
     scheduler: str | None = None,
     client: Any = None,
+    trust: Sequence[str] = (),
+    insecure: bool = False,
     block_mpx: float = 16.0,
     max_pixels: int = 200_000_000,
     strict: bool = False,
@@ -65,7 +67,7 @@ def predict(
         "max_pixels": max_pixels,
     }
     options = JobOptions(
-        Compute(workers, worker_kind, cluster, scheduler, client),
+        Compute(workers, worker_kind, cluster, scheduler, client, tuple(trust), insecure),
         block_mpx=block_mpx,
         keep_pixels="never",
         max_pixels=max_pixels,
