@@ -189,7 +189,12 @@ def read_piece(piece: Piece) -> Any:
             source.mtime_ns,
         ):
             raise ImageError("changed", "changed while the job ran; run the job again")
-    return decode(source, None if piece.whole else piece.window)
+    try:
+        return decode(source, None if piece.whole else piece.window)
+    except MemoryError as error:
+        raise ImageError(
+            "memory", "needs more memory to decode than there is; its header may be damaged"
+        ) from error
 
 
 def probe_batch(found: Sequence[Found], max_pixels: int) -> list[ImageSource | Rejection]:
