@@ -71,6 +71,15 @@ def test_reasons_help(corpus: Corpus) -> None:
     assert "HEIC" in reason("phone.heic")
 
 
+def test_bad_files_write_nothing_to_the_terminal(
+    corpus: Corpus, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for name in corpus.bad:
+        if name.endswith((".png", ".jpg")):
+            outcome(Found(name, str(corpus.folder / name)))
+    assert capfd.readouterr() == ("", "")
+
+
 def test_open_images_lists_the_rejected(corpus: Corpus) -> None:
     images = open_images(corpus.folder)
     codes = {one.image: one.code for one in images.rejected}

@@ -185,6 +185,7 @@ def test_orientation_from_xmp_counts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [b"Exif\0\0garbage", b"Exif\0\0MM\0*\xff\xff\xff\xff"])
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
 def test_damaged_exif_is_no_reason_to_refuse(tmp_path: Path, damage: bytes) -> None:
     source = source_of(tmp_path, "a.jpg", encode(PICTURE, "JPEG", exif=damage))
     assert source.orientation == 1

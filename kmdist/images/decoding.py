@@ -6,7 +6,7 @@ import numpy as np
 from kmdist.errors import ImageError
 from kmdist.images.blocks import Window
 from kmdist.images.files import read_bytes
-from kmdist.images.integrity import diagnose, jpeg_fault
+from kmdist.images.integrity import diagnose, require_whole
 from kmdist.images.pixels import Pixels, orient, require_finite
 from kmdist.images.source import ImageSource
 
@@ -54,10 +54,7 @@ def _decode_whole(source: ImageSource) -> Pixels:
             "changed",
             f"the file has {len(data):,} bytes now, {source.size_bytes:,} when its header was read",
         )
-    if source.format == "jpeg":
-        fault = jpeg_fault(data)
-        if fault is not None:
-            raise fault
+    require_whole(source.format, data)
     try:
         if source.decoder == "opencv":
             pixels = _with_opencv(source, data)

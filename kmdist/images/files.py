@@ -8,7 +8,7 @@ from typing import BinaryIO
 from kmdist.errors import ImageError
 
 
-def open_regular(path: str) -> BinaryIO:
+def open_regular(path: str, *, buffering: int = -1) -> BinaryIO:
     """Open a file for reading, if it is a regular file.
 
     The kind is asked before opening, because opening a device can have effects, and again after,
@@ -20,7 +20,7 @@ def open_regular(path: str) -> BinaryIO:
     """
     try:
         _require_regular(os.stat(path).st_mode)
-        file = open(path, "rb", opener=_open_without_waiting)  # noqa: SIM115 (handed on)
+        file = open(path, "rb", buffering, opener=_open_without_waiting)  # noqa: SIM115 (handed on)
     except OSError as error:
         raise os_fault(error, path) from error
     try:
@@ -38,7 +38,7 @@ def read_bytes(path: str) -> bytes:
     ------
     ImageError : as `open_regular`.
     """
-    with open_regular(path) as file:
+    with open_regular(path, buffering=0) as file:
         try:
             return file.read()
         except OSError as error:
