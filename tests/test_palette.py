@@ -26,6 +26,7 @@ from kmdist.palette import (
     label_colors,
     seeding,
 )
+from kmdist.palette.repair import pick_members
 from kmdist.palette.seeding import random_seeds, random_stream, summarize
 
 TO_THE_END = PaletteOptions(tol=0)
@@ -266,6 +267,16 @@ def test_empty_clusters_take_the_most_expensive_colours() -> None:
     assert [s.n_repaired for s in states] == [0, 2, 0][: len(states)]
     assert states[0].counts.tolist() == [63, 0, 0]
     assert states[-1].counts.tolist() == [59, 3, 1]
+
+
+def test_no_cluster_is_emptied_to_fill_another() -> None:
+    labels, weights = np.array([0, 1, 1, 1, 3]), np.array([9, 1, 2, 3, 1])
+    counts = np.array([9, 6, 0, 1, 0, 0])
+    # The dearest colours, 0 and 4, are all that clusters 0 and 3 have; 1 has two to give.
+    costs = np.array([90.0, 7.0, 8.0, 7.0, 50.0])
+    assert pick_members(costs, labels, weights, counts) == [(2, 2), (1, 4)]
+    costs[1:4] = [0.0, 8.0, 0.0]
+    assert pick_members(costs, labels, weights, counts) == [(2, 2)]
 
 
 @pytest.mark.parametrize("space", SPACES)

@@ -172,17 +172,15 @@ def fit_palette(
     options = options or PaletteOptions()
     if start is not None and options.n_init > 1:
         raise UsageError("a fit with n_init > 1 cannot continue from a state: start it again")
-    best: State | None = None
+    attempts = []
     for attempt in range(options.n_init):
         history = []
         for state in iterate_palette(cloud, k, options, start=start, attempt=attempt):
             history.append((state.inertia, state.shift, state.n_repaired))
             if on_state is not None:
                 on_state(state)
-        if best is None or state.inertia < best.inertia:
-            best, best_history = state, history
-    if best is None:
-        raise AssertionError("n_init is at least 1")
+        attempts.append((state, history))
+    best, best_history = min(attempts, key=lambda done: done[0].inertia)
     warning = None
     if len(best.centroids) < k:
         warning = (
