@@ -1,8 +1,10 @@
 """Pools of workers for jobs: threads, processes, or a cluster's workers."""
 
 import logging
+import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from multiprocessing import resource_tracker
 
 from kmdist.cluster.compute import Compute, usable_cores
 from kmdist.cluster.connection import connect
@@ -68,21 +70,44 @@ def _local_pool(profile: Profile, compute: Compute, work_mpx: float) -> Iterator
 
     # Jobs project their memory and keep within it; spilling what fits would only cost time.
     memory = {"target": False, "spill": False, "pause": 0.92, "terminate": 0.97}
-    with (
-        dask.config.set({f"distributed.worker.memory.{k}": v for k, v in memory.items()}),
-        _quiet_dask(),
-        LocalCluster(
-            n_workers=n_workers,
-            threads_per_worker=1,
-            processes=True,
-            host="127.0.0.1",
-            dashboard_address="127.0.0.1:0",  # None would take port 8787 all the same
-            memory_limit=int(0.9 * memory_limit_bytes() / n_workers),
-            silence_logs=logging.CRITICAL,
-        ) as cluster,
-        Client(cluster) as client,
-    ):
+    with ExitStack() as stack:
+        stack.enter_context(
+            dask.config.set({f"distributed.worker.memory.{k}": v for k, v in memory.items()})
+        )
+        stack.enter_context(_quiet_dask())
+        with _interrupts_held():
+            cluster = LocalCluster(
+                n_workers=n_workers,
+                threads_per_worker=1,
+                processes=True,
+                host="127.0.0.1",
+                dashboard_address="127.0.0.1:0",  # None would take port 8787 all the same
+                memory_limit=int(0.9 * memory_limit_bytes() / n_workers),
+                silence_logs=logging.CRITICAL,
+            )
+            stack.enter_context(cluster)
+        client = stack.enter_context(Client(cluster))
         yield DaskPool(client, memory_share=LOCAL_MEMORY_SHARE)
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Hold Ctrl-C back; processes started meanwhile, and those that replace them, never get it.
+
+    A terminal sends it to worker processes too, which would die of it with a traceback each
+    while this process is about to end them in order. They inherit the mask of the thread that
+    Dask starts here.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    # multiprocessing's own process, which unblocks the signal in the thread that first needs it.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager
