@@ -52,6 +52,7 @@ def test_shared_palette(photographs: Path, tmp_path: Path) -> None:
     assert np.all(np.diff(run.counts) <= 0)
     transparent = run.labels("transparent.png")[:]
     assert np.all(transparent[:20] == 255)
+    assert run.unclustered == 255
     assert np.all(transparent[20:] < 12)
 
 
@@ -61,6 +62,7 @@ def test_each_image_has_its_palette(photographs: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(run.image("0.png").palette, alone.palette)
     np.testing.assert_array_equal(run.labels("0.png")[:], alone.labels("0.png")[:])
     assert run.inertia == pytest.approx(sum(run.image(n).inertia for n in run.images))
+    assert run.unclustered == 255
 
 
 def test_several_k_share_the_passes(photographs: Path, tmp_path: Path) -> None:

@@ -125,7 +125,7 @@ def _quantize_image(piece: Piece, wanted: Wanted, writer: RunWriter) -> dict[int
             labels = apply_table(pixels.rgb, table)
         attributes = attributes_of(fit)
         prefix = wanted.prefix(k)
-        writer.write_labels(
+        marker = writer.write_labels(
             piece.source.name,
             labels,
             k=fit.k,
@@ -136,13 +136,14 @@ def _quantize_image(piece: Piece, wanted: Wanted, writer: RunWriter) -> dict[int
             attributes=attributes,
         )
         write_arrays(writer, writer.image_group(piece.source.name, prefix), fit)
-        results[k] = attributes
+        results[k] = {**attributes, "unclustered": marker}
     return results
 
 
 def _summary(fits: list[Mapping[str, Any]]) -> dict[str, Any]:
     """Attributes of the run from those of its images, in the order of their names."""
     reasons = {fit["stop_reason"] for fit in fits}
+    markers = [fit["unclustered"] for fit in fits if fit["unclustered"] is not None]
     return {
         "k": max(fit["k"] for fit in fits),
         "space": fits[0]["space"],
@@ -150,4 +151,5 @@ def _summary(fits: list[Mapping[str, Any]]) -> dict[str, Any]:
         "n_iter": max(fit["n_iter"] for fit in fits),
         "stop_reason": "max_iter" if "max_iter" in reasons else sorted(reasons)[0],
         "per_image": True,
+        "unclustered": max(markers, default=None),
     }

@@ -32,6 +32,7 @@ from kmdist.recipes.pixels import (
 from kmdist.recipes.progress import Event, Message
 from kmdist.recipes.wanted import Wanted
 from kmdist.state import State
+from kmdist.store import unclustered_value
 
 
 def quantize_shared(job: Job, wanted: Wanted) -> dict[int, dict[str, Any]]:
@@ -87,7 +88,8 @@ class Group:
             if at_image:
                 key = self.job.writer.image_group(self.work[0].pieces[0].source.name, key)
             write_arrays(self.job.writer, key, fit)
-            results[k] = attributes_of(fit)
+            marker = unclustered_value(fit.k, bool(counted.marked))
+            results[k] = {**attributes_of(fit), "unclustered": marker}
             if fit.selection:
                 self.job.watch(Message(f"k = {fit.k}: {fit.selection['reason']}"))
             if fit.warning:
