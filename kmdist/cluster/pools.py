@@ -41,7 +41,10 @@ def open_pool(compute: Compute, *, work_mpx: float) -> Iterator[Pool]:
         with _local_pool(profile, compute, work_mpx) as pool:
             yield pool
     else:
-        with connect(profile, trust=compute.trust, insecure=compute.insecure) as client:
+        with (
+            _quiet_dask(),
+            connect(profile, trust=compute.trust, insecure=compute.insecure) as client,
+        ):
             yield DaskPool(client)
 
 
@@ -112,11 +115,15 @@ def _interrupts_held() -> Iterator[None]:
 
 @contextmanager
 def _quiet_dask() -> Iterator[None]:
-    """Dask's own log lines about workers that come and go are not the user's concern."""
-    logger = logging.getLogger("distributed")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
+    """Hold back what Dask logs of workers and schedulers that go: the job says it in its words."""
+    # Dask gives some of its loggers a level of their own.
+    names = ("distributed", "distributed.client", "distributed.core", "tornado.application")
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
