@@ -65,17 +65,18 @@ def _add_row(rows, i, shift, magic, sums, label):  # type: ignore[no-untyped-def
 def _assign(  # type: ignore[no-untyped-def]
     rows, rows32, weights, panel, centroids, frame, errors, labels, mode, plain, out
 ):
-    shift, scale, magic, weight_magic, _ = frame
+    shift, scale, magic, weight_magic, _, _ = frame
     gamma, longest, slack = errors
-    summed, fresh = mode
+    summed, fresh, direct = mode
     sums, counts = out
     n, d = rows.shape
     scratch = np.zeros((TILE_ROWS, d), np.float32)
     best, second = np.empty(TILE_ROWS, np.float32), np.empty(TILE_ROWS, np.float32)
     nearest, scores = np.empty(TILE_ROWS, np.int32), np.empty(panel.shape[1], np.float32)
     single = rows32.shape[1] == d
-    direct = single and scale == 1.0 and not shift.any()
     shift32, scale32 = shift.astype(np.float32), np.float32(scale)
+    if direct:
+        shift32[:] = 0
     for start in range(0, n, TILE_ROWS):
         size = min(TILE_ROWS, n - start)
         if direct and size == TILE_ROWS:
@@ -178,7 +179,10 @@ def assign(
         raise ValueError(f"rows {rows.shape} do not fit centroids {centroids.shape}")
     if sums is not None and labels is None:
         raise ValueError("sums without the labels that they belong to")
-    panel = make_panel(centroids, frame)
+    # With many centroids the copy costs little, and folding leaves more rows to resolve.
+    cheap = len(centroids) <= 16 or not frame.shift.any()
+    direct = frame.fold and cheap and rows.dtype in (np.float32, np.float16)
+    panel = make_panel(centroids, frame, folded=direct)
     if labels is None:
         labels = np.empty(len(rows), np.int32)
     fresh = sums is None
@@ -195,7 +199,7 @@ def assign(
             tuple(frame),
             (panel.gamma, panel.max_norm, np.float32(panel.slack)),
             labels[first:last],
-            (summed, fresh),
+            (summed, fresh, direct),
             PLAIN,
             tuple(out),
         )

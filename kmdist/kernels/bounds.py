@@ -73,7 +73,7 @@ def _rescan(  # type: ignore[no-untyped-def]
     rows, weights, panel, centroids, frame, errors, labels, bounds, todo, fresh, plain, out
 ):
     """Assign the listed rows anew, set their bounds, and move them between the sums."""
-    shift, scale, magic, weight_magic, _ = frame
+    shift, scale, magic, weight_magic, _, _ = frame
     gamma, longest = errors
     upper, lower = bounds
     sums, counts = out

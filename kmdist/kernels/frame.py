@@ -31,6 +31,8 @@ class Frame(NamedTuple):
     sum_magic : 1.5 · 2⁵² · grid of the sums; adding and subtracting it rounds to the grid.
     weight_magic : the same for sums of weights.
     max_norm : bound on ‖x − shift‖ · scale over all rows.
+    fold : whether float32 rows may be read as they are, the shift being folded into the norms
+        of the centroids; it then costs accuracy of the scores instead of a copy of each tile.
     """
 
     shift: np.ndarray
@@ -38,11 +40,7 @@ class Frame(NamedTuple):
     sum_magic: float
     weight_magic: float
     max_norm: float
-
-    @property
-    def direct(self) -> bool:
-        """Whether float32 rows can be read as they are."""
-        return self.scale == 1.0 and not self.shift.any()
+    fold: bool
 
     def same(self, other: "Frame") -> bool:
         """Whether sums in this frame may be added to sums in the other."""
@@ -65,10 +63,11 @@ def make_frame(
 
     Notes
     -----
-    Rows are shifted only where their mean is more than twice as long as their spread: the shift
-    costs a copy of each tile, and up to there it gains less than two bits.
+    Rows are shifted only where their mean is more than twice as long as their spread, and
+    tiles of float32 rows copied for it only where it is more than eight times as long.
     """
-    shifted = float(mean @ mean) > 4.0 * float(variance.sum())
+    offset, spread = float(mean @ mean), float(variance.sum())
+    shifted = offset > 4.0 * spread
     # Few bits of the mean, so that its last ones (which depend on the blocks) do not matter.
     shift = _coarse(mean, np.sqrt(variance)) if shifted else np.zeros_like(mean)
     extent = np.maximum(np.abs(high - shift), np.abs(low - shift))
@@ -85,6 +84,7 @@ def make_frame(
         sum_magic=_magic(float(extent.max(initial=0.0)) * weight),
         weight_magic=_magic(weight),
         max_norm=norm * scale,
+        fold=scale == 1.0 and offset <= 64.0 * spread,
     )
 
 
@@ -112,7 +112,7 @@ class Panel(NamedTuple):
     centroids : (k, d) float64, as given.
     slack : bound on the rounding error of a difference of two scores, for any row.
     gamma : relative rounding error of a score.
-    max_norm : longest centroid in the frame.
+    max_norm : longest centroid in the frame, and the shift's length where it is folded in.
     """
 
     scores: np.ndarray
@@ -125,13 +125,14 @@ class Panel(NamedTuple):
 PAD = np.float32(3e38)
 
 
-def make_panel(centroids: np.ndarray, frame: Frame) -> Panel:
+def make_panel(centroids: np.ndarray, frame: Frame, *, folded: bool = False) -> Panel:
     """Bring centroids into the frame and the layout of the score kernels.
 
     Parameters
     ----------
     centroids : (k, d) floating point, finite.
     frame : Frame
+    folded : for rows as they are, not shifted: −2(x − m)·c is −2x·c + 2m·c.
 
     Returns
     -------
@@ -144,10 +145,11 @@ def make_panel(centroids: np.ndarray, frame: Frame) -> Panel:
     scores = np.zeros((d + 1, -(-k // lanes) * lanes), np.float32)
     scores[0] = PAD
     squares = (local * local).sum(axis=1)
-    scores[0, :k] = squares
+    scores[0, :k] = squares + 2.0 * (local @ frame.shift) if folded else squares
     scores[1:, :k] = -2.0 * local.T
-    longest = float(np.sqrt(squares.max()))
+    moved = float(np.sqrt(frame.shift @ frame.shift)) if folded else 0.0
+    longest = float(np.sqrt(squares.max())) + moved
     # d + 1 roundings of the sum, and one each of x, c and ‖c‖², with room to spare.
     gamma = (d + 8) * _UNIT_ROUNDOFF
-    slack = 2.0 * gamma * (longest * longest + 2.0 * longest * frame.max_norm)
+    slack = 2.0 * gamma * (longest + frame.max_norm + moved) ** 2
     return Panel(scores, exact, slack, gamma, longest)
