@@ -12,6 +12,7 @@ from kmdist.cli.options import COMMAND_KEY
 from kmdist.cli.predict import predict
 from kmdist.cli.quantize import quantize
 from kmdist.cli.run import run
+from kmdist.cli.summary import shown_lines
 from kmdist.cli.view import view
 from kmdist.errors import KmdistError, UsageError
 
@@ -27,7 +28,7 @@ class PlainErrors(click.Group):
         try:
             return super().invoke(ctx)
         except KmdistError as error:
-            click.echo(f"kmdist: error: {error}", err=True)
+            click.echo(f"kmdist: error: {shown_lines(error)}", err=True)
             ctx.exit(2 if isinstance(error, UsageError) else 1)
         except KeyboardInterrupt:
             click.echo("kmdist: interrupted", err=True)

@@ -23,7 +23,7 @@ def export(run: str, folder: str, quiet: bool, verbose: bool, **options: Any) ->
     kmdist export run.zarr pictures/ --dither
     """
     from kmdist.cli.progress import Reporter
-    from kmdist.cli.summary import say_table
+    from kmdist.cli.summary import say_table, shown
     from kmdist.recipes.export import export as run_export
     from kmdist.store import open_run
 
@@ -31,7 +31,7 @@ def export(run: str, folder: str, quiet: bool, verbose: bool, **options: Any) ->
         rows = run_export(open_run(run), folder, **options, watch=reporter)
     if not quiet:
         say_table(rows, everything=verbose)
-        click.echo(f"written to {folder}")
+        click.echo(f"written to {shown(folder)}")
 
 
 class Numbers(click.ParamType[Any]):
@@ -84,4 +84,4 @@ def extract(run: str, image: str, **options: Any) -> None:
         click.echo(f"note: {shown(cutout.note)}", err=True)
     share = cutout.n_kept / cutout.n_pixels
     kept = ", ".join(map(str, cutout.clusters))
-    click.echo(f"{cutout.path}: clusters {kept}, {share:.1%} of the pixels")
+    click.echo(f"{shown(cutout.path)}: clusters {kept}, {share:.1%} of the pixels")

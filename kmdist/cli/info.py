@@ -24,6 +24,6 @@ def info(run: str, as_json: bool, verbose: bool) -> None:
         import json
 
         # ASCII with escapes: file names may hold bytes that are no text.
-        click.echo(json.dumps(opened.info(), indent=1, allow_nan=False))
+        click.echo(json.dumps(opened.info(), indent=1))
     else:
         say_run(opened, everything=verbose)

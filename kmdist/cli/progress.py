@@ -7,6 +7,7 @@ from typing import Self
 
 import click
 
+from kmdist.cli.summary import shown_lines
 from kmdist.recipes.progress import Event, Message
 
 PLAIN_INTERVAL_S = 10.0
@@ -41,7 +42,7 @@ class Reporter:
         if isinstance(event, Message):
             if not self._quiet or event.warning:
                 self._end_line()
-                click.echo(event.text, err=True)
+                click.echo(shown_lines(event.text), err=True)
             return
         if self._quiet:
             return

@@ -22,6 +22,11 @@ def shown(text: object) -> str:
     )
 
 
+def shown_lines(text: object) -> str:
+    """As `shown`, of a message with lines of its own."""
+    return "\n".join(map(shown, str(text).split("\n")))
+
+
 def say_result(run: Any, *, verbose: bool = False) -> None:
     """Print a finished run: where it is, each k with its figures, what was rejected."""
     click.echo(shown(run.path))

@@ -24,7 +24,8 @@ def view(run: str, image: str | None, output: str, overlay: float | None) -> Non
     \b
     kmdist view run.zarr photo.jpg -o picture.png --overlay 0.5
     """
+    from kmdist.cli.summary import shown
     from kmdist.recipes.view import draw_run
     from kmdist.store import open_run
 
-    click.echo(f"picture: {draw_run(open_run(run), output, image, overlay)}")
+    click.echo(f"picture: {shown(draw_run(open_run(run), output, image, overlay))}")

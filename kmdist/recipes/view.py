@@ -89,10 +89,9 @@ class _View:
 
     def labels(self, box: tuple[int, int]) -> np.ndarray:
         """Labels from the level of the pyramid that has at least twice the pixels of the box."""
-        level, (width, height) = 0, self.size
-        levels = self.image.levels
-        while level + 1 < levels and width >= 4 * box[0] and height >= 4 * box[1]:
-            level, width, height = level + 1, width // 2, height // 2
+        level, width, levels = 0, self.size[0], self.image.levels
+        while level + 1 < levels and width >= 4 * drawing.fitted(self.size, box)[0]:
+            level, width = level + 1, width // 2
         return np.asarray(self.image.labels(level)[...])
 
     @cached_property
