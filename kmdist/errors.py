@@ -2,11 +2,20 @@
 
 
 class KmdistError(Exception):
-    """A failure to report in plain words: exit code 1, no traceback."""
+    """A failure to report in plain words, without a traceback.
+
+    Attributes
+    ----------
+    exit_code : of the command that ends with it.
+    """
+
+    exit_code = 1
 
 
 class UsageError(KmdistError, ValueError):
-    """A mistake in what was asked for: exit code 2."""
+    """A mistake in what was asked for."""
+
+    exit_code = 2
 
 
 class ImageError(KmdistError):

@@ -8,13 +8,14 @@ from kmdist.cli.cluster import cluster
 from kmdist.cli.demo import demo
 from kmdist.cli.export import export, extract
 from kmdist.cli.info import info
+from kmdist.cli.nightly import nightly
 from kmdist.cli.options import COMMAND_KEY
 from kmdist.cli.predict import predict
 from kmdist.cli.quantize import quantize
 from kmdist.cli.run import run
 from kmdist.cli.summary import shown_lines
 from kmdist.cli.view import view
-from kmdist.errors import KmdistError, UsageError
+from kmdist.errors import KmdistError
 
 
 class PlainErrors(click.Group):
@@ -29,7 +30,7 @@ class PlainErrors(click.Group):
             return super().invoke(ctx)
         except KmdistError as error:
             click.echo(f"kmdist: error: {shown_lines(error)}", err=True)
-            ctx.exit(2 if isinstance(error, UsageError) else 1)
+            ctx.exit(error.exit_code)
         except KeyboardInterrupt:
             click.echo("kmdist: interrupted", err=True)
             ctx.exit(130)
@@ -48,7 +49,7 @@ def cli() -> None:
     """
 
 
-for command in (quantize, run, demo, info, view, export, extract, predict, cluster):
+for command in (quantize, run, demo, info, view, export, extract, predict, cluster, nightly):
     cli.add_command(command)
 
 

@@ -47,7 +47,7 @@ class _Entry:
     fault: ImageError | None = None
 
 
-def find_images(inputs: Sequence[str | Path]) -> tuple[list[Found], list[Rejection]]:
+def find_images(inputs: Sequence[str | Path | Found]) -> tuple[list[Found], list[Rejection]]:
     """Find image files.
 
     Folders are searched recursively and links to folders followed. Passed over are hidden files,
@@ -58,7 +58,7 @@ def find_images(inputs: Sequence[str | Path]) -> tuple[list[Found], list[Rejecti
 
     Parameters
     ----------
-    inputs : folders, globs, files, lists, ``sample:NAME``.
+    inputs : folders, globs, files, lists, ``sample:NAME``; `Found` is taken under its own name.
 
     Returns
     -------
@@ -71,6 +71,9 @@ def find_images(inputs: Sequence[str | Path]) -> tuple[list[Found], list[Rejecti
     """
     entries: dict[str, _Entry] = {}
     for one in inputs:
+        if isinstance(one, Found):
+            entries.setdefault(os.path.abspath(one.path), _checked(one.path, one.name, ""))
+            continue
         for entry in _expand(os.fspath(one)):
             entries.setdefault(os.path.abspath(entry.path), entry)
     if not entries:

@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from kmdist.errors import ImageError, KmdistError
+from kmdist.errors import ImageError
 from kmdist.images import Rejection
 from kmdist.kernels.histogram import ColorCounter, Colors
 from kmdist.kernels.label_table import borrowed_table
 from kmdist.palette import ColorCloud, label_colors
 from kmdist.passes import LostBlockError, run_pass
-from kmdist.recipes.job import Job, Work
+from kmdist.recipes.job import Job, NoUsableImageError, Work
 from kmdist.recipes.labelling import (
     LabelItem,
     Labelling,
@@ -108,7 +108,10 @@ def label_job(job: Job, model: Model) -> dict[str, Any]:
     write_pyramids(job, [one for name in maps if name not in spoilt for one in maps[name]])
     counts = np.sum([result.counts for result in used], axis=0, dtype=np.int64)
     if not np.any(counts):
-        raise KmdistError("no pixel can be labelled: every image is transparent or unreadable")
+        raise NoUsableImageError(
+            "no pixel can be labelled: every image is transparent or unreadable",
+            job.rejected.values(),
+        )
     # Exactly rounded, so that it does not depend on how the pixels were shared out.
     inertia = math.fsum(result.inertia for result in used)
     channels = ("cluster", "channel")

@@ -10,7 +10,7 @@ from kmdist.kernels.histogram import ColorCounter
 from kmdist.kernels.label_table import apply_table, borrowed_table
 from kmdist.palette import ColorCloud
 from kmdist.passes import LostBlockError
-from kmdist.recipes.job import Job, Piece, Work
+from kmdist.recipes.job import Job, NoUsableImageError, Piece, Work
 from kmdist.recipes.memory import projection
 from kmdist.recipes.pixels import decode_piece
 from kmdist.recipes.progress import Message
@@ -57,7 +57,10 @@ def quantize_each(job: Job, wanted: Wanted) -> dict[int, dict[str, Any]]:
             if name not in job.rejected:
                 raise
     if not fits:
-        raise KmdistError("no pixel can be clustered: every image is transparent or unreadable")
+        raise NoUsableImageError(
+            "no pixel can be clustered: every image is transparent or unreadable",
+            job.rejected.values(),
+        )
     return {k: _summary([fit[k] for fit in fits.values()]) for k in wanted.ks}
 
 

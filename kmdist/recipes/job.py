@@ -7,7 +7,7 @@ pass, and what `kmdist.passes` adds for merging.
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -162,6 +162,19 @@ class Job:
             )
 
 
+class NoUsableImageError(KmdistError):
+    """No image has a pixel that can be clustered: there is nothing to keep.
+
+    Attributes
+    ----------
+    rejections : why, image by image.
+    """
+
+    def __init__(self, message: str, rejections: Iterable[Rejection]) -> None:
+        super().__init__(message)
+        self.rejections = tuple(rejections)
+
+
 class StrictError(KmdistError):
     """An image cannot be used and ``--strict`` asks to stop: the partial run is removed."""
 
@@ -248,7 +261,7 @@ def work_of(blocks: Sequence[Block], sources: Sequence[ImageSource]) -> list[Wor
 @contextmanager
 def open_job(
     recipe: str,
-    inputs: Sequence[str | Path],
+    inputs: Sequence[str | Path | Found],
     output: str | Path,
     parameters: Mapping[str, Any],
     options: JobOptions,
@@ -259,8 +272,8 @@ def open_job(
     """Everything up to the first pass, and the right ending for whatever happens after.
 
     The run is published by the recipe (`Job.writer.publish`). If an error ends the block, the
-    partial run is kept and its ``--resume`` command said, but removed after `StrictError` and
-    `UsageError`.
+    partial run is kept and its ``--resume`` command said, but removed after `StrictError`,
+    `NoUsableImageError` and `UsageError`.
 
     Parameters
     ----------
@@ -308,7 +321,7 @@ def open_job(
             job.rejected.update((r.image, r) for r in [*lost, *unusable])
             _say_what_was_found(job)
             yield job
-        except (StrictError, UsageError):
+        except (StrictError, NoUsableImageError, UsageError):
             if not writer.already_complete:
                 writer.discard()
             raise
@@ -331,7 +344,7 @@ def _require_usable(
     if not sources:
         listed = "\n".join(f"  {r.image}: {r.reason} [{r.code}]" for r in rejections[:20])
         more = f"\n  … and {len(rejections) - 20} more" if len(rejections) > 20 else ""
-        raise KmdistError(f"no image can be used:\n{listed}{more}")
+        raise NoUsableImageError(f"no image can be used:\n{listed}{more}", rejections)
 
 
 def _say_what_was_found(job: Job) -> None:

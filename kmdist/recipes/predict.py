@@ -7,6 +7,7 @@ from typing import Any
 
 from kmdist.cluster import Compute
 from kmdist.errors import UsageError
+from kmdist.images import Found
 from kmdist.recipes.borrowed_palette import Model, label_job
 from kmdist.recipes.job import JobOptions, open_job
 from kmdist.recipes.progress import Message, Watcher, watch_nothing
@@ -17,7 +18,7 @@ from kmdist.store import Run, open_run
 
 def predict(
     model: Run | str | Path,
-    inputs: str | Path | Sequence[str | Path],
+    inputs: str | Path | Sequence[str | Path | Found],
     output: str | Path | None = None,
     *,
     workers: int | None = None,

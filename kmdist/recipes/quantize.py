@@ -15,6 +15,7 @@ import numpy as np
 
 from kmdist.cluster import Compute
 from kmdist.errors import UsageError
+from kmdist.images import Found
 from kmdist.palette import PaletteOptions
 from kmdist.recipes.compiling import compile_kernels, exercise_palette_kernels
 from kmdist.recipes.each_image import quantize_each
@@ -30,7 +31,7 @@ MAX_K = 256
 
 
 def quantize(
-    inputs: str | Path | Sequence[str | Path],
+    inputs: str | Path | Sequence[str | Path | Found],
     output: str | Path | None = None,
     *,
     k: int | str | Sequence[int] | None = None,
@@ -53,6 +54,7 @@ def quantize(
     block_mpx: float = 16.0,
     keep_pixels: str = "auto",
     max_pixels: int = 200_000_000,
+    fit_only: bool = False,
     strict: bool = False,
     resume: bool = False,
     overwrite: bool = False,
@@ -75,6 +77,7 @@ def quantize(
     n_init, max_iter, tol, seed : as in `kmdist.palette.PaletteOptions`.
     workers, worker_kind, cluster, scheduler, client, trust, insecure : where to run; see
         `kmdist.cluster.Compute`.
+    fit_only : write the palette and no label maps; the run is a model for `kmdist.predict`.
     block_mpx, keep_pixels, max_pixels, strict, resume, overwrite : see
         `kmdist.recipes.job.JobOptions`.
     watch : called with progress.
@@ -107,6 +110,7 @@ def quantize(
         "seed": seed,
         "block_mpx": block_mpx,
         "max_pixels": max_pixels,
+        **({"fit_only": True} if fit_only else {}),
     }
     options = JobOptions(
         Compute(workers, worker_kind, cluster, scheduler, client, tuple(trust), insecure),
@@ -127,9 +131,18 @@ def quantize(
         if job.writer.already_complete:
             watch(Message(f"{target} is complete already"))
         else:
-            results = (quantize_shared if shared else quantize_each)(job, wanted)
-            publish(job, results)
+            publish(job, _quantize(job, wanted, shared=shared, fit_only=fit_only))
     return open_run(target)
+
+
+def _quantize(
+    job: Job, wanted: Wanted, *, shared: bool, fit_only: bool
+) -> dict[int, dict[str, Any]]:
+    if shared:
+        return quantize_shared(job, wanted, label=not fit_only)
+    if fit_only:
+        raise UsageError("fit_only makes one palette to label with later; it needs shared=True")
+    return quantize_each(job, wanted)
 
 
 def publish(job: Job, results: Mapping[int, Mapping[str, Any]]) -> None:

@@ -13,13 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from kmdist.errors import KmdistError
 from kmdist.images import Rejection
 from kmdist.kernels.histogram import Colors
 from kmdist.kernels.label_table import label_table
 from kmdist.palette import ColorCloud, Palette
 from kmdist.passes import LostBlockError
-from kmdist.recipes.job import Job, Work
+from kmdist.recipes.job import Job, NoUsableImageError, Work
 from kmdist.recipes.labelling import Labelling, Layer, label_items, label_pass
 from kmdist.recipes.memory import COUNT_AHEAD, COUNT_FAN_IN, projection
 from kmdist.recipes.pixels import (
@@ -35,8 +34,8 @@ from kmdist.state import State
 from kmdist.store import unclustered_value
 
 
-def quantize_shared(job: Job, wanted: Wanted) -> dict[int, dict[str, Any]]:
-    """Fit the wanted palettes to all images together and label them.
+def quantize_shared(job: Job, wanted: Wanted, *, label: bool = True) -> dict[int, dict[str, Any]]:
+    """Fit the wanted palettes to all images together and, unless told not to, label them.
 
     Returns
     -------
@@ -45,8 +44,9 @@ def quantize_shared(job: Job, wanted: Wanted) -> dict[int, dict[str, Any]]:
     plan = projection(job, len(wanted.ks))
     job.watch(Message(str(plan)))
     plan.require()
-    group = Group(job, job.work, keep=plan.keep_pixels)
-    return group.quantize(wanted, prefix_of={k: wanted.prefix(k) for k in wanted.ks})
+    group = Group(job, job.work, keep=plan.keep_pixels and label)
+    prefixes = {k: wanted.prefix(k) for k in wanted.ks}
+    return group.quantize(wanted, prefixes, label=label)
 
 
 @dataclass
@@ -66,7 +66,12 @@ class Group:
     name: str = ""
 
     def quantize(
-        self, wanted: Wanted, prefix_of: Mapping[int, str], *, at_image: bool = False
+        self,
+        wanted: Wanted,
+        prefix_of: Mapping[int, str],
+        *,
+        at_image: bool = False,
+        label: bool = True,
     ) -> dict[int, dict[str, Any]]:
         """Count, fit, label and write; see `quantize_shared`.
 
@@ -74,14 +79,19 @@ class Group:
         ----------
         prefix_of : group of each fit's label maps, by k.
         at_image : centroids, palette, counts and history lie in the image's group.
+        label : write label maps besides.
         """
         counted, kept = self._count()
         if not len(counted.colors):
-            raise KmdistError("no pixel can be clustered: every image is transparent or unreadable")
+            raise NoUsableImageError(
+                "no pixel can be clustered: every image is transparent or unreadable",
+                self.job.rejected.values(),
+            )
         cloud = ColorCloud(counted.colors, wanted.space, threads=_local_threads(self.job))
         with self.job.timed("fit"):
             fits = wanted.fit_all(cloud, on_state=self._say_state)
-        self._label(counted, kept, fits, prefix_of)
+        if label:
+            self._label(counted, kept, fits, prefix_of)
         results = {}
         for k, fit in fits.items():
             key = prefix_of[k]

@@ -99,7 +99,9 @@ class RunWriter:
 
     @property
     def resume_command(self) -> str:
-        """The command that continues this run after an interruption."""
+        """The command that continues this run after an interruption; nightly needs no flag."""
+        if self._command[1:2] == ["nightly"]:
+            return shlex.join(self._command)
         words = self._command or ["kmdist", str(self._request["recipe"]), "INPUT...", "-o"]
         words = words if self._command else [*words, self.output]
         return shlex.join(words if "--resume" in words else [*words, "--resume"])
