@@ -1,5 +1,6 @@
 """`kmdist run SPEC`: a job's options from a YAML file instead of the command line."""
 
+from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -102,9 +103,11 @@ def read_spec(path: str) -> dict[str, Any]:
 
 
 def arguments_of(
-    spec: str, keys: dict[str, Any], ctx: click.Context
+    spec: str, keys: dict[str, Any], ctx: click.Context, *, extra: Sequence[str] = ()
 ) -> tuple[click.Command, list[str]]:
     """The command and the command line that a job spec stands for.
+
+    `extra` are keys the caller knows besides, to be named where one is misspelt.
 
     Going through the command line keeps one set of defaults, types and messages.
 
@@ -130,7 +133,7 @@ def arguments_of(
         if key == "per_image":
             key, value = "shared", not _as_bool(spec, key, value)
         if key not in options:
-            allowed = sorted([*options, "per_image", "input", "recipe"])
+            allowed = sorted([*options, "per_image", "input", "recipe", *extra])
             close = get_close_matches(key, allowed, 1)
             hint = f"; did you mean {close[0]!r}?" if close else f"; allowed: {', '.join(allowed)}"
             raise UsageError(f"job spec {spec}: unknown key {key!r}{hint}")

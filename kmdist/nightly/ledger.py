@@ -1,0 +1,238 @@
+"""The ledger: what is known of every file, run and model, in SQLite (write-ahead log).
+
+A night changes it in few transactions, each whole or not at all; what a kill leaves between two
+of them is found again by `kmdist.nightly.night` from the runs on the disk.
+
+A file's row: where it is (`path`, bytes of the file system; `name` in runs), what was there when
+it was last looked at (`size`, `mtime_ns`, `ctime_ns`, `next_hash`, `observed_s`), its `state`, and
+its labels: `run` and `label_name` there, `model`, `digest` of what was written; `hash` is of the
+contents that were labelled or quarantined. `going` is the run
+that is being made with it; `gone` says that it was not there last night.
+"""
+
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from kmdist.errors import KmdistError
+
+LEDGER = "ledger.sqlite"
+"""Its name in the results folder."""
+
+WAITING = "waiting"
+"""Still being written, or too young."""
+PENDING = "pending"
+"""To be labelled."""
+DONE = "done"
+QUARANTINED = "quarantined"
+
+SCHEMA = 1
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS files (
+    path BLOB PRIMARY KEY, name BLOB NOT NULL, size INTEGER, mtime_ns INTEGER, ctime_ns INTEGER,
+    hash TEXT, next_hash TEXT, observed_s REAL, state TEXT NOT NULL, error TEXT, run TEXT,
+    label_name BLOB, model INTEGER, digest TEXT, going TEXT, gone INTEGER NOT NULL DEFAULT 0
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS runs (
+    run TEXT PRIMARY KEY, model INTEGER NOT NULL, state TEXT NOT NULL, inertia REAL, pixels INTEGER,
+    drift REAL, digest TEXT
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS models (number INTEGER PRIMARY KEY, made_s REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS sample (path BLOB PRIMARY KEY, name BLOB NOT NULL) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS files_going ON files (going) WHERE going IS NOT NULL;
+CREATE INDEX IF NOT EXISTS files_run ON files (run);
+"""
+
+
+@dataclass
+class FileRow:
+    """One file, as the ledger's module docstring says."""
+
+    path: bytes
+    name: str
+    size: int = -1
+    mtime_ns: int = -1
+    ctime_ns: int = -1
+    hash: str | None = None
+    next_hash: str | None = None
+    observed_s: float = 0.0
+    state: str = PENDING
+    error: str | None = None
+    run: str | None = None
+    label_name: str | None = None
+    model: int | None = None
+    digest: str | None = None
+    going: str | None = None
+    gone: int = 0
+
+
+_COLUMNS = tuple(f.name for f in fields(FileRow))
+_NAMES = (_COLUMNS.index("name"), _COLUMNS.index("label_name"))
+_ERROR = _COLUMNS.index("error")
+_UPSERT = (
+    f"INSERT INTO files ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))}) "
+    "ON CONFLICT(path) DO UPDATE SET "
+    + ", ".join(f"{name} = excluded.{name}" for name in _COLUMNS[1:])
+)
+
+
+class Ledger:
+    """An open ledger. Errors of SQLite come out as `KmdistError` with its path."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        self.path = path
+        self._connection = connection
+
+    @classmethod
+    @contextmanager
+    def open(cls, path: Path) -> Iterator["Ledger"]:
+        """Open a ledger, made where there is none.
+
+        Raises
+        ------
+        KmdistError : it is damaged, of another version, or cannot be written.
+        """
+        with cls._plain_errors(path):
+            connection = sqlite3.connect(path, isolation_level=None, timeout=30)
+            try:
+                connection.execute("PRAGMA journal_mode=WAL")
+                connection.execute("PRAGMA synchronous=FULL")
+                version = connection.execute("PRAGMA user_version").fetchone()[0]
+                if version not in (0, SCHEMA):
+                    raise KmdistError(f"{path}: ledger of version {version}; update kmdist")
+                if version == 0:
+                    connection.executescript(_TABLES)
+                    connection.execute(f"PRAGMA user_version={SCHEMA}")
+                yield cls(path, connection)
+            finally:
+                connection.close()
+
+    @staticmethod
+    @contextmanager
+    def _plain_errors(path: Path) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise KmdistError(
+                f"{path}: {error}. What is finished is kept; a full disk needs room and a next "
+                "night, a damaged ledger a copy from a backup"
+            ) from error
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All that is written within, or nothing."""
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise
+        self._connection.execute("COMMIT")
+
+    def files(self, where: str = "", *values: Any) -> dict[bytes, FileRow]:
+        """Rows of files, by path; `where` is SQL of this package, `values` its parameters."""
+        condition = f" WHERE {where}" if where else ""
+        rows = self._connection.execute(
+            f"SELECT {', '.join(_COLUMNS)} FROM files{condition} ORDER BY path", values
+        )
+        return {row[0]: FileRow(*_as_read(row)) for row in rows}
+
+    def put_files(self, rows: Iterable[FileRow]) -> None:
+        """Add rows, or replace those of the same paths."""
+        self._connection.executemany(
+            _UPSERT,
+            (_as_stored(tuple(getattr(row, column) for column in _COLUMNS)) for row in rows),
+        )
+
+    def counts(self) -> dict[str, int]:
+        """Files by state; those gone under ``vanished`` alone."""
+        rows = self._connection.execute(
+            "SELECT CASE WHEN gone THEN 'vanished' ELSE state END, COUNT(*) FROM files GROUP BY 1"
+        )
+        return dict(rows)
+
+    def start_run(self, run: str, model: int) -> None:
+        """Note a run before it begins."""
+        self._connection.execute(
+            "INSERT OR REPLACE INTO runs (run, model, state) VALUES (?, ?, 'started')",
+            (run, model),
+        )
+
+    def finish_run(self, run: str, result: Mapping[str, Any]) -> None:
+        """Note what a published run is: inertia, pixels, drift, digest."""
+        self._connection.execute(
+            "UPDATE runs SET state = 'published', inertia = :inertia, pixels = :pixels, "
+            "drift = :drift, digest = :digest WHERE run = :run",
+            {**result, "run": run},
+        )
+
+    def drop_run(self, run: str) -> None:
+        """Forget a run that came to nothing; its files are to be labelled still."""
+        self._connection.execute("UPDATE files SET going = NULL WHERE going = ?", (run,))
+        self._connection.execute("DELETE FROM runs WHERE run = ?", (run,))
+
+    def runs(self, state: str) -> list[dict[str, Any]]:
+        """Runs of a state, oldest first."""
+        rows = self._connection.execute(
+            "SELECT run, model, inertia, pixels, drift, digest FROM runs WHERE state = ? "
+            "ORDER BY run",
+            (state,),
+        )
+        names = ("run", "model", "inertia", "pixels", "drift", "digest")
+        return [dict(zip(names, row, strict=True)) for row in rows]
+
+    def models(self) -> dict[int, float]:
+        """When each model was made, seconds since 1970."""
+        return dict(self._connection.execute("SELECT number, made_s FROM models ORDER BY number"))
+
+    def add_model(self, number: int, made_s: float) -> None:
+        """Note a published model, and that its sample is not needed any more."""
+        with self.transaction():
+            self._connection.execute(
+                "INSERT OR IGNORE INTO models (number, made_s) VALUES (?, ?)", (number, made_s)
+            )
+            self._connection.execute("DELETE FROM sample")
+
+    def sample(self) -> list[tuple[bytes, str]]:
+        """Paths and names of the images a model is being fitted to."""
+        rows = self._connection.execute("SELECT path, name FROM sample ORDER BY path")
+        return [(path, os.fsdecode(name)) for path, name in rows]
+
+    def set_sample(self, files: Iterable[tuple[bytes, str]]) -> None:
+        """Note the images a model will be fitted to, so that an interrupted fit goes on."""
+        with self.transaction():
+            self._connection.execute("DELETE FROM sample")
+            self._connection.executemany(
+                "INSERT INTO sample VALUES (?, ?)",
+                ((path, os.fsencode(name)) for path, name in files),
+            )
+
+    def damage(self) -> list[str]:
+        """What SQLite finds wrong with its own file."""
+        found = [str(row[0]) for row in self._connection.execute("PRAGMA quick_check")]
+        return [] if found == ["ok"] else found
+
+
+def _as_stored(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Names as the bytes of the file system, which need not be text."""
+    stored = list(row)
+    for column in _NAMES:
+        if stored[column] is not None:
+            stored[column] = os.fsencode(stored[column])
+    if stored[_ERROR] is not None:
+        stored[_ERROR] = stored[_ERROR].encode("utf-8", "backslashreplace").decode()
+    return tuple(stored)
+
+
+def _as_read(row: tuple[Any, ...]) -> list[Any]:
+    read = list(row)
+    for column in _NAMES:
+        if read[column] is not None:
+            read[column] = os.fsdecode(read[column])
+    return read

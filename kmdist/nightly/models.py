@@ -1,0 +1,96 @@
+"""Versions of the model: which one is current, when a new one is due, and fitting it."""
+
+import os
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kmdist.nightly.ledger import DONE, PENDING, FileRow, Ledger
+from kmdist.nightly.scan import found_of
+from kmdist.nightly.settings import Settings
+from kmdist.recipes.progress import Watcher
+from kmdist.recipes.quantize import quantize
+from kmdist.store import Run, open_run
+
+FIT_OPTIONS = frozenset({"k", "space", "init", "n_init", "max_iter", "tol", "seed", "keep_pixels"})
+"""Options of the recipe that labelling with a model does not take."""
+
+DAY_S = 86_400.0
+
+
+def model_path(results: Path, number: int) -> Path:
+    """Where a version lies."""
+    return results / "models" / f"{number:04d}.zarr"
+
+
+def current_model(results: Path, ledger: Ledger, now: datetime) -> int | None:
+    """Number of the newest published version; one that the ledger missed in a crash is noted."""
+    folder = results / "models"
+    names = [path.stem for path in folder.glob("*.zarr")] if folder.is_dir() else []
+    published = sorted(int(name) for name in names if name.isdecimal())
+    for number in published:
+        if number not in ledger.models():
+            ledger.add_model(number, now.timestamp())
+    return published[-1] if published else None
+
+
+def is_due(settings: Settings, ledger: Ledger, number: int | None, now: datetime) -> bool:
+    """Whether a new version is to be fitted: the first, or one whose time has come."""
+    if number is None:
+        return True
+    days = settings.refit_days
+    return days is not None and now.timestamp() - ledger.models()[number] >= days * DAY_S
+
+
+def fit_model(
+    settings: Settings, ledger: Ledger, rows: Mapping[bytes, FileRow], number: int, watch: Watcher
+) -> Run | None:
+    """Fit a version to the images that are there, or go on with an interrupted fit.
+
+    Up to `Settings.refit_images` are taken, those with the least hashes: a uniform sample that
+    depends on the contents alone. Files that are waiting, bad or gone are left out.
+
+    Returns
+    -------
+    Run : the published model; None where there is no image to fit to.
+    """
+    sample = ledger.sample()
+    chosen = [rows[path] for path, _ in sample if path in rows and not rows[path].gone]
+    if not chosen:
+        usable = [row for row in rows.values() if not row.gone and row.state in (DONE, PENDING)]
+        usable.sort(key=lambda row: (row.next_hash or row.hash or "", row.path))
+        chosen = sorted(usable[: settings.refit_images], key=lambda row: row.path)
+        if not chosen:
+            return None
+        ledger.set_sample((row.path, row.name) for row in chosen)
+    return quantize(
+        found_of(chosen),
+        model_path(settings.results, number),
+        **settings.options,
+        fit_only=True,
+        resume=True,
+        overwrite=not os.path.exists(model_path(settings.results, number)),
+        watch=watch,
+        command=settings.command,
+    )
+
+
+def label_options(settings: Settings) -> dict[str, Any]:
+    """Options for labelling with a model."""
+    return {key: value for key, value in settings.options.items() if key not in FIT_OPTIONS}
+
+
+def inertia_per_pixel(run: Run) -> float:
+    """Σ‖x − c‖² per clustered pixel."""
+    counts = run.counts
+    pixels = 0 if counts is None else int(np.sum(counts))
+    return float(run.inertia or 0.0) / pixels if pixels else 0.0
+
+
+def drift_of(results: Path, number: int, run: Run) -> float | None:
+    """Inertia per pixel of a run over that of its model on its own images; 1: as at the fit."""
+    own = inertia_per_pixel(open_run(model_path(results, number)))
+    return inertia_per_pixel(run) / own if own else None

@@ -1,0 +1,336 @@
+"""One night: finish what was interrupted, look, fit a model if one is due, label, record.
+
+Safe against a kill at any moment, since every step is one of these: a transaction of the ledger,
+or a run that is published by one rename and noted in the ledger before it begins. A run noted as
+started and found published is recorded; found unfinished, it is resumed.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kmdist.errors import KmdistError
+from kmdist.images import Rejection
+from kmdist.nightly.digests import image_digests, root_digest
+from kmdist.nightly.ledger import DONE, LEDGER, PENDING, QUARANTINED, WAITING, FileRow, Ledger
+from kmdist.nightly.lock import hold_lock
+from kmdist.nightly.models import (
+    current_model,
+    drift_of,
+    fit_model,
+    is_due,
+    label_options,
+    model_path,
+)
+from kmdist.nightly.scan import compare, found_of, look
+from kmdist.nightly.settings import Clock, Settings, system_clock
+from kmdist.recipes.job import NoUsableImageError
+from kmdist.recipes.predict import predict
+from kmdist.recipes.progress import Event, Message, Watcher, watch_nothing
+from kmdist.store import open_run
+
+STAMP = "%Y%m%dT%H%M%SZ"
+
+
+@dataclass
+class Night:
+    """What a night did; the JSON of `nights/STAMP.json`.
+
+    Parameters
+    ----------
+    new, changed, vanished : files found so.
+    done, quarantined : files labelled, and set aside, tonight.
+    waiting : files that are too young or growing.
+    pending : files left for the next night.
+    stopped : the hour of ``until`` came before the end.
+    model : version that labelled; fitted : whether it was fitted tonight.
+    drift : inertia per pixel against the model's own; see `drift_of`.
+    runs : published tonight, an interrupted one of an earlier night among them.
+    """
+
+    stamp: str
+    new: int = 0
+    changed: int = 0
+    done: int = 0
+    waiting: int = 0
+    quarantined: int = 0
+    vanished: int = 0
+    pending: int = 0
+    stopped: bool = False
+    model: int | None = None
+    fitted: bool = False
+    drift: float | None = None
+    runs: tuple[str, ...] = ()
+
+
+class OutOfTimeError(KmdistError):
+    """The hour at which the night ends has come; what is finished is kept."""
+
+
+def run_night(
+    settings: Settings, *, clock: Clock = system_clock, watch: Watcher = watch_nothing
+) -> Night:
+    """Run one night.
+
+    Parameters
+    ----------
+    clock : the time; injected where nights are simulated.
+
+    Raises
+    ------
+    LockHeldError : another night is running.
+    KmdistError : an input is not there, the disk is full, the cluster is gone …; the next night
+        goes on.
+    """
+    with (
+        hold_lock(settings.results),
+        Ledger.open(settings.results / LEDGER) as ledger,
+    ):
+        return _Worker(settings, ledger, clock, watch).run()
+
+
+class _Worker:
+    def __init__(self, settings: Settings, ledger: Ledger, clock: Clock, watch: Watcher) -> None:
+        self.settings, self.ledger, self.clock = settings, ledger, clock
+        self._watch = watch
+        self._deadline = settings.deadline(clock())
+        self.night = Night(self._stamp())
+
+    def run(self) -> Night:
+        try:
+            self._recover()
+            rows = self._look()
+            if any(self._wanted(row) for row in rows.values()) or self.settings.relabel:
+                self._label(rows)
+        except OutOfTimeError as reason:
+            self.night.stopped = True
+            self._watch(Message(str(reason), warning=True))
+        counts = self.ledger.counts()
+        self.night.waiting = counts.get(WAITING, 0)
+        self.night.pending = counts.get(PENDING, 0)
+        self._write_night()
+        return self.night
+
+    def watch(self, event: Event | Message) -> None:
+        """Pass events on, and stop the job that sends them when the hour has come."""
+        self._watch(event)
+        if isinstance(event, Event):
+            self._check_time()
+
+    def _check_time(self) -> None:
+        if self._deadline is not None and self.clock() >= self._deadline:
+            raise OutOfTimeError(
+                f"it is {self.settings.until}: stopped; the next night goes on from here"
+            )
+
+    def _recover(self) -> None:
+        """Record runs that were published as a crash came, and go on with unfinished ones."""
+        for started in self.ledger.runs("started"):
+            run, number = str(started["run"]), int(started["model"])
+            rows = self.ledger.files("going = ?", run)
+            self._check_time()
+            if self._run_path(run).is_dir():
+                self._record(run, number, rows, ())
+            elif not rows:
+                self.ledger.drop_run(run)
+            else:
+                self._watch(Message(f"going on with the interrupted run {run}"))
+                self._predict(run, number, rows)
+
+    def _look(self) -> dict[bytes, FileRow]:
+        """Scan, and bring the ledger up to date with what is there."""
+        known = self.ledger.files()
+        seen, unusable = look(self.settings.inputs)
+        now_s = self.clock().timestamp()
+        findings = compare(seen, unusable, known, now_s, self.settings.grace_s)
+        with self.ledger.transaction():
+            self.ledger.put_files(findings.rows.values())
+        self.night.new = len(findings.new)
+        self.night.changed = len(findings.changed)
+        self.night.vanished = len(findings.vanished)
+        self.night.quarantined += sum(path in findings.new for path in unusable)
+        known.update(findings.rows)
+        return known
+
+    @staticmethod
+    def _wanted(row: FileRow) -> bool:
+        return row.state == PENDING and not row.gone
+
+    def _label(self, rows: dict[bytes, FileRow]) -> None:
+        number = self._model(rows)
+        if number is None:
+            return
+        work = {path: row for path, row in rows.items() if self._wanted(row)}
+        if self.settings.relabel:
+            work.update(
+                (path, row)
+                for path, row in rows.items()
+                if row.state == DONE and not row.gone and (row.model or 0) < number
+            )
+        if not work:
+            return
+        self._check_time()
+        run = self._free_stamp()
+        with self.ledger.transaction():
+            self.ledger.start_run(run, number)
+            self.ledger.put_files(replace(row, going=run) for row in work.values())
+        self._predict(run, number, work)
+
+    def _model(self, rows: dict[bytes, FileRow]) -> int | None:
+        """The model to label with, fitted first where one is due; None where none can be had."""
+        number = current_model(self.settings.results, self.ledger, self.clock())
+        if not is_due(self.settings, self.ledger, number, self.clock()):
+            return number
+        fresh = (number or 0) + 1
+        while True:
+            try:
+                if fit_model(self.settings, self.ledger, rows, fresh, self.watch) is None:
+                    return number
+                break
+            except NoUsableImageError as error:
+                # Without the bad ones there may be others, that the sample had no room for.
+                if not self._set_aside(rows, error.rejections):
+                    return number
+        self.ledger.add_model(fresh, self.clock().timestamp())
+        self.night.fitted = True
+        return fresh
+
+    def _set_aside(self, rows: dict[bytes, FileRow], rejections: tuple[Rejection, ...]) -> int:
+        """Quarantine the images of a sample of which none could be used."""
+        sample = {name: path for path, name in self.ledger.sample()}
+        reasons = {r.image: f"{r.code}: {r.reason}" for r in rejections}
+        changed = []
+        for name, path in sample.items():
+            error = reasons.get(name, "transparent: every pixel is transparent")
+            row = rows.get(path)
+            if row is not None and row.state == PENDING:
+                rows[path] = _quarantined(row, error)
+                changed.append(rows[path])
+        with self.ledger.transaction():
+            self.ledger.put_files(changed)
+        self.ledger.set_sample(())
+        self.night.quarantined += len(changed)
+        return len(changed)
+
+    def _predict(self, run: str, number: int, rows: Mapping[bytes, FileRow]) -> None:
+        """Label, publish, record. What cannot be used at all is recorded without a run."""
+        try:
+            predict(
+                model_path(self.settings.results, number),
+                found_of(rows.values()),
+                self._run_path(run),
+                **label_options(self.settings),
+                resume=True,
+                overwrite=True,
+                watch=self.watch,
+                command=self.settings.command,
+            )
+        except NoUsableImageError as error:
+            rejected = {r.image: r for r in error.rejections}
+            for row in rows.values():
+                reason = "every pixel is transparent"
+                rejected.setdefault(row.name, Rejection(row.name, "transparent", reason))
+            self._record(None, number, rows, tuple(rejected.values()))
+            with self.ledger.transaction():
+                self.ledger.drop_run(run)
+            return
+        self._record(run, number, rows, ())
+
+    def _record(
+        self,
+        run: str | None,
+        number: int,
+        rows: Mapping[bytes, FileRow],
+        rejections: tuple[Rejection, ...],
+    ) -> None:
+        """Bring the ledger up to date with a published run, in one transaction."""
+        reasons = {r.image: (r.code, r.reason) for r in rejections}
+        digests: dict[str, str] = {}
+        result: dict[str, Any] = {}
+        if run is not None:
+            opened = open_run(self._run_path(run))
+            rejected = opened.attributes.get("rejected") or []
+            reasons.update((r["image"], (r["code"], r["reason"])) for r in rejected)
+            names = [row.name for row in rows.values() if row.name not in reasons]
+            digests = image_digests(opened, names)
+            result = {
+                "inertia": opened.inertia,
+                "pixels": int(np.sum(opened.counts)) if opened.counts is not None else 0,
+                "drift": drift_of(self.settings.results, number, opened),
+                "digest": root_digest(opened.path),
+            }
+        settled = [_settled(row, run, number, reasons, digests) for row in rows.values()]
+        with self.ledger.transaction():
+            self.ledger.put_files(settled)
+            if run is not None:
+                self.ledger.finish_run(run, result)
+        done = sum(row.state == DONE for row in settled)
+        self.night.done += done
+        self.night.quarantined += sum(row.state == QUARANTINED for row in settled)
+        self.night.model = number
+        if run is not None:
+            self.night.drift = result["drift"]
+            self.night.runs = (*self.night.runs, run)
+
+    def _run_path(self, run: str) -> Path:
+        return self.settings.results / "runs" / f"{run}.zarr"
+
+    def _stamp(self) -> str:
+        return self.clock().astimezone(UTC).strftime(STAMP)
+
+    def _free_stamp(self) -> str:
+        """The time, or the next second that no run has taken."""
+        moment = self.clock().astimezone(UTC)
+        while self._run_path(moment.strftime(STAMP)).exists():
+            moment += timedelta(seconds=1)
+        return moment.strftime(STAMP)
+
+    def _write_night(self) -> None:
+        folder = self.settings.results / "nights"
+        path = folder / f"{self.night.stamp}.json"
+        half = path.with_suffix(".half")
+        try:
+            folder.mkdir(exist_ok=True)
+            half.write_text(json.dumps(asdict(self.night), indent=1) + "\n", encoding="utf-8")
+            os.replace(half, path)
+            if self.settings.keep_nights is not None:
+                for old in sorted(folder.glob("*.json"))[: -self.settings.keep_nights]:
+                    old.unlink()
+        except OSError as error:
+            raise KmdistError(f"{path}: {error.strerror}; the night's work is recorded") from error
+
+
+def _quarantined(row: FileRow, error: str) -> FileRow:
+    return replace(row, state=QUARANTINED, error=error, hash=row.next_hash, going=None)
+
+
+def _settled(
+    row: FileRow,
+    run: str | None,
+    number: int,
+    reasons: Mapping[str, tuple[str, str]],
+    digests: Mapping[str, str],
+) -> FileRow:
+    """A file's row after the run that was to label it."""
+    if row.name in digests:
+        return replace(
+            row,
+            state=DONE,
+            error=None,
+            hash=row.next_hash,
+            run=run,
+            label_name=row.name,
+            model=number,
+            digest=digests[row.name],
+            going=None,
+        )
+    code, reason = reasons.get(row.name, ("missing", "not in the run"))
+    if code in ("changed", "missing"):  # the next night sees what has become of it
+        return replace(row, going=None, state=PENDING)
+    return _quarantined(row, f"{code}: {reason}")

@@ -1,0 +1,121 @@
+"""What a nightly job is asked for, and when."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from kmdist.errors import UsageError
+
+RECIPES = ("quantize",)
+"""Recipes whose models can label new images."""
+
+KEYS = (
+    "results",
+    "refit",
+    "refit_images",
+    "relabel",
+    "grace",
+    "until",
+    "keep_nights",
+)
+"""Keys of a nightly spec besides ``input``, ``recipe`` and the recipe's own options."""
+
+Clock = Callable[[], datetime]
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d)?")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, None: 1}
+_HOUR = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)")
+
+
+def system_clock() -> datetime:
+    """Now, in UTC."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A nightly job.
+
+    Parameters
+    ----------
+    inputs : folders (or globs, lists) that grow.
+    results : folder of ledger, models, runs and nights.
+    recipe : whose models are fitted; one of `RECIPES`.
+    options : the recipe's, by the names of its function's parameters, where it runs among them.
+    refit : ``never``, ``weekly``, or a number of days after which a new model is fitted.
+    refit_images : images that a model is fitted to at most, chosen by their contents' hash.
+    relabel : whether a new model labels old images anew; their old label maps stay all the same.
+    grace : files modified less than this ago wait: seconds, or ``10m``, ``2h``, ``1d``.
+    until : local hour ``HH:MM`` at which the night stops cleanly, or None.
+    keep_nights : nights whose JSON is kept; None: all.
+    command : the command line, to say how to go on.
+
+    Raises
+    ------
+    UsageError : a value is not as it must be.
+    """
+
+    inputs: tuple[str, ...]
+    results: Path
+    recipe: str = "quantize"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    refit: str | int = "never"
+    refit_images: int = 10_000
+    relabel: bool = False
+    grace: float | str = 600
+    until: str | None = None
+    keep_nights: int | None = None
+    command: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        if self.recipe not in RECIPES:
+            raise UsageError(
+                f"nightly: recipe {self.recipe!r} cannot label new images with an old model; "
+                f"allowed: {', '.join(RECIPES)}"
+            )
+        for key in ("refit_images", "keep_nights"):
+            value = getattr(self, key)
+            if value is not None and (not isinstance(value, int) or value < 1):
+                raise UsageError(f"nightly: {key!r} must be a whole number from 1, got {value!r}")
+        if not isinstance(self.relabel, bool):
+            raise UsageError(f"nightly: 'relabel' must be true or false, got {self.relabel!r}")
+        _ = self.refit_days, self.grace_s, self.deadline(system_clock())
+
+    @property
+    def refit_days(self) -> float | None:
+        """Age in days at which a model is replaced; None: never."""
+        text = str(self.refit).strip().lower()
+        if text in ("never", "weekly"):
+            return 7.0 if text == "weekly" else None
+        if text.isdecimal() and int(text) >= 1 and not isinstance(self.refit, bool):
+            return float(text)
+        raise UsageError(
+            f"nightly: 'refit' must be never, weekly or a number of days, got {self.refit!r}"
+        )
+
+    @property
+    def grace_s(self) -> float:
+        """Seconds that a file must have been left alone."""
+        found = _DURATION.fullmatch(str(self.grace).strip().lower())
+        if not found or isinstance(self.grace, bool):
+            raise UsageError(
+                f"nightly: 'grace' must be seconds, or a number with s, m, h or d, "
+                f"got {self.grace!r}"
+            )
+        return float(found[1]) * _SECONDS[found[2]]
+
+    def deadline(self, start: datetime) -> datetime | None:
+        """The next time at which the clock shows `until`, after `start`."""
+        if self.until is None:
+            return None
+        found = _HOUR.fullmatch(str(self.until).strip())
+        if not found:
+            raise UsageError(
+                f"nightly: 'until' must be an hour such as '06:00' (quoted), got {self.until!r}"
+            )
+        local = start.astimezone()
+        due = local.replace(hour=int(found[1]), minute=int(found[2]), second=0, microsecond=0)
+        return due if due > local else due + timedelta(days=1)
