@@ -18,6 +18,10 @@ from kmdist.kernels.plusplus import plus_plus
 from kmdist.rows import Rows
 
 SAMPLE_ROWS = 20_000
+SAMPLE_VALUES = 2_500_000
+"""Of a sample: with many features fewer rows, so that it stays in the cache while it is read for
+each of some 6·k candidates."""
+
 SAMPLE_PER_CLUSTER = 50
 SAMPLE_BYTES = 64 << 20
 SAMPLE_ITERATIONS = 10
@@ -58,8 +62,12 @@ def row_uniforms(seed: int, stream: int, first: int, n: int) -> np.ndarray:
 
 
 def sample_size(k: int, n_features: int, itemsize: int) -> int:
-    """Rows of the seeding sample: 20,000, or 50 a cluster if that is more, within 64 MiB."""
-    wanted = max(SAMPLE_ROWS, SAMPLE_PER_CLUSTER * k)
+    """Rows of the seeding sample.
+
+    20,000, or as many as hold 2.5 million values if that is less, but 50 a cluster at the least
+    and 64 MiB at the most.
+    """
+    wanted = max(min(SAMPLE_ROWS, SAMPLE_VALUES // n_features), SAMPLE_PER_CLUSTER * k)
     return max(min(wanted, SAMPLE_BYTES // (n_features * itemsize)), 4 * k)
 
 
