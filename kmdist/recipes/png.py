@@ -14,6 +14,8 @@ _GREY, _RGB, _INDEXED, _RGBA = 0, 2, 3, 6
 _COLOR_TYPES = {1: _GREY, 3: _RGB, 4: _RGBA}
 # Of indices, level 8 is 0.4 % larger than 9 and takes half its time; of filtered rows 6 is as good.
 _INDEXED_LEVEL, _OTHER_LEVEL = 8, 6
+_STRIP_PIXELS = 1 << 18
+"""Pixels filtered at once: 60 bytes each, which stay in the cache."""
 _LARGEST_SIDE = 2**31 - 1
 
 
@@ -66,8 +68,11 @@ class PngWriter:
     def write_rows(self, rows: np.ndarray) -> None:
         """Write the next rows: (rows, width) uint8, or (rows, width, channels)."""
         self._left -= len(rows)
-        filtered = self._packed(rows) if self._indexed else self._paeth(rows)
-        self._chunk(b"IDAT", self._compressor.compress(filtered))
+        step = max(_STRIP_PIXELS // rows.shape[1], 1)
+        for y in range(0, len(rows), step):
+            strip = rows[y : y + step]
+            filtered = self._packed(strip) if self._indexed else self._paeth(strip)
+            self._chunk(b"IDAT", self._compressor.compress(filtered))
 
     def close(self) -> None:
         """Write the end of the file; the file stays open.

@@ -119,7 +119,7 @@ class _View:
         width, height = self.size
         size = drawing.fitted(self.size, box)
         if width * height > MAX_ORIGINAL_PIXELS:
-            return drawing.placeholder(size, f"original: {width:,} × {height:,} px, not drawn")
+            return drawing.placeholder(size, f"original: {width:,} × {height:,} px, too large")
         try:
             pixels = Original(self.data).rgb(Window(0, 0, height, width))
         except ImageError as error:
