@@ -49,7 +49,13 @@ def connect(
     cluster = None if profile.address else _start(profile, trust, security, insecure)
     try:
         try:
-            client = Client(profile.address or cluster, timeout=profile.timeout, security=security)
+            # Not the default client: losing its scheduler would leave Dask pointing at it.
+            client = Client(
+                profile.address or cluster,
+                timeout=profile.timeout,
+                security=security,
+                set_as_default=False,
+            )
         except (OSError, ValueError, TypeError, TimeoutError) as error:
             raise KmdistError(_no_answer(profile, error)) from error
         with client:

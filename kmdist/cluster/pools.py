@@ -89,7 +89,8 @@ def _local_pool(profile: Profile, compute: Compute, work_mpx: float) -> Iterator
                 silence_logs=logging.CRITICAL,
             )
             stack.enter_context(cluster)
-        client = stack.enter_context(Client(cluster))
+        # Not the default client: losing its scheduler would leave Dask pointing at it.
+        client = stack.enter_context(Client(cluster, set_as_default=False))
         yield DaskPool(client, memory_share=LOCAL_MEMORY_SHARE)
 
 

@@ -188,10 +188,10 @@ def _run_into(
 
 
 class _DaskCompletion:
-    def __init__(self) -> None:
+    def __init__(self, client: Any) -> None:
         from distributed import as_completed
 
-        self._futures = as_completed(raise_errors=False)
+        self._futures = as_completed(loop=client.loop, raise_errors=False)
 
     def add(self, future: Any) -> None:
         self._futures.add(future)
@@ -256,7 +256,7 @@ class DaskPool:
         return results
 
     def completion(self) -> Completion:
-        return _DaskCompletion()
+        return _DaskCompletion(self.client)
 
     def cancel(self, futures: Sequence[Any]) -> None:
         if self.client.status == "running":
