@@ -15,7 +15,9 @@ from kmdist.recipes.progress import Watcher
 from kmdist.recipes.quantize import quantize
 from kmdist.store import Run, open_run
 
-FIT_OPTIONS = frozenset({"k", "space", "init", "n_init", "max_iter", "tol", "seed", "keep_pixels"})
+FIT_OPTIONS = frozenset(
+    {"k", "space", "metric", "init", "n_init", "max_iter", "tol", "seed", "keep_pixels"}
+)
 """Options of the recipe that labelling with a model does not take."""
 
 DAY_S = 86_400.0
