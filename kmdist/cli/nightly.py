@@ -54,6 +54,7 @@ def _spec_options(command: Any) -> Any:
 @click.option("--until", metavar="HH:MM", help="Stop cleanly at this hour.")
 @click.option("--cluster", metavar="FILE[:PROFILE]", help="Run where this cluster file says.")
 @click.option("--scheduler", metavar="URL", help="Run on this Dask scheduler.")
+@click.option("--insecure", is_flag=True, help="Allow a scheduler in the open without TLS.")
 @click.option("-q", "--quiet", is_flag=True, help="Errors and the result only.")
 @click.pass_context
 def run(
