@@ -15,6 +15,8 @@ PROCESS_MPX = 400.0
 """Work above this many megapixels starts one process per core; below, threads do (start-up of
 two workers costs about 2 s, what decoding and labelling 400 Mpx costs on two cores is 3.5 s)."""
 
+_NOISY = ("distributed", "tornado")
+
 LOCAL_MEMORY_SHARE = 0.85
 """Of local workers' memory limits; the rest is for what allocators do not give back."""
 
@@ -116,15 +118,18 @@ def _interrupts_held() -> Iterator[None]:
 
 @contextmanager
 def _quiet_dask() -> Iterator[None]:
-    """Hold back what Dask logs of workers and schedulers that go: the job says it in its words."""
-    # Dask gives some of its loggers a level of their own.
-    names = ("distributed", "distributed.client", "distributed.core", "tornado.application")
-    loggers = [logging.getLogger(name) for name in names]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
+    """Dask's own log lines about workers and schedulers that go are not the user's concern.
+
+    What matters of them is said again, plainly, by the errors of `kmdist.passes`.
+    """
+    import distributed  # noqa: F401  its loggers get levels of their own when it is imported
+
+    names = [name for name in logging.root.manager.loggerDict if name.split(".")[0] in _NOISY]
+    levels = {name: logging.getLogger(name).level for name in {*names, "distributed"}}
+    for name in levels:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         yield
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
