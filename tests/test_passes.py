@@ -154,3 +154,29 @@ def test_dask_gives_the_same_bytes_as_threads() -> None:
     assert got == expected
     assert seen == {i: noisy_sum(i, 1.0) for i in range(10)}
     assert (replaced, failed) == (119.0, [5])
+
+
+def test_closing_with_tasks_that_wait_for_others_is_silent(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Ctrl-C closes the pool while a task runs on whose result another waits."""
+    pool = ThreadPool(1, memory_bytes=1 << 30)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow() -> int:
+        begun.set()
+        go_on.wait()
+        return 1
+
+    waiting = pool.submit(add, [pool.submit(slow)])
+    begun.wait()
+    closing = threading.Thread(target=pool.close)
+    closing.start()
+    while not pool._executor._shutdown:
+        time.sleep(0.001)
+    go_on.set()
+    closing.join()
+    assert not caplog.records
+    assert isinstance(waiting.exception(timeout=60), RuntimeError)
+    with pytest.raises(RuntimeError):
+        pool.submit(add, [])

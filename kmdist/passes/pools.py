@@ -123,13 +123,20 @@ class ThreadPool:
         remaining = len(waiting) + 1
         lock = threading.Lock()
 
-        def one_ready(_: Any = None) -> None:
+        def one_ready(awaited: Any = None) -> None:
             nonlocal remaining
             with lock:
                 remaining -= 1
                 start = remaining == 0
-            if start:
+            if not start:
+                return
+            try:
                 self._executor.submit(_run_into, result, function, args)
+            except RuntimeError as error:  # the pool was closed while its last task still ran
+                if awaited is None:
+                    raise
+                if result.set_running_or_notify_cancel():
+                    result.set_exception(error)
 
         for future in waiting:
             future.add_done_callback(one_ready)
