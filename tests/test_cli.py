@@ -152,10 +152,11 @@ def test_info_json(run_path: Path, photographs: Path, tmp_path: Path) -> None:
     assert info["k"] == 6
     assert {"name": "0.png", "width": 90, "height": 60} in info["images"]
     assert sum(info["counts"]) == 90 * sum(range(60, 120, 10)) + 20 * 50
-    done = kmdist_command("quantize", photographs, "-o", tmp_path / "many.zarr", "-k", "2,4", "-q")
+    done = kmdist_command("quantize", photographs, "-o", tmp_path / "many.zarr", "-k", "2,11", "-q")
     assert done.exit_code == 0
     runs = json.loads(kmdist_command("info", tmp_path / "many.zarr", "--json").output)["runs"]
-    assert {name: run["k"] for name, run in runs.items()} == {"k2": 2, "k4": 4}
+    assert {name: run["k"] for name, run in runs.items()} == {"k2": 2, "k11": 11}
+    assert "many.zarr holds k2, k11" in kmdist_command("info", tmp_path / "many.zarr/k3").output
 
 
 def test_info_for_people(run_path: Path, photographs: Path, tmp_path: Path) -> None:

@@ -230,6 +230,7 @@ def _what_is_there(folder: Path) -> str:
     if folder.with_name(f".{folder.name}.previous").is_dir():
         return f"; an earlier run is kept in .{folder.name}.previous: rename it back"
     if folder.name[:1] == "k" and folder.name[1:].isdigit() and folder.parent.is_dir():
-        others = sorted(child.name for child in folder.parent.glob("k[0-9]*"))
+        found = (child.name for child in folder.parent.glob("k[0-9]*"))
+        others = sorted(found, key=lambda name: (len(name), name))
         return f"; {folder.parent} holds {', '.join(others) if others else 'one k alone'}"
     return ""
