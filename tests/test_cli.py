@@ -116,7 +116,7 @@ def test_exit_codes_and_plain_errors(run_path: Path, photographs: Path, tmp_path
     out = tmp_path / "n.zarr"
     rejected = kmdist_command("quantize", photographs, "-o", out, "-k", 3)
     assert rejected.exit_code == 0
-    assert "1 files left out" in rejected.output
+    assert "1 file left out" in rejected.output
     assert "bad.png" in rejected.output
     only_bad = kmdist_command("quantize", photographs / "bad.png", "-o", tmp_path / "m.zarr")
     assert only_bad.exit_code == 1

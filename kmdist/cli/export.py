@@ -84,4 +84,5 @@ def extract(run: str, image: str, **options: Any) -> None:
         click.echo(f"note: {shown(cutout.note)}", err=True)
     share = cutout.n_kept / cutout.n_pixels
     kept = ", ".join(map(str, cutout.clusters))
-    click.echo(f"{shown(cutout.path)}: clusters {kept}, {share:.1%} of the pixels")
+    word = "cluster" if len(cutout.clusters) == 1 else "clusters"
+    click.echo(f"{shown(cutout.path)}: {word} {kept}, {share:.1%} of the pixels")

@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from kmdist.recipes.progress import quantity
+
 SHOWN_COLORS = 16
 SHOWN_IMAGES = 24
 SHOWN_REJECTED = 10
@@ -51,7 +53,7 @@ def say_run(run: Any, *, everything: bool = False) -> None:
     if n_images:
         size = f", {pixels / 1e6:,.1f} Mpx" if pixels else ""
         how = ", each fitted on its own" if attributes.get("per_image") else ""
-        click.echo(f"{n_images:,} images{size}{how}")
+        click.echo(f"{quantity(n_images, 'image')}{size}{how}")
     if run.runs:
         _say_runs(run.runs.values())
     else:
@@ -130,7 +132,9 @@ def _figures(run: Any) -> str:
         parts.append(f"inertia {run.inertia:.6g}")
     if run.n_iter is not None:
         reason = run.attributes.get("stop_reason")
-        parts.append(f"{run.n_iter} iterations ({reason})" if run.n_iter else f"{reason}")
+        parts.append(
+            f"{quantity(run.n_iter, 'iteration')} ({reason})" if run.n_iter else f"{reason}"
+        )
     return ", ".join(parts)
 
 
@@ -185,7 +189,7 @@ def _say_images(run: Any, *, own_fit: bool, everything: bool) -> None:
 def _say_rejected(rejected: Sequence[Mapping[str, Any]], *, everything: bool) -> None:
     if not rejected:
         return
-    click.echo(f"{len(rejected):,} files left out:")
+    click.echo(f"{quantity(len(rejected), 'file')} left out:")
     for one in rejected if everything else rejected[:SHOWN_REJECTED]:
         click.echo(f"  {shown(one['image'])}: {shown(one['reason'])} [{one['code']}]")
     if not everything and len(rejected) > SHOWN_REJECTED:

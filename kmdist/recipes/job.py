@@ -27,7 +27,7 @@ from kmdist.images import (
     probe,
 )
 from kmdist.passes import FAN_IN, Pool, ThreadPool, run_pass
-from kmdist.recipes.progress import Event, Message, Watcher, watch_nothing
+from kmdist.recipes.progress import Event, Message, Watcher, quantity, watch_nothing
 from kmdist.store import RunWriter
 
 PROBE_BATCH = 256
@@ -352,23 +352,23 @@ def _say_what_was_found(job: Job) -> None:
     deep = sum(1 for source in job.sources if source.dtype != "uint8")
     job.watch(
         Message(
-            f"{len(job.sources):,} images, {job.pixels / 1e6:,.1f} Mpx, {len(job.work):,} blocks, "
-            f"{job.pool.threads} workers"
+            f"{quantity(len(job.sources), 'image')}, {job.pixels / 1e6:,.1f} Mpx, "
+            f"{quantity(len(job.work), 'block')}, {quantity(job.pool.threads, 'worker')}"
         )
     )
     if job.rejected:
-        job.watch(Message(f"{len(job.rejected):,} files cannot be used", warning=True))
+        job.watch(Message(f"{quantity(len(job.rejected), 'file')} cannot be used", warning=True))
     if n_pages:
         extra = sum(source.pages - 1 for source in job.sources)
         job.watch(
             Message(
-                f"{n_pages:,} files hold more than one page or frame; the first is used, "
-                f"{extra:,} are left out",
+                f"more than one page or frame in {quantity(n_pages, 'file')}; the first is used, "
+                f"{extra:,} left out",
                 warning=True,
             )
         )
     if deep:
-        job.watch(Message(f"{deep:,} images are not 8-bit"))
+        job.watch(Message(f"not 8-bit: {quantity(deep, 'image')}"))
 
 
 def _keep_partial(writer: RunWriter, error: BaseException, watch: Watcher) -> None:

@@ -14,7 +14,7 @@ from kmdist.images import Rejection, find_images, plan_blocks
 from kmdist.passes import DaskPool, Pool, ThreadPool, memory_limit_bytes, tree_shape
 from kmdist.recipes.job import Job, JobOptions, probe_all, work_of
 from kmdist.recipes.memory import COUNT_FAN_IN, PHOTOGRAPHIC, Projection, projection
-from kmdist.recipes.progress import watch_nothing
+from kmdist.recipes.progress import quantity, watch_nothing
 
 PYRAMID = 4 / 3
 """Pixels of a label map with its pyramid, per pixel of the image."""
@@ -61,11 +61,13 @@ class Plan:
         lines = [
             f"recipe   {self.recipe} -> {self.output}",
             f"images   {self.images:,} ({self.megapixels:,.1f} Mpx), "
-            f"{len(self.rejected):,} files cannot be used",
-            f"blocks   {self.blocks:,} on {self.workers:,} {self.worker_kind} workers",
+            f"{quantity(len(self.rejected), 'file')} cannot be used",
+            f"blocks   {self.blocks:,} on {quantity(self.workers, f'{self.worker_kind} worker')}",
         ]
         if self.passes is not None:
-            lines.append(f"passes   {self.passes} over the pixels, {self.tasks:,} tasks")
+            lines.append(
+                f"passes   {self.passes} over the pixels, {quantity(self.tasks or 0, 'task')}"
+            )
         if self.memory is not None:
             kept = "kept" if self.memory.keep_pixels else "not kept"
             lines.append(
