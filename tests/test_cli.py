@@ -143,6 +143,19 @@ def test_exit_codes_and_plain_errors(run_path: Path, photographs: Path, tmp_path
     assert not list(tmp_path.glob("*m.zarr*"))
 
 
+def test_output_in_the_way_is_refused_before_the_files_are_read(
+    run_path: Path, photographs: Path
+) -> None:
+    taken = kmdist_command("quantize", photographs, "-o", run_path, "-k", 3)
+    assert "use --overwrite" in taken.output
+    no_run = kmdist_command("quantize", photographs, "-o", photographs, "-k", 3)
+    assert "is no run of kmdist: --overwrite would not replace it" in no_run.output
+    for done in (taken, no_run):
+        assert done.exit_code == 2
+        assert "probe" not in done.output
+        assert "images" not in done.output
+
+
 def test_info_json(run_path: Path, photographs: Path, tmp_path: Path) -> None:
     info = json.loads(kmdist_command("info", run_path, "--json").output)
     assert set(info) >= {

@@ -29,6 +29,8 @@ from kmdist.images import (
 from kmdist.passes import FAN_IN, Pool, ThreadPool, run_pass
 from kmdist.recipes.progress import Event, Message, Watcher, quantity, watch_nothing
 from kmdist.store import RunWriter
+from kmdist.store.claims import check_output
+from kmdist.store.targets import local_path
 
 PROBE_BATCH = 256
 
@@ -286,6 +288,8 @@ def open_job(
     """
     with ExitStack() as stack:
         started_s = time.perf_counter()
+        if not options.resume:  # before millions of files are probed; again when it is claimed
+            check_output(local_path(output), overwrite=options.overwrite)
         found, lost = find_images(inputs)
         compute = options.compute
         remote = compute.client is not None or not profile_of(compute).local

@@ -60,7 +60,7 @@ def claim_output(
                 return claim
         if resume and _same_run(there, request):
             return Claim(output, None, complete=True)
-        _check_output(output, overwrite=overwrite)
+        check_output(output, overwrite=overwrite)
         run = os.urandom(8).hex()
         made = {**request, "versions": _versions(), "overwrite": overwrite, "run": run}
         return Claim(output, partial.create(output, made), run, replace=overwrite)
@@ -140,18 +140,24 @@ def _same_run(there: Mapping[str, Any], request: Mapping[str, Any]) -> bool:
     return not differences({**there, "versions": {}}, {**request, "versions": {}})
 
 
-def _check_output(output: Path, *, overwrite: bool) -> None:
+def check_output(output: Path, *, overwrite: bool) -> None:
+    """Refuse an output that a new run may not take.
+
+    Raises
+    ------
+    UsageError : something is there that is no run, or a run and `overwrite` is not given.
+    """
     if not output.exists() and not output.is_symlink():
         return
-    if not overwrite:
-        raise UsageError(
-            f"output {output} exists. Choose another, or use --overwrite to replace it"
-        )
     empty = output.is_dir() and not any(output.iterdir())
     if not empty and read_attributes(output) is None:
         raise UsageError(
-            f"output {output} exists and is no run of kmdist, so that --overwrite does not "
-            "replace it. Choose another, or move it away"
+            f"output {output} exists and is no run of kmdist: --overwrite would not replace it. "
+            "Choose another, or move it away"
+        )
+    if not overwrite:
+        raise UsageError(
+            f"output {output} exists. Choose another, or use --overwrite to replace it"
         )
 
 
