@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import kmdist
+from kmdist.cli.summary import say_run
 from kmdist.errors import KmdistError, UsageError
 from kmdist.images import ImageSource
 from kmdist.recipes.progress import Event
@@ -75,9 +76,12 @@ def test_several_k_share_the_passes(photographs: Path, tmp_path: Path) -> None:
         )
 
 
-def test_quality_instead_of_k(photographs: Path, tmp_path: Path) -> None:
+def test_quality_instead_of_k(
+    photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = kmdist.quantize(photographs, tmp_path / "r.zarr", psnr=24)
     below = kmdist.quantize(photographs, tmp_path / "below.zarr", k=int(run.k or 0) - 1)
+    reason = run.attributes["selection"]["reason"]
 
     def reached(run: Run) -> float:
         error, n = 0, 0
@@ -91,6 +95,10 @@ def test_quality_instead_of_k(photographs: Path, tmp_path: Path) -> None:
         return float(10 * np.log10(255**2 * n / error))
 
     assert reached(run) >= 24 > reached(below)
+    dbs = f"{reached(run):.2f} dB, one colour less {reached(below):.2f} dB"
+    assert reason == f"k = {run.k} reaches {dbs}"
+    say_run(run)
+    assert f"k chosen     {reason}\n" in capsys.readouterr().out
 
 
 def test_the_same_bytes_however_it_runs(

@@ -58,6 +58,9 @@ def say_run(run: Any, *, everything: bool = False) -> None:
         _say_runs(run.runs.values())
     else:
         click.echo(_figures(run))
+        selection = attributes.get("selection") or {}
+        if selection.get("reason"):
+            click.echo(f"k chosen     {selection['reason']}")
         _say_scores(attributes.get("scores") or {})
         if run.palette is not None:
             _say_palette(run.palette, run.counts, everything=everything)

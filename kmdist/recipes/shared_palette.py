@@ -88,6 +88,9 @@ class Group:
                 self.job.rejected.values(),
             )
         cloud = ColorCloud(counted.colors, wanted.space, threads=_local_threads(self.job))
+        if wanted.choices:
+            low, high = wanted.choices[0], wanted.choices[-1]
+            self.job.watch(Message(f"fitting and scoring k = {low} … {high}: the longest part"))
         with self.job.timed("fit"):
             fits = wanted.fit_all(cloud, on_state=self._say_state)
         if label:
@@ -101,7 +104,7 @@ class Group:
             marker = unclustered_value(fit.k, bool(counted.marked))
             results[k] = {**attributes_of(fit), "unclustered": marker}
             if fit.selection:
-                self.job.watch(Message(f"k = {fit.k}: {fit.selection['reason']}"))
+                self.job.watch(Message(str(fit.selection["reason"])))
             if fit.warning:
                 self.job.watch(Message(fit.warning, warning=True))
         return results

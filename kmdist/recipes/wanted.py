@@ -35,10 +35,19 @@ class Wanted:
     def fit_all(self, cloud: ColorCloud, on_state: Any = None) -> dict[int, Palette]:
         """Fit every palette that is wanted, by the number of colours asked for."""
         if self.psnr_db is not None:
-            return {0: fit_to_psnr(cloud, self.psnr_db, self.fit).palette}
+            return {0: self._reach(cloud, self.psnr_db)}
         if self.choices:
             return {0: self._choose(cloud)}
         return {k: fit_palette(cloud, k, self.fit, on_state=on_state) for k in self.ks}
+
+    def _reach(self, cloud: ColorCloud, psnr_db: float) -> Palette:
+        """The palette that reaches a quality; its `selection` tells what it reaches."""
+        found = fit_to_psnr(cloud, psnr_db, self.fit)
+        k = found.palette.k
+        reason = f"k = {k} reaches {found.psnr_db:.2f} dB"
+        if found.psnr_db_below is not None:
+            reason += f", one colour less {found.psnr_db_below:.2f} dB"
+        return replace(found.palette, selection={"k": k, "reason": reason, "scores": []})
 
     def _choose(self, cloud: ColorCloud) -> Palette:
         """The palette of the recommended k; its `selection` tells the scores of all."""
