@@ -16,6 +16,10 @@ LAYERS = {
     "color": 1,
     "filters": 1,
     "digit_features": 1,
+    "projection": 1,
+    "landmarks": 1,
+    "relabel": 1,
+    "blas": 1,
     "state": 2,
     "passes": 2,
     "rows": 3,
@@ -27,6 +31,7 @@ LAYERS = {
     "lloyd": 3,
     "palette": 3,
     "images": 4,
+    "stacks": 4,
     "store": 4,
     "inputs": 4,
     "centroid_model": 4,
@@ -39,7 +44,16 @@ LAYERS = {
     "nightly": 6,
     "cli": 6,
 }
-LEAVES = {"kernels", "color", "filters", "digit_features"}
+LEAVES = {
+    "kernels",
+    "color",
+    "filters",
+    "digit_features",
+    "projection",
+    "landmarks",
+    "relabel",
+    "blas",
+}
 
 
 def module_of(path: Path) -> str:
