@@ -1,0 +1,142 @@
+"""What a stack is: n images of one size, read by range."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from kmdist.errors import KmdistError
+
+SAMPLE_IMAGES = 512
+
+
+class StackSource(Protocol):
+    """Images of one size that can be read by range; picklable."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """n, height, width."""
+
+    @property
+    def dtype(self) -> str:
+        """Of the images: ``uint8``, ``uint16`` or ``float32``."""
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """Images `start` … `stop` − 1 as (m, h, w)."""
+
+    def identity(self) -> Sequence[Any]:
+        """What tells these data from others: names, sizes, times; for the run's fingerprint."""
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Images and, where they are known, their classes.
+
+    Parameters
+    ----------
+    name : what the user named.
+    source : reads the images.
+    classes : (n,) int64 indices into `class_names`, or None.
+    class_names : one a class, in order.
+    note : how images were made equal, what else was decided; empty if nothing.
+    """
+
+    name: str
+    source: StackSource
+    classes: np.ndarray | None = None
+    class_names: tuple[str, ...] = ()
+    note: str = ""
+
+    @property
+    def n(self) -> int:
+        """Number of images."""
+        return self.source.shape[0]
+
+    @property
+    def height(self) -> int:
+        """Rows of an image, pixels."""
+        return self.source.shape[1]
+
+    @property
+    def width(self) -> int:
+        """Columns of an image, pixels."""
+        return self.source.shape[2]
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """Images as (m, h, w)."""
+        return self.source.read(start, stop)
+
+    def fingerprint(self) -> str:
+        """SHA-256 of what identifies the images; not of their classes."""
+        text = repr([list(self.source.shape), self.source.dtype, list(self.source.identity())])
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Polarity:
+    """Whether ink is lighter or darker than paper.
+
+    Parameters
+    ----------
+    dark_ink : images must be inverted to have light ink on dark paper.
+    border : mean intensity of the border pixels, 0 … 1.
+    """
+
+    dark_ink: bool
+    border: float
+
+
+def full_scale(dtype: str) -> float:
+    """The value of white: the largest of integer types, 1 for floating point."""
+    return float(np.iinfo(dtype).max) if np.dtype(dtype).kind == "u" else 1.0
+
+
+def polarity_of(stack: Stack) -> Polarity:
+    """Decide from the borders of the first images: paper is what characters lie on.
+
+    Dark ink if the median border pixel lies in the upper half of the range. It is decided once
+    for all images, so that one that touches its border is not turned into its negative.
+    """
+    images = stack.read(0, min(stack.n, SAMPLE_IMAGES))
+    edges = [images[:, 0], images[:, -1], images[:, 1:-1, 0], images[:, 1:-1, -1]]
+    values = np.concatenate([edge.reshape(len(images), -1) for edge in edges], axis=1)
+    border = float(np.median(values)) / full_scale(stack.source.dtype)
+    return Polarity(border > 0.5, border)
+
+
+def light_ink(images: np.ndarray, dark_ink: bool) -> np.ndarray:
+    """Images with light ink on dark paper."""
+    if not dark_ink:
+        return images
+    white = full_scale(str(images.dtype))
+    return (images.dtype.type(white) - images).astype(images.dtype, copy=False)
+
+
+def as_array(stack: Stack, block_images: int = 4096) -> Any:
+    """The images as a lazy Dask array (n, h, w), `block_images` to a chunk."""
+    import dask.array as da
+    from dask.base import tokenize
+    from dask.highlevelgraph import HighLevelGraph
+
+    name = f"stack-{tokenize(stack.fingerprint(), block_images)}"
+    starts = range(0, stack.n, block_images)
+    edges = [(start, min(start + block_images, stack.n)) for start in starts]
+    layer: dict[Any, Any] = {
+        (name, i, 0, 0): (stack.source.read, start, stop) for i, (start, stop) in enumerate(edges)
+    }
+    sizes = tuple(stop - start for start, stop in edges)
+    graph = HighLevelGraph.from_collections(name, layer)
+    chunks = (sizes, (stack.height,), (stack.width,))
+    return da.Array(graph, name, chunks, dtype=stack.source.dtype)
+
+
+def require_whole(name: str, images: np.ndarray, wanted: int) -> np.ndarray:
+    """Refuse a range that came out shorter than asked for: the file has changed."""
+    if len(images) != wanted:
+        raise KmdistError(
+            f"{name}: read {len(images)} images where {wanted} were expected; the file changed "
+            "while the job ran"
+        )
+    return images
