@@ -15,6 +15,7 @@ _HOMES: dict[str, str] = {
     "merge_clusters": "kmdist.hierarchy",
     "open_images": "kmdist.images",
     "open_run": "kmdist.store",
+    "digits": "kmdist.recipes.digits",
     "quantize": "kmdist.recipes.quantize",
 }
 

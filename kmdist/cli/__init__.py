@@ -6,6 +6,7 @@ import click
 
 from kmdist.cli.cluster import cluster
 from kmdist.cli.demo import demo
+from kmdist.cli.digits import digits
 from kmdist.cli.export import export, extract
 from kmdist.cli.info import info
 from kmdist.cli.nightly import nightly
@@ -49,7 +50,19 @@ def cli() -> None:
     """
 
 
-for command in (quantize, run, demo, info, view, export, extract, predict, cluster, nightly):
+for command in (
+    quantize,
+    digits,
+    run,
+    demo,
+    info,
+    view,
+    export,
+    extract,
+    predict,
+    cluster,
+    nightly,
+):
     cli.add_command(command)
 
 

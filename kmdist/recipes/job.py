@@ -316,7 +316,7 @@ def open_job(
             command=command,
         )
         probed_s = time.perf_counter() - started_s
-        try:
+        with right_ending(writer, watch):
             if not remote:
                 mpx = sum(block.pixels for block in work) / 1e6
                 pool = stack.enter_context(open_pool(compute, work_mpx=mpx))
@@ -325,13 +325,23 @@ def open_job(
             job.rejected.update((r.image, r) for r in [*lost, *unusable])
             _say_what_was_found(job)
             yield job
-        except (StrictError, NoUsableImageError, UsageError):
-            if not writer.already_complete:
-                writer.discard()
-            raise
-        except BaseException as error:
-            _keep_partial(writer, error, watch)
-            raise
+
+
+@contextmanager
+def right_ending(writer: RunWriter, watch: Watcher) -> Iterator[None]:
+    """If an error ends the block, keep the partial run and say how to go on, or remove it.
+
+    It is removed after `StrictError`, `NoUsableImageError` and `UsageError`.
+    """
+    try:
+        yield
+    except (StrictError, NoUsableImageError, UsageError):
+        if not writer.already_complete:
+            writer.discard()
+        raise
+    except BaseException as error:
+        _keep_partial(writer, error, watch)
+        raise
 
 
 def _usable_cores() -> int:

@@ -1,0 +1,112 @@
+"""`kmdist digits`."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from kmdist.cli.options import KList, command_line, job_options, split_job_options
+
+PRESETS = ("raw", "deskew", "gradient", "landmark", "refined")
+
+
+class Cell(click.ParamType[Any]):
+    """Width and height of a cell: ``20x20``."""
+
+    name = "WxH"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        if value is None or isinstance(value, tuple):
+            return value
+        parts = str(value).lower().split("x")
+        if len(parts) != 2 or not all(part.isdigit() and int(part) > 1 for part in parts):
+            self.fail(f"{value!r} must be a width and a height in pixels such as 20x20", param, ctx)
+        return int(parts[0]), int(parts[1])
+
+
+@click.command()
+@click.argument("images", metavar="INPUT")
+@click.option(
+    "-k",
+    "--k",
+    type=KList(),
+    default=None,
+    help="Clusters, or several numbers to compare: 10,16,64.  [default: 10]",
+)
+@click.option(
+    "--preset",
+    type=click.Choice(PRESETS),
+    help="How images are described and grouped.  [default: landmark from 2,000 images on, else "
+    "gradient]",
+)
+@click.option("--cell", type=Cell(), help="INPUT is a sheet of cells of this size: 20x20.")
+@click.option(
+    "--labels",
+    metavar="rows|FILE",
+    help="True classes, to score the result: rows of the sheet, or a file.",
+)
+@click.option("--test", metavar="INPUT", help="Further images, labelled and scored afterwards.")
+@click.option("--test-labels", metavar="rows|FILE", help="Their true classes.")
+@click.option(
+    "--polarity",
+    type=click.Choice(["auto", "light", "dark"]),
+    default="auto",
+    show_default=True,
+    help="light: light ink on dark paper; auto: as the borders show.",
+)
+@click.option("--init", type=click.Choice(["k-means++", "k-means||", "random"]))
+@click.option("--n-init", type=click.IntRange(1), help="Restarts.  [default: 1]")
+@click.option("--max-iter", type=click.IntRange(1), help="[default: 300]")
+@click.option("--tol", type=click.FloatRange(0), help="[default: 0.0001]")
+@job_options
+def digits(images: str, **options: Any) -> None:
+    """Group images of single characters, such as handwritten digits.
+
+    INPUT is an IDX file (MNIST's, gzipped or not), a sheet with --cell, a folder of images
+    (sub-folders are classes), a .npy, .npz or Zarr stack, or the bundled sample:digits. Classes
+    that come with the images only score the result.
+
+    \b
+    kmdist digits train-images-idx3-ubyte.gz -o run.zarr -k 10
+    kmdist digits digits.png --cell 20x20 --labels rows -o run.zarr
+    """
+    from kmdist.cli.progress import Reporter
+    from kmdist.recipes.digits import digits as run_digits
+
+    quiet, verbose = options.pop("quiet"), options.pop("verbose")
+    own, shared = split_job_options(options)
+    shared.pop("max_pixels")
+    with Reporter(quiet=quiet) as reporter:
+        run = run_digits(images, **own, **shared, watch=reporter, command=command_line())
+    say_digits(run, verbose=verbose)
+
+
+def say_digits(run: Any, *, verbose: bool = False) -> None:
+    """Print a finished run: scores, and which cluster holds what."""
+    from kmdist.cli.summary import say_result
+
+    say_result(run, verbose=verbose)
+    for one in run.runs.values() or [run]:
+        for title, key in (("images", "scores"), ("test", "scores_test")):
+            if one.attributes.get(key):
+                shown = "  ".join(f"{n} {v:.4f}" for n, v in one.attributes[key].items())
+                click.echo(f"k = {one.k} {title:<6}  {shown}")
+        table = one.array("confusion")
+        if table is not None and (one.k <= 16 or verbose):
+            say_confusion(table, one.attributes["class_names"], one.attributes["maps"])
+
+
+def say_confusion(table: Any, class_names: Sequence[str], maps: dict[str, list[int]]) -> None:
+    """Print clusters × classes with totals, the class each cluster stands for, and its share."""
+    head = ["cluster", "class", *map(str, class_names), "total", "purity"]
+    lines = []
+    for number, row in enumerate(table):
+        total = int(row.sum())
+        best = maps["majority"][number]
+        share = f"{row[best] / total:.3f}" if total else "-"
+        lines.append([str(number), str(class_names[best]), *map(str, row), str(total), share])
+    totals = [int(v) for v in table.sum(axis=0)]
+    lines.append(["total", "", *map(str, totals), str(sum(totals)), ""])
+    widths = [max(len(line[i]) for line in [head, *lines]) for i in range(len(head))]
+    for line in [head, *lines]:
+        click.echo("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)))

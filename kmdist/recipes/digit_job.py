@@ -1,0 +1,147 @@
+"""A digits job up to its first pass: the stack, its blocks, workers, and where it writes."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kmdist.cluster import open_pool
+from kmdist.errors import UsageError
+from kmdist.recipes.digit_model import Range, ranges
+from kmdist.recipes.job import Job, JobOptions, right_ending
+from kmdist.recipes.progress import Message, Watcher
+from kmdist.stacks import Stack, open_stack, polarity_of
+from kmdist.store import RunWriter
+
+WORK_FACTOR = 4
+"""A pixel of a character costs about this many times what one of a photograph does: blocks are
+so much smaller, and processes start so much earlier."""
+
+POLARITIES = ("auto", "light", "dark")
+
+
+@dataclass(frozen=True)
+class Input:
+    """What the images are and how they are read.
+
+    Parameters
+    ----------
+    images : what the user named; see `kmdist.stacks.open_stack`.
+    cell, labels : as there.
+    polarity : ``light`` ink on dark paper, ``dark`` ink, or ``auto``: as the borders show.
+    """
+
+    images: Any
+    cell: tuple[int, int] | None = None
+    labels: str | Path | None = None
+    polarity: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.polarity not in POLARITIES:
+            raise UsageError(
+                f"--polarity {self.polarity!r}: must be one of {', '.join(POLARITIES)}"
+            )
+
+    def parameters(self) -> dict[str, Any]:
+        """What a run records, to open the same images again."""
+        return {
+            "images": str(self.images) if isinstance(self.images, str | Path) else None,
+            "cell": list(self.cell) if self.cell else None,
+            "labels": None if self.labels is None else str(self.labels),
+            "polarity": self.polarity,
+        }
+
+
+@dataclass
+class Opened:
+    """A stack that is ready to be worked on.
+
+    Parameters
+    ----------
+    items : its ranges, a block each.
+    """
+
+    stack: Stack
+    items: list[Range]
+    rejected: list[Any]
+    dark_ink: bool
+    messages: list[Message]
+
+    @property
+    def block_images(self) -> int:
+        """Images in every block but the last."""
+        return self.items[0].n
+
+
+def open_input(given: Input, block_mpx: float) -> Opened:
+    """Open the stack, decide what is ink, and plan blocks.
+
+    The blocks depend on the images and `block_mpx` alone.
+    """
+    stack, rejected = open_stack(given.images, cell=given.cell, labels=given.labels)
+    messages = [Message(stack.note)] if stack.note else []
+    if given.polarity == "auto":
+        found = polarity_of(stack)
+        dark_ink = found.dark_ink
+        if dark_ink:
+            messages.append(
+                Message(
+                    f"dark ink on light paper (borders at {found.border:.0%}): images are "
+                    "inverted; --polarity light or dark decides otherwise"
+                )
+            )
+    else:
+        dark_ink = given.polarity == "dark"
+    block_images = int(block_mpx * 1e6 / WORK_FACTOR / (stack.height * stack.width))
+    items = ranges(stack.source, max(1, block_images), dark_ink)
+    return Opened(stack, items, rejected, dark_ink, messages)
+
+
+@contextmanager
+def open_digit_job(
+    recipe: str,
+    opened: Opened,
+    output: str | Path,
+    parameters: Mapping[str, Any],
+    options: JobOptions,
+    *,
+    watch: Watcher,
+    command: Sequence[str] = (),
+) -> Iterator[Job]:
+    """Claim the output and start workers; the right ending for whatever happens.
+
+    Raises
+    ------
+    UsageError : the output is not as it must be.
+    """
+    stack = opened.stack
+    with ExitStack() as closing:
+        started_s = time.perf_counter()
+        writer = RunWriter.create(
+            output,
+            recipe=recipe,
+            parameters=dict(parameters),
+            fingerprint=stack.fingerprint(),
+            resume=options.resume,
+            overwrite=options.overwrite,
+            command=command,
+        )
+        with right_ending(writer, watch):
+            mpx = WORK_FACTOR * stack.n * stack.height * stack.width / 1e6
+            pool = closing.enter_context(open_pool(options.compute, work_mpx=mpx))
+            job = Job(options, [], [], pool, writer, watch)
+            job.timings["open"] = time.perf_counter() - started_s
+            for message in opened.messages:
+                watch(message)
+            watch(
+                Message(
+                    f"{stack.n:,} images of {stack.width} × {stack.height} px, "
+                    f"{len(opened.items):,} blocks, {pool.threads} workers"
+                )
+            )
+            job.reject(opened.rejected)
+            if opened.rejected:
+                watch(Message(f"{len(opened.rejected):,} files cannot be used", warning=True))
+            yield job
