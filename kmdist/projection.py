@@ -114,7 +114,9 @@ def fit_projection(sums: FeatureSums, n_components: int, whitening: float = 0.0)
     strongest = np.abs(vectors).argmax(axis=0)
     signs = np.sign(vectors[strongest, np.arange(len(values))])
     matrix = vectors * signs / values ** (0.5 * whitening)
-    return Projection(sums.mean.astype(np.float32), matrix.astype(np.float32))
+    # Row-major whatever came before: the order of memory decides how products are summed, and it
+    # does not survive a journey to a worker.
+    return Projection(sums.mean.astype(np.float32), np.ascontiguousarray(matrix, np.float32))
 
 
 def project(features: np.ndarray, projection: Projection, *, unit: bool = False) -> np.ndarray:

@@ -129,7 +129,7 @@ def solve(sums: KernelSums, ridge: float = RIDGE) -> np.ndarray:
         except LinAlgError:
             ridge *= 10.0
             continue
-        return np.asarray(cho_solve(factor, sums.targets), dtype=np.float32)
+        return np.ascontiguousarray(cho_solve(factor, sums.targets), dtype=np.float32)
     raise ValueError("the sums of the kernel are not positive definite: rows hold NaN")
 
 

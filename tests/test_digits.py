@@ -1,0 +1,250 @@
+"""The digits recipe end to end: right, complete, the same bytes however it runs."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from kmdist.cli import cli
+from kmdist.errors import KmdistError, UsageError
+from kmdist.recipes.digits import digits
+from kmdist.recipes.progress import Event, Message
+from kmdist.stacks import open_stack
+from kmdist.store import Run
+from tests.conftest import DaskProcesses, data_folder
+
+
+def bytes_of(run: Path) -> dict[str, str]:
+    """SHA-256 of every array and of all metadata but the root's, which holds times."""
+    return {
+        str(path.relative_to(run)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(run.rglob("*"))
+        if path.is_file() and path.name != "zarr.json"
+    }
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundled digits as a file, twice over, so that landmarks have something to hold."""
+    images = open_stack("sample:digits")[0]
+    folder = tmp_path_factory.mktemp("sample")
+    pixels = images.read(0, images.n)
+    shifted = np.roll(pixels, 1, axis=1)
+    both = np.concatenate([pixels, shifted])
+    classes = np.concatenate([images.classes, images.classes])
+    np.savez(folder / "digits.npz", images=both, labels=classes)
+    return folder / "digits.npz"
+
+
+def test_pixels(sample: Path, tmp_path: Path) -> None:
+    run = digits(sample, tmp_path / "r.zarr", preset="raw", k=10)
+    labels, centroids = run.labels()[:], np.asarray(run.centroids, np.float64)
+    rows = open_stack(sample)[0].read(0, 3594).reshape(3594, 64) / 255.0
+    assert run.inertia == pytest.approx(((rows - centroids[labels]) ** 2).sum(), rel=1e-6)
+    nearest = ((rows[:, None] - centroids) ** 2).sum(axis=2)
+    assert np.mean(nearest.argmin(axis=1) == labels) > 0.999
+    np.testing.assert_array_equal(np.bincount(labels, minlength=10), run.counts)
+    assert np.all(np.diff(run.counts) <= 0)
+    means = run.array("means")
+    np.testing.assert_allclose(means.reshape(10, 64), centroids, atol=2e-3)
+    classes = open_stack(sample)[0].classes
+    table = np.zeros((10, 10), np.int64)
+    np.add.at(table, (labels, classes), 1)
+    np.testing.assert_array_equal(run.array("confusion"), table)
+
+
+def test_landmarks_beat_pixels(sample: Path, tmp_path: Path) -> None:
+    score = {}
+    for preset in ("raw", "landmark", "refined"):
+        run = digits(sample, tmp_path / f"{preset}.zarr", preset=preset)
+        score[preset] = run.attributes["scores"]["accuracy_hungarian"]
+    assert score["raw"] + 0.1 < score["landmark"]
+    assert score["raw"] + 0.1 < score["refined"]
+
+
+@pytest.mark.parametrize("preset", ["deskew", "refined"])
+def test_the_same_bytes_for_any_workers(sample: Path, tmp_path: Path, preset: str) -> None:
+    same = []
+    for number, workers in enumerate((1, 2, 4)):
+        digits(sample, tmp_path / f"{number}.zarr", preset=preset, workers=workers, block_mpx=0.12)
+        same.append(bytes_of(tmp_path / f"{number}.zarr"))
+    assert len(same[0]) > 10
+    assert same[0] == same[1] == same[2]
+
+
+def test_the_same_bytes_on_a_cluster(
+    sample: Path, tmp_path: Path, dask_processes: DaskProcesses
+) -> None:
+    digits(sample, tmp_path / "a.zarr", preset="landmark", block_mpx=0.12, workers=1)
+    digits(
+        sample,
+        tmp_path / "b.zarr",
+        preset="landmark",
+        block_mpx=0.12,
+        scheduler=dask_processes.address,
+    )
+    assert bytes_of(tmp_path / "a.zarr") == bytes_of(tmp_path / "b.zarr")
+
+
+def test_rows_that_are_not_kept_give_the_same(sample: Path, tmp_path: Path) -> None:
+    for keep in ("always", "never"):
+        digits(
+            sample,
+            tmp_path / f"{keep}.zarr",
+            preset="gradient",
+            k=6,
+            max_iter=3,
+            keep_pixels=keep,
+        )
+    assert bytes_of(tmp_path / "always.zarr") == bytes_of(tmp_path / "never.zarr")
+
+
+def test_labels_only_score(sample: Path, tmp_path: Path) -> None:
+    with np.load(sample) as members:
+        images, classes = members["images"], members["labels"]
+    shuffled = np.random.default_rng(0).permutation(classes)
+    np.savez(tmp_path / "shuffled.npz", images=images, labels=shuffled)
+    np.savez(tmp_path / "none.npz", images=images)
+    runs = [
+        digits(path, tmp_path / f"{i}.zarr", preset="refined")
+        for i, path in enumerate((sample, tmp_path / "shuffled.npz", tmp_path / "none.npz"))
+    ]
+    for name in ("labels", "centroids", "means", "members/nearest", "members/drawn"):
+        arrays = [run.array(name).tobytes() for run in runs]
+        assert arrays[0] == arrays[1] == arrays[2], name
+    assert runs[1].attributes["scores"]["accuracy_hungarian"] < 0.3
+    assert "scores" not in runs[2].attributes
+
+
+class StopError(Exception):
+    """Stands for an interruption."""
+
+
+@pytest.mark.parametrize("at", ["components", "landmarks-1-0", "label"])
+def test_interrupted_then_resumed(
+    sample: Path, tmp_path: Path, at: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kmdist.recipes import digits as recipe
+    from kmdist.store import RunWriter
+
+    whole = digits(sample, tmp_path / "whole.zarr", preset="landmark", block_mpx=0.12)
+    saved: list[str] = []
+    save = RunWriter.save_state
+
+    def stop_after(self: RunWriter, name: str, arrays: dict[str, np.ndarray]) -> None:
+        save(self, name, arrays)
+        saved.append(name)
+        if name == at:
+            raise StopError
+
+    def stop(*_: object) -> None:
+        raise StopError
+
+    said: list[Event | Message] = []
+    options = {"preset": "landmark", "block_mpx": 0.12}
+    with monkeypatch.context() as patched:
+        patched.setattr(RunWriter, "save_state", stop_after)
+        if at == "label":
+            patched.setattr(recipe, "report_all", stop)
+        with pytest.raises(StopError):
+            digits(sample, tmp_path / "r.zarr", watch=said.append, **options)
+    assert not (tmp_path / "r.zarr").exists()
+    assert any("--resume" in m.text for m in said if isinstance(m, Message))
+    events: list[Event | Message] = []
+    digits(sample, tmp_path / "r.zarr", resume=True, watch=events.append, **options)
+    assert bytes_of(tmp_path / "r.zarr") == bytes_of(Path(whole.path))
+    assert not any(isinstance(e, Event) and e.stage == "describe" for e in events)
+
+
+def test_several_k_share_rows(sample: Path, tmp_path: Path) -> None:
+    run = digits(sample, tmp_path / "r.zarr", preset="raw", k=(4, 12), init="random", n_init=2)
+    assert sorted(run.runs) == [4, 12]
+    assert run.runs[12].inertia < run.runs[4].inertia
+    alone = digits(sample, tmp_path / "a.zarr", preset="raw", k=4, init="random", n_init=2)
+    np.testing.assert_array_equal(run.runs[4].labels()[:], alone.labels()[:])
+    assert run.runs[4].attributes["scores"] == alone.attributes["scores"]
+
+
+def test_test_images_are_scored_with_the_map_of_the_fitted(sample: Path, tmp_path: Path) -> None:
+    run = digits(sample, tmp_path / "r.zarr", preset="landmark", test=sample)
+    assert run.attributes["scores_test"] == run.attributes["scores"]
+    np.testing.assert_array_equal(run.array("confusion_test"), run.array("confusion"))
+
+
+def test_dark_ink_is_noticed_and_said(sample: Path, tmp_path: Path) -> None:
+    with np.load(sample) as members:
+        np.savez(tmp_path / "dark.npz", images=255 - members["images"], labels=members["labels"])
+    said: list[Event | Message] = []
+    light = digits(sample, tmp_path / "light.zarr", preset="raw")
+    dark = digits(tmp_path / "dark.npz", tmp_path / "d.zarr", preset="raw", watch=said.append)
+    assert any("dark ink" in m.text for m in said if isinstance(m, Message))
+    assert dark.array("labels").tobytes() == light.array("labels").tobytes()
+
+
+def test_blank_images_are_counted(sample: Path, tmp_path: Path) -> None:
+    with np.load(sample) as members:
+        images = members["images"].copy()
+    images[::100] = 0
+    np.save(tmp_path / "x.npy", images)
+    said: list[Event | Message] = []
+    run = digits(tmp_path / "x.npy", tmp_path / "r.zarr", preset="landmark", watch=said.append)
+    assert any("36 images are blank" in m.text for m in said if isinstance(m, Message))
+    assert len(set(run.labels()[:][::100].tolist())) == 1
+
+
+def test_all_blank(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.zeros((50, 8, 8), np.uint8))
+    with pytest.raises(KmdistError, match="cannot be told apart"):
+        digits(tmp_path / "x.npy", tmp_path / "r.zarr", preset="gradient", k=2)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"k": 5000}, "5000; 3,594 images"),
+        ({"k": 0}, "k is 0"),
+        ({"preset": "best"}, "must be one of raw, deskew"),
+        ({"preset": "landmark", "n_init": 5}, "n_init: for plain k-means"),
+        ({"preset": "raw", "init": "grid"}, "init 'grid'"),
+        ({"polarity": "grey"}, "must be one of auto"),
+        ({"test": "sample:nothing"}, "does not exist"),
+    ],
+)
+def test_wrong_usage(sample: Path, tmp_path: Path, options: dict[str, object], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        digits(sample, tmp_path / "r.zarr", **options)  # type: ignore[arg-type]
+    assert not list(tmp_path.iterdir())
+
+
+def test_too_few_images_for_landmarks(tmp_path: Path) -> None:
+    with pytest.raises(KmdistError, match="--preset gradient"):
+        digits("sample:digits", tmp_path / "r.zarr", preset="landmark", k=100)
+
+
+def test_command_line(tmp_path: Path) -> None:
+    out = tmp_path / "r.zarr"
+    done = CliRunner().invoke(cli, ["digits", "sample:digits", "-k", "10", "-o", str(out)])
+    assert done.exit_code == 0, done.output
+    assert "purity" in done.output
+    shown = CliRunner().invoke(cli, ["info", str(out), "--json"])
+    found = json.loads(shown.output)
+    assert found["recipe"] == "digits"
+    assert found["scores"]["accuracy_hungarian"] > 0.7
+    wrong = CliRunner().invoke(
+        cli, ["digits", "sample:digits", "--cell", "20by20", "-o", str(tmp_path / "x.zarr")]
+    )
+    assert wrong.exit_code == 2
+    assert "20x20" in wrong.output
+
+
+def scores(run: Run) -> dict[str, float]:
+    return dict(run.attributes["scores"])
+
+
+def test_digits_sheet(tmp_path: Path) -> None:
+    sheet = data_folder("digits") / "digits.png"
+    run = digits(sheet, tmp_path / "r.zarr", cell=(20, 20), labels="rows", seed=1)
+    assert scores(run)["accuracy_hungarian"] >= 0.980
