@@ -1,4 +1,4 @@
-"""The one place where image files are opened: regular files only, faults as `ImageError`."""
+"""Where image files are opened: regular files and objects alone, faults as `ImageError`."""
 
 import errno
 import os
@@ -6,6 +6,7 @@ import stat
 from typing import BinaryIO
 
 from kmdist.errors import ImageError
+from kmdist.images.remote import is_url, open_url, read_url, url_status
 
 
 def open_regular(path: str, *, buffering: int = -1) -> BinaryIO:
@@ -18,6 +19,8 @@ def open_regular(path: str, *, buffering: int = -1) -> BinaryIO:
     ------
     ImageError : missing, link_loop, unreadable or not_regular.
     """
+    if is_url(path):
+        return open_url(path)
     try:
         _require_regular(os.stat(path).st_mode)
         file = open(path, "rb", buffering, opener=_open_without_waiting)  # noqa: SIM115 (handed on)
@@ -38,11 +41,29 @@ def read_bytes(path: str) -> bytes:
     ------
     ImageError : as `open_regular`.
     """
+    if is_url(path):
+        return read_url(path)
     with open_regular(path, buffering=0) as file:
         try:
             return file.read()
         except OSError as error:
             raise os_fault(error, path) from error
+
+
+def file_status(path: str) -> tuple[int, int]:
+    """Size in bytes and modification time in nanoseconds of a file or an object.
+
+    Raises
+    ------
+    ImageError : missing or unreadable.
+    """
+    if is_url(path):
+        return url_status(path)
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        raise os_fault(error, path) from error
+    return status.st_size, status.st_mtime_ns
 
 
 def require_regular(path: str) -> None:

@@ -17,6 +17,7 @@ from kmdist.images.formats import (
     detect,
     refused,
 )
+from kmdist.images.remote import find_objects, is_url
 from kmdist.images.samples import is_sample, sample_files
 from kmdist.images.source import Rejection
 
@@ -58,7 +59,8 @@ def find_images(inputs: Sequence[str | Path | Found]) -> tuple[list[Found], list
 
     Parameters
     ----------
-    inputs : folders, globs, files, lists, ``sample:NAME``; `Found` is taken under its own name.
+    inputs : folders, globs, files, lists, ``sample:NAME``, URLs of object stores; `Found` is
+        taken under its own name.
 
     Returns
     -------
@@ -71,6 +73,9 @@ def find_images(inputs: Sequence[str | Path | Found]) -> tuple[list[Found], list
     """
     entries: dict[str, _Entry] = {}
     for one in inputs:
+        if isinstance(one, Found) and is_url(one.path):
+            entries.setdefault(one.path, _Entry(one.name, one.path, ""))
+            continue
         if isinstance(one, Found):
             entries.setdefault(os.path.abspath(one.path), _checked(one.path, one.name, ""))
             continue
@@ -91,6 +96,11 @@ def find_images(inputs: Sequence[str | Path | Found]) -> tuple[list[Found], list
 def _expand(text: str) -> Iterator[_Entry]:
     if is_sample(text):
         yield from (_Entry(path.name, str(path), text) for path in sample_files(text))
+        return
+    if is_url(text):
+        for name, url in find_objects(text):
+            if _looks_remote(name):
+                yield _Entry(name, url, text.rstrip("/").rpartition("/")[2])
         return
     path = os.path.expanduser(text)
     if not os.path.lexists(path):
@@ -151,6 +161,12 @@ def _listed(path: str) -> Iterator[_Entry]:
         if name.startswith("../"):
             name = os.path.basename(os.path.normpath(target))
         yield from _named(target, name, root, f"{name}/")
+
+
+def _looks_remote(name: str) -> bool:
+    """By suffix alone: to look into objects costs a request each."""
+    suffix = os.path.splitext(name)[1].lower()
+    return suffix in SUFFIXES or suffix in REFUSED_SUFFIXES
 
 
 def _relative(path: str, base: str) -> str:

@@ -4,11 +4,12 @@ import os
 from typing import BinaryIO
 
 from kmdist.errors import ImageError
-from kmdist.images.files import open_regular, os_fault
+from kmdist.images.files import file_status, open_regular, os_fault
 from kmdist.images.find import Found
 from kmdist.images.formats import SNIFFED_BYTES, detect, refused
 from kmdist.images.integrity import diagnose
 from kmdist.images.pixels import TRANSPOSED
+from kmdist.images.remote import is_url
 from kmdist.images.source import Header, ImageSource
 
 MAX_PIXELS = 200_000_000
@@ -32,11 +33,19 @@ def probe(found: Found, *, max_pixels: int = MAX_PIXELS) -> ImageSource:
         return _source(found, "zarr", header, size_bytes, mtime_ns, max_pixels)
     with open_regular(found.path) as file:
         try:
-            status = os.fstat(file.fileno())
-            kind, header = _probe_file(file, found.path, status.st_size)
+            size_bytes, mtime_ns = _status(file, found.path)
+            kind, header = _probe_file(file, found.path, size_bytes)
         except OSError as error:
             raise os_fault(error, found.path) from error
-    return _source(found, kind, header, status.st_size, status.st_mtime_ns, max_pixels)
+    return _source(found, kind, header, size_bytes, mtime_ns, max_pixels)
+
+
+def _status(file: BinaryIO, path: str) -> tuple[int, int]:
+    """Size and modification time, of the open file where it has a descriptor."""
+    if is_url(path):
+        return file_status(path)
+    status = os.fstat(file.fileno())
+    return status.st_size, status.st_mtime_ns
 
 
 def _probe_file(file: BinaryIO, path: str, size_bytes: int) -> tuple[str, Header]:

@@ -26,6 +26,7 @@ from kmdist.images import (
     plan_blocks,
     probe,
 )
+from kmdist.images.files import file_status
 from kmdist.passes import FAN_IN, Pool, ThreadPool, run_pass
 from kmdist.recipes.progress import Event, Message, Watcher, quantity, watch_nothing
 from kmdist.store import RunWriter
@@ -196,13 +197,10 @@ def read_piece(piece: Piece) -> Any:
     source = piece.source
     if source.mtime_ns >= 0:
         try:
-            status = Path(source.path).stat()
-        except OSError as error:
-            raise ImageError("missing", f"vanished while the job ran ({error.strerror})") from error
-        if source.format != "zarr" and (status.st_size, status.st_mtime_ns) != (
-            source.size_bytes,
-            source.mtime_ns,
-        ):
+            status = file_status(source.path)
+        except ImageError as error:
+            raise ImageError(error.code, f"vanished while the job ran ({error.reason})") from error
+        if source.format != "zarr" and status != (source.size_bytes, source.mtime_ns):
             raise ImageError("changed", "changed while the job ran; run the job again")
     try:
         return decode(source, None if piece.whole else piece.window)

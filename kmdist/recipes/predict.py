@@ -13,7 +13,7 @@ from kmdist.recipes.job import JobOptions, open_job
 from kmdist.recipes.progress import Message, Watcher, watch_nothing
 from kmdist.recipes.quantize import publish, temporary_output
 from kmdist.recipes.run_images import single_k
-from kmdist.store import Run, open_run
+from kmdist.store import Run, open_run, run_location
 
 
 def predict(
@@ -78,7 +78,7 @@ def predict(
         seed=int(run.attributes.get("seed") or 0),
     )
     listed = [inputs] if isinstance(inputs, str | Path) else list(inputs)
-    target = Path(output) if output is not None else temporary_output()
+    target = run_location(output) if output is not None else temporary_output()
     command = command or ("kmdist", "predict", str(run.path), *map(str, listed), "-o", str(target))
     with open_job(
         "quantize", listed, target, parameters, options, watch=watch, command=command

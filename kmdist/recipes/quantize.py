@@ -24,7 +24,7 @@ from kmdist.recipes.palette_files import read_palette
 from kmdist.recipes.progress import Message, Watcher, watch_nothing
 from kmdist.recipes.shared_palette import quantize_shared
 from kmdist.recipes.wanted import Wanted, k_choices
-from kmdist.store import Run, open_run
+from kmdist.store import Run, open_run, run_location
 
 DEFAULT_K = 16
 MAX_K = 256
@@ -124,7 +124,7 @@ def quantize(
     )
     compile_kernels(lambda: exercise_palette_kernels(space), watch)
     listed = [inputs] if isinstance(inputs, str | Path) else list(inputs)
-    target = Path(output) if output is not None else temporary_output()
+    target = run_location(output) if output is not None else temporary_output()
     with open_job(
         "quantize", listed, target, parameters, options, watch=watch, command=command
     ) as job:

@@ -5,7 +5,7 @@
 `open_run`          read a published run
 `names`, `layout`   node names; data types, chunks and metadata
 `chunks`, `labels`  bytes of chunks and shards; label maps with pyramids
-`targets`           where objects go
+`targets`           where objects go; `object_store`: to a bucket
 `images`            arrays of a fit, images of a run
 `checkpoints`       states of the fit and manifests of finished blocks
 `durability`        what survives a power cut
@@ -26,7 +26,9 @@ _HOMES = {
     "Target": "kmdist.store.targets",
     "image_key": "kmdist.store.names",
     "label_dtype": "kmdist.store.layout",
+    "FsspecTarget": "kmdist.store.object_store",
     "open_run": "kmdist.store.reader",
+    "run_location": "kmdist.store.targets",
     "unclustered_value": "kmdist.store.layout",
 }
 

@@ -31,11 +31,11 @@ class Run(Fit):
 
     Attributes
     ----------
-    path : its folder, ``RUN.zarr`` or ``RUN.zarr/k8``.
+    path : its folder (or URL), ``RUN.zarr`` or ``RUN.zarr/k8``.
     attributes : the run's record, ``attributes.kmdist``.
     """
 
-    def __init__(self, path: Path, target: Target, key: str, attributes: Mapping[str, Any]) -> None:
+    def __init__(self, path: Any, target: Target, key: str, attributes: Mapping[str, Any]) -> None:
         super().__init__(target, key, attributes)
         self.path = path
 
@@ -182,7 +182,7 @@ def open_run(path: str | os.PathLike[str]) -> Run:
     KmdistError : the run is not complete, damaged, or of a newer format.
     """
     if is_url(path):
-        raise UsageError(f"{os.fspath(path)!r}: runs are read from folders, not URLs")
+        return _open_url(os.fspath(path))
     folder = Path(path).expanduser()
     if not folder.exists():
         raise UsageError(f"{folder} does not exist{_what_is_there(folder)}")
@@ -192,7 +192,20 @@ def open_run(path: str | os.PathLike[str]) -> Run:
     return Run(folder, target, "", _check(folder, target.get("zarr.json")))
 
 
-def _check(folder: Path, text: bytes | None) -> dict[str, Any]:
+def _open_url(url: str) -> Run:
+    """A run in an object store, or one k of it."""
+    from kmdist.store.object_store import FsspecTarget, UrlPath
+
+    target, place = FsspecTarget(url), UrlPath(url)
+    text = target.get("zarr.json")
+    if text is None and target.children("state"):
+        raise _incomplete(place)
+    if text is None:
+        raise UsageError(f"{url} is no run of kmdist: it has no zarr.json")
+    return Run(place, target, "", _check(place, text))
+
+
+def _check(folder: Any, text: bytes | None) -> dict[str, Any]:
     """The record of a run that can be read."""
     if text is None:
         if (folder / "state").is_dir():
@@ -216,7 +229,7 @@ def _check(folder: Path, text: bytes | None) -> dict[str, Any]:
     return record
 
 
-def _incomplete(folder: Path) -> KmdistError:
+def _incomplete(folder: Any) -> KmdistError:
     return KmdistError(
         f"{folder} is not complete: its run is going on or was interrupted. Run the same command "
         "again with --resume"

@@ -218,6 +218,11 @@ def is_url(output: str | os.PathLike[str]) -> bool:
     return "://" in os.fspath(output)
 
 
+def run_location(output: str | os.PathLike[str]) -> str | Path:
+    """An output as it is passed on: a URL as text, which `Path` would mangle, all else a path."""
+    return os.fspath(output) if is_url(output) else Path(output)
+
+
 def local_path(output: str | os.PathLike[str]) -> Path:
     """The folder an output names, symbolic links resolved, so that a rename stays beside it."""
     return Path(os.path.realpath(os.path.expanduser(os.fspath(output))))

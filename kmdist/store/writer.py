@@ -19,7 +19,7 @@ from kmdist.store.labels import LabelMap, label_map
 from kmdist.store.layout import ArraySpec, array_metadata, array_spec, group_metadata, plain
 from kmdist.store.names import clash_ranks, image_key
 from kmdist.store.root import CONSOLIDATE_IMAGES, write_root
-from kmdist.store.targets import LocalTarget, is_url, local_path
+from kmdist.store.targets import STATE, LocalTarget, Target, is_url, local_path
 
 
 class RunWriter:
@@ -38,7 +38,7 @@ class RunWriter:
     """
 
     def __init__(
-        self, output: str, target: LocalTarget, claim: Claim, request: Mapping[str, Any]
+        self, output: str, target: Target, claim: Claim, request: Mapping[str, Any]
     ) -> None:
         self.output = output
         self.resumed = claim.resumed
@@ -83,15 +83,20 @@ class RunWriter:
             was given; the interrupted run was asked differently; the output is no run of kmdist.
         KmdistError : another process works on it; the folder cannot be written.
         """
-        if is_url(output):
-            raise UsageError(f"output {os.fspath(output)!r}: runs are written to folders, not URLs")
         request = plain({"recipe": recipe, "parameters": parameters, "fingerprint": fingerprint})
         names = list(images)
         ranks = clash_ranks(names)
-        path = local_path(output)
-        claim = claim_output(path, request, resume=resume, overwrite=overwrite)
-        target = LocalTarget(partial.partial_path(path), partial.guard(claim.run))
-        writer = cls(str(path), target, claim, request)
+        target: Target
+        if is_url(output):
+            from kmdist.store.object_store import FsspecTarget, claim_url
+
+            claim = claim_url(os.fspath(output), request, resume=resume, overwrite=overwrite)
+            target = FsspecTarget(os.fspath(output))
+        else:
+            path = local_path(output)
+            claim = claim_output(path, request, resume=resume, overwrite=overwrite)
+            target = LocalTarget(partial.partial_path(path), partial.guard(claim.run))
+        writer = cls(str(claim.output), target, claim, request)
         writer._ranks = ranks
         writer._images = len(names)
         writer._command = list(command)
@@ -266,7 +271,8 @@ class RunWriter:
     def mark_done(self, pass_name: str, indices: int | Sequence[int], results: Any = None) -> None:
         """Record finished blocks of a pass, with a small JSON result each; the driver's alone."""
         checkpoints.mark_done(self._open_target(), pass_name, indices, results)
-        self._clock.tick(partial.partial_path(Path(self.output)))
+        if isinstance(self._target, LocalTarget):
+            self._clock.tick(partial.partial_path(Path(self.output)))
 
     def done(self, pass_name: str) -> dict[int, Any]:
         """Finished blocks of a pass, with their results."""
@@ -292,11 +298,16 @@ class RunWriter:
         claim = self._driver_claim()
         target = self._open_target()
         maps = self._images * max(len(runs or {}), 1)
-        if self.resumed or maps <= CONSOLIDATE_IMAGES:
+        worth_walking = self.resumed or maps <= CONSOLIDATE_IMAGES
+        if isinstance(target, LocalTarget) and worth_walking:
             # Walking 20,000 images takes 2 s: only where one expects to find something, or is
             # going to walk anyway. Half-written files are litter, but no reader minds them.
             target.remove_halves()
         write_root(target, {**attributes, **self._request}, runs or {}, images=self._images)
+        if not isinstance(target, LocalTarget):
+            target.delete(STATE)  # the root's metadata, the last object, has made it a run
+            self.release()
+            return
         try:
             partial.publish(claim.output, replace=claim.replace)
         except OSError as error:
@@ -306,7 +317,11 @@ class RunWriter:
     def discard(self) -> None:
         """Remove the partial run, checkpoints and all."""
         claim = self._driver_claim()
-        partial.remove(partial.partial_path(claim.output))
+        if isinstance(self._target, LocalTarget):
+            partial.remove(partial.partial_path(claim.output))
+        else:
+            for name in self._target.children():
+                self._target.delete(name)
         self.release()
 
     def release(self) -> None:
@@ -333,7 +348,7 @@ class RunWriter:
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_claim": None}
 
-    def _open_target(self) -> LocalTarget:
+    def _open_target(self) -> Target:
         if self.already_complete:
             raise KmdistError(f"{self.output} is complete already; nothing can be added to it")
         return self._target

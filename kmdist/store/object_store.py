@@ -1,0 +1,226 @@
+"""Runs in object stores: objects are put whole, and the root's ``zarr.json`` comes last.
+
+An object store has neither rename nor locks: a run is written in its place, and what makes it a
+run, the root's metadata, is the last object put. Until then readers refuse it, and ``state/``
+holds what a resume needs. Two writers of one run are not kept apart, and a run that is there is
+not replaced: it is to be deleted first.
+"""
+
+import json
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from itertools import count
+from pathlib import PurePosixPath
+from typing import Any
+
+from kmdist import __version__
+from kmdist.errors import KmdistError, UsageError
+from kmdist.images.remote import file_system
+from kmdist.store.claims import Claim, differences
+from kmdist.store.layout import dump_json
+from kmdist.store.root import COMPLETE, SCHEMA
+from kmdist.store.targets import STATE
+
+_REQUEST = f"{STATE}/request.json"
+
+
+class UrlPath:
+    """The URL of a run or of what lies in it, with as much of `pathlib.Path` as readers use."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url.rstrip("/")
+
+    def __str__(self) -> str:
+        return self._url
+
+    def __repr__(self) -> str:
+        return f"UrlPath({self._url!r})"
+
+    def __fspath__(self) -> str:
+        return self._url
+
+    def __truediv__(self, name: str) -> "UrlPath":
+        return UrlPath(f"{self._url}/{name}")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, UrlPath) and other._url == self._url
+
+    def __hash__(self) -> int:
+        return hash(self._url)
+
+    @property
+    def name(self) -> str:
+        """The last part."""
+        return self._url.rpartition("/")[2]
+
+
+class FsspecTarget:
+    """A prefix in an object store, as a `kmdist.store.targets.Target`.
+
+    Parameters
+    ----------
+    url : of the run.
+    """
+
+    _serial = count()
+
+    def __init__(self, url: str) -> None:
+        self.url = url.rstrip("/")
+        self._local = threading.local()
+
+    def __repr__(self) -> str:
+        return f"FsspecTarget({self.url!r})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"url": self.url}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        self.url = state["url"]
+        self._local = threading.local()
+
+    def put(self, key: str, data: bytes | bytearray | memoryview, *, durable: bool = False) -> None:
+        """Put an object; the store makes it durable.
+
+        Raises
+        ------
+        KmdistError : the store refuses or is gone.
+        """
+        _check_key(key)
+        fs, base = self._open()
+        try:
+            fs.pipe_file(f"{base}/{key}", bytes(data))
+        except Exception as error:  # each store fails in its own ways
+            raise KmdistError(f"cannot write {self.url}/{key}: {error}") from error
+
+    def append(self, key: str, data: bytes) -> None:
+        """Add to a log: an object of its own a time, since objects cannot grow."""
+        self.put(f"{key}.parts/{time.time_ns():020}-{next(self._serial):06}", data)
+
+    def get(self, key: str) -> bytes | None:
+        """The object, or the joined parts of a log; None where there is neither.
+
+        Raises
+        ------
+        KmdistError : the store refuses or is gone.
+        """
+        fs, base = self._open()
+        try:
+            return bytes(fs.cat_file(f"{base}/{key}"))
+        except (FileNotFoundError, IsADirectoryError):
+            if not key.endswith(".jsonl"):
+                return None
+        except Exception as error:  # each store fails in its own ways
+            raise KmdistError(f"cannot read {self.url}/{key}: {error}") from error
+        parts = [fs.cat_file(f"{base}/{part}") for part in self.keys(f"{key}.parts")]
+        return b"".join(parts) or None
+
+    def exists(self, key: str) -> bool:
+        """Whether the key is an object."""
+        fs, base = self._open()
+        return bool(fs.isfile(f"{base}/{key}"))
+
+    def keys(self, prefix: str = "") -> Iterator[str]:
+        """Keys below a prefix, sorted."""
+        fs, base = self._open()
+        start = f"{base}/{prefix}".rstrip("/")
+        for path in sorted(fs.find(start)):
+            yield str(path)[len(base) :].lstrip("/")
+
+    def children(self, prefix: str = "") -> list[str]:
+        """Names directly below a prefix, sorted."""
+        fs, base = self._open()
+        try:
+            listed = fs.ls(f"{base}/{prefix}".rstrip("/"), detail=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        return sorted({PurePosixPath(path).name for path in listed})
+
+    def delete(self, prefix: str) -> None:
+        """Remove an object and all below it; absent is fine."""
+        _check_key(prefix)
+        self._delete(prefix)
+
+    def delete_all(self) -> None:
+        """Remove everything, what makes it a run first."""
+        self._delete("zarr.json")
+        self._delete("")
+
+    def _delete(self, prefix: str) -> None:
+        fs, base = self._open()
+        try:
+            fs.rm(f"{base}/{prefix}".rstrip("/"), recursive=True)
+        except FileNotFoundError:
+            return
+        except Exception as error:  # each store fails in its own ways
+            raise KmdistError(f"cannot remove {self.url}/{prefix}: {error}") from error
+
+    def zarr_store(self) -> Any:
+        """zarr-python's store of the prefix."""
+        from zarr.storage import FsspecStore
+
+        if self.url.startswith("memory://"):
+            import fsspec
+            from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
+
+            fs = AsyncFileSystemWrapper(fsspec.filesystem("memory"))
+            return FsspecStore(fs, read_only=True, path=self._open()[1])
+        return FsspecStore.from_url(self.url, read_only=True)
+
+    def _open(self) -> tuple[Any, str]:
+        found: tuple[Any, str] | None = getattr(self._local, "opened", None)
+        if found is None:
+            fs, path = file_system(self.url)
+            found = self._local.opened = (fs, path.rstrip("/"))
+        return found
+
+
+def _check_key(key: str) -> None:
+    if not key or key[0] == "/" or any(part in ("", ".", "..") for part in key.split("/")):
+        raise ValueError(f"not a key within a run: {key!r}")
+
+
+def claim_url(url: str, request: Mapping[str, Any], *, resume: bool, overwrite: bool) -> Claim:
+    """Claim a prefix as `kmdist.store.claims.claim_output` claims a folder.
+
+    Raises
+    ------
+    UsageError : a run is there, or something else, or an interrupted run of another request.
+    KmdistError : the store refuses or is gone.
+    """
+    target = FsspecTarget(url)
+    output: Any = UrlPath(url)
+    asked = {**request, "versions": {"kmdist": __version__, "schema": SCHEMA}}
+    there = _record(target)
+    if there.get("state") == COMPLETE:
+        same = not differences({**there, "versions": {}}, {**request, "versions": {}})
+        if resume and same:
+            return Claim(output, None, complete=True)
+        raise UsageError(
+            f"output {url} exists, and an object store cannot exchange it for a new run at once: "
+            "choose another, or delete it first"
+        )
+    saved = target.get(_REQUEST)
+    if saved is not None:
+        changes = differences(json.loads(saved), asked)
+        if resume and not changes:
+            return Claim(output, None, resumed=True)
+        if not overwrite:
+            why = f" of another request ({'; '.join(changes)})" if resume else ""
+            raise UsageError(
+                f"an interrupted run{why} is kept in {url}. Continue it with --resume, or "
+                "discard it with --overwrite"
+            )
+        target.delete_all()
+    elif next(target.keys(), None) is not None:
+        raise UsageError(f"output {url} is not empty, and is no run of kmdist: choose another")
+    target.put(_REQUEST, dump_json(asked))
+    return Claim(output, None)
+
+
+def _record(target: FsspecTarget) -> dict[str, Any]:
+    try:
+        found = json.loads(target.get("zarr.json") or b"{}")["attributes"]["kmdist"]
+    except (ValueError, KeyError, TypeError):
+        return {}
+    return found if isinstance(found, dict) else {}
