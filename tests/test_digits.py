@@ -4,6 +4,7 @@ import hashlib
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -238,6 +239,24 @@ def test_command_line(tmp_path: Path) -> None:
     )
     assert wrong.exit_code == 2
     assert "20x20" in wrong.output
+
+
+def test_pictures(sample: Path, tmp_path: Path) -> None:
+    digits(sample, tmp_path / "one.zarr", preset="gradient")
+    digits(sample, tmp_path / "many.zarr", preset="raw", k=(2, 4, 8), max_iter=3)
+    wanted = [("one", what) for what in ("centroids", "members", "confusion", "normalised")]
+    for run, what in [*wanted, ("many", "sweep")]:
+        picture = tmp_path / f"{what}.png"
+        arguments = ["view", str(tmp_path / f"{run}.zarr"), "-o", str(picture), "--what", what]
+        done = CliRunner().invoke(cli, arguments)
+        assert done.exit_code == 0, done.output
+        drawn = cv2.imread(str(picture))
+        assert drawn.std() > 10
+    refused = CliRunner().invoke(
+        cli, ["view", str(tmp_path / "one.zarr"), "-o", "x.png", "--what", "sweep"]
+    )
+    assert refused.exit_code == 2
+    assert "several k" in refused.output
 
 
 def scores(run: Run) -> dict[str, float]:

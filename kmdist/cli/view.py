@@ -15,7 +15,12 @@ import click
     metavar="SHARE",
     help="Draw the labels over the original: 0.5 is half of each.",
 )
-def view(run: str, image: str | None, output: str, overlay: float | None) -> None:
+@click.option(
+    "--what",
+    type=click.Choice(["centroids", "members", "confusion", "sweep", "normalised"]),
+    help="Of a run of digits: which picture.  [default: centroids]",
+)
+def view(run: str, image: str | None, output: str, overlay: float | None, what: str | None) -> None:
     """Draw an image of RUN: original, recoloured, labels, and the palette with shares.
 
     Without IMAGE: a contact sheet. IMAGE is a name that `kmdist info` lists, or the path of the
@@ -28,4 +33,11 @@ def view(run: str, image: str | None, output: str, overlay: float | None) -> Non
     from kmdist.recipes.view import draw_run
     from kmdist.store import open_run
 
-    click.echo(f"picture: {shown(draw_run(open_run(run), output, image, overlay))}")
+    opened = open_run(run)
+    if what or opened.recipe == "digits":
+        from kmdist.recipes.digit_pictures import draw_digits
+
+        picture = draw_digits(opened, output, what or ("sweep" if opened.runs else "centroids"))
+    else:
+        picture = draw_run(opened, output, image, overlay)
+    click.echo(f"picture: {shown(picture)}")
