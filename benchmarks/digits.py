@@ -1,0 +1,167 @@
+"""Digits: what the walk-throughs published beside what kmdist reaches, and time against peers.
+
+    python -m benchmarks digits reproduce [--seeds 20]   OpenCV's walk-through and kmdist's presets
+    python -m benchmarks digits accuracy [--seeds 5]     landmark and refined, train and test
+    python -m benchmarks digits time                     CPU seconds against scikit-learn, one run
+
+Data lie in ``../shared/data`` or where ``KMDIST_DATA`` points.
+"""
+
+import argparse
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+DATA = Path(os.environ.get("KMDIST_DATA", Path(__file__).parent.parent.parent / "shared" / "data"))
+SHEET: dict[str, Any] = {
+    "images": DATA / "digits" / "digits.png",
+    "cell": (20, 20),
+    "labels": "rows",
+}
+TRAIN = DATA / "mnist" / "train-images-idx3-ubyte.gz"
+TEST = DATA / "mnist" / "t10k-images-idx3-ubyte.gz"
+PUBLISHED = {"raw": 0.5480, "deskew": 0.7092}
+WALK_THROUGH = {"init": "random", "n_init": 10, "max_iter": 10}
+
+
+def main(argv: list[str]) -> None:
+    """Run one of the benchmarks."""
+    parser = argparse.ArgumentParser(prog="benchmarks digits", description=__doc__)
+    parser.add_argument("what", choices=["reproduce", "accuracy", "time"])
+    parser.add_argument("--seeds", type=int, default=0)
+    chosen = parser.parse_args(argv)
+    if chosen.what == "reproduce":
+        reproduce(chosen.seeds or 20)
+    elif chosen.what == "accuracy":
+        accuracy(chosen.seeds or 5)
+    else:
+        timing()
+
+
+def _say(name: str, values: list[float], note: str = "") -> None:
+    a = np.array(values)
+    line = f"{name:44s} mean {a.mean():.4f}  range {a.min():.4f} … {a.max():.4f}  n = {len(a)}"
+    print(f"{line}  {note}", flush=True)
+
+
+def _opencv(images: np.ndarray, classes: np.ndarray, seed: int) -> float:
+    """Accuracy as the walk-through reached it: cv2.kmeans, one-to-one map."""
+    import cv2
+
+    from kmdist.scores import score_labels
+
+    cv2.setRNGSeed(seed)
+    stop = (cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_MAX_ITER, 10, 1.0)
+    rows = images.reshape(len(images), -1).astype(np.float32)
+    _, labels, _ = cv2.kmeans(rows, 10, None, stop, 10, cv2.KMEANS_RANDOM_CENTERS)
+    return score_labels(labels.ravel(), classes).accuracy_hungarian
+
+
+def reproduce(seeds: int) -> None:
+    """The walk-throughs' figures, by their own means and by kmdist's presets of the same name."""
+    from kmdist.digit_features import deskew_tutorial
+    from kmdist.recipes.digits import digits
+    from kmdist.stacks import open_stack
+
+    sheet, _ = open_stack(SHEET["images"], cell=SHEET["cell"], labels="rows")
+    test, _ = open_stack(TEST)
+    for title, stack, options in (
+        ("digits.png", sheet, SHEET),
+        ("MNIST test 10,000", test, {"images": TEST}),
+    ):
+        images, classes = stack.read(0, stack.n), stack.classes
+        if classes is None:
+            raise SystemExit(f"{title}: no labels")
+        for preset, prepared in (("raw", images), ("deskew", deskew_tutorial(images))):
+            note = f"published {PUBLISHED[preset]:.4f}" if stack is sheet else ""
+            found = [_opencv(prepared, classes, seed) for seed in range(seeds)]
+            _say(f"{title} {preset}, cv2.kmeans", found, note)
+            ours = []
+            for seed in range(seeds):
+                run = digits(**options, preset=preset, k=10, seed=seed, **WALK_THROUGH)
+                ours.append(run.attributes["scores"]["accuracy_hungarian"])
+            _say(f"{title} {preset}, kmdist", ours, note)
+    run = digits(TRAIN, preset="raw", k=(10, 16, 36, 64, 144, 256), test=TEST)
+    print("MNIST raw, k sweep: k, inertia, homogeneity, majority accuracy train and test")
+    for k, one in run.runs.items():
+        train, held = one.attributes["scores"], one.attributes["scores_test"]
+        print(
+            f"{k:5d} {one.inertia:12.1f} {train['homogeneity']:.4f} "
+            f"{train['accuracy_majority']:.4f} {held['accuracy_majority']:.4f}",
+            flush=True,
+        )
+
+
+def accuracy(seeds: int) -> None:
+    """One-to-one accuracy of the landmark presets; MNIST test with the map of train."""
+    from kmdist.recipes.digits import digits
+    from kmdist.scores import score_labels
+    from kmdist.stacks import open_stack
+
+    classes = open_stack(TRAIN)[0].classes
+    for preset in ("landmark", "refined"):
+        found = [
+            digits(**SHEET, preset=preset, seed=s).attributes["scores"]["accuracy_hungarian"]
+            for s in range(seeds)
+        ]
+        _say(f"digits.png {preset}", found)
+        every, rest, held = [], [], []
+        for seed in range(seeds):
+            run = digits(TRAIN, preset=preset, seed=seed, test=TEST)
+            every.append(run.attributes["scores"]["accuracy_hungarian"])
+            held.append(run.attributes["scores_test"]["accuracy_hungarian"])
+            labels = run.labels()[10_000:]
+            rest.append(score_labels(labels, classes[10_000:]).accuracy_hungarian)
+        _say(f"MNIST 60,000 {preset}", every)
+        _say(f"MNIST train without the first 10,000 {preset}", rest)
+        _say(f"MNIST test {preset}", held)
+    wide = digits(TRAIN, preset="gradient", k=256, test=TEST)
+    print(f"K = 256 majority map on test {wide.attributes['scores_test']['accuracy_majority']:.4f}")
+    sample = digits("sample:digits").attributes["scores"]["accuracy_hungarian"]
+    print(f"sample:digits {sample:.4f}")
+
+
+def timing() -> None:
+    """End to end from the gz files to the run, beside scikit-learn from the same files."""
+    import resource
+
+    from sklearn.cluster import KMeans, MiniBatchKMeans
+
+    from kmdist.recipes.digits import digits
+    from kmdist.scores import score_labels
+    from kmdist.stacks import open_stack
+
+    digits("sample:digits", preset="refined", k=2)  # compile, or load, the kernels
+
+    def peer(model: Any) -> tuple[float, float]:
+        stack, _ = open_stack(TRAIN)
+        rows = stack.read(0, stack.n).reshape(stack.n, -1) / np.float32(255)
+        model.fit(rows)
+        scored = score_labels(model.labels_, np.asarray(stack.classes))
+        return scored.accuracy_majority, float(model.inertia_)
+
+    def ours(**options: Any) -> tuple[float, float]:
+        run = digits(TRAIN, **options)
+        return run.attributes["scores"]["accuracy_majority"], float(run.inertia or 0.0)
+
+    for name, run in (
+        ("scikit-learn MiniBatchKMeans(256), pixels", lambda: peer(MiniBatchKMeans(256))),
+        ("scikit-learn KMeans(10), pixels", lambda: peer(KMeans(10, n_init=1))),
+        ("scikit-learn KMeans(256), pixels", lambda: peer(KMeans(256, n_init=1))),
+        ("kmdist raw, k = 10", lambda: ours(preset="raw", k=10)),
+        ("kmdist raw, k = 256", lambda: ours(preset="raw", k=256)),
+        ("kmdist landmark, k = 10", lambda: ours(preset="landmark")),
+        ("kmdist refined, k = 10", lambda: ours(preset="refined")),
+    ):
+        wall_s, cpu_s = time.perf_counter(), time.process_time()
+        score, inertia = run()
+        wall_s, cpu_s = time.perf_counter() - wall_s, time.process_time() - cpu_s
+        peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        print(
+            f"{name:44s} {cpu_s:7.1f} s CPU {wall_s:7.1f} s  majority {score:.4f}  "
+            f"inertia {inertia:.0f}  peak so far {peak_mb:.0f} MB",
+            flush=True,
+        )
