@@ -39,6 +39,8 @@ def run(
         if not separator:
             raise UsageError(f"--set {override!r}: must be KEY=VALUE")
         keys[key.strip()] = value
+    if "results" in keys and "output" not in keys:
+        raise UsageError(f"job spec {spec}: 'results' is of a nightly job: kmdist nightly {spec}")
     keys.update({key: value for key, value in flags.items() if value})
     command, arguments = arguments_of(spec, keys, ctx)
     called = context_of(spec, command, arguments, ctx)
