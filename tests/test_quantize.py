@@ -274,3 +274,30 @@ def test_a_tiled_tiff_is_quantized_by_tile(tmp_path: Path) -> None:
         expected = whole.labels("w.tif", level)[:]
         np.testing.assert_array_equal(tiled.labels("t.tif", level)[:], expected)
         np.testing.assert_array_equal(each.labels("t.tif", level)[:], expected)
+
+
+def test_a_count_whose_worker_died_is_not_decoded_again(
+    photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The task runs again on another worker: it finds what the first one had saved."""
+    from kmdist.recipes import pixels
+
+    original, decoded = pixels.count_block, []
+
+    def twice(item: object, writer: object) -> object:
+        original(item, writer)  # type: ignore[arg-type]
+        decode, decodes = pixels.decode_block, len(decoded)
+        monkeypatch.setattr(pixels, "decode_block", lambda work: decoded.append(work))
+        try:
+            return original(item, writer)  # type: ignore[arg-type]
+        finally:
+            monkeypatch.setattr(pixels, "decode_block", decode)
+            assert len(decoded) == decodes
+
+    monkeypatch.setattr("kmdist.recipes.shared_palette.count_block", twice)
+    first = kmdist.quantize(
+        photographs, tmp_path / "a.zarr", k=4, workers=1, keep_pixels="never", block_mpx=0.01
+    )
+    monkeypatch.undo()
+    again = kmdist.quantize(photographs, tmp_path / "b.zarr", k=4, block_mpx=0.01)
+    assert bytes_of(Path(first.path)) == bytes_of(Path(again.path))

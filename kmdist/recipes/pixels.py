@@ -93,12 +93,15 @@ def decode_block(work: Work) -> DecodedBlock:
 
 
 def count_block(item: Work | DecodedBlock | SavedBlock, writer: RunWriter) -> Counted:
-    """Count the distinct colours of one block, or load what an interrupted run had counted.
+    """Count the distinct colours of one block, or load what was counted before.
 
-    A fresh count is saved before the task ends, so that a resumed run need not decode again.
+    A fresh count is saved before the task ends, so that neither a resumed run nor the run whose
+    worker died with the count need decode again.
     """
     if isinstance(item, SavedBlock):
         return _load(item.index, writer)
+    if (saved := _saved(item.index, writer)) is not None:
+        return saved
     block = decode_block(item) if isinstance(item, Work) else item
     with ColorCounter() as counter:
         for one in block.pixels:
@@ -143,9 +146,16 @@ def _narrow(counts: np.ndarray) -> np.ndarray:
 
 
 def _load(index: int, writer: RunWriter) -> Counted:
+    saved = _saved(index, writer)
+    if saved is None:
+        raise KmdistError(f"the checkpoint of block {index} is gone; run again with --overwrite")
+    return saved
+
+
+def _saved(index: int, writer: RunWriter) -> Counted | None:
     state = writer.load_state(f"histogram-{index}")
     if state is None:
-        raise KmdistError(f"the checkpoint of block {index} is gone; run again with --overwrite")
+        return None
     rejected = tuple(Rejection(*map(str, row)) for row in state["rejected"])
     colors = Colors(state["codes"], state["counts"].astype(np.int64))
     return Counted(colors, tuple(map(str, state["marked"])), rejected)
