@@ -331,6 +331,8 @@ def test_a_ledger_keeps_what_it_is_given(tmp_path: Path) -> None:
         ({"until": 21600}, "'until' must be an hour"),
         ({"keep_nights": 0}, "'keep_nights' must be a whole number"),
         ({"relabel": "perhaps"}, "'relabel' must be true or false"),
+        ({"inputs": ("s3://bucket/inbox",)}, "a night needs folders"),
+        ({"results": Path("s3://bucket/results")}, "a night needs folders"),
         ({"recipe": "digits"}, "recipe 'digits' cannot label"),
     ],
 )

@@ -76,6 +76,12 @@ class Settings:
                 f"nightly: recipe {self.recipe!r} cannot label new images with an old model; "
                 f"allowed: {', '.join(RECIPES)}"
             )
+        for place in (*self.inputs, str(self.results)):
+            if "://" in place or ":/" in place:
+                raise UsageError(
+                    f"nightly: {place}: a night needs folders (ledger and lock are files, and "
+                    "what is new is seen by times and sizes); mount the bucket"
+                )
         for key in ("refit_images", "keep_nights"):
             value = getattr(self, key)
             if value is not None and (not isinstance(value, int) or value < 1):
