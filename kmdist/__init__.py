@@ -17,6 +17,7 @@ _HOMES: dict[str, str] = {
     "open_run": "kmdist.store",
     "digits": "kmdist.recipes.digits",
     "quantize": "kmdist.recipes.quantize",
+    "responses": "kmdist.filtering",
 }
 
 __all__ = ["__version__", *_HOMES]

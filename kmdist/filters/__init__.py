@@ -1,0 +1,25 @@
+"""Filter banks and their responses on one tile: NumPy and SciPy, no Dask, no files."""
+
+from kmdist.filters.banks import FilterBank, gabor, leung_malik
+from kmdist.filters.tiles import (
+    Piece,
+    grey,
+    pieces,
+    read_window,
+    reflected,
+    tile_responses,
+    with_halo,
+)
+
+__all__ = [
+    "FilterBank",
+    "Piece",
+    "gabor",
+    "grey",
+    "leung_malik",
+    "pieces",
+    "read_window",
+    "reflected",
+    "tile_responses",
+    "with_halo",
+]
