@@ -30,6 +30,7 @@ LAYERS = {
     "medians": 3,
     "lloyd": 3,
     "palette": 3,
+    "filtering": 4,
     "images": 4,
     "stacks": 4,
     "store": 4,

@@ -1,0 +1,162 @@
+"""Texture features against ground truth: mosaics (adjusted Rand index), photographs (covering).
+
+    python -m benchmarks texture_quality [--count 24] [--half odd|even] [--part mosaics|photos]
+
+Every method is k-means with the true k (5) over its features, best of three k-means++ starts by
+inertia, on every second cell or a tenth of the pixels.
+"""
+
+import argparse
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import scipy.io
+from numpy.typing import NDArray
+from sklearn.cluster import KMeans
+from sklearn.metrics import adjusted_rand_score
+
+from benchmarks.texture_material import load_textures, mosaics
+from kmdist.color import to_space
+from kmdist.filters import tutorial
+from kmdist.filters.features import PRESETS, TextureFeatures, tile_features, tile_moduli
+from kmdist.filters.grid import TileGrid, sampled_cells
+from kmdist.filters.nearest import Scorer, label_pixels
+from kmdist.filters.statistics import FeatureSums
+
+DATA = Path(os.environ.get("KMDIST_DATA", Path(__file__).parents[2] / "shared" / "data"))
+Labels = NDArray[np.integer]
+Method = Callable[[NDArray[np.uint8], int], Labels]
+
+
+def main(argv: list[str]) -> None:
+    """Print both tables."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks texture_quality")
+    parser.add_argument("--count", type=int, default=24)
+    parser.add_argument("--size", type=int, default=512)
+    parser.add_argument("--half", choices=("odd", "even"), default="odd")
+    parser.add_argument("--part", choices=("mosaics", "photos", "all"), default="all")
+    options = parser.parse_args(argv)
+    if options.part != "photos":
+        compare_mosaics(options.count, options.half, options.size)
+    if options.part != "mosaics":
+        compare_photos()
+
+
+def fit(rows: NDArray[np.float32], k: int) -> NDArray[np.float32]:
+    """Centroids of the best of three starts."""
+    centres: NDArray[np.float32] = KMeans(k, n_init=3, random_state=0).fit(rows).cluster_centers_
+    return centres
+
+
+def segment(features: TextureFeatures, image: NDArray[np.uint8], k: int) -> Labels:
+    """The passes of `kmdist.filters.features` on one image in memory."""
+    window = (0, 0, *image.shape[:2])
+    grid = features.grid(window, image.shape[:2])
+    textons = _textons(features, image, grid) if features.textons else None
+    lab = None
+    if features.color_weight:
+        lab = to_space(image.reshape(-1, 3), "lab").reshape(image.shape)
+    cells = tile_features(image, grid, features, textons=textons, lab=lab)
+    rows = cells.reshape(-1, cells.shape[-1])
+    projection = features.project(FeatureSums.of(rows))
+    scorer = Scorer.of(projection, fit(projection.apply(rows[::2]), k))
+    return label_pixels(scorer.scores(cells), grid.labelled, window)
+
+
+def _textons(features: TextureFeatures, image: NDArray[np.uint8], grid: TileGrid) -> Scorer:
+    moduli = tile_moduli(image, grid, features)
+    rows = moduli.reshape(-1, moduli.shape[-1])
+    projection = features.project_cells(FeatureSums.of(rows))
+    fraction = min(1.0, 20_000 / len(rows))
+    sample = moduli[sampled_cells(grid.own, grid.shape, fraction, seed=0)]
+    centres = KMeans(features.textons, n_init=1, random_state=0).fit(projection.apply(sample))
+    return Scorer.of(projection, centres.cluster_centers_)
+
+
+def _pixels(rows: NDArray[np.float32], k: int) -> Labels:
+    """k-means on features of pixels, (h, w, d), fitted on a tenth of them."""
+    flat = rows.reshape(-1, rows.shape[-1])
+    centres = fit(flat[::10], k)
+    scores = (centres**2).sum(1) - 2 * flat @ centres.T
+    return scores.argmin(1).reshape(rows.shape[:2])
+
+
+def walk_through(image: NDArray[np.uint8], k: int) -> Labels:
+    """8-bit responses of the popular port, not pooled."""
+    window = (0, 0, *image.shape[:2])
+    return _pixels(tutorial.tile_rows(image, window, image.shape[:2]).astype(np.float32), k)
+
+
+def basic_features(image: NDArray[np.uint8], k: int) -> Labels:
+    """scikit-image's `multiscale_basic_features`, its defaults, standardised."""
+    from skimage.feature import multiscale_basic_features
+
+    rows = multiscale_basic_features(image, channel_axis=2 if image.ndim == 3 else None)
+    return _pixels(((rows - rows.mean((0, 1))) / (rows.std((0, 1)) + 1e-9)).astype(np.float32), k)
+
+
+def lab_pixels(image: NDArray[np.uint8], k: int) -> Labels:
+    """k-means on the Lab colours of pixels."""
+    return _pixels(to_space(image.reshape(-1, 3), "lab").reshape(image.shape), k)
+
+
+def _preset(name: str) -> Method:
+    return lambda image, k: segment(PRESETS[name], image, k)
+
+
+def compare_mosaics(count: int, half: str, size_px: int) -> None:
+    """Adjusted Rand index, mean ± standard error, of every method."""
+    textures = list(load_textures().values())
+    first = 1 if half == "odd" else 0
+    made = mosaics(textures[first::2], count, seed=first, size_px=size_px)
+    print(f"{count} mosaics of {size_px} px of the {half} half of {len(textures)} textures, k = 5")
+    methods: dict[str, Method] = {
+        name: _preset(name) for name in PRESETS if not PRESETS[name].color_weight
+    }
+    methods |= {"tutorial": walk_through, "multiscale_basic_features": basic_features}
+    for name, method in methods.items():
+        started_s = time.process_time()
+        scores = [
+            adjusted_rand_score(truth.ravel(), method(image, 5).ravel()) for image, truth in made
+        ]
+        cpu_s = time.process_time() - started_s
+        error = np.std(scores, ddof=1) / np.sqrt(len(scores))
+        print(f"  {name:28s} {np.mean(scores):.3f} ± {error:.3f}   {cpu_s / count:.2f} s an image")
+
+
+def covering(labels: Labels, truths: list[Labels]) -> float:
+    """Covering of human segments by ours (P. Arbelaez et al., 2011), mean over humans."""
+    values = []
+    for truth in truths:
+        n, k = int(truth.max()) + 1, int(labels.max()) + 1
+        pairs = truth.ravel().astype(np.int64) * k + labels.ravel()
+        common = np.bincount(pairs, minlength=n * k).reshape(n, k).astype(float)
+        true, found = common.sum(1), common.sum(0)
+        overlap = common / np.maximum(true[:, None] + found - common, 1)
+        values.append((true * overlap.max(1)).sum() / true.sum())
+    return float(np.mean(values))
+
+
+def compare_photos() -> None:
+    """Covering at k = 5 on the Berkeley images, choices having been made on the even ones."""
+    paths = sorted((DATA / "bsds").glob("*.jpg"))
+    if not paths:
+        print(f"photographs: none in {DATA / 'bsds'}")
+        return
+    methods: dict[str, Method] = {"Lab k-means": lab_pixels}
+    methods |= {"color+texture": _preset("color+texture"), "tutorial": walk_through}
+    methods |= {"multiscale_basic_features": basic_features}
+    print(f"covering at k = 5 on {len(paths)} photographs: all, even places, odd places")
+    for name, method in methods.items():
+        scores = []
+        for path in paths:
+            image = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
+            cells = scipy.io.loadmat(path.with_suffix(".mat"))["groundTruth"][0]
+            truths = [cell[0, 0]["Segmentation"] for cell in cells]
+            scores.append(covering(method(image, 5), truths))
+        halves = np.mean(scores), np.mean(scores[::2]), np.mean(scores[1::2])
+        print(f"  {name:28s} " + "  ".join(f"{value:.3f}" for value in halves))
