@@ -19,6 +19,7 @@ from kmdist.filters import (
     read_window,
     reflected,
     tile_responses,
+    tiles,
     with_halo,
 )
 from kmdist.filters.spectra import pair_kernels, plan_axis
@@ -191,6 +192,29 @@ def test_published_and_gabor_match_direct_correlation():
     image = np.random.default_rng(5).random((40, 61)) * 255
     for bank in (leung_malik(scales="published"), gabor()):
         assert_close(whole(image, bank), direct(image, bank.kernels))
+
+
+def test_without_ipp_scipy_transforms_the_same(monkeypatch):
+    image = np.random.default_rng(4).random((70, 101)) * 255
+    bank = leung_malik()
+    monkeypatch.setattr(tiles, "USE_OPENCV", False)
+    assert_close(whole(image, bank), direct(image, bank.kernels))
+
+
+def test_bits_do_not_depend_on_alignment_or_threads():
+    image = np.random.default_rng(4).random((90, 101)).astype(np.float32)
+    results = set()
+    for threads in (1, 4):
+        before = cv2.getNumThreads()
+        cv2.setNumThreads(threads)
+        for offset in (0, 4, 16, 36):
+            raw = np.zeros(image.nbytes + 128, np.uint8)
+            start = -raw.ctypes.data % 64 + offset
+            shifted = raw[start : start + image.nbytes].view(np.float32).reshape(image.shape)
+            shifted[:] = image
+            results.add(whole(shifted, leung_malik()).tobytes())
+        cv2.setNumThreads(before)
+    assert len(results) == 1
 
 
 def test_every_filter_on_a_large_image_matches():

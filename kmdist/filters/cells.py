@@ -15,76 +15,93 @@ CELL = 4
 
 @njit(nogil=True, cache=True)
 def multiply(spectrum, factors, out):
-    """``out = spectrum * factors``: (h, w) complex64 by float32 or complex64.
+    """``out = spectrum * factors``: (h, w) complex by real or complex, all C-contiguous.
 
-    NumPy would convert float32 factors to complex64 first.
+    NumPy would convert real factors to complex first.
     """
-    for y in range(spectrum.shape[0]):
+    for y in range(factors.shape[0]):
         row, factor, target = spectrum[y], factors[y], out[y]
-        for x in range(spectrum.shape[1]):
+        for x in range(len(factor)):
             target[x] = row[x] * factor[x]
 
 
 @njit(nogil=True, cache=True)
-def average_pair(values, first, second):
-    """Mean |even columns| and mean |odd columns| of each cell.
+def average_pair(values, box, cells, cell_y, cell_x, first, second):
+    """Mean |even columns| and mean |odd columns| of each cell, as two features.
 
     Parameters
     ----------
-    values : (h, 2w) float32: responses of two kernels, interleaved as in complex64.
-    first, second : (⌈h/4⌉, ⌈w/4⌉) float32, written; may be strided.
+    values : (h, 2w) float32, C-contiguous: responses of two kernels, interleaved as in complex64.
+    box : y0, x0, y1, x1: the part of the w columns and h rows to take.
+    cells : (rows, columns, d) float32, C-contiguous, written from (cell_y, cell_x) on.
+    first, second : which features; `second` -1: none.
     """
-    height, width = values.shape[0], values.shape[1] // 2
+    y0, x0, y1, x1 = box
+    width = x1 - x0
     full = width // CELL
     sums = np.empty(2 * width, np.float32)
-    for cy in range(first.shape[0]):
-        y0 = cy * CELL
-        rows = min(CELL, height - y0)
+    keep_second = second >= 0
+    for cy in range((y1 - y0 + CELL - 1) // CELL):
+        top = y0 + cy * CELL
+        rows = min(CELL, y1 - top)
         if rows == CELL:
-            a, b, c, d = values[y0], values[y0 + 1], values[y0 + 2], values[y0 + 3]
-            for i in range(2 * width):
+            a, b = values[top, 2 * x0 : 2 * x1], values[top + 1, 2 * x0 : 2 * x1]
+            c, d = values[top + 2, 2 * x0 : 2 * x1], values[top + 3, 2 * x0 : 2 * x1]
+            for i in range(len(sums)):
                 sums[i] = (abs(a[i]) + abs(b[i])) + (abs(c[i]) + abs(d[i]))
         else:
             sums[:] = 0
-            for y in range(y0, height):
-                for i in range(2 * width):
-                    sums[i] += abs(values[y, i])
+            for y in range(top, y1):
+                a = values[y, 2 * x0 : 2 * x1]
+                for i in range(len(sums)):
+                    sums[i] += abs(a[i])
+        target = cells[cell_y + cy]
         scale = np.float32(1.0 / (rows * CELL))
         for cx in range(full):
             i = 2 * CELL * cx
-            first[cy, cx] = scale * ((sums[i] + sums[i + 2]) + (sums[i + 4] + sums[i + 6]))
-            second[cy, cx] = scale * ((sums[i + 1] + sums[i + 3]) + (sums[i + 5] + sums[i + 7]))
-        if full < first.shape[1]:
+            target[cell_x + cx, first] = scale * (
+                (sums[i] + sums[i + 2]) + (sums[i + 4] + sums[i + 6])
+            )
+            if keep_second:
+                target[cell_x + cx, second] = scale * (
+                    (sums[i + 1] + sums[i + 3]) + (sums[i + 5] + sums[i + 7])
+                )
+        if full * CELL < width:
             scale = np.float32(1.0 / (rows * (width - full * CELL)))
-            first[cy, full] = scale * sums[2 * CELL * full :: 2].sum()
-            second[cy, full] = scale * sums[2 * CELL * full + 1 :: 2].sum()
+            target[cell_x + full, first] = scale * sums[2 * CELL * full :: 2].sum()
+            if keep_second:
+                target[cell_x + full, second] = scale * sums[2 * CELL * full + 1 :: 2].sum()
 
 
 @njit(nogil=True, cache=True)
-def average_modulus(values, cells):
+def average_modulus(values, box, cells, cell_y, cell_x, feature):
     """Mean √(even² + odd²) of each cell, for the two parts of a quadrature pair.
 
     Parameters
     ----------
-    values : (h, 2w) float32: even and odd response, interleaved as in complex64.
-    cells : (⌈h/4⌉, ⌈w/4⌉) float32, written; may be strided.
+    values, box, cells, cell_y, cell_x : as for `average_pair`.
+    feature : which feature of the cells.
     """
-    height, width = values.shape[0], values.shape[1] // 2
+    y0, x0, y1, x1 = box
+    width = x1 - x0
     full = width // CELL
     sums = np.empty(width, np.float32)
-    for cy in range(cells.shape[0]):
-        y0 = cy * CELL
-        rows = min(CELL, height - y0)
+    for cy in range((y1 - y0 + CELL - 1) // CELL):
+        top = y0 + cy * CELL
+        rows = min(CELL, y1 - top)
         sums[:] = 0
-        for y in range(y0, y0 + rows):
-            row = values[y]
+        for y in range(top, top + rows):
+            row = values[y, 2 * x0 : 2 * x1]
             for x in range(width):
                 even, odd = row[2 * x], row[2 * x + 1]
                 sums[x] += np.sqrt(even * even + odd * odd)
+        target = cells[cell_y + cy]
         scale = np.float32(1.0 / (rows * CELL))
         for cx in range(full):
             x = CELL * cx
-            cells[cy, cx] = scale * ((sums[x] + sums[x + 1]) + (sums[x + 2] + sums[x + 3]))
-        if full < cells.shape[1]:
+            target[cell_x + cx, feature] = scale * (
+                (sums[x] + sums[x + 1]) + (sums[x + 2] + sums[x + 3])
+            )
+        if full * CELL < width:
             scale = np.float32(1.0 / (rows * (width - full * CELL)))
-            cells[cy, full] = scale * sums[CELL * full :].sum()
+            target[cell_x + full, feature] = scale * sums[CELL * full :].sum()

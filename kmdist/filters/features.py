@@ -37,7 +37,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kmdist.filters.banks import FilterBank, gabor, leung_malik
-from kmdist.filters.cells import CELL, average_modulus, average_pair
+from kmdist.filters.cells import CELL
 from kmdist.filters.grid import TileGrid, within
 from kmdist.filters.nearest import Scorer, nearest
 from kmdist.filters.pooling import pool, texton_histograms, window_radius
@@ -152,17 +152,8 @@ def tile_moduli(
     )
     rows, columns = grid.source[2] - grid.source[0], grid.source[3] - grid.source[1]
     cells = np.empty((rows, columns, features.bank.n_features), np.float32)
-    unused = np.empty((rows, columns), np.float32)
     for piece in pieces(padded, features.bank, step=CELL):
-        here = tuple(
-            slice(part.start // CELL, -(-part.stop // CELL)) for part in (piece.rows, piece.columns)
-        )
-        interleaved = piece.values.view(np.float32)
-        if features.bank.quadrature:
-            average_modulus(interleaved, cells[..., piece.first // 2][here])
-        else:
-            second = cells[..., piece.second] if piece.second >= 0 else unused
-            average_pair(interleaved, cells[..., piece.first][here], second[here])
+        piece.average_cells(cells, quadrature=features.bank.quadrature)
     if features.contrast is not None:
         _apply_weber(cells, features.contrast)
     return cells
