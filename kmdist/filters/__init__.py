@@ -1,9 +1,9 @@
 """Filter banks and their responses on one tile: NumPy and SciPy, no Dask, no files."""
 
 from kmdist.filters.banks import FilterBank, gabor, leung_malik
+from kmdist.filters.grey import grey
 from kmdist.filters.tiles import (
     Piece,
-    grey,
     pieces,
     read_window,
     reflected,

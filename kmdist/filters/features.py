@@ -38,11 +38,12 @@ from numpy.typing import NDArray
 
 from kmdist.filters.banks import FilterBank, gabor, leung_malik
 from kmdist.filters.cells import CELL
+from kmdist.filters.grey import grey
 from kmdist.filters.grid import TileGrid, within
 from kmdist.filters.nearest import Scorer, nearest
 from kmdist.filters.pooling import pool, texton_histograms, window_radius
 from kmdist.filters.statistics import FeatureSums, Projection, half_whiten, standardise
-from kmdist.filters.tiles import Box, grey, pieces, with_halo
+from kmdist.filters.tiles import Box, pieces, with_halo
 
 
 @dataclass(frozen=True)
@@ -145,18 +146,20 @@ def tile_moduli(
     y0, x0, y1, x1 = grid.read
     if pixels.shape[:2] != (y1 - y0, x1 - x0):
         raise ValueError(f"pixels: expected those of {grid.read}, got shape {pixels.shape}")
-    values = grey(pixels)
-    values /= np.float32(255)
     padded = with_halo(
-        values, grid.source_window, grid.halo, origin=(y0, x0), image_shape=grid.image_shape
+        pixels, grid.source_window, grid.halo, origin=(y0, x0), image_shape=grid.image_shape
     )
     rows, columns = grid.source[2] - grid.source[0], grid.source[3] - grid.source[1]
     cells = np.empty((rows, columns, features.bank.n_features), np.float32)
-    for piece in pieces(padded, features.bank, step=CELL):
+    for piece in pieces(padded, features.bank, step=CELL, prepare=_scaled_grey):
         piece.average_cells(cells, quadrature=features.bank.quadrature)
     if features.contrast is not None:
         _apply_weber(cells, features.contrast)
     return cells
+
+
+def _scaled_grey(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    return grey(pixels, white=255)
 
 
 def _apply_weber(cells: NDArray[np.float32], contrast: float) -> None:

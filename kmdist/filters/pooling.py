@@ -20,6 +20,10 @@ TRUNCATE = 3.0
 """Standard deviations that a window reaches."""
 
 
+BAND_ROWS = 64
+"""Rows of cells pooled at a time: what is half pooled stays small."""
+
+
 def window_weights(sigma_px: float) -> NDArray[np.float32]:
     """Weights of cells −r … r for a Gaussian of `sigma_px` pixels over the pixels themselves.
 
@@ -59,10 +63,14 @@ def pool(cells: NDArray[np.float32], have: Box, want: Box, sigma_px: float) -> N
     if len(weights) == 1:
         return np.ascontiguousarray(cells[rows, columns])
     height, width, depth = cells.shape
-    upright = np.empty((rows.stop - rows.start, width, depth), np.float32)
     flat = np.ascontiguousarray(cells).reshape(height, width * depth)
-    _pool_down(flat, weights, rows.start, upright.reshape(len(upright), width * depth))
-    return _across(upright, weights, columns)
+    out = np.empty((rows.stop - rows.start, columns.stop - columns.start, depth), np.float32)
+    for start in range(0, len(out), BAND_ROWS):
+        band = out[start : start + BAND_ROWS]
+        upright = np.empty((len(band), width, depth), np.float32)
+        _pool_down(flat, weights, rows.start + start, upright.reshape(len(band), width * depth))
+        _pool_across(upright, weights, columns.start, band)
+    return out
 
 
 def texton_histograms(
@@ -83,19 +91,14 @@ def texton_histograms(
     """
     weights = window_weights(sigma_px)
     rows, columns = within(want, have)
-    upright = np.zeros((rows.stop - rows.start, textons.shape[1], n_textons), np.float32)
-    _count_down(textons, weights, rows.start, upright)
-    shares = _across(upright, weights, columns)
+    shape = (rows.stop - rows.start, columns.stop - columns.start, n_textons)
+    shares = np.empty(shape, np.float32)
+    for start in range(0, len(shares), BAND_ROWS):
+        band = shares[start : start + BAND_ROWS]
+        upright = np.zeros((len(band), textons.shape[1], n_textons), np.float32)
+        _count_down(textons, weights, rows.start + start, upright)
+        _pool_across(upright, weights, columns.start, band)
     return np.sqrt(shares, out=shares)
-
-
-def _across(
-    cells: NDArray[np.float32], weights: NDArray[np.float32], columns: slice
-) -> NDArray[np.float32]:
-    shape = (cells.shape[0], columns.stop - columns.start, cells.shape[2])
-    out = np.empty(shape, np.float32)
-    _pool_across(cells, weights, columns.start, out)
-    return out
 
 
 @njit(nogil=True, cache=True)

@@ -11,7 +11,7 @@ the rows of the halo, with smaller errors (1.5e-7 against 2.0e-7), and the same 
 any alignment and number of threads. Elsewhere scipy.fft does them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,13 +96,13 @@ def reflected(positions: NDArray[np.int64], length: int) -> NDArray[np.int64]:
 
 
 def with_halo(
-    pixels: NDArray[np.float32],
+    pixels: NDArray[Any],
     window: Box,
     halo: int,
     *,
     origin: tuple[int, int] = (0, 0),
     image_shape: tuple[int, int] | None = None,
-) -> NDArray[np.float32]:
+) -> NDArray[Any]:
     """Cut a window with its halo, reflected at the true edges of the image only.
 
     Parameters
@@ -172,7 +172,13 @@ def _inverse_in_place(work: NDArray[Any], rows: slice, columns: slice) -> None:
             part[...] = transformed
 
 
-def pieces(padded: NDArray[np.float32], bank: FilterBank, *, step: int = 1) -> Iterator[Piece]:
+def pieces(
+    padded: NDArray[Any],
+    bank: FilterBank,
+    *,
+    step: int = 1,
+    prepare: Callable[[NDArray[Any]], NDArray[np.float32]] | None = None,
+) -> Iterator[Piece]:
     """Correlate a tile with every kernel of a bank, two kernels and one piece at a time.
 
     Parameters
@@ -180,6 +186,8 @@ def pieces(padded: NDArray[np.float32], bank: FilterBank, *, step: int = 1) -> I
     padded : (h + 2 halo, w + 2 halo) float32, finite; see `with_halo`.
     bank : the kernels.
     step : pieces begin at multiples of `step` rows and columns of the tile.
+    prepare : makes (y, x) float32 of a part of `padded`, which may then be of any type and have
+        channels: 8-bit pixels take a quarter of the memory.
 
     Yields
     ------
@@ -197,7 +205,7 @@ def pieces(padded: NDArray[np.float32], bank: FilterBank, *, step: int = 1) -> I
     in double precision: reflection can make kernels cancel there altogether.
     """
     halo = bank.halo
-    if padded.ndim != 2 or min(padded.shape) <= 2 * halo:
+    if (padded.ndim != 2 and prepare is None) or min(padded.shape[:2]) <= 2 * halo:
         raise ValueError(f"expected (y, x) with a halo of {halo} on each side, got {padded.shape}")
     height, width = padded.shape[0] - 2 * halo, padded.shape[1] - 2 * halo
     piece_y, side_y = plan_axis(height, halo, step)
@@ -211,6 +219,7 @@ def pieces(padded: NDArray[np.float32], bank: FilterBank, *, step: int = 1) -> I
         for x in range(0, width, piece_x):
             columns = slice(x, min(x + piece_x, width))
             part = padded[y : rows.stop + 2 * halo, x : columns.stop + 2 * halo]
+            part = part if prepare is None else prepare(part)
             mean = real(part.mean(dtype=np.float64))
             spectrum = _forward(part - mean, (side_y, side_x))
             inner = slice(halo, halo + rows.stop - y), slice(halo, halo + columns.stop - x)
@@ -242,31 +251,3 @@ def tile_responses(padded: NDArray[np.float32], bank: FilterBank) -> NDArray[np.
         if piece.second >= 0:
             out[piece.rows, piece.columns, piece.second] = piece.values.imag
     return out
-
-
-BT601 = (0.299, 0.587, 0.114)
-"""Weights of red, green and blue in grey (ITU-R BT.601), as OpenCV has them."""
-
-TUTORIAL_GREY = (0.25, 0.5, 0.25)
-"""Weights of the walk-through."""
-
-
-def grey(pixels: NDArray[Any], weights: tuple[float, float, float] = BT601) -> NDArray[np.float32]:
-    """Grey values of an image, in the units of its own, float32.
-
-    Parameters
-    ----------
-    pixels : (h, w) or (h, w, c) with c = 1, 3 or 4 in the order red, green, blue, alpha.
-    weights : of red, green and blue; the sum is taken from left to right in float32.
-    """
-    if pixels.ndim == 2:
-        return pixels.astype(np.float32)
-    if pixels.ndim != 3 or pixels.shape[2] not in (1, 3, 4):
-        raise ValueError(f"expected (y, x) or (y, x, c) with c = 1, 3 or 4, got {pixels.shape}")
-    if pixels.shape[2] == 1:
-        return pixels[..., 0].astype(np.float32)
-    red, green, blue = (np.float32(weight) for weight in weights)
-    result: NDArray[np.float32] = pixels[..., 0].astype(np.float32) * red
-    result += pixels[..., 1].astype(np.float32) * green
-    result += pixels[..., 2].astype(np.float32) * blue
-    return result

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kmdist.filters.banks import leung_malik
+from kmdist.filters.grey import TUTORIAL_GREY, grey
 from kmdist.filters.nearest import Scorer, nearest
-from kmdist.filters.tiles import TUTORIAL_GREY, Box, grey, pieces, read_window, with_halo
+from kmdist.filters.tiles import Box, pieces, read_window, with_halo
 
 BANK = leung_malik(variant="tutorial")
 
@@ -20,6 +21,10 @@ BANK = leung_malik(variant="tutorial")
 def reading_window(window: Box, image_shape: tuple[int, int]) -> Box:
     """The pixels that `tile_rows` needs for a window."""
     return read_window(window, BANK.halo, image_shape)
+
+
+def _eight_bit_grey(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    return np.rint(grey(pixels, TUTORIAL_GREY))
 
 
 def tile_rows(
@@ -34,10 +39,9 @@ def tile_rows(
     image_shape : rows and columns of the image.
     """
     read = reading_window(window, image_shape)
-    values = np.rint(grey(pixels, TUTORIAL_GREY))
-    padded = with_halo(values, window, BANK.halo, origin=read[:2], image_shape=image_shape)
+    padded = with_halo(pixels, window, BANK.halo, origin=read[:2], image_shape=image_shape)
     rows = np.empty((window[2] - window[0], window[3] - window[1], len(BANK)), np.uint8)
-    for piece in pieces(padded, BANK):
+    for piece in pieces(padded, BANK, prepare=_eight_bit_grey):
         here = (piece.rows, piece.columns)
         rows[(*here, piece.first)] = np.clip(np.rint(piece.values.real), 0, 255)
         rows[(*here, piece.second)] = np.clip(np.rint(piece.values.imag), 0, 255)
