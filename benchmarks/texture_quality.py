@@ -16,7 +16,6 @@ import cv2
 import numpy as np
 import scipy.io
 from numpy.typing import NDArray
-from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 
 from benchmarks.texture_material import load_textures, mosaics
@@ -26,8 +25,11 @@ from kmdist.filters.features import PRESETS, TextureFeatures, tile_features, til
 from kmdist.filters.grid import TileGrid, sampled_cells
 from kmdist.filters.nearest import Scorer, label_pixels
 from kmdist.filters.statistics import FeatureSums
+from kmdist.recipes.clusters import FitOptions, fit_clusters
+from kmdist.recipes.texture_learning import TEXTON_ITERATIONS, TEXTON_ROWS
 
 DATA = Path(os.environ.get("KMDIST_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
 Labels = NDArray[np.integer]
 Method = Callable[[NDArray[np.uint8], int], Labels]
 
@@ -48,8 +50,7 @@ def main(argv: list[str]) -> None:
 
 def fit(rows: NDArray[np.float32], k: int) -> NDArray[np.float32]:
     """Centroids of the best of three starts."""
-    centres: NDArray[np.float32] = KMeans(k, n_init=3, random_state=0).fit(rows).cluster_centers_
-    return centres
+    return fit_clusters(rows, k, FitOptions(n_init=3)).centroids
 
 
 def segment(features: TextureFeatures, image: NDArray[np.uint8], k: int) -> Labels:
@@ -71,10 +72,11 @@ def _textons(features: TextureFeatures, image: NDArray[np.uint8], grid: TileGrid
     moduli = tile_moduli(image, grid, features)
     rows = moduli.reshape(-1, moduli.shape[-1])
     projection = features.project_cells(FeatureSums.of(rows))
-    fraction = min(1.0, 20_000 / len(rows))
+    fraction = min(1.0, TEXTON_ROWS / len(rows))
     sample = moduli[sampled_cells(grid.own, grid.shape, fraction, seed=0)]
-    centres = KMeans(features.textons, n_init=1, random_state=0).fit(projection.apply(sample))
-    return Scorer.of(projection, centres.cluster_centers_)
+    options = FitOptions(max_iter=TEXTON_ITERATIONS)
+    clusters = fit_clusters(projection.apply(sample), features.textons, options)
+    return Scorer.of(projection, clusters.centroids)
 
 
 def _pixels(rows: NDArray[np.float32], k: int) -> Labels:

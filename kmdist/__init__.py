@@ -18,6 +18,7 @@ _HOMES: dict[str, str] = {
     "digits": "kmdist.recipes.digits",
     "quantize": "kmdist.recipes.quantize",
     "responses": "kmdist.filtering",
+    "texture": "kmdist.recipes.texture",
 }
 
 __all__ = ["__version__", *_HOMES]

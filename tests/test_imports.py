@@ -31,6 +31,7 @@ LAYERS = {
     "lloyd": 3,
     "palette": 3,
     "filtering": 4,
+    "texture_model": 3,
     "images": 4,
     "stacks": 4,
     "store": 4,

@@ -340,7 +340,7 @@ def test_presets_tell_two_textures_apart(name):
     if features.textons:
         rows = tile_moduli(image, grid, features).reshape(-1, features.bank.n_features)
         projection = features.project_cells(FeatureSums.of(rows))
-        found = KMeans(64, n_init=1, random_state=0).fit(projection.apply(rows))
+        found = KMeans(32, n_init=1, random_state=0).fit(projection.apply(rows))
         textons = Scorer.of(projection, found.cluster_centers_)
     lab = image.astype(np.float32)
     cells = tile_features(image, grid, features, textons=textons, lab=lab)
@@ -488,6 +488,6 @@ def test_textons_are_nearest_centres_of_moduli():
 
 
 def test_presets_are_what_they_say():
-    assert (LM.depth, GABOR.depth, TEXTONS.depth, COLOR_TEXTURE.depth) == (48, 36, 64, 39)
+    assert (LM.depth, GABOR.depth, TEXTONS.depth, COLOR_TEXTURE.depth) == (48, 36, 32, 39)
     assert GABOR.bank == gabor()
     assert not LM.whiten

@@ -15,6 +15,7 @@ from kmdist.cli.predict import predict
 from kmdist.cli.quantize import quantize
 from kmdist.cli.run import run
 from kmdist.cli.summary import shown_lines
+from kmdist.cli.texture import filters, texture
 from kmdist.cli.view import view
 from kmdist.errors import KmdistError
 
@@ -52,6 +53,7 @@ def cli() -> None:
 
 for command in (
     quantize,
+    texture,
     digits,
     run,
     demo,
@@ -60,6 +62,7 @@ for command in (
     export,
     extract,
     predict,
+    filters,
     cluster,
     nightly,
 ):

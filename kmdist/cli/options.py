@@ -42,6 +42,19 @@ def job_options(command: Command) -> Command:
     return command
 
 
+def with_default(name: str, default: Any) -> Callable[[Command], Command]:
+    """Give one option of a command another default."""
+
+    def change(command: Command) -> Command:
+        if isinstance(command, click.Command):
+            for parameter in command.params:
+                if parameter.name == name:
+                    parameter.default = default
+        return command
+
+    return change
+
+
 def labelling_options(command: Command) -> Command:
     """Where and how a job runs that draws no random numbers and reads every file once."""
     for name, option in reversed(_JOB_OPTIONS.items()):

@@ -104,10 +104,12 @@ class TextureFeatures:
         """Features to the space that is clustered.
 
         Histograms of textons stay as they are but for their mean: their distances mean something.
+        What does not vary, but for rounding, becomes 0 everywhere.
         """
         if self.textons:
-            mean, _ = sums.mean_and_covariance()
-            return Projection(mean.astype(np.float32), np.eye(self.depth, dtype=np.float32))
+            mean, covariance = sums.mean_and_covariance()
+            varies = (np.diag(covariance) > 0).astype(np.float32)
+            return Projection(mean.astype(np.float32), np.diag(varies))
         if self.whiten:
             return half_whiten(sums, self.whiten)
         if self.color_weight:
@@ -117,7 +119,7 @@ class TextureFeatures:
 
 LM = TextureFeatures(leung_malik())
 GABOR = TextureFeatures(gabor(), whiten=12)
-TEXTONS = TextureFeatures(gabor(), textons=64)
+TEXTONS = TextureFeatures(gabor(), textons=32)
 COLOR_TEXTURE = TextureFeatures(gabor(), pool_px=14.0, color_weight=0.8)
 
 PRESETS: dict[str, TextureFeatures] = {

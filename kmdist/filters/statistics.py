@@ -9,7 +9,8 @@ from numba import njit
 from numpy.typing import NDArray
 
 NO_SPREAD = 1e-12
-"""A feature whose variance is below this share of its mean square is constant."""
+"""A feature whose variance is below this, or below this share of its mean square, is constant:
+responses to images of 0 … 1 carry rounding errors of about 1e-8."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class FeatureSums:
         mean = self.total / self.n
         mean_square = np.diag(self.products) / self.n
         covariance = self.products / self.n - np.outer(mean, mean)
-        constant = np.diag(covariance) <= NO_SPREAD * mean_square
+        constant = np.diag(covariance) <= NO_SPREAD * np.maximum(mean_square, 1)
         covariance[constant] = 0
         covariance[:, constant] = 0
         return mean, covariance

@@ -97,7 +97,7 @@ def label_job(job: Job, model: Model) -> dict[str, Any]:
     job.watch(Message(str(plan)))
     plan.require()
     items = label_items(job.work, {}, job.rejected)
-    marked = _marked_tiled(job, items)
+    marked = marked_tiled(job, items)
     layer = Layer("", len(model.centroids), np.empty(0, np.uint8), model.palette)
     maps = open_tiled(job, items, Labelling((layer,), marked))
     results = _label_all(job, model, items, maps)
@@ -212,7 +212,7 @@ def predict_block(
     return Predicted(tuple(map(int, counts)), float(inertia), tuple(rejected))
 
 
-def _marked_tiled(job: Job, items: Sequence[LabelItem]) -> frozenset[str]:
+def marked_tiled(job: Job, items: Sequence[LabelItem]) -> frozenset[str]:
     """Images larger than a block with transparent pixels: known before their maps are opened."""
     with_alpha = [
         replace(item.work, pieces=(piece,))

@@ -2,14 +2,18 @@
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from kmdist.cluster import Compute
 from kmdist.errors import UsageError
 from kmdist.images import Found
 from kmdist.recipes.borrowed_palette import Model, label_job
-from kmdist.recipes.job import JobOptions, open_job
+from kmdist.recipes.job import Job, JobOptions, open_job
 from kmdist.recipes.progress import Message, Watcher, watch_nothing
 from kmdist.recipes.quantize import publish, temporary_output
 from kmdist.recipes.run_images import single_k
@@ -40,7 +44,8 @@ def predict(
 
     Parameters
     ----------
-    model : a run of `quantize` with one shared palette, or one k of several (``RUN.zarr/k8``).
+    model : a run of `quantize` or `texture` with one shared set of clusters, or one k of several
+        (``RUN.zarr/k8``).
     inputs, output, and where and how to run : as for `kmdist.quantize`.
     command : the command line, to say how to resume.
 
@@ -55,14 +60,14 @@ def predict(
     KmdistError : no image can be used, or the job cannot be done; what is finished is kept.
     """
     run = single_k(model if isinstance(model, Run) else open_run(model), "predict")
-    palette = _palette_model(run)
+    learnt = _model_of(run)
     parameters = {
-        "k": [len(palette.centroids)],
-        "space": palette.space,
+        "k": [len(learnt.centroids)],
+        "space": learnt.space,
         "model": {
             "path": str(run.path),
             "fingerprint": run.attributes.get("fingerprint"),
-            "centroids_sha256": hashlib.sha256(palette.centroids.tobytes()).hexdigest(),
+            "centroids_sha256": hashlib.sha256(learnt.centroids.tobytes()).hexdigest(),
         },
         "block_mpx": block_mpx,
         "max_pixels": max_pixels,
@@ -81,26 +86,60 @@ def predict(
     target = run_location(output) if output is not None else temporary_output()
     command = command or ("kmdist", "predict", str(run.path), *map(str, listed), "-o", str(target))
     with open_job(
-        "quantize", listed, target, parameters, options, watch=watch, command=command
+        run.recipe, listed, target, parameters, options, watch=watch, command=command
     ) as job:
         if job.writer.already_complete:
             watch(Message(f"{target} is complete already"))
+        elif isinstance(learnt, Model):
+            publish(job, {0: label_job(job, learnt)})
         else:
-            publish(job, {0: label_job(job, palette)})
+            publish(job, {0: learnt.label(job)})
     return open_run(target)
 
 
-def _palette_model(run: Run) -> Model:
-    """The palette of a run.
+@dataclass(frozen=True)
+class _Textures:
+    """The clusters of a texture run."""
+
+    run: Run
+
+    @cached_property
+    def model(self) -> Any:
+        from kmdist.texture_model import TextureModel
+
+        return TextureModel.of_run(self.run)
+
+    space = "texture"
+
+    @property
+    def centroids(self) -> np.ndarray:
+        centroids: np.ndarray = self.model.centroids
+        return centroids
+
+    def label(self, job: Job) -> dict[str, Any]:
+        from kmdist.recipes.texture_predict import predict_textures
+
+        palette = self.run.palette
+        if palette is None:
+            raise UsageError(f"{self.run.path} has no colours of its clusters")
+        return predict_textures(job, self.model, palette)
+
+
+def _model_of(run: Run) -> "Model | _Textures":
+    """What new photographs are labelled with.
 
     Raises
     ------
-    UsageError : it has none that new photographs could be labelled with.
+    UsageError : the run has nothing that new photographs could be labelled with.
     """
+    if run.recipe == "texture":
+        textures = _Textures(run)
+        _ = textures.model
+        return textures
     if run.recipe != "quantize":
         raise UsageError(
             f"{run.path} is a run of {run.recipe}; predict labels photographs with the palette of "
-            "a run of quantize"
+            "a run of quantize, or the clusters of a run of texture"
         )
     centroids, palette = run.centroids, run.palette
     if centroids is None or palette is None:

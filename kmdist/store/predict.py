@@ -1,18 +1,49 @@
-"""Labels of new pixels by the palette of a run, in memory: what `Run.predict` does."""
+"""Labels of new pixels by the clusters of a run, in memory: what `Run.predict` does."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kmdist.color import to_space
 from kmdist.errors import ImageError, UsageError
+from kmdist.filters import tutorial
+from kmdist.filters.features import tile_features
+from kmdist.filters.nearest import label_pixels
 from kmdist.images import Found, decode, probe, to_rgb8
 from kmdist.kernels.histogram import count_colors
 from kmdist.kernels.label_table import apply_table, borrowed_table
 from kmdist.palette import ColorCloud, label_colors
 from kmdist.store.layout import label_dtype, unclustered_value
+from kmdist.texture_model import TextureModel
+
+
+def predict_textures(model: TextureModel, images: Any) -> Any:
+    """Label images with the nearest of some texture clusters; as `predict_labels`.
+
+    Parameters
+    ----------
+    model : of a run of texture.
+    """
+    scorer = model.scorer
+    textons = None if model.textons is None else model.textons.scorer
+
+    def label(rgb: NDArray[np.uint8], _: NDArray[np.bool_] | None) -> NDArray[Any]:
+        shape = (rgb.shape[0], rgb.shape[1])
+        window = (0, 0, *shape)
+        if model.texture.is_tutorial:
+            return tutorial.label_rows(tutorial.tile_rows(rgb, window, shape), scorer)
+        features = model.texture.features
+        grid = features.grid(window, shape)
+        lab = None
+        if features.color_weight:
+            lab = to_space(rgb.reshape(-1, 3), "lab").reshape(rgb.shape)
+        cells = tile_features(rgb, grid, features, textons=textons, lab=lab)
+        return label_pixels(scorer.scores(cells), grid.labelled, window)
+
+    return _for_all(images, lambda image: _labels(scorer.k, label, image))
 
 
 def predict_labels(centroids: NDArray[np.float32], space: str, images: Any) -> Any:
@@ -34,14 +65,33 @@ def predict_labels(centroids: NDArray[np.float32], space: str, images: Any) -> A
     UsageError : an array is no image.
     ImageError : a file cannot be used, or values are out of range.
     """
+
+    def label(rgb: NDArray[np.uint8], unclustered: NDArray[np.bool_] | None) -> NDArray[Any]:
+        colors = count_colors(rgb, unclustered)
+        if not len(colors):
+            return np.zeros(rgb.shape[:2], np.uint8)
+        nearest, _, _ = label_colors(ColorCloud(colors, space), centroids)
+        with borrowed_table(colors.codes, nearest) as table:
+            return apply_table(rgb, table)
+
+    return _for_all(images, lambda image: _labels(len(centroids), label, image))
+
+
+def _for_all(images: Any, one: Callable[[Any], NDArray[Any]]) -> Any:
+    """Label one image, a sequence or a mapping of them."""
     if isinstance(images, Mapping):
-        return {name: _labels(centroids, space, images[name]) for name in images}
+        return {name: one(images[name]) for name in images}
     if isinstance(images, Sequence) and not isinstance(images, str | bytes):
-        return [_labels(centroids, space, image) for image in images]
-    return _labels(centroids, space, images)
+        return [one(image) for image in images]
+    return one(images)
 
 
-def _labels(centroids: NDArray[np.float32], space: str, image: Any) -> NDArray[Any]:
+def _labels(
+    k: int,
+    label: Callable[[NDArray[np.uint8], NDArray[np.bool_] | None], NDArray[Any]],
+    image: Any,
+) -> NDArray[Any]:
+    """Labels of one image, in the type that k needs, transparent pixels marked."""
     pixels = _read(Path(image)) if isinstance(image, str | Path) else np.asarray(image)
     if pixels.ndim == 2:
         pixels = pixels[..., None]
@@ -52,13 +102,8 @@ def _labels(centroids: NDArray[np.float32], space: str, image: Any) -> NDArray[A
         )
     rgb, unclustered = to_rgb8(pixels)
     rgb = np.ascontiguousarray(rgb)
-    k, marked = len(centroids), unclustered is not None
-    colors = count_colors(rgb, unclustered)
-    labels: NDArray[Any] = np.zeros(rgb.shape[:2], label_dtype(k, marked))
-    if len(colors):
-        nearest, _, _ = label_colors(ColorCloud(colors, space), centroids)
-        with borrowed_table(colors.codes, nearest) as table:
-            labels[...] = apply_table(rgb, table)
+    marked = unclustered is not None
+    labels = label(rgb, unclustered).astype(label_dtype(k, marked), copy=False)
     if unclustered is not None:
         labels[unclustered] = unclustered_value(k, marked)
     return labels

@@ -124,7 +124,7 @@ class Run(Fit):
         raise UsageError(f"{self.path} has {len(self.images)} images; name one of them")
 
     def predict(self, images: Any) -> Any:
-        """Label new images in memory with the run's palette; `kmdist predict` is for many.
+        """Label new images in memory with the run's clusters; `kmdist predict` is for many.
 
         Parameters
         ----------
@@ -141,10 +141,14 @@ class Run(Fit):
         UsageError : the run has no single palette, or an array is no image.
         ImageError : a file cannot be used.
         """
-        from kmdist.store.predict import predict_labels
+        from kmdist.store.predict import predict_labels, predict_textures
 
         if self.runs:
             raise UsageError(f"{self.path} holds several k; take one: run.runs[{min(self.runs)}]")
+        if self.recipe == "texture":
+            from kmdist.texture_model import TextureModel
+
+            return predict_textures(TextureModel.of_run(self), images)
         centroids = self.centroids
         if self.recipe != "quantize" or centroids is None:
             why = "each image has its own" if self.attributes.get("per_image") else "it has none"

@@ -1,0 +1,43 @@
+"""Label new photographs with the texture clusters of an earlier run: one pass."""
+
+from typing import Any
+
+import numpy as np
+
+from kmdist.errors import KmdistError
+from kmdist.recipes.borrowed_palette import marked_tiled
+from kmdist.recipes.clusters import Clusters
+from kmdist.recipes.job import Job
+from kmdist.recipes.labelling import label_items
+from kmdist.recipes.progress import Message
+from kmdist.recipes.texture_labels import TextureLayer, label_textures
+from kmdist.recipes.texture_memory import texture_projection
+from kmdist.recipes.texture_wanted import Fitted, TextureWanted, write_fit
+from kmdist.texture_model import TextureModel
+
+
+def predict_textures(job: Job, model: TextureModel, palette: np.ndarray) -> dict[str, Any]:
+    """Label and write all images of a job.
+
+    Parameters
+    ----------
+    palette : (k, 3) uint8 colours of the model's clusters.
+
+    Returns
+    -------
+    dict : attributes of the run.
+    """
+    wanted = TextureWanted(model.texture, (len(model.centroids),))
+    plan = texture_projection(job, wanted, passes=1)
+    job.watch(Message(str(plan)))
+    plan.require()
+    marked = marked_tiled(job, label_items(job.work, {}, job.rejected))
+    layer = TextureLayer(len(palette), "", model, palette)
+    ((sums, inertia),) = label_textures(job, job.work, {}, [layer], marked, read_before=False)
+    if not sums[:, 3].any():
+        raise KmdistError("no pixel can be labelled: every image is transparent or unreadable")
+    history = np.array([[inertia, 0.0, 0.0]])
+    clusters = Clusters(model.centroids, sums[:, 3], inertia, history, 0, "predicted")
+    fitted = Fitted(model, clusters, sums, inertia)
+    write_fit(job.writer, "", fitted, palette)
+    return {**fitted.attributes(), "features": model.texture.record()}
