@@ -72,7 +72,7 @@ def consume(image: NDArray[np.float32], bank: FilterBank) -> NDArray[np.float32]
     padded = with_halo(image, (0, 0, *image.shape), bank.halo)
     shape = (-(-image.shape[0] // CELL), -(-image.shape[1] // CELL), bank.n_features)
     cells = np.empty(shape, np.float32)
-    for piece in pieces(padded, bank, step=CELL):
+    for piece in pieces(padded, bank, CELL):
         piece.average_cells(cells, quadrature=bank.quadrature)
     return cells
 

@@ -81,6 +81,11 @@ class Texture:
             raise UsageError(f"preset {self.preset}: {error}") from error
 
     @property
+    def has_textons(self) -> bool:
+        """Whether features are histograms of textons."""
+        return not self.is_tutorial and self.features.textons > 0
+
+    @property
     def depth(self) -> int:
         """Numbers measured per cell or pixel."""
         return len(TUTORIAL_BANK) if self.is_tutorial else self.features.depth

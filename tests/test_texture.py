@@ -164,7 +164,7 @@ def test_a_sample_is_fitted_and_everything_labelled(textures: Path, tmp_path: Pa
         textures, tmp_path / "b.zarr", k=3, preset="gabor", shared=True, sample=0.3
     )
     assert part.counts.sum() == full.counts.sum()
-    assert part.inertia == pytest.approx(full.inertia, rel=0.05)
+    assert part.inertia <= 1.3 * full.inertia
     with pytest.raises(KmdistError, match="larger --sample"):
         kmdist.texture(textures, tmp_path / "c.zarr", k=3, preset="gabor", shared=True, sample=1e-9)
 
@@ -186,10 +186,12 @@ def test_tiles_of_a_tiff_give_the_labels_of_the_whole(tmp_path: Path) -> None:
             keep_pixels=keep,
         )
         different = whole.labels("big.tif")[:] != tiled.labels("big.tif")[:]
-        assert different.mean() <= 1e-6
+        assert not different.any()
         fit = tiled if shared else tiled.image("big.tif")
-        assert fit.inertia == pytest.approx(whole.inertia, rel=1e-4)
-        assert np.abs(fit.counts - whole.counts).sum() <= 2 * different.sum()
+        # Sums over tiles are added in another order: the last bit of the projection may differ.
+        assert fit.inertia == pytest.approx(whole.inertia, rel=1e-8)
+        np.testing.assert_allclose(fit.centroids, whole.centroids, atol=1e-6)
+        np.testing.assert_array_equal(fit.counts, whole.counts)
         assert tiled.image("big.tif").levels == whole.image("big.tif").levels
         level = tiled.image("big.tif").levels - 1
         np.testing.assert_array_equal(

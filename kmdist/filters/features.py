@@ -9,25 +9,28 @@ bilinear interpolation between cells.
 
 The passes
 ----------
-Every pass works on tiles: whole images, or windows whose sides are multiples of 4 px. For a tile
-``grid = features.grid(window, image_shape)`` says what to read (``grid.read``) and which cells
-are its own (``grid.own``). All sums merge by addition in the order of the tiles.
+Every pass works on tiles: whole images, or windows whose sides are multiples of 4 px. A tile's
+``grid`` says what to read (``grid.read``) and which cells are its own (``grid.own``). All sums
+merge by addition in the order of the tiles. Features have the same bits in every tiling.
 
-1. Presets with textons only. ``moduli = tile_moduli(pixels, grid, features)``; keep
-   ``grid.own`` cells; `FeatureSums.of` their rows, and those that `sampled_cells` chooses.
-   Merge; ``features.project_cells(sums)``; k-means with ``features.textons`` clusters on the
-   projected sample; ``Scorer.of(projection, textons)``.
-2. ``cells = tile_features(pixels, grid, features, textons=scorer, lab=lab)``, for the cells of
-   ``grid.labelled``. Their own rows (`own_cells`) go into `FeatureSums` and the sample. Merge;
-   ``features.project(sums)``; k-means with k clusters on the projected sample (or on all own
-   rows): the centroids of the run. A tile's cells (4 d / 16 bytes a pixel; 9 for `GABOR`) may be
-   kept for the next pass; with textons it is enough to keep `tile_textons`, 1/16 byte a pixel.
+1. Presets with textons only. ``moduli = tile_moduli(pixels, features.own_grid(…), features)``;
+   `FeatureSums.of` their rows, and those that `sampled_cells` chooses. Merge;
+   ``features.project_cells(sums)``; k-means with ``features.textons`` clusters on the projected
+   sample; ``Scorer.of(projection, textons)``. Then, of large images, `tile_textons` of every
+   tile's own cells, 1/16 byte a pixel, from which later passes take what their windows reach.
+2. ``cells = tile_features(pixels, features.grid(…), features, …)`` or `features_of_textons`, for
+   the cells of ``grid.labelled``. Their own rows (`own_cells`) go into `FeatureSums` and the
+   sample. Merge; ``features.project(sums)``; k-means with k clusters on the projected sample (or
+   on all own rows): the centroids of the run. A tile's cells (4 d / 16 bytes a pixel; 9 for
+   `GABOR`) may be kept for the next pass.
 3. ``cells`` kept or made again; ``scores = Scorer.of(projection, centroids).scores(cells)``;
    ``label_pixels(scores, grid.labelled, window)``. On own cells `squared_distances` of
    projected rows give the inertia; `sum_colors` gives the mean colour of each cluster.
 
 Without textons an image is thus filtered once if its cells are kept, else twice; with textons
-twice, or once if moduli are kept. A filtered pixel costs 150–260 ns, everything else under 40.
+twice, or once if moduli are kept. A filtered pixel costs 100–150 ns, everything else under 40.
+Windows around a tile are paid for in pieces of up to 512 px: pooled features of tiles of 4,096²
+px cost half as much again as those of the whole, textons no more.
 """
 
 from collections.abc import Sequence
@@ -39,9 +42,10 @@ from numpy.typing import NDArray
 from kmdist.filters.banks import FilterBank, gabor, leung_malik
 from kmdist.filters.cells import CELL
 from kmdist.filters.grey import grey
-from kmdist.filters.grid import TileGrid, within
+from kmdist.filters.grid import TileGrid, cells_of, within
 from kmdist.filters.nearest import Scorer, nearest
 from kmdist.filters.pooling import pool, texton_histograms, window_radius
+from kmdist.filters.spectra import plan_axis
 from kmdist.filters.statistics import FeatureSums, Projection, half_whiten, standardise
 from kmdist.filters.tiles import Box, pieces, with_halo
 
@@ -90,11 +94,20 @@ class TextureFeatures:
         return texture + (3 if self.color_weight else 0)
 
     def grid(self, window: Box, image_shape: tuple[int, int]) -> TileGrid:
-        """The cells of a tile, and what to read for them."""
+        """The cells of a tile and of what its windows reach, and what to read for them."""
         radius = window_radius(self.pool_px)
         if self.color_weight:
             radius = max(radius, window_radius(self.color_px))
-        return TileGrid(window, image_shape, radius, self.bank.halo)
+        return self._grid(window, image_shape, radius + 1)
+
+    def own_grid(self, window: Box, image_shape: tuple[int, int]) -> TileGrid:
+        """The cells of a tile alone, and what to read for their moduli."""
+        return self._grid(window, image_shape, 0)
+
+    def _grid(self, window: Box, image_shape: tuple[int, int], reach: int) -> TileGrid:
+        halo = self.bank.halo
+        height, width = (plan_axis(side, halo, CELL)[0] for side in image_shape)
+        return TileGrid(window, image_shape, reach, halo, (height, width))
 
     def project_cells(self, sums: FeatureSums) -> Projection:
         """Moduli to the space of textons: standardised each."""
@@ -149,12 +162,15 @@ def tile_moduli(
     if pixels.shape[:2] != (y1 - y0, x1 - x0):
         raise ValueError(f"pixels: expected those of {grid.read}, got shape {pixels.shape}")
     padded = with_halo(
-        pixels, grid.source_window, grid.halo, origin=(y0, x0), image_shape=grid.image_shape
+        pixels, grid.filtered, grid.halo, origin=(y0, x0), image_shape=grid.image_shape
     )
-    rows, columns = grid.source[2] - grid.source[0], grid.source[3] - grid.source[1]
-    cells = np.empty((rows, columns, features.bank.n_features), np.float32)
-    for piece in pieces(padded, features.bank, step=CELL, prepare=_scaled_grey):
+    filtered = cells_of(grid.filtered)
+    shape = (filtered[2] - filtered[0], filtered[3] - filtered[1], features.bank.n_features)
+    cells = np.empty(shape, np.float32)
+    for piece in pieces(padded, features.bank, CELL, _scaled_grey, grid.image_shape):
         piece.average_cells(cells, quadrature=features.bank.quadrature)
+    if grid.source != filtered:
+        cells = np.ascontiguousarray(cells[within(grid.source, filtered)])
     if features.contrast is not None:
         _apply_weber(cells, features.contrast)
     return cells

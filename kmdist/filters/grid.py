@@ -36,13 +36,17 @@ def within(inner: Box, outer: Box) -> tuple[slice, slice]:
 class TileGrid:
     """One tile of an image: its cells, the cells around it that count, the pixels to read.
 
+    Filters work on pieces whose place follows from the size of the image alone, each computed
+    whole or not at all, so that a response has the same bits in every tiling.
+
     Parameters
     ----------
     window : the tile in pixels; it begins at multiples of 4 and ends at such or at the image's
         edge.
     image_shape : rows and columns of the image.
-    radius : cells that pooling reaches to each side.
+    reach : cells that are needed to each side of the tile's own; 0 for no more than these.
     halo : pixels that filters reach to each side.
+    piece : height and width of the pieces, multiples of 4.
 
     Raises
     ------
@@ -51,8 +55,9 @@ class TileGrid:
 
     window: Box
     image_shape: tuple[int, int]
-    radius: int
+    reach: int
     halo: int
+    piece: tuple[int, int] = (CELL, CELL)
 
     def __post_init__(self) -> None:
         y0, x0, y1, x1 = self.window
@@ -74,8 +79,7 @@ class TileGrid:
     @property
     def own(self) -> Box:
         """The tile's own cells: each cell of the image belongs to one tile."""
-        y0, x0, y1, x1 = self.window
-        return y0 // CELL, x0 // CELL, -(-y1 // CELL), -(-x1 // CELL)
+        return cells_of(self.window)
 
     @property
     def labelled(self) -> Box:
@@ -84,8 +88,8 @@ class TileGrid:
 
     @property
     def source(self) -> Box:
-        """Cells whose magnitudes the labelled cells pool."""
-        return grown(self.labelled, self.radius, self.shape)
+        """Cells whose magnitudes are needed."""
+        return grown(self.own, self.reach, self.shape)
 
     @property
     def source_window(self) -> Box:
@@ -95,9 +99,28 @@ class TileGrid:
         return y0 * CELL, x0 * CELL, min(y1 * CELL, height), min(x1 * CELL, width)
 
     @property
+    def filtered(self) -> Box:
+        """Pixels of the pieces that hold the source cells."""
+        y0, x0, y1, x1 = self.source_window
+        tall, wide = self.piece
+        height, width = self.image_shape
+        return (
+            y0 // tall * tall,
+            x0 // wide * wide,
+            min(-(-y1 // tall) * tall, height),
+            min(-(-x1 // wide) * wide, width),
+        )
+
+    @property
     def read(self) -> Box:
-        """Pixels to read: those of the source cells with the filters' halo, within the image."""
-        return read_window(self.source_window, self.halo, self.image_shape)
+        """Pixels to read: the pieces with the filters' halo, within the image."""
+        return read_window(self.filtered, self.halo, self.image_shape)
+
+
+def cells_of(window: Box) -> Box:
+    """The cells of a window that does not cut any."""
+    y0, x0, y1, x1 = window
+    return y0 // CELL, x0 // CELL, -(-y1 // CELL), -(-x1 // CELL)
 
 
 def sampled_cells(

@@ -175,9 +175,9 @@ def _inverse_in_place(work: NDArray[Any], rows: slice, columns: slice) -> None:
 def pieces(
     padded: NDArray[Any],
     bank: FilterBank,
-    *,
     step: int = 1,
     prepare: Callable[[NDArray[Any]], NDArray[np.float32]] | None = None,
+    image_shape: tuple[int, int] | None = None,
 ) -> Iterator[Piece]:
     """Correlate a tile with every kernel of a bank, two kernels and one piece at a time.
 
@@ -188,6 +188,8 @@ def pieces(
     step : pieces begin at multiples of `step` rows and columns of the tile.
     prepare : makes (y, x) float32 of a part of `padded`, which may then be of any type and have
         channels: 8-bit pixels take a quarter of the memory.
+    image_shape : rows and columns of the image that the tile belongs to: pieces have the size
+        that is best for it, and the tile must begin where one does. None: best for the tile.
 
     Yields
     ------
@@ -208,9 +210,10 @@ def pieces(
     if (padded.ndim != 2 and prepare is None) or min(padded.shape[:2]) <= 2 * halo:
         raise ValueError(f"expected (y, x) with a halo of {halo} on each side, got {padded.shape}")
     height, width = padded.shape[0] - 2 * halo, padded.shape[1] - 2 * halo
-    piece_y, side_y = plan_axis(height, halo, step)
-    piece_x, side_x = plan_axis(width, halo, step)
-    double = min(height, width) <= halo
+    planned = image_shape or (height, width)
+    piece_y, side_y = plan_axis(planned[0], halo, step)
+    piece_x, side_x = plan_axis(planned[1], halo, step)
+    double = min(planned) <= halo
     real, compound = (np.float64, np.complex128) if double else (np.float32, np.complex64)
     pairs = pair_spectra(bank, side_y, side_x, double=double)
     work = np.empty((side_y, side_x), compound)

@@ -4,7 +4,6 @@ Each takes plain data and returns plain data, names the images it could not use 
 failing for all, and saves its result before it ends, so that a resumed run need not do it again.
 """
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,17 +15,22 @@ from kmdist.filters.statistics import FeatureSums
 from kmdist.images import Rejection
 from kmdist.passes import Pool
 from kmdist.recipes.job import Piece, Work
-from kmdist.recipes.texture_learning import joined
 from kmdist.recipes.texture_pieces import (
     Field,
+    Sample,
     Sampling,
+    box_of,
     field_rows,
+    grid_of,
     measure,
-    moduli_of,
-    read_for,
+    measure_textons,
+    own_part,
+    read_box,
+    read_moduli,
     sampled_moduli,
     texton_map_of,
 )
+from kmdist.recipes.texture_tiles import Tiles
 from kmdist.store import RunWriter
 from kmdist.texture_model import Textons, Texture
 
@@ -63,12 +67,12 @@ class Summed:
     Parameters
     ----------
     sums : None where there was no row.
-    rows : (n, d) the sample, in the order of the blocks.
+    sample : of the rows, in the order of the blocks.
     marked : images with pixels that are not clustered.
     """
 
     sums: FeatureSums | None
-    rows: np.ndarray
+    sample: Sample
     marked: tuple[str, ...] = ()
     rejected: tuple[Rejection, ...] = ()
 
@@ -82,6 +86,7 @@ class Pass:
     name : of the pass, which is also that of its checkpoints.
     fraction : share of the rows to sample.
     writer : for checkpoints.
+    tiles : of images that are read by tile.
     """
 
     name: str
@@ -89,6 +94,7 @@ class Pass:
     fraction: float
     seed: int
     writer: RunWriter
+    tiles: Tiles
 
     def sampling(self, first: int) -> Sampling:
         """For an image whose first row has this number."""
@@ -113,12 +119,10 @@ def sum_moduli(item: TextureWork | Saved, shared: Pass) -> Summed:
     if isinstance(item, Saved):
         return load_summed(item.index, shared)
 
-    def one(piece: Piece, first: int) -> tuple[FeatureSums, np.ndarray, bool]:
-        rgb, transparent = read_for(shared.texture, piece)
-        moduli = moduli_of(shared.texture, piece, rgb)
-        sampling = shared.sampling(first)
-        sums, rows = sampled_moduli(shared.texture, piece, moduli, transparent, sampling)
-        return sums, rows, transparent is not None
+    def one(piece: Piece, first: int) -> tuple[FeatureSums, Sample, bool]:
+        moduli = read_moduli(shared.texture, piece)
+        sums, sample = sampled_moduli(shared.texture, moduli, shared.sampling(first))
+        return sums, sample, moduli.unclustered is not None
 
     depth = shared.texture.features.bank.n_features
     return _sum_pieces(item, shared, one, depth, np.float32)
@@ -129,44 +133,45 @@ def measure_block(task: TextureWork, textons: Textons | None, shared: Pass) -> M
     fields, rejected = [], []
     for piece, first in zip(task.work.pieces, task.firsts, strict=True):
         try:
-            fields.append((first, measure_piece(piece, textons, shared.texture)))
+            field = measure_piece(piece, textons, shared.texture, shared.tiles, shared.writer)
+            fields.append((first, field))
         except ImageError as error:
             rejected.append(Rejection(piece.source.name, error.code, error.reason))
     return MeasuredBlock(task, tuple(fields), tuple(rejected))
 
 
 def measure_piece(
-    piece: Piece, textons: Textons | None, texture: Texture, writer: RunWriter | None = None
+    piece: Piece,
+    textons: Textons | None,
+    texture: Texture,
+    tiles: Tiles,
+    writer: RunWriter,
+    *,
+    colors: bool = True,
 ) -> Field:
-    """Read, filter and pool one piece.
+    """Read and measure one piece; textons of tiles are those that `save_texton_maps` saved.
 
     Parameters
     ----------
-    writer : where the textons of tiles are looked up, or kept if they are not there: 1/16 byte a
-        pixel, so that the labelling pass need not filter again. None: neither.
+    colors : whether the pixels of the field are wanted; where they are not, a tile of known
+        textons need not be read.
 
     Raises
     ------
     ImageError : the file cannot be used.
     """
-    rgb, transparent = read_for(texture, piece)
     if textons is None:
-        return measure(texture, piece, rgb, transparent)
-    if writer is None or piece.whole:
-        found = texton_map_of(moduli_of(texture, piece, rgb), textons)
-        return measure(texture, piece, rgb, transparent, found)
-    saved = writer.load_state(_map_name(piece))
-    if saved is None:
-        saved = {"textons": texton_map_of(moduli_of(texture, piece, rgb), textons)}
-        writer.save_state(_map_name(piece), saved)
-    return measure(texture, piece, rgb, transparent, saved["textons"])
-
-
-def _map_name(piece: Piece) -> str:
-    """Name of the checkpoint that holds the textons of a tile."""
-    name = piece.source.name.encode(errors="surrogateescape")
-    window = piece.window
-    return f"textons-{hashlib.sha256(name).hexdigest()[:16]}-{window.y0}-{window.x0}"
+        return measure(texture, piece)
+    if piece.whole:
+        moduli = read_moduli(texture, piece)
+        found = texton_map_of(moduli, textons)
+        return measure_textons(texture, piece, found, moduli.rgb, moduli.unclustered)
+    box = box_of(piece.window)
+    rgb, unclustered = np.empty((0, 0, 3), np.uint8), None
+    if colors or piece.source.channels == 4:
+        rgb, unclustered = own_part(piece, box, *read_box(piece, box))
+    found = tiles.texton_map(piece, grid_of(texture, piece), writer)
+    return measure_textons(texture, piece, found, rgb, unclustered)
 
 
 def sum_features(
@@ -184,17 +189,17 @@ def sum_features(
         ]
         summed = Summed(
             _merged([sums for sums, _, _ in parts]),
-            joined([rows for _, rows, _ in parts], texture.depth, dtype),
+            Sample.joined([sample for _, sample, _ in parts], texture.depth, dtype),
             tuple(m.piece.source.name for _, _, m in parts if m.unclustered is not None),
             item.rejected,
         )
         save_summed(item.task.index, summed, shared)
         return summed
 
-    def one(piece: Piece, first: int) -> tuple[FeatureSums, np.ndarray, bool]:
-        measured = measure_piece(piece, textons, texture, shared.writer)
-        sums, rows = field_rows(texture, measured, shared.sampling(first))
-        return sums, rows, measured.unclustered is not None
+    def one(piece: Piece, first: int) -> tuple[FeatureSums, Sample, bool]:
+        measured = measure_piece(piece, textons, texture, shared.tiles, shared.writer, colors=False)
+        sums, sample = field_rows(texture, measured, shared.sampling(first))
+        return sums, sample, measured.unclustered is not None
 
     return _sum_pieces(item, shared, one, texture.depth, dtype)
 
@@ -202,12 +207,12 @@ def sum_features(
 def _sum_pieces(
     task: TextureWork,
     shared: Pass,
-    one: Callable[[Piece, int], tuple[FeatureSums, np.ndarray, bool]],
+    one: Callable[[Piece, int], tuple[FeatureSums, Sample, bool]],
     depth: int,
     dtype: Any,
 ) -> Summed:
     """Sum the pieces of a block one after another, and save the result."""
-    sums, rows, marked, rejected = [], [], [], []
+    sums, samples, marked, rejected = [], [], [], []
     for piece, first in zip(task.work.pieces, task.firsts, strict=True):
         try:
             part, sample, has_mask = one(piece, first)
@@ -215,10 +220,12 @@ def _sum_pieces(
             rejected.append(Rejection(piece.source.name, error.code, error.reason))
             continue
         sums.append(part)
-        rows.append(sample)
+        samples.append(sample)
         if has_mask:
             marked.append(piece.source.name)
-    summed = Summed(_merged(sums), joined(rows, depth, dtype), tuple(marked), tuple(rejected))
+    summed = Summed(
+        _merged(sums), Sample.joined(samples, depth, dtype), tuple(marked), tuple(rejected)
+    )
     save_summed(task.index, summed, shared)
     return summed
 
@@ -230,10 +237,10 @@ def _merged(sums: Sequence[FeatureSums]) -> FeatureSums | None:
 def merge_summed(parts: list[Summed]) -> Summed:
     """Join the sums of neighbouring blocks, in their order."""
     with_rows = [part.sums for part in parts if part.sums is not None]
-    first = parts[0].rows
+    first = parts[0].sample.rows
     return Summed(
         _merged(with_rows),
-        joined([part.rows for part in parts], first.shape[1], first.dtype),
+        Sample.joined([part.sample for part in parts], first.shape[1], first.dtype),
         tuple(name for part in parts for name in part.marked),
         tuple(rejection for part in parts for rejection in part.rejected),
     )
@@ -241,7 +248,7 @@ def merge_summed(parts: list[Summed]) -> Summed:
 
 def save_summed(index: int, summed: Summed, shared: Pass) -> None:
     """Keep what a block gave, for a resume."""
-    depth = summed.rows.shape[1]
+    depth = summed.sample.rows.shape[1]
     sums = summed.sums or FeatureSums(0, np.zeros(depth), np.zeros((depth, depth)))
     rejected = [[r.image, r.code, r.reason] for r in summed.rejected]
     shared.writer.save_state(
@@ -250,7 +257,8 @@ def save_summed(index: int, summed: Summed, shared: Pass) -> None:
             "n": np.array([-1 if summed.sums is None else sums.n]),
             "total": sums.total,
             "products": sums.products,
-            "rows": summed.rows,
+            "rows": summed.sample.rows,
+            "numbers": summed.sample.numbers,
             "marked": np.array(summed.marked, dtype=np.str_),
             "rejected": np.array(rejected, dtype=np.str_).reshape(-1, 3),
         },
@@ -270,7 +278,7 @@ def load_summed(index: int, shared: Pass) -> Summed:
     n = int(state["n"][0])
     return Summed(
         None if n < 0 else FeatureSums(n, state["total"], state["products"]),
-        state["rows"],
+        Sample(state["rows"], state["numbers"]),
         tuple(map(str, state["marked"])),
         tuple(Rejection(*map(str, row)) for row in state["rejected"]),
     )

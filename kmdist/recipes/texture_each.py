@@ -25,8 +25,8 @@ from kmdist.recipes.texture_pieces import (
     label_field,
     mean_colors,
     measure,
-    moduli_of,
-    read_for,
+    measure_textons,
+    read_moduli,
     row_inertia,
     rows_in,
     sampled_moduli,
@@ -126,7 +126,8 @@ def _texture_image(piece: Piece, wanted: TextureWanted, writer: RunWriter) -> di
     texture = wanted.texture
     field, textons = _measured(piece, wanted)
     sampling = Sampling(wanted.fraction(rows_in(texture, piece)), wanted.fit.seed)
-    sums, rows = field_rows(texture, field, sampling)
+    sums, sample = field_rows(texture, field, sampling)
+    rows = sample.rows
     if not len(rows):
         raise _nothing_to_fit(sums.n, sampling)
     projection = project(texture, sums)
@@ -159,19 +160,16 @@ def _nothing_to_fit(n_rows: int, sampling: Sampling) -> ImageError:
 def _measured(piece: Piece, wanted: TextureWanted) -> tuple[Field, Textons | None]:
     """The field of an image, and the textons fitted to it where there are any."""
     texture = wanted.texture
-    rgb, transparent = read_for(texture, piece)
-    if texture.is_tutorial or not texture.features.textons:
-        return measure(texture, piece, rgb, transparent), None
-    moduli = moduli_of(texture, piece, rgb)
-    fraction = min(1.0, TEXTON_ROWS / rows_in(texture, piece))
-    sums, sample = sampled_moduli(
-        texture, piece, moduli, transparent, Sampling(fraction, wanted.fit.seed)
-    )
+    if not texture.has_textons:
+        return measure(texture, piece), None
+    moduli = read_moduli(texture, piece)
+    sampling = Sampling(min(1.0, TEXTON_ROWS / rows_in(texture, piece)), wanted.fit.seed)
+    sums, sample = sampled_moduli(texture, moduli, sampling)
     if not len(sample):
-        raise _nothing_to_fit(sums.n, Sampling(fraction, wanted.fit.seed))
-    textons = fit_textons(texture, sums, sample, wanted.fit.seed)
-    textons_of_cells = texton_map_of(moduli, textons)
-    return measure(texture, piece, rgb, transparent, textons_of_cells), textons
+        raise _nothing_to_fit(sums.n, sampling)
+    textons = fit_textons(texture, sums, sample.rows, wanted.fit.seed)
+    found = texton_map_of(moduli, textons)
+    return measure_textons(texture, piece, found, moduli.rgb, moduli.unclustered), textons
 
 
 def _renamed(labels: np.ndarray, order: np.ndarray) -> np.ndarray:

@@ -1,9 +1,10 @@
 """Texture clusters shared by many images, or by the tiles of one: sums, fit, labels.
 
-Passes over the pixels: features, labels; with textons one more before them. An image is decoded
-in each, filtered in each but the last where features are kept (or, with textons, where it is
-tiled: its textons are). Tasks: one a block and pass (two where features are kept: measure, sum),
-⌈n/8⌉ + ⌈n/64⌉ + … to merge the sums, and for images larger than a block one a pyramid window.
+Passes over the pixels: features, labels; with textons one more before them, and another over
+tiles of large images, which finds the textons of each, so that the passes after it need not
+filter them. An image is decoded in each, filtered in each but the last where features are kept.
+Tasks: one a block and pass (two where features are kept: measure, sum), ⌈n/8⌉ + ⌈n/64⌉ + … to
+merge the sums, and for images larger than a block one a pyramid window.
 Bytes that reach this process: the sample, at most 131,072 rows unless a share is given, and d²
 sums; that leave it: projection and centroids, 4 d (m + 1) + 4 k m, once a worker.
 
@@ -32,9 +33,11 @@ from kmdist.recipes.texture_blocks import (
     sum_moduli,
 )
 from kmdist.recipes.texture_labels import TextureLayer, label_textures
-from kmdist.recipes.texture_learning import TEXTON_ROWS, fit_textons, joined, project
-from kmdist.recipes.texture_pieces import mean_colors, rows_in
+from kmdist.recipes.texture_learning import TEXTON_ROWS, fit_textons, project
+from kmdist.recipes.texture_maps import map_textons
+from kmdist.recipes.texture_pieces import Sample, mean_colors, rows_in
 from kmdist.recipes.texture_responses import write_block_responses
+from kmdist.recipes.texture_tiles import Tiles
 from kmdist.recipes.texture_wanted import Fitted, TextureWanted, write_fit
 from kmdist.state import State
 from kmdist.texture_model import Textons, TextureModel
@@ -68,11 +71,14 @@ class TextureGroup:
         -------
         dict : attributes of the run, by the number of clusters asked for.
         """
-        textons = self._textons() if self._has_textons else None
+        textons = self._textons() if self.wanted.texture.has_textons else None
+        if textons is not None:
+            map_textons(self.job, self.work, textons, self.wanted.texture, self.name)
+            self.work = self._usable(set(self.job.rejected))
         summed, kept = self._features(textons)
         if summed.sums is None or not summed.sums.n:
             raise KmdistError("no pixel can be clustered: every image is transparent or unreadable")
-        if not len(summed.rows):
+        if not len(summed.sample):
             raise KmdistError(
                 f"a share of {self.wanted.sample} of {summed.sums.n:,} positions leaves none to "
                 "fit: use a larger --sample"
@@ -88,11 +94,6 @@ class TextureGroup:
             fitted = replace(fit, sums=sums, inertia=inertia)
             results[k] = self._write(fitted, self.wanted.prefix(k), marked, at_image)
         return results
-
-    @property
-    def _has_textons(self) -> bool:
-        texture = self.wanted.texture
-        return not texture.is_tutorial and texture.features.textons > 0
 
     def _tasks(self) -> tuple[list[TextureWork], int]:
         """The blocks with the numbers of their images' first rows, and the rows of all images."""
@@ -111,10 +112,12 @@ class TextureGroup:
         fraction = min(1.0, TEXTON_ROWS / n_rows)
         shared = self._pass("textons", fraction)
         summed = self._sum(shared, sum_moduli, self._items(shared, tasks), tasks)
-        if summed.sums is None or not len(summed.rows):
+        if summed.sums is None or not len(summed.sample):
             raise KmdistError("no pixel can be clustered: every image is transparent or unreadable")
         with self.job.timed("fit"):
-            return fit_textons(self.wanted.texture, summed.sums, summed.rows, self.wanted.fit.seed)
+            return fit_textons(
+                self.wanted.texture, summed.sums, summed.sample.in_order(), self.wanted.fit.seed
+            )
 
     def _features(self, textons: Textons | None) -> tuple[Summed, dict[int, Any]]:
         tasks, n_rows = self._tasks()
@@ -134,6 +137,7 @@ class TextureGroup:
             fraction,
             self.wanted.fit.seed,
             self.job.writer,
+            Tiles.of(self.work),
         )
 
     def _items(self, shared: Pass, tasks: Sequence[TextureWork]) -> list[TextureWork | Saved]:
@@ -197,10 +201,10 @@ class TextureGroup:
                 usable.append(Work(work.index, pieces))
         return usable
 
-    def _no_rows(self, function: Any) -> np.ndarray:
+    def _no_rows(self, function: Any) -> Sample:
         texture = self.wanted.texture
         depth = texture.features.bank.n_features if function is sum_moduli else texture.depth
-        return joined([], depth, np.uint8 if texture.is_tutorial else np.float32)
+        return Sample.joined([], depth, np.uint8 if texture.is_tutorial else np.float32)
 
     def _fit(self, textons: Textons | None, summed: Summed) -> dict[int, Fitted]:
         """Every k that is wanted, before anything is labelled."""
@@ -209,7 +213,8 @@ class TextureGroup:
         texture, job = self.wanted.texture, self.job
         assert summed.sums is not None
         projection = project(texture, summed.sums)
-        rows = summed.rows if texture.is_tutorial else projection.apply(summed.rows)
+        rows = summed.sample.in_order()
+        rows = rows if texture.is_tutorial else projection.apply(rows)
         threads = job.options.compute.workers or usable_cores()
         with job.timed("fit"):
             fits = self.wanted.fit_all(rows, threads=threads, on_state=self._say_state)

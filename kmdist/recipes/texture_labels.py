@@ -33,6 +33,7 @@ from kmdist.recipes.texture_pieces import (
     row_inertia,
 )
 from kmdist.recipes.texture_shards import Shard
+from kmdist.recipes.texture_tiles import Tiles
 from kmdist.store import LabelMap, RunWriter
 from kmdist.texture_model import TextureModel
 
@@ -63,12 +64,12 @@ class Shared:
     ----------
     layers : one a k; all measure the same.
     maps : label maps that are written by window, one a layer, by image.
-    marked : images with pixels that are not clustered.
+    tiles : of images that are read by tile.
     """
 
     layers: tuple[TextureLayer, ...]
     maps: Mapping[str, tuple[LabelMap, ...]]
-    marked: frozenset[str]
+    tiles: Tiles
     writer: RunWriter
 
 
@@ -129,7 +130,11 @@ def label_textures(
     items = label_items(work, kept, job.rejected)
     maps = _open_maps(job, items, layers, marked, [layer.palette for layer in layers])
     results = _label_all(
-        job, items, Shared(tuple(layers), maps, marked, job.writer), name, read_before=read_before
+        job,
+        items,
+        Shared(tuple(layers), maps, Tiles.of(work), job.writer),
+        name,
+        read_before=read_before,
     )
     spoilt = {image for image in maps if image in job.rejected}
     for image in spoilt:
@@ -266,7 +271,7 @@ def label_texture_item(item: list[Any], shared: Shared) -> Labelled:
 
 def _measure(piece: Piece, shared: Shared) -> Field:
     model = shared.layers[0].model
-    return measure_piece(piece, model.textons, model.texture, shared.writer)
+    return measure_piece(piece, model.textons, model.texture, shared.tiles, shared.writer)
 
 
 def _label(field: Field, shared: Shared, shard: Shard | None) -> Labelled:

@@ -1,8 +1,5 @@
 """What a texture job learns before it clusters: textons, and the projection of features."""
 
-from collections.abc import Sequence
-from typing import Any
-
 import numpy as np
 
 from kmdist.filters.statistics import FeatureSums, Projection, identity
@@ -35,9 +32,3 @@ def project(texture: Texture, sums: FeatureSums) -> Projection:
     if texture.is_tutorial:
         return identity(texture.depth)
     return texture.features.project(sums)
-
-
-def joined(parts: Sequence[np.ndarray], depth: int, dtype: Any) -> np.ndarray:
-    """Rows of several parts, one after the other; (0, depth) where there are none."""
-    given = [part for part in parts if len(part)]
-    return np.concatenate(given) if given else np.empty((0, depth), dtype)

@@ -4,7 +4,9 @@ A **field** is what is measured on a piece: features of cells, or for the walk-t
 8-bit responses of pixels. Everything here is a plain function of pixels and a model.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -27,6 +29,7 @@ from kmdist.filters.nearest import (
     sum_colors,
 )
 from kmdist.filters.statistics import FeatureSums, Projection
+from kmdist.filters.tiles import Box
 from kmdist.images import Window, to_rgb8
 from kmdist.recipes.job import Piece, read_piece
 from kmdist.texture_model import Textons, Texture
@@ -46,6 +49,38 @@ class Sampling:
     fraction: float
     seed: int
     first: int = 0
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Some of the rows, with their numbers in the collection.
+
+    Parameters
+    ----------
+    rows : (n, d).
+    numbers : (n,) int64; tiles come in another order than rows.
+    """
+
+    rows: np.ndarray
+    numbers: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def in_order(self) -> np.ndarray:
+        """The rows by number: the same for every tiling."""
+        return np.asarray(self.rows[np.argsort(self.numbers, kind="stable")])
+
+    @staticmethod
+    def joined(parts: Sequence["Sample"], depth: int, dtype: Any) -> "Sample":
+        """Samples one after the other; (0, depth) where there are none."""
+        given = [part for part in parts if len(part)]
+        if not given:
+            return Sample(np.empty((0, depth), dtype), np.empty(0, np.int64))
+        return Sample(
+            np.concatenate([part.rows for part in given]),
+            np.concatenate([part.numbers for part in given]),
+        )
 
 
 @dataclass(frozen=True)
@@ -84,98 +119,127 @@ def shape_of(piece: Piece) -> tuple[int, int]:
 
 
 def grid_of(texture: Texture, piece: Piece) -> TileGrid:
-    """The cells of a piece."""
+    """The cells of a piece and of what its windows reach."""
     return texture.features.grid(box_of(piece.window), shape_of(piece))
 
 
-def read_for(texture: Texture, piece: Piece) -> tuple[np.ndarray, np.ndarray | None]:
-    """8-bit RGB of a piece and of what its filters reach around it, and where it is transparent.
+def own_grid_of(texture: Texture, piece: Piece) -> TileGrid:
+    """The cells of a piece alone."""
+    return texture.features.own_grid(box_of(piece.window), shape_of(piece))
+
+
+def read_box(piece: Piece, box: Box) -> tuple[np.ndarray, np.ndarray | None]:
+    """8-bit RGB of a part of a piece's image, and where it is transparent.
+
+    Raises
+    ------
+    ImageError : the file cannot be used.
+    """
+    return to_rgb8(read_piece(Piece(piece.source, Window(*box))))
+
+
+def own_part(
+    piece: Piece, read: Box, rgb: np.ndarray, transparent: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """The piece's own part of pixels that were read around it; no mask where it masks nothing."""
+    own = within(box_of(piece.window), read)
+    mask = None if transparent is None else transparent[own]
+    return rgb[own], mask if mask is not None and mask.any() else None
+
+
+@dataclass(frozen=True)
+class Moduli:
+    """Magnitudes of a piece's own cells, with its pixels.
+
+    Parameters
+    ----------
+    values : (rows, columns, d) float32.
+    rgb, unclustered : as of a `Field`.
+    """
+
+    piece: Piece
+    values: np.ndarray
+    rgb: np.ndarray
+    unclustered: np.ndarray | None
+
+
+def read_moduli(texture: Texture, piece: Piece) -> Moduli:
+    """Read and filter a piece.
+
+    Raises
+    ------
+    ImageError : the file cannot be used.
+    """
+    grid = own_grid_of(texture, piece)
+    rgb, transparent = read_box(piece, grid.read)
+    values = tile_moduli(rgb, grid, texture.features)
+    return Moduli(piece, values, *own_part(piece, grid.read, rgb, transparent))
+
+
+def sampled_moduli(
+    texture: Texture, moduli: Moduli, sampling: Sampling
+) -> tuple[FeatureSums, Sample]:
+    """Sums over the moduli of a piece's own cells, and a sample of them, to fit textons."""
+    grid = own_grid_of(texture, moduli.piece)
+    valid = clustered_cells(moduli.unclustered, grid)
+    sample = _sampled(moduli.values, valid, grid.own, grid.shape, sampling)
+    return FeatureSums.of(moduli.values[valid]), sample
+
+
+def _sampled(
+    values: np.ndarray, valid: np.ndarray, own: Box, shape: tuple[int, int], sampling: Sampling
+) -> Sample:
+    """The rows of a box, (rows, columns, d), that are valid and belong to the sample."""
+    chosen = valid & sampled_cells(
+        own, shape, sampling.fraction, sampling.seed, first=sampling.first
+    )
+    y, x = np.nonzero(chosen)
+    return Sample(values[y, x], sampling.first + (y + own[0]) * shape[1] + (x + own[1]))
+
+
+def texton_map_of(moduli: Moduli, textons: Textons) -> np.ndarray:
+    """The texton of each of a piece's own cells: (rows, columns) uint8."""
+    return tile_textons(moduli.values, textons.scorer)
+
+
+def measure(texture: Texture, piece: Piece) -> Field:
+    """Read a piece and measure its features, which have no textons.
 
     Raises
     ------
     ImageError : the file cannot be used.
     """
     if texture.is_tutorial:
-        read = tutorial.reading_window(box_of(piece.window), shape_of(piece))
-    else:
-        read = grid_of(texture, piece).read
-    return to_rgb8(read_piece(Piece(piece.source, Window(*read))))
-
-
-def own_pixels(texture: Texture, piece: Piece, pixels: np.ndarray) -> np.ndarray:
-    """The piece's own part of what `read_for` returned."""
-    box = box_of(piece.window)
-    if texture.is_tutorial:
-        read = tutorial.reading_window(box, shape_of(piece))
-    else:
-        read = grid_of(texture, piece).read
-    return pixels[within(box, read)]
-
-
-def moduli_of(texture: Texture, piece: Piece, rgb: np.ndarray) -> np.ndarray:
-    """Moduli of the cells that a piece's windows reach, from what `read_for` returned."""
-    return tile_moduli(rgb, grid_of(texture, piece), texture.features)
-
-
-def sampled_moduli(
-    texture: Texture,
-    piece: Piece,
-    moduli: np.ndarray,
-    transparent: np.ndarray | None,
-    sampling: Sampling,
-) -> tuple[FeatureSums, np.ndarray]:
-    """Sums over the moduli of a piece's own cells, and a sample of them, to fit textons.
-
-    Parameters
-    ----------
-    transparent : of the pixels that were read, or None.
-    """
+        box, shape = box_of(piece.window), shape_of(piece)
+        read = tutorial.reading_window(box, shape)
+        rgb, transparent = read_box(piece, read)
+        responses = tutorial.tile_rows(rgb, box, shape)
+        return Field(piece, responses, *own_part(piece, read, rgb, transparent))
     grid = grid_of(texture, piece)
-    values = own_cells(moduli, grid.source, grid)
-    mask = None if transparent is None else own_pixels(texture, piece, transparent)
-    valid = clustered_cells(mask, grid)
-    return FeatureSums.of(values[valid]), values[valid & _sample(grid, sampling)]
+    rgb, transparent = read_box(piece, grid.read)
+    lab = None
+    if texture.features.color_weight:
+        lab = to_space(rgb.reshape(-1, 3), "lab").reshape(rgb.shape)
+    values = tile_features(rgb, grid, texture.features, lab=lab)
+    return Field(piece, values, *own_part(piece, grid.read, rgb, transparent))
 
 
-def _sample(grid: TileGrid, sampling: Sampling) -> np.ndarray:
-    return sampled_cells(
-        grid.own, grid.shape, sampling.fraction, sampling.seed, first=sampling.first
-    )
-
-
-def measure(
+def measure_textons(
     texture: Texture,
     piece: Piece,
+    texton_map: np.ndarray,
     rgb: np.ndarray,
-    transparent: np.ndarray | None,
-    texton_map: np.ndarray | None = None,
+    unclustered: np.ndarray | None,
 ) -> Field:
-    """Measure the features of a piece.
+    """Features of a piece from the textons of the cells that its windows reach.
 
     Parameters
     ----------
-    rgb, transparent : as `read_for` returns them.
-    texton_map : where the features have textons: those of the cells of ``grid.source``.
+    texton_map : (rows, columns) uint8 for the cells of ``grid_of(texture, piece).source``.
+    rgb, unclustered : of the piece.
     """
-    mask = None if transparent is None else own_pixels(texture, piece, transparent)
-    if mask is not None and not mask.any():
-        mask = None
-    own = own_pixels(texture, piece, rgb)
-    if texture.is_tutorial:
-        responses = tutorial.tile_rows(rgb, box_of(piece.window), shape_of(piece))
-        return Field(piece, responses, own, mask)
-    grid, features = grid_of(texture, piece), texture.features
-    if texton_map is not None:
-        return Field(piece, features_of_textons(texton_map, grid, features), own, mask)
-    lab = None
-    if features.color_weight:
-        lab = to_space(rgb.reshape(-1, 3), "lab").reshape(rgb.shape)
-    return Field(piece, tile_features(rgb, grid, features, lab=lab), own, mask)
-
-
-def texton_map_of(moduli: np.ndarray, textons: Textons) -> np.ndarray:
-    """The texton of each cell: (rows, columns) uint8."""
-    return tile_textons(moduli, textons.scorer)
+    values = features_of_textons(texton_map, grid_of(texture, piece), texture.features)
+    return Field(piece, values, rgb, unclustered)
 
 
 def valid_rows(texture: Texture, field: Field) -> tuple[np.ndarray, np.ndarray]:
@@ -189,19 +253,17 @@ def valid_rows(texture: Texture, field: Field) -> tuple[np.ndarray, np.ndarray]:
     return own_cells(field.values, grid.labelled, grid), clustered_cells(field.unclustered, grid)
 
 
-def field_rows(
-    texture: Texture, field: Field, sampling: Sampling
-) -> tuple[FeatureSums, np.ndarray]:
+def field_rows(texture: Texture, field: Field, sampling: Sampling) -> tuple[FeatureSums, Sample]:
     """Sums over a field's own rows, and a sample of them, to fit clusters."""
     values, valid = valid_rows(texture, field)
     if texture.is_tutorial:
-        shape = shape_of(field.piece)
-        box = box_of(field.piece.window)
-        chosen = sampled_cells(box, shape, sampling.fraction, sampling.seed, first=sampling.first)
+        box, shape = box_of(field.piece.window), shape_of(field.piece)
         empty = np.zeros(0)
-        return FeatureSums(int(valid.sum()), empty, empty), values[valid & chosen]
-    chosen = valid & _sample(grid_of(texture, field.piece), sampling)
-    return FeatureSums.of(values[valid]), values[chosen]
+        sums = FeatureSums(int(valid.sum()), empty, empty)
+        return sums, _sampled(values, valid, box, shape, sampling)
+    grid = grid_of(texture, field.piece)
+    sample = _sampled(values, valid, grid.own, grid.shape, sampling)
+    return FeatureSums.of(values[valid]), sample
 
 
 def label_field(texture: Texture, field: Field, scorer: Scorer) -> tuple[np.ndarray, np.ndarray]:

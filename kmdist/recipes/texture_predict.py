@@ -11,6 +11,7 @@ from kmdist.recipes.job import Job
 from kmdist.recipes.labelling import label_items
 from kmdist.recipes.progress import Message
 from kmdist.recipes.texture_labels import TextureLayer, label_textures
+from kmdist.recipes.texture_maps import map_textons
 from kmdist.recipes.texture_memory import texture_projection
 from kmdist.recipes.texture_wanted import Fitted, TextureWanted, write_fit
 from kmdist.texture_model import TextureModel
@@ -32,6 +33,8 @@ def predict_textures(job: Job, model: TextureModel, palette: np.ndarray) -> dict
     job.watch(Message(str(plan)))
     plan.require()
     marked = marked_tiled(job, label_items(job.work, {}, job.rejected))
+    if model.textons is not None:
+        map_textons(job, job.work, model.textons, model.texture)
     layer = TextureLayer(len(palette), "", model, palette)
     ((sums, inertia),) = label_textures(job, job.work, {}, [layer], marked, read_before=False)
     if not sums[:, 3].any():
