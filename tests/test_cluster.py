@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from click.testing import CliRunner
 import kmdist
 from kmdist.cli import cli
 from kmdist.cluster import Compute, connect, profile_of, read_profile
-from kmdist.cluster.connection import is_loopback, require_kmdist
+from kmdist.cluster.connection import is_loopback, join, require_kmdist
 from kmdist.errors import KmdistError, UsageError
 from tests.conftest import DaskProcesses
 from tests.test_quantize import bytes_of
@@ -224,12 +225,21 @@ def test_workers_with_kmdist_pass(dask_processes: DaskProcesses) -> None:
         require_kmdist(client, profile_of(Compute(scheduler=dask_processes.address)))
 
 
+def test_a_client_that_finds_no_scheduler_leaves_nothing_to_the_garbage_collector() -> None:
+    """Its event loop ends at once; a collector in another thread could wait for it for ever."""
+    before = {thread.ident for thread in threading.enumerate()}
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # not listening
+        with pytest.raises(OSError, match="Timed out") as failed:
+            join(f"tcp://127.0.0.1:{taken.getsockname()[1]}", timeout=1)
+    new = [t.name for t in threading.enumerate() if t.ident not in before]
+    assert not any("loop" in name for name in new), (new, failed)
+
+
 def test_a_job_over_tls_has_the_bytes_of_the_local_run(
     photographs: Path, tmp_path: Path, dask_tls_processes: DaskProcesses
 ) -> None:
     """Real certificates, scheduler and workers; a client without them is turned away."""
-    from distributed import Client
-
     address = dask_tls_processes.address
     assert address.startswith("tls://")
     profile = {"address": address, "min_workers": 2, "security": dask_tls_processes.security}
@@ -245,7 +255,7 @@ def test_a_job_over_tls_has_the_bytes_of_the_local_run(
     assert bytes_of(tmp_path / "local.zarr") == bytes_of(tmp_path / "tls.zarr")
     for plain in (address.replace("tls://", "tcp://"), address):
         with pytest.raises((OSError, ValueError, TypeError)):
-            Client(plain, timeout=3).close()
+            join(plain, timeout=3)
     done = CliRunner().invoke(cli, ["cluster", "check", "--scheduler", address])
     assert done.exit_code == 1
     assert "tls:// needs 'security'" in done.output

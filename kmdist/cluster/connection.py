@@ -41,21 +41,13 @@ def connect(
     UsageError : the profile cannot be used as it stands.
     KmdistError : no scheduler answers, too few workers come in time, or they lack kmdist.
     """
-    from distributed import Client
-
     security = _security(profile)
     if profile.address:
         _refuse_open(profile, profile.address, insecure)
     cluster = None if profile.address else _start(profile, trust, security, insecure)
     try:
         try:
-            # Not the default client: losing its scheduler would leave Dask pointing at it.
-            client = Client(
-                profile.address or cluster,
-                timeout=profile.timeout,
-                security=security,
-                set_as_default=False,
-            )
+            client = join(profile.address or cluster, security=security, timeout=profile.timeout)
         except (OSError, ValueError, TypeError, TimeoutError) as error:
             raise KmdistError(_no_answer(profile, error)) from error
         with client:
@@ -66,6 +58,32 @@ def connect(
     finally:
         if cluster is not None:
             cluster.close()
+
+
+def join(scheduler: Any, *, security: Any = None, timeout: float) -> Any:
+    """Connect a client to a scheduler, an address or a cluster of Dask's.
+
+    A client that finds no scheduler is closed here. Left to the garbage collector, it would be
+    closed by whichever thread happens to collect it, and that one waits for itself for ever if
+    it holds the lock of Dask's event loops, which closing takes.
+
+    Raises
+    ------
+    OSError, ValueError, TypeError, TimeoutError : there is no answer, or not over this protocol.
+    """
+    from distributed import Client
+
+    class ClosedOnFailure(Client):
+        def start(self, **kwargs: Any) -> None:
+            try:
+                super().start(**kwargs)
+            except BaseException:
+                self.close()
+                self._loop_runner.stop()  # which closing leaves alone after some failures
+                raise
+
+    # Not the default client: losing its scheduler would leave Dask pointing at it.
+    return ClosedOnFailure(scheduler, security=security, timeout=timeout, set_as_default=False)
 
 
 def await_workers(client: Any, profile: Profile) -> None:
