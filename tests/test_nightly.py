@@ -20,8 +20,9 @@ from click.testing import CliRunner
 from kmdist.cli import cli
 from kmdist.errors import KmdistError, UsageError
 from kmdist.nightly import Night, Settings, find, run_night, status, verify
-from kmdist.nightly.ledger import FileRow, Ledger
+from kmdist.nightly.ledger import PENDING, FileRow, Ledger
 from kmdist.nightly.lock import LockHeldError, hold_lock
+from kmdist.nightly.scan import compare, look
 from kmdist.store import open_run
 
 BLOCK = (64, 100)
@@ -123,6 +124,13 @@ def test_young_and_growing_files_wait(world: World) -> None:
     world.put("future.png", 3, age_s=-10 * 86_400)
     assert world.night().waiting == 1
     assert world.night().done == 1
+
+
+def test_bundled_pictures_do_not_wait_however_new_their_installation() -> None:
+    seen, unusable = look(["sample:photos"])
+    newest_s = max(one.mtime_ns for one in seen.values()) / 1e9
+    found = compare(seen, unusable, {}, newest_s + 1, grace_s=600)
+    assert {row.state for row in found.rows.values()} == {PENDING}
 
 
 def test_bad_files_are_quarantined_until_they_change(world: World) -> None:

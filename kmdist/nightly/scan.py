@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from kmdist.errors import KmdistError, UsageError
 from kmdist.images import Found, Rejection, find_images
-from kmdist.images.samples import is_sample
+from kmdist.images.samples import is_sample, sample_files
 from kmdist.nightly.ledger import DONE, PENDING, QUARANTINED, WAITING, FileRow
 
 HASHING_THREADS = 4
@@ -27,6 +27,8 @@ class Seen:
     size: int
     mtime_ns: int
     ctime_ns: int
+    bundled: bool = False
+    """A sample: complete since it was installed, however lately that was."""
 
     @property
     def stat(self) -> tuple[int, int]:
@@ -72,6 +74,7 @@ def look(inputs: Iterable[str]) -> tuple[dict[bytes, Seen], dict[bytes, Rejectio
         found, rejections = find_images(inputs)
     except UsageError:
         return {}, {}  # all inputs are there, and empty
+    samples = {str(path) for text in inputs if is_sample(text) for path in sample_files(text)}
     seen = {}
     for one in found:
         path = os.path.abspath(one.path)
@@ -80,7 +83,8 @@ def look(inputs: Iterable[str]) -> tuple[dict[bytes, Seen], dict[bytes, Rejectio
         except OSError:
             continue  # gone since it was found
         key = os.fsencode(path)
-        seen[key] = Seen(key, one.name, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        times = status.st_mtime_ns, status.st_ctime_ns
+        seen[key] = Seen(key, one.name, status.st_size, *times, one.path in samples)
     return seen, {os.fsencode(rejection.image): rejection for rejection in rejections}
 
 
@@ -145,7 +149,7 @@ def _note(
     same = (row.size, row.mtime_ns) == one.stat
     observed_s = row.observed_s if same and row.observed_s else now_s
     age_s = now_s - one.mtime_ns / 1e9
-    ready = age_s >= grace_s or (same and now_s - observed_s >= grace_s)
+    ready = one.bundled or age_s >= grace_s or (same and now_s - observed_s >= grace_s)
     if not ready:
         # The old contents stay the ledger's until the new ones are known, but for the stat by
         # which the next night sees whether the file still grows.
