@@ -27,6 +27,15 @@ _ENVIRONMENT = {
 """Of worker processes. Dask's own trims every 64 kB that is freed, so that each small image
 faults its pages in anew: twice the time of threads for many VGA images."""
 
+_CALM = {
+    "admin.system-monitor.interval": "5s",
+    "admin.tick.interval": "1s",
+    "worker.memory.monitor-interval": "500ms",
+    "worker.profile.enabled": False,
+}
+"""Of local clusters, where nobody looks at a dashboard: by default the event loops of a scheduler
+and two workers wake 200 times a second to watch themselves, which is 8 % of two cores."""
+
 LOCAL_MEMORY_SHARE = 0.85
 """Of local workers' memory limits; the rest is for what allocators do not give back."""
 
@@ -85,11 +94,15 @@ def _local_pool(profile: Profile, compute: Compute, work_mpx: float) -> Iterator
 
     # Jobs project their memory and keep within it; spilling what fits would only cost time.
     memory = {"target": False, "spill": False, "pause": 0.92, "terminate": 0.97}
+    settings = {
+        **_CALM,
+        **{f"worker.memory.{key}": value for key, value in memory.items()},
+        "nanny.pre-spawn-environ": _ENVIRONMENT,
+    }
     with ExitStack() as stack:
         stack.enter_context(
-            dask.config.set({f"distributed.worker.memory.{k}": v for k, v in memory.items()})
+            dask.config.set({f"distributed.{key}": value for key, value in settings.items()})
         )
-        stack.enter_context(dask.config.set({"distributed.nanny.pre-spawn-environ": _ENVIRONMENT}))
         stack.enter_context(_quiet_dask())
         with _interrupts_held():
             cluster = LocalCluster(

@@ -7,7 +7,8 @@ cannot afford; their metadata is a few hundred bytes from a template.
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import PurePath
 from typing import Any
 
@@ -152,6 +153,12 @@ def group_metadata(attributes: Mapping[str, Any] | None = None) -> bytes:
 
 def array_metadata(spec: ArraySpec, attributes: Mapping[str, Any] | None = None) -> bytes:
     """``zarr.json`` of an array: zstd with checksum, no shuffle (on labels it only hurts)."""
+    return _array_metadata(replace(spec, key=""), dump_json(attributes or {}))
+
+
+@lru_cache(maxsize=256)
+def _array_metadata(spec: ArraySpec, attributes: bytes) -> bytes:
+    """The same for all images of a size."""
     dtype = np.dtype(spec.dtype)
     to_bytes: dict[str, Any] = {"name": "bytes"}
     if dtype.itemsize > 1:
@@ -177,7 +184,7 @@ def array_metadata(spec: ArraySpec, attributes: Mapping[str, Any] | None = None)
             "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
             "fill_value": _fill_json(spec.fill_value, dtype),
             "codecs": codecs,
-            "attributes": dict(attributes or {}),
+            "attributes": json.loads(attributes),
             "dimension_names": spec.dimension_names,
             "storage_transformers": [],
         }

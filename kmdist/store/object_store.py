@@ -79,7 +79,7 @@ class FsspecTarget:
         self.url = state["url"]
         self._local = threading.local()
 
-    def put(self, key: str, data: bytes | bytearray | memoryview, *, durable: bool = False) -> None:
+    def put(self, key: str, data: bytes | bytearray | memoryview) -> None:
         """Put an object; the store makes it durable.
 
         Raises

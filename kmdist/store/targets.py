@@ -25,11 +25,8 @@ _OPENING = threading.Lock()
 class Target(Protocol):
     """A tree of objects by key ('/' separated, relative), written from many workers at once."""
 
-    def put(self, key: str, data: bytes | bytearray | memoryview, *, durable: bool = False) -> None:
-        """Write an object; a reader sees the old one or the whole new one.
-
-        A durable one is on the disk when this returns, which takes milliseconds.
-        """
+    def put(self, key: str, data: bytes | bytearray | memoryview) -> None:
+        """Write an object; a reader sees the old one or the whole new one."""
 
     def append(self, key: str, data: bytes) -> None:
         """Add to the end of a log that one process writes."""
@@ -88,7 +85,7 @@ class LocalTarget:
         if getattr(self, "_descriptor", -1) >= 0:
             os.close(self._descriptor)
 
-    def put(self, key: str, data: bytes | bytearray | memoryview, *, durable: bool = False) -> None:
+    def put(self, key: str, data: bytes | bytearray | memoryview) -> None:
         """Write an object by rename.
 
         Raises
@@ -103,8 +100,6 @@ class LocalTarget:
             descriptor = self._create(folder, half, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
             try:
                 _write_all(descriptor, data)
-                if durable:
-                    os.fsync(descriptor)
             finally:
                 os.close(descriptor)
             os.rename(half, key, src_dir_fd=folder, dst_dir_fd=folder)
