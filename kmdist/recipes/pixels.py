@@ -4,7 +4,7 @@ Every function here is a task: it takes plain data, returns plain data, and says
 could not use instead of failing for all.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -81,15 +81,23 @@ def decode_piece(piece: Piece) -> Pixels:
     return Pixels(piece, rgb, unclustered)
 
 
-def decode_block(work: Work) -> DecodedBlock:
-    """Decode all pieces of a block."""
-    pixels, rejected = [], []
+def decode_pieces(work: Work) -> Iterator[Pixels | Rejection]:
+    """Decode the pieces of a block, one at a time: a small image then stays in the cache."""
     for piece in work.pieces:
         try:
-            pixels.append(decode_piece(piece))
+            yield decode_piece(piece)
         except ImageError as error:
-            rejected.append(Rejection(piece.source.name, error.code, error.reason))
-    return DecodedBlock(work.index, tuple(pixels), tuple(rejected))
+            yield Rejection(piece.source.name, error.code, error.reason)
+
+
+def decode_block(work: Work) -> DecodedBlock:
+    """Decode all pieces of a block, to be kept."""
+    decoded = list(decode_pieces(work))
+    return DecodedBlock(
+        work.index,
+        tuple(one for one in decoded if isinstance(one, Pixels)),
+        tuple(one for one in decoded if isinstance(one, Rejection)),
+    )
 
 
 def count_block(item: Work | DecodedBlock | SavedBlock, writer: RunWriter) -> Counted:
@@ -102,18 +110,22 @@ def count_block(item: Work | DecodedBlock | SavedBlock, writer: RunWriter) -> Co
         return _load(item.index, writer)
     if (saved := _saved(item.index, writer)) is not None:
         return saved
-    block = decode_block(item) if isinstance(item, Work) else item
-    with ColorCounter() as counter:
-        for one in block.pixels:
-            counter.add(one.rgb, one.unclustered)
-        colors = counter.colors()
-    marked = tuple(
-        p.piece.source.name
-        for p in block.pixels
-        if p.unclustered is not None and p.unclustered.any()
+    decoded: Iterable[Pixels | Rejection] = (
+        decode_pieces(item) if isinstance(item, Work) else (*item.pixels, *item.rejected)
     )
-    counted = Counted(colors, marked, block.rejected)
-    _save(block.index, counted, writer)
+    marked: list[str] = []
+    rejected: list[Rejection] = []
+    with ColorCounter() as counter:
+        for one in decoded:
+            if isinstance(one, Rejection):
+                rejected.append(one)
+                continue
+            counter.add(one.rgb, one.unclustered)
+            if one.unclustered is not None and one.unclustered.any():
+                marked.append(one.piece.source.name)
+        colors = counter.colors()
+    counted = Counted(colors, tuple(marked), tuple(rejected))
+    _save(item.index, counted, writer)
     return counted
 
 
