@@ -18,10 +18,10 @@ from kmdist.errors import UsageError
 from kmdist.images import Found
 from kmdist.palette import PaletteOptions
 from kmdist.recipes.compiling import compile_kernels, exercise_palette_kernels
-from kmdist.recipes.each_image import quantize_each
 from kmdist.recipes.job import Job, JobOptions, open_job
 from kmdist.recipes.palette_files import read_palette
 from kmdist.recipes.progress import Message, Watcher, watch_nothing
+from kmdist.recipes.quantize_each import quantize_each
 from kmdist.recipes.shared_palette import quantize_shared
 from kmdist.recipes.wanted import Wanted, k_choices
 from kmdist.store import Run, open_run, run_location

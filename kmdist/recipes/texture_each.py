@@ -4,16 +4,13 @@ An image is decoded once and filtered once (with textons: its moduli are kept). 
 block. An image larger than a block goes through the passes of `kmdist.recipes.texture_group`.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from kmdist.errors import ImageError, KmdistError
-from kmdist.images import Rejection
-from kmdist.passes import LostBlockError
+from kmdist.errors import ImageError
 from kmdist.recipes.clusters import cluster_order
+from kmdist.recipes.each_image import EachImage, Fits, summary
 from kmdist.recipes.job import Job, Piece, Work
 from kmdist.recipes.texture_group import TextureGroup
 from kmdist.recipes.texture_learning import TEXTON_ROWS, fit_textons, project
@@ -38,19 +35,6 @@ from kmdist.store import RunWriter
 from kmdist.texture_model import Textons, TextureModel
 
 
-@dataclass(frozen=True)
-class Finished:
-    """What a task says of its images.
-
-    Parameters
-    ----------
-    fits : by image name, attributes by the number of clusters asked for.
-    """
-
-    fits: Mapping[str, Mapping[int, Mapping[str, Any]]]
-    rejected: tuple[Rejection, ...]
-
-
 def texture_each(job: Job, wanted: TextureWanted) -> dict[int, dict[str, Any]]:
     """Segment every image on its own.
 
@@ -58,71 +42,24 @@ def texture_each(job: Job, wanted: TextureWanted) -> dict[int, dict[str, Any]]:
     -------
     dict : attributes of the run, by the number of clusters asked for.
     """
-    whole = [work for work in job.work if work.pieces[0].whole]
-    fits = _whole_images(job, wanted, whole)
-    tiled: dict[str, list[Work]] = {}
-    for work in job.work:
-        if not work.pieces[0].whole:
-            tiled.setdefault(work.pieces[0].source.name, []).append(work)
-    for name, blocks in tiled.items():
-        group = TextureGroup(job, wanted, blocks, name=f"-{blocks[0].index}")
-        try:
-            fits[name] = group.run(at_image=True)
-        except KmdistError:
-            if name not in job.rejected:
-                raise
-    if not fits:
-        raise KmdistError("no pixel can be clustered: every image is transparent or unreadable")
-    return {k: _summary(wanted, [fit[k] for fit in fits.values()]) for k in wanted.ks}
+
+    def tiled(blocks: list[Work], name: str) -> Fits:
+        return TextureGroup(job, wanted, blocks, name=name).run(at_image=True)
+
+    fits = EachImage("texture", texture_image, tiled, wanted).run(job)
+    features = wanted.texture.record()
+    return {
+        k: {**summary([fit[k] for fit in fits.values()]), "features": features} for k in wanted.ks
+    }
 
 
-def _whole_images(job: Job, wanted: TextureWanted, todo: list[Work]) -> dict[str, Any]:
-    fits: dict[str, Any] = {}
-    done = job.writer.done("each")
-    for _, saved in sorted(done.items()):
-        fits.update({n: {int(k): v for k, v in by_k.items()} for n, by_k in saved["fits"]})
-        job.reject([Rejection(*row) for row in saved["rejected"]])
-    left = [work for work in todo if work.index not in done]
+def texture_image(piece: Piece, wanted: TextureWanted, writer: RunWriter) -> Fits:
+    """Fit the wanted clusters to one image, label and write it.
 
-    def finished(position: int, result: Finished) -> None:
-        fits.update(result.fits)
-        job.reject(result.rejected)
-        rejected = [[r.image, r.code, r.reason] for r in result.rejected]
-        record = {"fits": list(result.fits.items()), "rejected": rejected}
-        job.writer.mark_done("each", left[position].index, record)
-
-    def lost(position: int, error: BaseException) -> Finished:
-        if not isinstance(error, LostBlockError):
-            raise error
-        pieces = left[position].pieces
-        return Finished({}, tuple(Rejection(p.source.name, "lost", str(error)) for p in pieces))
-
-    job.over_blocks(
-        "texture",
-        texture_block,
-        left,
-        wanted,
-        job.writer,
-        pixels=[work.pixels for work in left],
-        done_before=len(todo) - len(left),
-        on_done=finished,
-        on_failure=lost,
-    )
-    return {name: fits[name] for name in sorted(fits)}
-
-
-def texture_block(work: Work, wanted: TextureWanted, writer: RunWriter) -> Finished:
-    """Segment each image of a block on its own; a task."""
-    fits, rejected = {}, []
-    for piece in work.pieces:
-        try:
-            fits[piece.source.name] = _texture_image(piece, wanted, writer)
-        except ImageError as error:
-            rejected.append(Rejection(piece.source.name, error.code, error.reason))
-    return Finished(fits, tuple(rejected))
-
-
-def _texture_image(piece: Piece, wanted: TextureWanted, writer: RunWriter) -> dict[int, Any]:
+    Raises
+    ------
+    ImageError : it cannot be read, or has no position to fit.
+    """
     texture = wanted.texture
     field, textons = _measured(piece, wanted)
     sampling = Sampling(wanted.fraction(rows_in(texture, piece)), wanted.fit.seed)
@@ -197,17 +134,3 @@ def _write(
     )
     write_fit(writer, writer.image_group(source.name, prefix), fitted, palette)
     return attributes
-
-
-def _summary(wanted: TextureWanted, fits: list[Mapping[str, Any]]) -> dict[str, Any]:
-    """Attributes of the run from those of its images, in the order of their names."""
-    reasons = {fit["stop_reason"] for fit in fits}
-    return {
-        "k": max(fit["k"] for fit in fits),
-        "space": "texture",
-        "features": wanted.texture.record(),
-        "inertia": float(sum(fit["inertia"] for fit in fits)),
-        "n_iter": max(fit["n_iter"] for fit in fits),
-        "stop_reason": "max_iter" if "max_iter" in reasons else sorted(reasons)[0],
-        "per_image": True,
-    }
