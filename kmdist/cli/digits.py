@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from kmdist.cli.options import KList, command_line, job_options, split_job_options
+from kmdist.cli.options import command_line, fit_options, job_options, k_option, split_job_options
 
 PRESETS = ("raw", "deskew", "gradient", "landmark", "refined")
 
@@ -26,13 +26,7 @@ class Cell(click.ParamType[Any]):
 
 @click.command()
 @click.argument("images", metavar="INPUT")
-@click.option(
-    "-k",
-    "--k",
-    type=KList(),
-    default=None,
-    help="Clusters, or several numbers to compare: 10,16,64.  [default: 10]",
-)
+@k_option("Clusters, or several numbers to compare: 10,16,64.  [default: 10]")
 @click.option(
     "--preset",
     type=click.Choice(PRESETS),
@@ -54,10 +48,7 @@ class Cell(click.ParamType[Any]):
     show_default=True,
     help="light: light ink on dark paper; auto: as the borders show.",
 )
-@click.option("--init", type=click.Choice(["k-means++", "k-means||", "random"]))
-@click.option("--n-init", type=click.IntRange(1), help="Restarts.  [default: 1]")
-@click.option("--max-iter", type=click.IntRange(1), help="[default: 300]")
-@click.option("--tol", type=click.FloatRange(0), help="[default: 0.0001]")
+@fit_options(unset=True)
 @job_options
 def digits(images: str, **options: Any) -> None:
     """Group images of single characters, such as handwritten digits.

@@ -35,6 +35,50 @@ class KList(click.ParamType[Any]):
         return tuple(sorted(set(ks)))
 
 
+def k_option(what: str) -> Callable[[Command], Command]:
+    """How many clusters; `what` says in its help what they are, and the default."""
+    return click.option("-k", "--k", type=KList(), default=None, help=what)
+
+
+def fit_options(
+    *, init: Callable[[Any], Any] | None = None, unset: bool = False
+) -> Callable[[Command], Command]:
+    """How clusters are fitted.
+
+    Parameters
+    ----------
+    init : the option ``--init`` of a recipe that takes more than the names of methods.
+    unset : what is not given is None, so that a recipe can tell; the help says the defaults.
+    """
+    methods = click.Choice(["k-means++", "k-means||", "random"])
+    kinds: dict[str, tuple[Any, Any, str]] = {
+        "--init": (methods, "k-means++", "First centres."),
+        "--n-init": (click.IntRange(1), 1, "Restarts."),
+        "--max-iter": (click.IntRange(1), 300, "Iterations at most."),
+        "--tol": (
+            click.FloatRange(0),
+            1e-4,
+            "Stop when centres move less, relative to the variance; 0: until no label changes.",
+        ),
+    }
+
+    def add(command: Command) -> Command:
+        for name, (kind, default, said) in reversed(kinds.items()):
+            if name == "--init" and init is not None:
+                command = init(command)
+            elif unset:
+                command = click.option(name, type=kind, help=f"{said}  [default: {default}]")(
+                    command
+                )
+            else:
+                command = click.option(
+                    name, type=kind, default=default, show_default=True, help=said
+                )(command)
+        return command
+
+    return add
+
+
 def job_options(command: Command) -> Command:
     """Where and how any recipe runs."""
     for option in reversed(_JOB_OPTIONS.values()):

@@ -4,18 +4,13 @@ from typing import Any
 
 import click
 
-from kmdist.cli.options import KList, command_line, job_options, split_job_options
+from kmdist.cli.options import command_line, fit_options, job_options, k_option, split_job_options
 
 
 @click.command()
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
-@click.option(
-    "-k",
-    "--k",
-    type=KList(),
-    default=None,
-    help="Colours of the palette; several to compare: 2,8,25; 2..32 or auto chooses one.  "
-    "[default: 16]",
+@k_option(
+    "Colours of the palette; several to compare: 2,8,25; 2..32 or auto chooses one.  [default: 16]"
 )
 @click.option(
     "--psnr",
@@ -43,21 +38,14 @@ from kmdist.cli.options import KList, command_line, job_options, split_job_optio
     show_default=True,
     help="manhattan: k-medians.",
 )
-@click.option(
-    "--init",
-    default="k-means++",
-    show_default=True,
-    metavar="random|k-means++|FILE",
-    help="First centres; FILE: a palette (.gpl, .json, .npy) or a run.",
-)
-@click.option("--n-init", type=click.IntRange(1), default=1, show_default=True, help="Restarts.")
-@click.option("--max-iter", type=click.IntRange(1), default=300, show_default=True)
-@click.option(
-    "--tol",
-    type=click.FloatRange(0),
-    default=1e-4,
-    show_default=True,
-    help="Stop when centres move less, relative to the variance; 0: until no label changes.",
+@fit_options(
+    init=click.option(
+        "--init",
+        default="k-means++",
+        show_default=True,
+        metavar="random|k-means++|FILE",
+        help="First centres; FILE: a palette (.gpl, .json, .npy) or a run.",
+    )
 )
 @job_options
 def quantize(**options: Any) -> None:

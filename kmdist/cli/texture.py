@@ -5,9 +5,10 @@ from typing import Any
 import click
 
 from kmdist.cli.options import (
-    KList,
     command_line,
+    fit_options,
     job_options,
+    k_option,
     split_job_options,
     with_default,
 )
@@ -16,13 +17,8 @@ from kmdist.cli.options import (
 @with_default("block_mpx", 4.0)
 @click.command()
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
-@click.option(
-    "-k",
-    "--k",
-    type=KList(),
-    default=None,
-    help="Clusters; several to compare: 4,6,8; with --shared 2..12 or auto chooses one.  "
-    "[default: 6]",
+@k_option(
+    "Clusters; several to compare: 4,6,8; with --shared 2..12 or auto chooses one.  [default: 6]"
 )
 @click.option(
     "--preset",
@@ -71,21 +67,7 @@ from kmdist.cli.options import (
 @click.option(
     "--keep-responses", is_flag=True, help="Write the filter responses beside the labels."
 )
-@click.option(
-    "--init",
-    type=click.Choice(["k-means++", "k-means||", "random"]),
-    default="k-means++",
-    show_default=True,
-)
-@click.option("--n-init", type=click.IntRange(1), default=1, show_default=True, help="Restarts.")
-@click.option("--max-iter", type=click.IntRange(1), default=300, show_default=True)
-@click.option(
-    "--tol",
-    type=click.FloatRange(0),
-    default=1e-4,
-    show_default=True,
-    help="Stop when centres move less, relative to the variance; 0: until no label changes.",
-)
+@fit_options()
 @job_options
 def texture(**options: Any) -> None:
     """Segment photographs by texture: k-means on pooled responses of a filter bank.
