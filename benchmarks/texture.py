@@ -2,7 +2,8 @@
 
     python -m benchmarks texture [--part bank|job|all] [--repeats 5]
 
-CPU time of one thread; both sides in one run, in turn, best of the repeats. Quality is measured
+CPU time of one thread; both sides in one run, in turn, best of the repeats. The job's peers have a
+process each, see `benchmarks.texture_job`. Quality is measured
 by ``python -m benchmarks texture_quality``.
 """
 
@@ -16,6 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.texture_job import compare_jobs
 from kmdist.filters import FilterBank, gabor, leung_malik, pieces, with_halo
 from kmdist.filters.cells import CELL
 
@@ -31,6 +33,8 @@ def main(argv: list[str]) -> None:
     cv2.setNumThreads(1)
     if options.part != "job":
         compare_banks(options.repeats)
+    if options.part != "bank":
+        compare_jobs(DATA / "kodak", options.repeats)
 
 
 def compare_banks(repeats: int) -> None:
