@@ -121,6 +121,9 @@ class ThreadPool:
         result: ThreadFuture[Any] = ThreadFuture()
         waiting = _futures_in(args)
         remaining = len(waiting) + 1
+        # Awaited futures keep their callbacks: these must not keep results, theirs or ours.
+        task: list[tuple[Any, ...]] = [(result, function, args)]
+        del args
         lock = threading.Lock()
 
         def one_ready(awaited: Any = None) -> None:
@@ -130,13 +133,14 @@ class ThreadPool:
                 start = remaining == 0
             if not start:
                 return
+            future, called, given = task.pop()
             try:
-                self._executor.submit(_run_into, result, function, args)
+                self._executor.submit(_run_into, future, called, given)
             except RuntimeError as error:  # the pool was closed while its last task still ran
                 if awaited is None:
                     raise
-                if result.set_running_or_notify_cancel():
-                    result.set_exception(error)
+                if future.set_running_or_notify_cancel():
+                    future.set_exception(error)
 
         for future in waiting:
             future.add_done_callback(one_ready)
