@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from kmdist.errors import KmdistError
+from kmdist.filters.statistics import Projection
 from kmdist.images import Rejection
 from kmdist.passes import LostBlockError
 from kmdist.recipes.job import Job, Work
@@ -83,9 +84,13 @@ class TextureGroup:
                 f"a share of {self.wanted.sample} of {summed.sums.n:,} positions leaves none to "
                 "fit: use a larger --sample"
             )
-        fits = self._fit(textons, summed)
+        marked, projection = frozenset(summed.marked), project(self.wanted.texture, summed.sums)
+        rows = summed.sample.in_order()
+        del summed  # the sample is not to be held twice while it is fitted
+        rows = rows if self.wanted.texture.is_tutorial else projection.apply(rows)
+        fits = self._fit(textons, projection, rows)
+        del rows
         layers = [TextureLayer(k, self.wanted.prefix(k), one.model) for k, one in fits.items()]
-        marked = frozenset(summed.marked)
         labelled = label_textures(self.job, self.work, kept, layers, marked, self.name)
         if self.wanted.keep_responses:
             self._write_responses()
@@ -206,15 +211,13 @@ class TextureGroup:
         depth = texture.features.bank.n_features if function is sum_moduli else texture.depth
         return Sample.joined([], depth, np.uint8 if texture.is_tutorial else np.float32)
 
-    def _fit(self, textons: Textons | None, summed: Summed) -> dict[int, Fitted]:
-        """Every k that is wanted, before anything is labelled."""
+    def _fit(
+        self, textons: Textons | None, projection: Projection, rows: np.ndarray
+    ) -> dict[int, Fitted]:
+        """Every k that is wanted, fitted to projected rows, before anything is labelled."""
         from kmdist.cluster import usable_cores
 
         texture, job = self.wanted.texture, self.job
-        assert summed.sums is not None
-        projection = project(texture, summed.sums)
-        rows = summed.sample.in_order()
-        rows = rows if texture.is_tutorial else projection.apply(rows)
         threads = job.options.compute.workers or usable_cores()
         with job.timed("fit"):
             fits = self.wanted.fit_all(rows, threads=threads, on_state=self._say_state)
