@@ -13,6 +13,15 @@ from typing import Any
 import numpy as np
 
 from kmdist.blas import one_blas_thread
+from kmdist.digit_model import (
+    WHITENING,
+    CentroidLabels,
+    Describer,
+    KernelLabels,
+    Model,
+    Preset,
+    VoteLabels,
+)
 from kmdist.errors import KmdistError
 from kmdist.landmarks import (
     Landmarks,
@@ -26,16 +35,7 @@ from kmdist.landmarks import (
 from kmdist.lloyd import Options, iterate
 from kmdist.projection import FeatureSums, Projection, feature_sums, fit_projection
 from kmdist.projection import merge_feature_sums as merge_moments
-from kmdist.recipes.digit_model import (
-    WHITENING,
-    CentroidLabels,
-    Describer,
-    KernelLabels,
-    Model,
-    Preset,
-    Range,
-    VoteLabels,
-)
+from kmdist.recipes.digit_blocks import Range
 from kmdist.recipes.job import Job
 from kmdist.recipes.progress import Event, Message
 from kmdist.relabel import (
@@ -104,7 +104,7 @@ def merge_described(parts: list[Described]) -> Described:
 
 def find_components(job: Job, items: Sequence[Range], preset: Preset) -> Describer:
     """The first pass over the images, and the components of their features."""
-    describer = Describer(preset)
+    describer = Describer(preset, items[0].source.dtype)
     if not preset.components:
         return describer
     saved = job.writer.load_state("components")
@@ -114,7 +114,7 @@ def find_components(job: Job, items: Sequence[Range], preset: Preset) -> Describ
             describe_block,
             items,
             describer,
-            pixels=[_pixels(part) for part in items],
+            pixels=[part.pixels for part in items],
             merge=merge_described,
         )
         if found.n_blank:
@@ -126,12 +126,8 @@ def find_components(job: Job, items: Sequence[Range], preset: Preset) -> Describ
                 raise KmdistError(f"the images cannot be told apart: {error}") from error
         saved = {"mean": projection.mean, "matrix": projection.matrix}
         job.writer.save_state("components", saved)
-    return Describer(preset, Projection(saved["mean"], saved["matrix"]))
-
-
-def _pixels(part: Range) -> int:
-    _, height, width = part.source.shape
-    return part.n * height * width
+    projection = Projection(saved["mean"], saved["matrix"])
+    return Describer(preset, describer.dtype, projection)
 
 
 def load_rows(item: tuple[Range, Describer]) -> np.ndarray:

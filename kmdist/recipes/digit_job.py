@@ -3,16 +3,19 @@
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from kmdist.cluster import open_pool
 from kmdist.errors import UsageError
-from kmdist.recipes.digit_model import Range, ranges
-from kmdist.recipes.job import Job, JobOptions, right_ending
+from kmdist.recipes.digit_blocks import Range, ranges
+from kmdist.recipes.job import Job, JobOptions, NoUsableImageError, right_ending
 from kmdist.recipes.progress import Message, Watcher
 from kmdist.stacks import Stack, open_stack, polarity_of
+from kmdist.stacks.folder import NoImagesError
 from kmdist.store import RunWriter
 
 WORK_FACTOR = 4
@@ -47,7 +50,7 @@ class Input:
     def parameters(self) -> dict[str, Any]:
         """What a run records, to open the same images again."""
         return {
-            "images": str(self.images) if isinstance(self.images, str | Path) else None,
+            "images": _named(self.images),
             "cell": list(self.cell) if self.cell else None,
             "labels": None if self.labels is None else str(self.labels),
             "polarity": self.polarity,
@@ -75,12 +78,32 @@ class Opened:
         return self.items[0].n
 
 
-def open_input(given: Input, block_mpx: float) -> Opened:
+def _named(images: Any) -> str | list[str] | None:
+    """What names the images, to find them again; None for images in memory."""
+    if isinstance(images, str | Path):
+        return str(images)
+    if isinstance(images, list | tuple):
+        return [str(getattr(one, "path", one)) for one in images]
+    return None
+
+
+def open_input(given: Input, block_mpx: float, size: tuple[int, int] | None = None) -> Opened:
     """Open the stack, decide what is ink, and plan blocks.
 
     The blocks depend on the images and `block_mpx` alone.
+
+    Parameters
+    ----------
+    size : width and height that image files are brought to; None: the most frequent.
+
+    Raises
+    ------
+    NoUsableImageError : no file is a usable image.
     """
-    stack, rejected = open_stack(given.images, cell=given.cell, labels=given.labels)
+    try:
+        stack, rejected = open_stack(given.images, cell=given.cell, labels=given.labels, size=size)
+    except NoImagesError as error:
+        raise NoUsableImageError(str(error), error.rejections) from error
     messages = [Message(stack.note)] if stack.note else []
     if given.polarity == "auto":
         found = polarity_of(stack)
@@ -97,6 +120,62 @@ def open_input(given: Input, block_mpx: float) -> Opened:
     block_images = int(block_mpx * 1e6 / WORK_FACTOR / (stack.height * stack.width))
     items = ranges(stack.source, max(1, block_images), dark_ink)
     return Opened(stack, items, rejected, dark_ink, messages)
+
+
+def open_further(given: Input, block_mpx: float, size: tuple[int, int], dark_ink: bool) -> Opened:
+    """Open images that others were fitted before.
+
+    Parameters
+    ----------
+    size : width and height of the fitted ones; files are brought to it.
+    dark_ink : of the fitted ones; holds unless `given` says otherwise: a few new images are too
+        few to decide by.
+
+    Raises
+    ------
+    UsageError : images of another size.
+    """
+    warnings = []
+    if given.polarity == "auto":
+        given = replace(given, polarity="dark" if dark_ink else "light")
+    opened = open_input(given, block_mpx, size)
+    stack = opened.stack
+    if (stack.width, stack.height) != size:
+        raise UsageError(
+            f"{stack.name}: images of {stack.width} × {stack.height} px; the fitted ones have "
+            f"{size[0]} × {size[1]}"
+        )
+    found = polarity_of(stack)
+    if found.dark_ink != opened.dark_ink:
+        ink = "dark" if opened.dark_ink else "light"
+        warnings.append(
+            Message(
+                f"{stack.name}: borders at {found.border:.0%}, but taken for {ink} ink as the "
+                "fitted images have; --polarity light or dark decides otherwise",
+                warning=True,
+            )
+        )
+    return replace(opened, messages=[*opened.messages, *warnings])
+
+
+def with_classes_of(stack: Stack, class_names: Sequence[str]) -> Stack:
+    """The stack with its classes numbered as those of other images.
+
+    Raises
+    ------
+    UsageError : a class that does not occur there.
+    """
+    if stack.classes is None:
+        return replace(stack, class_names=tuple(class_names))
+    number = {name: i for i, name in enumerate(class_names)}
+    unknown = [name for name in stack.class_names if name not in number]
+    if unknown:
+        raise UsageError(
+            f"{stack.name}: classes {', '.join(unknown[:5])} do not occur in the fitted "
+            f"images: {', '.join(class_names[:20]) or 'they have none'}"
+        )
+    renumbered = np.array([number[name] for name in stack.class_names])[stack.classes]
+    return replace(stack, classes=renumbered, class_names=tuple(class_names))
 
 
 @contextmanager

@@ -1,27 +1,25 @@
 """Label all images, number clusters by size, and measure what the run records of them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from kmdist.blas import one_blas_thread
+from kmdist.digit_model import CentroidLabels, Describer, Model, Ranked, ranked_anew
 from kmdist.kernels.distances import squared_distances
-from kmdist.recipes.digit_model import CentroidLabels, Describer, Model, Range, Ranked
+from kmdist.recipes.digit_blocks import Range, classes_of
 from kmdist.recipes.job import Job
 from kmdist.rows import Rows
 from kmdist.scores import (
     Scores,
     accuracy,
     confusion_matrix,
-    hungarian_map,
-    majority_map,
     score_table,
 )
 from kmdist.seeding import row_uniforms
 from kmdist.stacks import Stack
-from kmdist.stacks.stack import full_scale
 from kmdist.store import RunWriter
 
 MEMBERS = 20
@@ -72,7 +70,8 @@ class Target:
 
     Parameters
     ----------
-    centroids : (k, d) of the rows, in the order of the labels.
+    centroids : (k, d) float32 as the run stores them (pixels as intensities 0 … 1), in the order
+        of the labels.
     spec : array of labels, or None: not written.
     """
 
@@ -114,8 +113,14 @@ def merge_totals(parts: list[list[Totals]]) -> list[Totals]:
     ]
 
 
-def rank_clusters(rows: Rows, models: Sequence[Model]) -> list[tuple[Ranked, np.ndarray]]:
+def rank_clusters(
+    rows: Rows, models: Sequence[Model], scale: float
+) -> list[tuple[Ranked, np.ndarray]]:
     """Number the clusters of each model by size, descending, then by centroid.
+
+    Parameters
+    ----------
+    scale : what rows are divided by before they are stored as centroids.
 
     Returns
     -------
@@ -133,7 +138,7 @@ def rank_clusters(rows: Rows, models: Sequence[Model]) -> list[tuple[Ranked, np.
         order = np.lexsort((*centroids.T[::-1], -total.counts))
         rank = np.empty(model.k, np.int64)
         rank[order] = np.arange(model.k)
-        found.append((Ranked(model, rank), centroids[order].astype(np.float32)))
+        found.append((ranked_anew(model, rank), (centroids[order] / scale).astype(np.float32)))
     return found
 
 
@@ -171,10 +176,9 @@ def report_block(
     """
     source, part, classes = item
     rows = source.open().rows
-    scale = full_scale(str(rows.dtype))
     chance = row_uniforms(seed, _MEMBER_STREAM, part.first, part.n)
-    prepared = describer.prepared(part.images())
-    prepared = prepared.astype(np.float64) / full_scale(str(prepared.dtype))
+    scale = describer.scale
+    prepared = describer.prepared(part.images()).astype(np.float64) / scale
     reports = []
     with one_blas_thread():
         for target in targets:
@@ -182,7 +186,8 @@ def report_block(
             labels = target.model.label(rows)
             if target.spec is not None and writer is not None:
                 writer.write_region(target.spec, (part.first,), labels.astype(target.spec.dtype))
-            distances = squared_distances(rows, target.centroids, labels) / scale**2
+            centroids = target.centroids.astype(np.float64) * scale
+            distances = squared_distances(rows, centroids, labels) / scale**2
             table = np.zeros((k, n_classes), np.int64)
             if classes is not None:
                 table = confusion_matrix(labels, classes, k, n_classes)
@@ -227,7 +232,7 @@ def report_all(
             rows.pool.broadcast(describer),
             job.writer,
             job.options.seed,
-            len(stack.class_names),
+            0 if stack.classes is None else len(stack.class_names),
             each=each,
             merge=merge_reports,
         )
@@ -239,20 +244,15 @@ def _report_pair(item: list[Any], *arguments: Any) -> list[Report]:
     return report_block([source, part, classes], *arguments)
 
 
-def classes_of(stack: Stack, part: Range) -> np.ndarray | None:
-    """Classes of a range of images."""
-    return None if stack.classes is None else stack.classes[part.first : part.first + part.n]
-
-
 def scores_of(table: np.ndarray) -> dict[str, float]:
     """Scores as a run records them."""
     found: Scores = score_table(table)
     return {name: round(float(value), 6) for name, value in vars(found).items()}
 
 
-def scores_on(table: np.ndarray, train: np.ndarray) -> dict[str, float]:
+def scores_on(table: np.ndarray, maps: Mapping[str, Sequence[int]]) -> dict[str, float]:
     """Scores of other images, with the maps of clusters to classes learnt on the fitted ones."""
     found = scores_of(table)
-    found["accuracy_hungarian"] = round(accuracy(table, hungarian_map(train)), 6)
-    found["accuracy_majority"] = round(accuracy(table, majority_map(train)), 6)
+    for name in ("hungarian", "majority"):
+        found[f"accuracy_{name}"] = round(accuracy(table, np.asarray(maps[name])), 6)
     return found

@@ -5,39 +5,42 @@ the run records; passes over rows are said in `kmdist.recipes.digit_fit`.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from kmdist.blas import one_blas_thread
 from kmdist.cluster import Compute
+from kmdist.digit_model import PRESETS, Describer, DigitModel, Ranked
 from kmdist.errors import UsageError
 from kmdist.passes import run_pass
-from kmdist.recipes.digit_fit import (
-    FitOptions,
-    Fitted,
-    find_components,
-    fit_models,
-    make_rows,
+from kmdist.recipes.digit_blocks import Range, classes_of
+from kmdist.recipes.digit_fit import FitOptions, find_components, fit_models, make_rows
+from kmdist.recipes.digit_job import (
+    Input,
+    Opened,
+    open_digit_job,
+    open_further,
+    open_input,
+    with_classes_of,
 )
-from kmdist.recipes.digit_job import Input, Opened, open_digit_job, open_input
-from kmdist.recipes.digit_model import PRESETS, Describer, Range, Ranked, arrays_of
-from kmdist.recipes.digit_report import (
-    Report,
-    Target,
-    classes_of,
-    rank_clusters,
-    report_all,
-    scores_of,
-    scores_on,
+from kmdist.recipes.digit_report import Target, rank_clusters, report_all
+from kmdist.recipes.digit_write import (
+    create_labels,
+    publish_digits,
+    record_of,
+    scores_by,
+    write_model,
+    write_names,
+    write_results,
 )
 from kmdist.recipes.job import Job, JobOptions
 from kmdist.recipes.progress import Message, Watcher, watch_nothing
 from kmdist.recipes.quantize import temporary_output
-from kmdist.scores import confusion_matrix, hungarian_map, majority_map
-from kmdist.stacks import Stack
-from kmdist.stacks.stack import full_scale
-from kmdist.store import Run, label_dtype, open_run
+from kmdist.scores import confusion_matrix
+from kmdist.store import Run, open_run, run_location
 
 DEFAULT_K = 10
 LANDMARK_IMAGES = 2000
@@ -121,6 +124,7 @@ def digits(
     tested = None
     if test is not None:
         tested = _open_test(Input(test, cell, test_labels, polarity), opened, block_mpx)
+        opened = replace(opened, messages=[*opened.messages, *tested.messages])
     parameters = {
         **given.parameters(),
         "k": list(ks),
@@ -131,7 +135,7 @@ def digits(
         "block_mpx": block_mpx,
         "dark_ink": opened.dark_ink,
     }
-    target = Path(output) if output is not None else temporary_output()
+    target = run_location(output) if output is not None else temporary_output()
     with open_digit_job(
         "digits", opened, target, parameters, options, watch=watch, command=command
     ) as job:
@@ -174,17 +178,15 @@ def _fit_options(
 
 
 def _open_test(given: Input, train: Opened, block_mpx: float) -> Opened:
-    polarity = "dark" if train.dark_ink else "light"
-    if given.polarity == "auto":
-        given = Input(given.images, given.cell, given.labels, polarity)
-    opened = open_input(given, block_mpx)
-    ours, theirs = train.stack, opened.stack
-    if (ours.height, ours.width) != (theirs.height, theirs.width):
+    if train.stack.classes is None:
         raise UsageError(
-            f"{theirs.name}: images of {theirs.width} × {theirs.height} px; the fitted ones have "
-            f"{ours.width} × {ours.height}"
+            f"--test scores by classes, and {train.stack.name} has none; give its --labels"
         )
-    return opened
+    size = (train.stack.width, train.stack.height)
+    opened = open_further(given, block_mpx, size, train.dark_ink)
+    if opened.stack.classes is None:
+        raise UsageError(f"--test {opened.stack.name}: no classes; give its --test-labels")
+    return replace(opened, stack=with_classes_of(opened.stack, train.stack.class_names))
 
 
 def _fit_and_write(
@@ -195,125 +197,54 @@ def _fit_and_write(
     name: str,
     options: FitOptions,
 ) -> None:
-    preset = PRESETS[name]
-    describer = find_components(job, opened.items, preset)
+    describer = find_components(job, opened.items, PRESETS[name])
     rows = make_rows(job, opened.items, describer)
-    fits = fit_models(job, rows, ks, preset, options)
+    fits = fit_models(job, rows, ks, PRESETS[name], options)
     with job.timed("rank"):
-        ranked = rank_clusters(rows, [fit.model for fit in fits])
+        ranked = rank_clusters(rows, [fit.model for fit in fits], describer.scale)
+    prefixes = [f"k{k}/" if len(ks) > 1 else "" for k in ks]
     targets = [
-        Target(model, centroids, _labels_array(job, opened, k, _prefix(ks, k)))
-        for k, (model, centroids) in zip(ks, ranked, strict=True)
+        Target(model, centroids, create_labels(job, opened, k, prefix))
+        for k, prefix, (model, centroids) in zip(ks, prefixes, ranked, strict=True)
     ]
     reports = report_all(job, rows, opened.items, opened.stack, targets, describer)
-    if describer.projection is not None:
-        job.writer.write_group("model")
-        job.writer.write_array("model/mean", describer.projection.mean, ("feature",))
-        job.writer.write_array(
-            "model/matrix", describer.projection.matrix, ("feature", "component")
-        )
-    tables = _test_tables(job, tested, describer, [model for model, _ in ranked], opened.stack)
+    tables = _test_tables(job, tested, describer, [model for model, _ in ranked])
     results = {}
-    for k, fit, target, report, table in zip(ks, fits, targets, reports, tables, strict=True):
-        scale = full_scale(str(rows.dtype))
-        _write_fit(job, _prefix(ks, k), fit, target, report, scale)
-        results[k] = _attributes(fit, report, table, opened.stack)
-        if table is not None:
-            job.writer.write_array(f"{_prefix(ks, k)}confusion_test", table, ("cluster", "class"))
-    _publish(job, opened, name, results)
-
-
-def _prefix(ks: Sequence[int], k: int) -> str:
-    return f"k{k}/" if len(ks) > 1 else ""
-
-
-def _labels_array(job: Job, opened: Opened, k: int, prefix: str) -> Any:
-    """One array for all images; a block is a chunk, so that no two tasks write one."""
-    return job.writer.create_array(
-        f"{prefix}labels",
-        (opened.stack.n,),
-        label_dtype(k, False),
-        chunks=(opened.block_images,),
-        dimension_names=("image",),
-    )
-
-
-def _write_fit(
-    job: Job, prefix: str, fit: Fitted, target: Target, report: Report, scale: float
-) -> None:
-    write = job.writer.write_array
-    write(
-        f"{prefix}centroids",
-        (target.centroids / scale).astype(np.float32),
-        ("cluster", "feature"),
-    )
-    write(f"{prefix}counts", report.counts.astype(np.int64), ("cluster",))
-    if len(fit.history):
-        history = fit.history * np.array([1 / scale**2, 1 / scale**2, 1])
-        write(f"{prefix}history", history, ("iteration", "quantity"))
-    means = report.pictures / np.maximum(report.counts, 1)[:, None, None]
-    write(f"{prefix}means", means.astype(np.float32), ("cluster", "row", "column"))
-    job.writer.write_group(f"{prefix}members")
-    write(f"{prefix}members/nearest", report.nearest.numbers, ("cluster", "member"))
-    write(f"{prefix}members/drawn", report.drawn.numbers, ("cluster", "member"))
-    if report.table.size:
-        write(f"{prefix}confusion", report.table, ("cluster", "class"))
-    job.writer.write_group(f"{prefix}labelling")
-    model = target.model
-    if isinstance(model, Ranked):
-        for key, values in arrays_of(model).items():
-            write(f"{prefix}labelling/{key}", values, tuple(f"axis{i}" for i in range(values.ndim)))
-
-
-def _attributes(
-    fit: Fitted, report: Report, table: np.ndarray | None, stack: Stack
-) -> dict[str, Any]:
-    found: dict[str, Any] = {
-        "k": len(report.counts),
-        "inertia": report.inertia,
-        "n_iter": fit.n_iter,
-        "stop_reason": fit.stop_reason,
-    }
-    if stack.classes is not None:
-        found["scores"] = scores_of(report.table)
-        found["maps"] = {
-            "majority": majority_map(report.table).tolist(),
-            "hungarian": hungarian_map(report.table).tolist(),
+    size = (opened.stack.width, opened.stack.height)
+    for k, prefix, fit, target, report, table in zip(
+        ks, prefixes, fits, targets, reports, tables, strict=True
+    ):
+        model = DigitModel(describer, target.model, size, opened.dark_ink)
+        write_results(job, prefix, target, report)
+        write_model(job, prefix, model)
+        write_names(job, prefix, opened)
+        if len(fit.history):
+            history = fit.history / np.array([describer.scale**2, describer.scale**2, 1])
+            job.writer.write_array(f"{prefix}history", history, ("iteration", "quantity"))
+        results[k] = {
+            **record_of(report, n_iter=fit.n_iter, stop_reason=fit.stop_reason),
+            **scores_by(report.table),
         }
-    if table is not None:
-        found["scores_test"] = scores_on(table, report.table)
-    return found
+        if table is not None:
+            job.writer.write_array(f"{prefix}confusion_test", table, ("cluster", "class"))
+            results[k]["scores_test"] = scores_by(table, results[k]["maps"])["scores"]
+    publish_digits(job, opened, name, model, results)
 
 
 def _test_tables(
-    job: Job,
-    tested: Opened | None,
-    describer: Describer,
-    models: list[Ranked],
-    stack: Stack,
+    job: Job, tested: Opened | None, describer: Describer, models: list[Ranked]
 ) -> list[np.ndarray | None]:
-    """Clusters × classes of the test images, the classes in the order of the fitted ones."""
+    """Clusters × classes of the test images."""
     if tested is None:
         return [None] * len(models)
-    if tested.stack.classes is None or stack.classes is None:
-        raise UsageError("--test scores by classes: both the images and the test need labels")
-    names = {name: i for i, name in enumerate(stack.class_names)}
-    unknown = [name for name in tested.stack.class_names if name not in names]
-    if unknown:
-        raise UsageError(
-            f"{tested.stack.name}: classes {', '.join(unknown[:5])} do not occur in the fitted "
-            f"images: {', '.join(stack.class_names[:20])}"
-        )
-    number = np.array([names[name] for name in tested.stack.class_names])
-    items = [(part, number[classes_of(tested.stack, part)]) for part in tested.items]
     with job.timed("test"):
         tables: list[np.ndarray | None] = run_pass(
             job.pool,
             _test_block,
-            items,
+            [(part, classes_of(tested.stack, part)) for part in tested.items],
             job.pool.broadcast(describer),
             job.pool.broadcast(models),
-            len(names),
+            len(tested.stack.class_names),
             merge=_merge_tables,
         )
     return tables
@@ -322,8 +253,6 @@ def _test_tables(
 def _test_block(
     item: tuple[Range, np.ndarray], describer: Describer, models: list[Ranked], n_classes: int
 ) -> list[np.ndarray]:
-    from kmdist.blas import one_blas_thread
-
     part, classes = item
     with one_blas_thread():
         rows = describer.rows(part.images())
@@ -334,24 +263,3 @@ def _test_block(
 
 def _merge_tables(parts: list[list[np.ndarray]]) -> list[np.ndarray]:
     return [np.sum(same, axis=0) for same in zip(*parts, strict=True)]
-
-
-def _publish(job: Job, opened: Opened, preset: str, results: dict[int, dict[str, Any]]) -> None:
-    stack = opened.stack
-    common = {
-        "seed": job.options.seed,
-        "preset": preset,
-        "n_images": stack.n,
-        "image_size": [stack.width, stack.height],
-        "dark_ink": opened.dark_ink,
-        "class_names": list(stack.class_names),
-        "rejected": [
-            {"image": r.image, "code": r.code, "reason": r.reason} for r in opened.rejected
-        ],
-        "timings": {stage: round(seconds, 3) for stage, seconds in job.timings.items()},
-    }
-    if len(results) == 1:
-        (single,) = results.values()
-        job.writer.publish({**common, **single})
-    else:
-        job.writer.publish(common, runs=results)

@@ -1,4 +1,4 @@
-"""`kmdist predict`: label new photographs with the palette of an earlier run."""
+"""`kmdist predict`: label new images with the clusters of an earlier run."""
 
 import hashlib
 from collections.abc import Sequence
@@ -11,7 +11,6 @@ import numpy as np
 
 from kmdist.cluster import Compute
 from kmdist.errors import UsageError
-from kmdist.images import Found
 from kmdist.recipes.borrowed_palette import Model, label_job
 from kmdist.recipes.job import Job, JobOptions, open_job
 from kmdist.recipes.progress import Message, Watcher, watch_nothing
@@ -22,9 +21,12 @@ from kmdist.store import Run, open_run, run_location
 
 def predict(
     model: Run | str | Path,
-    inputs: str | Path | Sequence[str | Path | Found],
+    inputs: Any,
     output: str | Path | None = None,
     *,
+    cell: tuple[int, int] | None = None,
+    labels: str | Path | None = None,
+    polarity: str = "auto",
     workers: int | None = None,
     worker_kind: str = "auto",
     cluster: str | None = None,
@@ -40,26 +42,58 @@ def predict(
     watch: Watcher = watch_nothing,
     command: Sequence[str] = (),
 ) -> Run:
-    """Label photographs with the palette of a run: each pixel with its nearest centroid.
+    """Label new images with the clusters of a run.
+
+    Each pixel of photographs gets its nearest colour or texture, each image of characters the
+    cluster that the run's own would get.
 
     Parameters
     ----------
-    model : a run of `quantize` or `texture` with one shared set of clusters, or one k of several
-        (``RUN.zarr/k8``).
-    inputs, output, and where and how to run : as for `kmdist.quantize`.
+    model : a run of `quantize` or `texture` with one shared set of clusters, a run of `digits`,
+        or one k of several (``RUN.zarr/k8``).
+    inputs : as for the recipe of `model`: files, folders, `kmdist.images.Found`; for `digits` one
+        stack, or a list of folders and image files, which are brought to the size of its images.
+    cell, labels, polarity : for `digits` alone, as there; polarity is that of the model's images
+        where it is ``auto``.
+    output, and where and how to run : as for `kmdist.quantize`.
     command : the command line, to say how to resume.
 
     Returns
     -------
     Run : an ordinary run with the model's centroids and palette, in the model's order, and the
-        counts and exact inertia of the new photographs. Its parameters name the model.
+        counts and exact inertia of the new images. Its parameters name the model. Of `digits`,
+        known classes are scored with the model's maps.
 
     Raises
     ------
-    UsageError : the model has no single palette, or an input is not as it must be.
+    UsageError : the model has no single set of clusters, or an input is not as it must be.
     KmdistError : no image can be used, or the job cannot be done; what is finished is kept.
     """
     run = single_k(model if isinstance(model, Run) else open_run(model), "predict")
+    options = JobOptions(
+        Compute(workers, worker_kind, cluster, scheduler, client, tuple(trust), insecure),
+        block_mpx=block_mpx,
+        keep_pixels="never",
+        max_pixels=max_pixels,
+        strict=strict,
+        resume=resume,
+        overwrite=overwrite,
+        seed=int(run.attributes.get("seed") or 0),
+    )
+    listed = list(inputs) if isinstance(inputs, list | tuple) else [inputs]
+    target = run_location(output) if output is not None else temporary_output()
+    command = command or ("kmdist", "predict", str(run.path), *map(str, listed), "-o", str(target))
+    if run.recipe == "digits":
+        from kmdist.recipes.digit_job import Input
+        from kmdist.recipes.digit_predict import predict_digits
+
+        given = Input(inputs, cell, labels, polarity)
+        predict_digits(run, given, target, options, watch=watch, command=command)
+        return open_run(target)
+    if (cell, labels, polarity) != (None, None, "auto"):
+        raise UsageError(
+            f"cell, labels and polarity are for runs of digits; {run.path} is one of {run.recipe}"
+        )
     learnt = _model_of(run)
     parameters = {
         "k": [len(learnt.centroids)],
@@ -72,19 +106,6 @@ def predict(
         "block_mpx": block_mpx,
         "max_pixels": max_pixels,
     }
-    options = JobOptions(
-        Compute(workers, worker_kind, cluster, scheduler, client, tuple(trust), insecure),
-        block_mpx=block_mpx,
-        keep_pixels="never",
-        max_pixels=max_pixels,
-        strict=strict,
-        resume=resume,
-        overwrite=overwrite,
-        seed=int(run.attributes.get("seed") or 0),
-    )
-    listed = [inputs] if isinstance(inputs, str | Path) else list(inputs)
-    target = run_location(output) if output is not None else temporary_output()
-    command = command or ("kmdist", "predict", str(run.path), *map(str, listed), "-o", str(target))
     with open_job(
         run.recipe, listed, target, parameters, options, watch=watch, command=command
     ) as job:
@@ -138,8 +159,8 @@ def _model_of(run: Run) -> "Model | _Textures":
         return textures
     if run.recipe != "quantize":
         raise UsageError(
-            f"{run.path} is a run of {run.recipe}; predict labels photographs with the palette of "
-            "a run of quantize, or the clusters of a run of texture"
+            f"{run.path} is a run of {run.recipe}; predict labels with the clusters of a run of "
+            "quantize, texture or digits"
         )
     centroids, palette = run.centroids, run.palette
     if centroids is None or palette is None:

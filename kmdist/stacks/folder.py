@@ -1,16 +1,18 @@
-"""Folders of images: grey, brought to one size; sub-folders are classes."""
+"""Image files: grey, brought to one size; sub-folders of one folder are classes."""
 
+import os
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 
 from kmdist.errors import ImageError, KmdistError
-from kmdist.images import ImageSource, Rejection, find_images, probe
+from kmdist.images import Found, ImageSource, Rejection, decode, find_images, probe
 from kmdist.stacks.sheet import grey_image
 
 _MAX_SIDE = 4096
@@ -39,6 +41,11 @@ class FolderStack:
     def dtype(self) -> str:
         """uint8 where all images are, else float32."""
         return "uint8" if all(s.dtype == "uint8" for s in self.sources) else "float32"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the files, as `ImageSource` has them."""
+        return tuple(source.name for source in self.sources)
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """Images as (m, h, w)."""
@@ -74,53 +81,100 @@ def fit_into(grey: np.ndarray, height: int, width: int) -> np.ndarray:
     return out
 
 
-def open_folder(
-    path: Path,
-) -> tuple[FolderStack, np.ndarray | None, tuple[str, ...], str, list[Rejection]]:
-    """The usable images of a folder.
+class NoImagesError(KmdistError):
+    """No file is a usable image.
 
-    Returns
-    -------
-    stack : FolderStack
+    Attributes
+    ----------
+    rejections : why, file by file.
+    """
+
+    def __init__(self, message: str, rejections: Sequence[Rejection]) -> None:
+        super().__init__(message)
+        self.rejections = tuple(rejections)
+
+
+class Files(NamedTuple):
+    """What `open_files` finds.
+
+    Parameters
+    ----------
+    stack : of the usable images.
     classes : (n,) int64, or None where there are no sub-folders.
     class_names : of the sub-folders, sorted.
     note : how sizes were made equal; empty where they are.
     rejected : files that cannot be used.
+    """
+
+    stack: FolderStack
+    classes: np.ndarray | None
+    class_names: tuple[str, ...]
+    note: str
+    rejected: list[Rejection]
+
+
+def open_files(inputs: Sequence[str | Path | Found], size: tuple[int, int] | None = None) -> Files:
+    """The usable images of folders and files.
+
+    Every file is decoded once, on the threads of this process: one that is damaged is left out
+    here, and does not stop a pass over a block of good ones.
+
+    Parameters
+    ----------
+    inputs : see `kmdist.images.find_images`. Sub-folders are classes where it is one folder.
+    size : width and height that all are brought to; None: the most frequent.
 
     Raises
     ------
-    KmdistError : no image can be used.
+    NoImagesError : no image can be used. KmdistError : they are larger than characters are.
     """
-    found, rejected = find_images([path])
+    found, rejected = find_images(inputs)
     sources = []
-    for one in found:
-        try:
-            source = probe(one)
-        except ImageError as error:
-            rejected.append(Rejection(one.name, error.code, error.reason))
-            continue
-        sources.append(source)
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
+        for checked in threads.map(_checked, found):
+            if isinstance(checked, Rejection):
+                rejected.append(checked)
+            else:
+                sources.append(checked)
+    named = ", ".join(str(one.path if isinstance(one, Found) else one) for one in inputs[:3])
     if not sources:
-        raise KmdistError(f"{path}: none of {len(found) + len(rejected)} files is a usable image")
+        listed = "".join(f"\n  {r.image}: {r.reason} [{r.code}]" for r in rejected[:20])
+        raise NoImagesError(f"{named}: no file is a usable image{listed}", rejected)
     sizes = Counter((source.height, source.width) for source in sources)
-    (height, width), most = max(sizes.items(), key=lambda item: (item[1], item[0]))
+    common = max(sizes.items(), key=lambda item: (item[1], item[0]))[0]
+    height, width = common if size is None else (size[1], size[0])
     if max(height, width) > _MAX_SIDE:
         raise KmdistError(
-            f"{path}: images of {width} × {height} px; this is for small images of characters, "
+            f"{named}: images of {width} × {height} px; this is for small images of characters, "
             f"up to {_MAX_SIDE} px a side"
         )
-    note = ""
-    if len(sizes) > 1:
+    note, others = "", len(sources) - sizes[height, width]
+    if others:
         note = (
-            f"{len(sources) - most} of {len(sources)} images are not {width} × {height} px: they "
+            f"{others} of {len(sources)} images are not {width} × {height} px: they "
             "are scaled to fit, centred, the rest filled with their paper"
         )
+    classes: np.ndarray | None = None
+    class_names: tuple[str, ...] = ()
+    if len(inputs) == 1 and not isinstance(inputs[0], Found):
+        classes, class_names = _classes(sources)
+    return Files(FolderStack(tuple(sources), height, width), classes, class_names, note, rejected)
+
+
+def _checked(found: Found) -> ImageSource | Rejection:
+    try:
+        source = probe(found)
+        decode(source)
+    except ImageError as error:
+        return Rejection(found.name, error.code, error.reason)
+    return source
+
+
+def _classes(sources: Sequence[ImageSource]) -> tuple[np.ndarray | None, tuple[str, ...]]:
+    """Numbers and names of the sub-folders; None where there is one alone."""
     names = [source.name.split("/")[0] if "/" in source.name else "" for source in sources]
     class_names = tuple(sorted(set(names)))
-    classes = None
-    if len(class_names) > 1:
-        number = {name: i for i, name in enumerate(class_names)}
-        classes = np.array([number[name] for name in names], dtype=np.int64)
-    else:
-        class_names = ()
-    return FolderStack(tuple(sources), height, width), classes, class_names, note, rejected
+    if len(class_names) < 2:
+        return None, ()
+    number = {name: i for i, name in enumerate(class_names)}
+    return np.array([number[name] for name in names], dtype=np.int64), class_names

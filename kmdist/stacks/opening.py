@@ -15,18 +15,25 @@ _ARRAYS = (".npy", ".npz")
 
 
 def open_stack(
-    source: Any, *, cell: tuple[int, int] | None = None, labels: str | Path | None = None
+    source: Any,
+    *,
+    cell: tuple[int, int] | None = None,
+    labels: str | Path | None = None,
+    size: tuple[int, int] | None = None,
 ) -> tuple[Stack, list[Rejection]]:
     """Open a stack of images.
 
     Parameters
     ----------
     source : ``sample:digits``; an IDX file, gzipped or not; a ``.npy``, ``.npz`` or Zarr array
-        (n, h, w); a folder of images; a picture that is a sprite sheet; or a `StackSource`.
+        (n, h, w); a folder of images; a list of folders and image files; a picture that is a
+        sprite sheet; or a `StackSource`.
     cell : width and height of the cells of a sheet.
     labels : where the classes are: an IDX, ``.npy`` or text file with one a line; or, of a
         sheet, ``rows``: classes take equal numbers of rows, ten of them where the rows divide
         by ten, else one a row. None: those that come with the images, if any.
+    size : width and height that image files are brought to, a single one included; None: the
+        most frequent, of a folder.
 
     Returns
     -------
@@ -39,6 +46,12 @@ def open_stack(
     KmdistError : a file is damaged.
     """
     rejected: list[Rejection] = []
+    if isinstance(source, list | tuple):
+        if len(source) > 1 or not isinstance(source[0], str | Path):
+            files = folder.open_files(source, size)
+            names = ", ".join(str(getattr(one, "path", one)) for one in source[:3])
+            return _with_classes(names, files.stack, None, (), files.note, labels), files.rejected
+        (source,) = source
     if not isinstance(source, str | Path):
         return _with_classes(type(source).__name__, source, None, (), "", labels), rejected
     text = str(source)
@@ -59,12 +72,15 @@ def open_stack(
         array, found = arrays.open_array(path)
         return _with_classes(text, array, found, (), "", labels), rejected
     if path.is_dir():
-        files, found, names, note, rejected = folder.open_folder(path)
-        return _with_classes(text, files, found, names, note, labels), rejected
+        stack, found, class_names, note, rejected = folder.open_files([path], size)
+        return _with_classes(text, stack, found, class_names, note, labels), rejected
     if idx.is_idx(path):
         images = idx.images_of(path)
         beside = idx.labels_beside(path) if labels is None else None
         return _with_classes(text, images, None, (), "", labels or beside), rejected
+    if size is not None:
+        files = folder.open_files([path], size)
+        return _with_classes(text, files.stack, None, (), files.note, labels), files.rejected
     raise UsageError(
         f"{text}: one file is a sheet only with --cell WIDTHxHEIGHT; other stacks are IDX, .npy, "
         f".npz and Zarr arrays, folders of images, and {arrays.SAMPLE}"

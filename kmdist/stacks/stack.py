@@ -50,6 +50,11 @@ class Stack:
     note: str = ""
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the images, where each is a file; else empty."""
+        return tuple(getattr(self.source, "names", ()))
+
+    @property
     def n(self) -> int:
         """Number of images."""
         return self.source.shape[0]

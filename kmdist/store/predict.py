@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kmdist.color import to_space
+from kmdist.digit_model import DigitModel
 from kmdist.errors import ImageError, UsageError
 from kmdist.filters import tutorial
 from kmdist.filters.features import tile_features
@@ -16,6 +17,7 @@ from kmdist.images import Found, decode, probe, to_rgb8
 from kmdist.kernels.histogram import count_colors
 from kmdist.kernels.label_table import apply_table, borrowed_table
 from kmdist.palette import ColorCloud, label_colors
+from kmdist.stacks import open_stack
 from kmdist.store.layout import label_dtype, unclustered_value
 from kmdist.texture_model import TextureModel
 
@@ -44,6 +46,47 @@ def predict_textures(model: TextureModel, images: Any) -> Any:
         return label_pixels(scorer.scores(cells), grid.labelled, window)
 
     return _for_all(images, lambda image: _labels(scorer.k, label, image))
+
+
+def predict_digits(model: DigitModel, images: Any) -> NDArray[np.int32]:
+    """Label images of characters as the run of a model labelled its own.
+
+    Parameters
+    ----------
+    images : (n, h, w) in NumPy or Dask, or what names a stack; see `kmdist.stacks.open_stack`.
+
+    Returns
+    -------
+    (n,) int32
+
+    Raises
+    ------
+    UsageError : not an array (n, h, w), or images of another size than the run's.
+    """
+    width, height = model.size
+    if isinstance(images, str | Path | list | tuple) and not _is_numbers(images):
+        stack, _ = open_stack(images, size=model.size)
+        values = stack.read(0, stack.n)
+    else:
+        values = np.asarray(images)
+    if values.ndim != 3 or values.shape[1:] != (height, width):
+        raise UsageError(
+            f"images are an array (n, {height}, {width}), as the run has them; received shape "
+            f"{values.shape}"
+        )
+    if values.dtype.kind not in "uif":
+        raise UsageError(f"images are {values.dtype}; expected uint8, uint16 or floating point")
+    if values.dtype not in (np.uint8, np.uint16):
+        values = values.astype(np.float32)
+    return model.label(values)
+
+
+def _is_numbers(images: Any) -> bool:
+    return (
+        not isinstance(images, str | Path)
+        and bool(images)
+        and not isinstance(images[0], str | Path | Found)
+    )
 
 
 def predict_labels(centroids: NDArray[np.float32], space: str, images: Any) -> Any:

@@ -108,6 +108,14 @@ class Run(Fit):
         hint = f"; similar: {', '.join(near)}" if near else ""
         raise UsageError(f"{self.path} has no image {name!r} (of {len(self.images)}){hint}")
 
+    @cached_property
+    def names(self) -> list[str]:
+        """Names of the items that `labels` (n,) are of; empty where they have none."""
+        text = self.array("names")
+        if text is None:
+            return []
+        return text.tobytes().decode("utf-8", "surrogateescape").split("\n")[:-1]
+
     def labels(self, name: str | None = None, level: int = 0) -> "zarr.Array[Any]":
         """Label map (y, x) of an image, or without a name the labels (n,) of all items, lazily.
 
@@ -129,22 +137,27 @@ class Run(Fit):
         Parameters
         ----------
         images : one image, a sequence of them, or a mapping of names to them. An image is a path,
-            or an array (y, x), (y, x, 3) or (y, x, 4) in NumPy or Dask, RGB order.
+            or an array (y, x), (y, x, 3) or (y, x, 4) in NumPy or Dask, RGB order. For a run of
+            digits: an array (n, h, w), or what names a stack; see `kmdist.stacks.open_stack`.
 
         Returns
         -------
         Labels (y, x) for one image, transparent pixels with the largest value of their type; a
-        list or a dict of them for several.
+        list or a dict of them for several. For a run of digits (n,) int32.
 
         Raises
         ------
         UsageError : the run has no single palette, or an array is no image.
         ImageError : a file cannot be used.
         """
-        from kmdist.store.predict import predict_labels, predict_textures
+        from kmdist.store.predict import predict_digits, predict_labels, predict_textures
 
         if self.runs:
             raise UsageError(f"{self.path} holds several k; take one: run.runs[{min(self.runs)}]")
+        if self.recipe == "digits":
+            from kmdist.digit_model import DigitModel
+
+            return predict_digits(DigitModel.of_run(self), images)
         if self.recipe == "texture":
             from kmdist.texture_model import TextureModel
 

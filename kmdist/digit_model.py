@@ -5,12 +5,14 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from kmdist.blas import one_blas_thread
 from kmdist.centroid_model import predict_rows
 from kmdist.digit_features import deskew_tutorial, gradient_maps, normalise
+from kmdist.errors import KmdistError
 from kmdist.landmarks import Landmarks, attach, vote
 from kmdist.projection import Projection, project
 from kmdist.relabel import KernelBasis, relabel
-from kmdist.stacks.stack import StackSource, light_ink
+from kmdist.stacks.stack import full_scale, light_ink
 
 _CHUNK_IMAGES = 512
 
@@ -55,66 +57,34 @@ WHITENING = 0.5
 
 
 @dataclass(frozen=True)
-class Range:
-    """Some images of a stack, as a task carries them.
-
-    Parameters
-    ----------
-    source : reads images. start, stop : which, by its numbering.
-    first : number of the first in the whole stack.
-    dark_ink : invert them.
-    """
-
-    source: StackSource
-    start: int
-    stop: int
-    first: int
-    dark_ink: bool
-
-    @property
-    def n(self) -> int:
-        """Number of images."""
-        return self.stop - self.start
-
-    def images(self) -> np.ndarray:
-        """(n, h, w) with light ink."""
-        return light_ink(self.source.read(self.start, self.stop), self.dark_ink)
-
-
-def ranges(source: StackSource, block_images: int, dark_ink: bool) -> list[Range]:
-    """The whole stack in ranges of `block_images`."""
-    n = source.shape[0]
-    found = []
-    for start in range(0, n, block_images):
-        stop = min(start + block_images, n)
-        part = getattr(source, "part", None)
-        if part is None:
-            found.append(Range(source, start, stop, start, dark_ink))
-        else:
-            found.append(Range(part(start, stop), 0, stop - start, start, dark_ink))
-    return found
-
-
-@dataclass(frozen=True)
 class Describer:
     """Makes rows of images.
 
     Parameters
     ----------
     preset : which way.
+    dtype : of the images that are fitted; where pixels are the rows, others are brought to its
+        range.
     projection : of the features, once it is known.
     """
 
     preset: Preset
+    dtype: str
     projection: Projection | None = None
+
+    @property
+    def scale(self) -> float:
+        """What rows are divided by to be intensities 0 … 1, where they are pixels; else 1."""
+        return 1.0 if self.preset.components else full_scale(self.dtype)
 
     def prepared(self, images: np.ndarray) -> np.ndarray:
         """Images as their rows are made from: deskewed or normalised, where the preset does so."""
-        if self.preset.images == "deskew":
-            return deskew_tutorial(images)
         if self.preset.images == "normalise":
             return normalise(images)
-        return images
+        if str(images.dtype) != self.dtype:
+            factor = np.float32(full_scale(self.dtype) / full_scale(str(images.dtype)))
+            images = images.astype(np.float32) * factor
+        return deskew_tutorial(images) if self.preset.images == "deskew" else images
 
     def features(self, images: np.ndarray) -> np.ndarray:
         """(n, features) before projection."""
@@ -213,7 +183,7 @@ class Ranked:
 
     Parameters
     ----------
-    rank : (k,) new number of each cluster of `model`.
+    rank : new number of each cluster of `model`; several may become one.
     """
 
     model: Model
@@ -222,11 +192,18 @@ class Ranked:
     @property
     def k(self) -> int:
         """Number of clusters."""
-        return self.model.k
+        return int(self.rank.max()) + 1
 
     def label(self, rows: np.ndarray) -> np.ndarray:
         """(n,) int32."""
         return np.asarray(self.rank[self.model.label(rows)], dtype=np.int32)
+
+
+def ranked_anew(model: Model, rank: np.ndarray) -> Ranked:
+    """Number the clusters of a model anew; numbers upon numbers become one step."""
+    if isinstance(model, Ranked):
+        return Ranked(model.model, rank[model.rank])
+    return Ranked(model, rank)
 
 
 def arrays_of(model: Ranked) -> dict[str, np.ndarray]:
@@ -244,10 +221,11 @@ def arrays_of(model: Ranked) -> dict[str, np.ndarray]:
         arrays["landmarks"] = np.concatenate(inner.landmarks.sets)
         arrays["sizes"] = np.array([len(one) for one in inner.landmarks.sets], dtype=np.int64)
         arrays["scales"] = np.array(inner.landmarks.scales)
+        arrays["neighbours"] = np.array([inner.landmarks.neighbours])
     return arrays
 
 
-def model_of(arrays: dict[str, np.ndarray], preset: Preset) -> Ranked:
+def model_of(arrays: dict[str, np.ndarray]) -> Ranked:
     """The model that a run has stored."""
     inner: Model
     if "weights" in arrays:
@@ -256,8 +234,60 @@ def model_of(arrays: dict[str, np.ndarray], preset: Preset) -> Ranked:
     elif "groups" in arrays:
         edges = np.cumsum(arrays["sizes"])[:-1]
         sets = tuple(np.ascontiguousarray(one) for one in np.split(arrays["landmarks"], edges))
-        landmarks = Landmarks(sets, tuple(map(float, arrays["scales"])), preset.neighbours)
+        neighbours = int(arrays["neighbours"][0])
+        landmarks = Landmarks(sets, tuple(map(float, arrays["scales"])), neighbours)
         inner = VoteLabels(landmarks, arrays["groups"], len(arrays["rank"]))
     else:
         inner = CentroidLabels(arrays["centroids"])
     return Ranked(inner, arrays["rank"])
+
+
+ARRAYS = (
+    "rank", "centroids", "centres", "scale", "weights", "groups", "landmarks", "sizes", "scales",
+    "neighbours",
+)  # fmt: skip
+"""Names that `arrays_of` uses."""
+
+
+@dataclass(frozen=True)
+class DigitModel:
+    """All that labels new images as a run labelled its own.
+
+    Parameters
+    ----------
+    size : width and height of the images, pixels.
+    dark_ink : whether images are inverted first.
+    """
+
+    describer: Describer
+    labelling: Ranked
+    size: tuple[int, int]
+    dark_ink: bool
+
+    @classmethod
+    def of_run(cls, run: Any) -> "DigitModel":
+        """The model of a run of digits with one k.
+
+        Raises
+        ------
+        KmdistError : the run does not hold what labels images.
+        """
+        record = run.attributes
+        stored = {name: run.array(f"labelling/{name}") for name in ARRAYS}
+        arrays = {name: values for name, values in stored.items() if values is not None}
+        preset = PRESETS.get(str(record.get("preset")))
+        if preset is None or "rank" not in arrays or "image_dtype" not in record:
+            raise KmdistError(f"{run.path} holds nothing that labels images; fit it again")
+        projection = None
+        mean, matrix = run.array("model/mean"), run.array("model/matrix")
+        if mean is not None and matrix is not None:
+            projection = Projection(mean, np.ascontiguousarray(matrix))
+        describer = Describer(preset, str(record["image_dtype"]), projection)
+        width, height = record["image_size"]
+        return cls(describer, model_of(arrays), (width, height), bool(record["dark_ink"]))
+
+    def label(self, images: np.ndarray) -> np.ndarray:
+        """Labels (n,) int32 of images (n, h, w) with ink and paper as the run's own had them."""
+        images = light_ink(np.ascontiguousarray(images), self.dark_ink)
+        with one_blas_thread():
+            return self.labelling.label(self.describer.rows(images))
