@@ -1,17 +1,15 @@
-"""From images to rows, and from rows to clusters: what a digits run fits, predicts and stores."""
+"""From images to rows and on to clusters: what a digits run fits, predicts and stores."""
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from kmdist.blas import one_blas_thread
-from kmdist.centroid_model import predict_rows
 from kmdist.digit_features import deskew_tutorial, gradient_maps, normalise
+from kmdist.digit_labels import ARRAYS, Ranked, model_of
 from kmdist.errors import KmdistError
-from kmdist.landmarks import Landmarks, attach, vote
 from kmdist.projection import Projection, project
-from kmdist.relabel import KernelBasis, relabel
 from kmdist.stacks.stack import full_scale, light_ink
 
 _CHUNK_IMAGES = 512
@@ -110,143 +108,14 @@ class Describer:
         return np.concatenate(parts)
 
 
-class Model(Protocol):
-    """Labels rows; picklable."""
-
-    @property
-    def k(self) -> int:
-        """Number of clusters."""
-
-    def label(self, rows: np.ndarray) -> np.ndarray:
-        """(n,) int32."""
-
-
-@dataclass(frozen=True)
-class CentroidLabels:
-    """The nearest centroid, in the units of the rows."""
-
-    centroids: np.ndarray
-
-    @property
-    def k(self) -> int:
-        """Number of clusters."""
-        return len(self.centroids)
-
-    def label(self, rows: np.ndarray) -> np.ndarray:
-        """(n,) int32."""
-        return predict_rows(rows, self.centroids)
-
-
-@dataclass(frozen=True)
-class VoteLabels:
-    """The vote of the nearest landmarks.
-
-    Parameters
-    ----------
-    groups : (p,) cluster of each landmark.
-    """
-
-    landmarks: Landmarks
-    groups: np.ndarray
-    k: int
-
-    def label(self, rows: np.ndarray) -> np.ndarray:
-        """(n,) int32."""
-        return vote(attach(rows, self.landmarks), self.groups, self.k)
-
-
-@dataclass(frozen=True)
-class KernelLabels:
-    """The largest of k smooth functions.
-
-    Parameters
-    ----------
-    weights : (m, k) float32.
-    """
-
-    basis: KernelBasis
-    weights: np.ndarray
-
-    @property
-    def k(self) -> int:
-        """Number of clusters."""
-        return self.weights.shape[1]
-
-    def label(self, rows: np.ndarray) -> np.ndarray:
-        """(n,) int32."""
-        return relabel(rows, self.basis, self.weights)
-
-
-@dataclass(frozen=True)
-class Ranked:
-    """A model whose clusters are numbered anew.
-
-    Parameters
-    ----------
-    rank : new number of each cluster of `model`; several may become one.
-    """
-
-    model: Model
-    rank: np.ndarray
-
-    @property
-    def k(self) -> int:
-        """Number of clusters."""
-        return int(self.rank.max()) + 1
-
-    def label(self, rows: np.ndarray) -> np.ndarray:
-        """(n,) int32."""
-        return np.asarray(self.rank[self.model.label(rows)], dtype=np.int32)
-
-
-def ranked_anew(model: Model, rank: np.ndarray) -> Ranked:
-    """Number the clusters of a model anew; numbers upon numbers become one step."""
-    if isinstance(model, Ranked):
-        return Ranked(model.model, rank[model.rank])
-    return Ranked(model, rank)
-
-
-def arrays_of(model: Ranked) -> dict[str, np.ndarray]:
-    """What a run stores of a model, by array name."""
-    inner: Any = model.model
-    arrays = {"rank": model.rank.astype(np.int64)}
-    if isinstance(inner, CentroidLabels):
-        arrays["centroids"] = inner.centroids
-    elif isinstance(inner, KernelLabels):
-        arrays["centres"] = inner.basis.centres
-        arrays["scale"] = np.array([inner.basis.scale])
-        arrays["weights"] = inner.weights
-    elif isinstance(inner, VoteLabels):
-        arrays["groups"] = inner.groups.astype(np.int64)
-        arrays["landmarks"] = np.concatenate(inner.landmarks.sets)
-        arrays["sizes"] = np.array([len(one) for one in inner.landmarks.sets], dtype=np.int64)
-        arrays["scales"] = np.array(inner.landmarks.scales)
-        arrays["neighbours"] = np.array([inner.landmarks.neighbours])
+def _stored(run: Any, group: str) -> dict[str, np.ndarray]:
+    """The arrays that a run stores of a model, a split's parts included."""
+    found = {name: run.array(f"{group}/{name}") for name in ARRAYS}
+    arrays = {name: values for name, values in found.items() if values is not None}
+    for name in ("whole", "parts") if "cluster" in arrays else ():
+        below = _stored(run, f"{group}/{name}")
+        arrays |= {f"{name}/{key}": values for key, values in below.items()}
     return arrays
-
-
-def model_of(arrays: dict[str, np.ndarray]) -> Ranked:
-    """The model that a run has stored."""
-    inner: Model
-    if "weights" in arrays:
-        basis = KernelBasis(arrays["centres"], float(arrays["scale"][0]))
-        inner = KernelLabels(basis, arrays["weights"])
-    elif "groups" in arrays:
-        edges = np.cumsum(arrays["sizes"])[:-1]
-        sets = tuple(np.ascontiguousarray(one) for one in np.split(arrays["landmarks"], edges))
-        neighbours = int(arrays["neighbours"][0])
-        landmarks = Landmarks(sets, tuple(map(float, arrays["scales"])), neighbours)
-        inner = VoteLabels(landmarks, arrays["groups"], len(arrays["rank"]))
-    else:
-        inner = CentroidLabels(arrays["centroids"])
-    return Ranked(inner, arrays["rank"])
-
-
-ARRAYS = (
-    "rank", "centroids", "centres", "scale", "weights", "groups", "landmarks", "sizes", "scales",
-    "neighbours",
-)  # fmt: skip
-"""Names that `arrays_of` uses."""
 
 
 @dataclass(frozen=True)
@@ -273,8 +142,7 @@ class DigitModel:
         KmdistError : the run does not hold what labels images.
         """
         record = run.attributes
-        stored = {name: run.array(f"labelling/{name}") for name in ARRAYS}
-        arrays = {name: values for name, values in stored.items() if values is not None}
+        arrays = _stored(run, "labelling")
         preset = PRESETS.get(str(record.get("preset")))
         if preset is None or "rank" not in arrays or "image_dtype" not in record:
             raise KmdistError(f"{run.path} holds nothing that labels images; fit it again")

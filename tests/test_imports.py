@@ -32,6 +32,7 @@ LAYERS = {
     "palette": 3,
     "filtering": 4,
     "texture_model": 3,
+    "digit_labels": 4,
     "digit_model": 4,
     "images": 4,
     "stacks": 4,

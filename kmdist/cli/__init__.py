@@ -6,6 +6,7 @@ import click
 
 from kmdist.cli.cluster import cluster
 from kmdist.cli.demo import demo
+from kmdist.cli.digit_tree import merge, split
 from kmdist.cli.digits import digits
 from kmdist.cli.export import export, extract
 from kmdist.cli.info import info
@@ -62,6 +63,8 @@ for command in (
     export,
     extract,
     predict,
+    split,
+    merge,
     filters,
     cluster,
     nightly,

@@ -107,6 +107,18 @@ def labelling_options(command: Command) -> Command:
     return command
 
 
+def job_options_but(*names: str) -> Callable[[Command], Command]:
+    """Where and how a job runs, without some options."""
+
+    def add(command: Command) -> Command:
+        for name, option in reversed(_JOB_OPTIONS.items()):
+            if name not in names:
+                command = option(command)
+        return command
+
+    return add
+
+
 def command_line() -> list[str]:
     """The command line as it was given, for `--resume`; empty where there was none."""
     return list(click.get_current_context().meta.get(COMMAND_KEY, ()))

@@ -13,15 +13,8 @@ from typing import Any
 import numpy as np
 
 from kmdist.blas import one_blas_thread
-from kmdist.digit_model import (
-    WHITENING,
-    CentroidLabels,
-    Describer,
-    KernelLabels,
-    Model,
-    Preset,
-    VoteLabels,
-)
+from kmdist.digit_labels import CentroidLabels, KernelLabels, Model, VoteLabels
+from kmdist.digit_model import WHITENING, Describer, Preset
 from kmdist.errors import KmdistError
 from kmdist.landmarks import (
     Landmarks,

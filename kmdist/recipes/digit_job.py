@@ -16,7 +16,7 @@ from kmdist.recipes.job import Job, JobOptions, NoUsableImageError, right_ending
 from kmdist.recipes.progress import Message, Watcher
 from kmdist.stacks import Stack, open_stack, polarity_of
 from kmdist.stacks.folder import NoImagesError
-from kmdist.store import RunWriter
+from kmdist.store import Run, RunWriter
 
 WORK_FACTOR = 4
 """A pixel of a character costs about this many times what one of a photograph does: blocks are
@@ -156,6 +156,35 @@ def open_further(given: Input, block_mpx: float, size: tuple[int, int], dark_ink
             )
         )
     return replace(opened, messages=[*opened.messages, *warnings])
+
+
+def fitted_input(run: Run, block_mpx: float, images: Any = None) -> Opened:
+    """Open the images that a run was made of, as it had them.
+
+    Parameters
+    ----------
+    images : where they are now; None: where they were.
+
+    Raises
+    ------
+    UsageError : the run does not name its images, or these are others.
+    """
+    record, given = run.attributes, run.parameters
+    images = given.get("images") if images is None else images
+    if images is None:
+        raise UsageError(f"{run.path} was made of images in memory: say where they are (--images)")
+    cell = tuple(given["cell"]) if given.get("cell") else None
+    polarity = "dark" if record["dark_ink"] else "light"
+    width, height = record["image_size"]
+    wanted = Input(images, cell, given.get("labels"), polarity)
+    opened = open_input(wanted, block_mpx, (width, height))
+    if opened.stack.fingerprint() != record.get("fingerprint"):
+        raise UsageError(
+            f"{_named(images) or 'these images'} are not what {run.path} was made of, or have "
+            "changed since; --images says where they are"
+        )
+    names = record.get("class_names") or []
+    return replace(opened, stack=with_classes_of(opened.stack, names)) if names else opened
 
 
 def with_classes_of(stack: Stack, class_names: Sequence[str]) -> Stack:

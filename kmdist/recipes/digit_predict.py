@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from kmdist.digit_model import DigitModel
-from kmdist.recipes.digit_fit import make_rows
+from kmdist.recipes.digit_fit import load_rows
 from kmdist.recipes.digit_job import (
     Input,
     Opened,
@@ -29,6 +29,7 @@ from kmdist.recipes.digit_write import (
 )
 from kmdist.recipes.job import Job, JobOptions
 from kmdist.recipes.progress import Message, Watcher
+from kmdist.rows import Loader
 from kmdist.store import Run
 
 
@@ -88,10 +89,10 @@ def _scored_as(run: Run, opened: Opened) -> Opened:
 
 def _label(job: Job, run: Run, model: DigitModel, opened: Opened) -> None:
     describer, k = model.describer, model.labelling.k
-    rows = make_rows(job, opened.items, describer)
+    sources = [Loader(load_rows, (part, describer)) for part in opened.items]
     spec = create_labels(job, opened, k, "")
     goal = Target(model.labelling, np.asarray(run.centroids), spec)
-    (report,) = report_all(job, rows, opened.items, opened.stack, [goal], describer)
+    (report,) = report_all(job, sources, opened.items, opened.stack, [goal], describer)
     write_results(job, "", goal, report)
     write_model(job, "", model)
     write_names(job, "", opened)

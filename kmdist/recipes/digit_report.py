@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kmdist.blas import one_blas_thread
-from kmdist.digit_model import CentroidLabels, Describer, Model, Ranked, ranked_anew
+from kmdist.digit_labels import CentroidLabels, Model, Ranked, ranked_anew
+from kmdist.digit_model import Describer
 from kmdist.kernels.distances import squared_distances
 from kmdist.recipes.digit_blocks import Range, classes_of
 from kmdist.recipes.job import Job
@@ -217,31 +218,34 @@ def merge_reports(parts: list[list[Report]]) -> list[Report]:
 
 def report_all(
     job: Job,
-    rows: Rows,
+    sources: Sequence[Any],
     items: Sequence[Range],
     stack: Stack,
     targets: Sequence[Target],
     describer: Describer,
 ) -> list[Report]:
-    """The last pass over rows and images."""
-    each = [(part, classes_of(stack, part)) for part in items]
-    with job.timed("label"):
-        found: list[Report] = rows.run(
-            _report_pair,
-            rows.pool.broadcast(list(targets)),
-            rows.pool.broadcast(describer),
-            job.writer,
-            job.options.seed,
-            0 if stack.classes is None else len(stack.class_names),
-            each=each,
-            merge=merge_reports,
-        )
+    """The last pass over rows and images.
+
+    Parameters
+    ----------
+    sources : of the rows, one an item; see `kmdist.rows.Rows`.
+    """
+    found: list[Report] = job.over_blocks(
+        "label",
+        report_block,
+        [
+            [source, part, classes_of(stack, part)]
+            for source, part in zip(sources, items, strict=True)
+        ],
+        job.pool.broadcast(list(targets)),
+        job.pool.broadcast(describer),
+        job.writer,
+        job.options.seed,
+        0 if stack.classes is None else len(stack.class_names),
+        pixels=[part.pixels for part in items],
+        merge=merge_reports,
+    )
     return found
-
-
-def _report_pair(item: list[Any], *arguments: Any) -> list[Report]:
-    source, (part, classes) = item
-    return report_block([source, part, classes], *arguments)
 
 
 def scores_of(table: np.ndarray) -> dict[str, float]:

@@ -1,11 +1,13 @@
 """What a digits run holds of each k: arrays, scores, the model, and its record."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from kmdist.digit_model import DigitModel, arrays_of
+from kmdist.digit_labels import arrays_of
+from kmdist.digit_model import DigitModel
 from kmdist.recipes.digit_job import Opened
 from kmdist.recipes.digit_report import Report, Target, scores_of, scores_on
 from kmdist.recipes.job import Job
@@ -47,7 +49,10 @@ def write_model(job: Job, prefix: str, model: DigitModel) -> None:
         write(f"{prefix}model/mean", projection.mean, ("feature",))
         write(f"{prefix}model/matrix", projection.matrix, ("feature", "component"))
     job.writer.write_group(f"{prefix}labelling")
-    for key, values in arrays_of(model.labelling).items():
+    arrays = arrays_of(model.labelling)
+    for group in sorted({str(Path(key).parent) for key in arrays if "/" in key}):
+        job.writer.write_group(f"{prefix}labelling/{group}")
+    for key, values in arrays.items():
         write(f"{prefix}labelling/{key}", values, tuple(f"axis{i}" for i in range(values.ndim)))
 
 

@@ -13,7 +13,8 @@ import numpy as np
 
 from kmdist.blas import one_blas_thread
 from kmdist.cluster import Compute
-from kmdist.digit_model import PRESETS, Describer, DigitModel, Ranked
+from kmdist.digit_labels import Ranked
+from kmdist.digit_model import PRESETS, Describer, DigitModel
 from kmdist.errors import UsageError
 from kmdist.passes import run_pass
 from kmdist.recipes.digit_blocks import Range, classes_of
@@ -207,7 +208,7 @@ def _fit_and_write(
         Target(model, centroids, create_labels(job, opened, k, prefix))
         for k, prefix, (model, centroids) in zip(ks, prefixes, ranked, strict=True)
     ]
-    reports = report_all(job, rows, opened.items, opened.stack, targets, describer)
+    reports = report_all(job, rows.sources, opened.items, opened.stack, targets, describer)
     tables = _test_tables(job, tested, describer, [model for model, _ in ranked])
     results = {}
     size = (opened.stack.width, opened.stack.height)
