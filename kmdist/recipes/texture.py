@@ -12,6 +12,7 @@ import numpy as np
 
 from kmdist.cluster import Compute
 from kmdist.errors import UsageError
+from kmdist.images import Found
 from kmdist.recipes.clusters import FitOptions
 from kmdist.recipes.compiling import compile_kernels
 from kmdist.recipes.job import Job, JobOptions, open_job
@@ -23,7 +24,7 @@ from kmdist.recipes.texture_group import texture_shared
 from kmdist.recipes.texture_memory import texture_projection
 from kmdist.recipes.texture_wanted import TextureWanted
 from kmdist.recipes.wanted import k_choices
-from kmdist.store import Run, open_run
+from kmdist.store import Run, open_run, run_location
 from kmdist.texture_model import DEFAULT_PRESET, Texture
 
 DEFAULT_K = 6
@@ -31,7 +32,7 @@ MAX_K = 4096
 
 
 def texture(
-    inputs: str | Path | Sequence[str | Path],
+    inputs: str | Path | Sequence[str | Path | Found],
     output: str | Path | None = None,
     *,
     k: int | str | Sequence[int] | None = None,
@@ -59,6 +60,7 @@ def texture(
     block_mpx: float = 4.0,
     keep_pixels: str = "auto",
     max_pixels: int = 200_000_000,
+    fit_only: bool = False,
     strict: bool = False,
     resume: bool = False,
     overwrite: bool = False,
@@ -84,6 +86,7 @@ def texture(
     init, n_init, max_iter, tol, seed : as in `kmdist.KMeans`.
     workers, worker_kind, cluster, scheduler, client, trust, insecure : where to run; see
         `kmdist.cluster.Compute`.
+    fit_only : fit shared clusters and write no label maps; the run is a model for `kmdist.predict`.
     block_mpx, max_pixels, strict, resume, overwrite : see `kmdist.recipes.job.JobOptions`. Blocks
         are smaller than those of quantize: 4 Mpx take about a second.
     keep_pixels : keep features between fit and labelling: ``auto``, ``always``, ``never``.
@@ -106,6 +109,11 @@ def texture(
         "textons": textons,
         "color_weight": color_weight,
     }
+    if fit_only and (not shared or keep_responses):
+        raise UsageError(
+            "fit_only makes clusters to label with later: it needs shared=True and keeps no "
+            "responses"
+        )
     numbers = tuple(sorted((n, v) for n, v in changed.items() if v is not None))
     fit = FitOptions(init, n_init, max_iter, tol, seed)
     wanted = _wanted(k, shared, Texture(preset, scales, numbers), sample, fit, keep_responses)
@@ -123,6 +131,7 @@ def texture(
         "seed": seed,
         "block_mpx": block_mpx,
         "max_pixels": max_pixels,
+        **({"fit_only": True} if fit_only else {}),
     }
     options = JobOptions(
         Compute(workers, worker_kind, cluster, scheduler, client, tuple(trust), insecure),
@@ -136,18 +145,20 @@ def texture(
     )
     compile_kernels(lambda: exercise_texture_kernels(wanted.texture), watch)
     listed = [inputs] if isinstance(inputs, str | Path) else list(inputs)
-    target = Path(output) if output is not None else temporary_output()
+    target = run_location(output) if output is not None else temporary_output()
     with open_job(
         "texture", listed, target, parameters, options, watch=watch, command=command
     ) as job:
         if job.writer.already_complete:
             watch(Message(f"{target} is complete already"))
         else:
-            publish(job, _segment(job, wanted, shared))
+            publish(job, _segment(job, wanted, shared=shared, fit_only=fit_only))
     return open_run(target)
 
 
-def _segment(job: Job, wanted: TextureWanted, shared: bool) -> Mapping[int, Mapping[str, Any]]:
+def _segment(
+    job: Job, wanted: TextureWanted, *, shared: bool, fit_only: bool
+) -> Mapping[int, Mapping[str, Any]]:
     """Project the memory, and run the passes."""
     plan = texture_projection(job, wanted, passes=2 if shared else 1)
     job.watch(Message(str(plan)))
@@ -155,7 +166,7 @@ def _segment(job: Job, wanted: TextureWanted, shared: bool) -> Mapping[int, Mapp
     if any(source.dtype != "uint8" for source in job.sources):
         job.watch(Message("textures are measured on 8 bits a channel"))
     if shared:
-        return texture_shared(job, wanted, keep=plan.keep_pixels)
+        return texture_shared(job, wanted, keep=plan.keep_pixels, label=not fit_only)
     return texture_each(job, wanted)
 
 

@@ -21,7 +21,7 @@ from kmdist.errors import KmdistError
 from kmdist.filters.statistics import Projection
 from kmdist.images import Rejection
 from kmdist.passes import LostBlockError
-from kmdist.recipes.job import Job, Work
+from kmdist.recipes.job import Job, NoUsableImageError, Work
 from kmdist.recipes.progress import Event, Message
 from kmdist.recipes.texture_blocks import (
     KeptFields,
@@ -61,12 +61,13 @@ class TextureGroup:
     keep: bool = False
     name: str = ""
 
-    def run(self, *, at_image: bool = False) -> dict[int, dict[str, Any]]:
+    def run(self, *, at_image: bool = False, label: bool = True) -> dict[int, dict[str, Any]]:
         """Fit, label and write.
 
         Parameters
         ----------
         at_image : centroids, palette, counts and history lie in the image's group.
+        label : write label maps; False: label only to count, and for the colours.
 
         Returns
         -------
@@ -78,7 +79,7 @@ class TextureGroup:
             self.work = self._usable(set(self.job.rejected))
         summed, kept = self._features(textons)
         if summed.sums is None or not summed.sums.n:
-            raise KmdistError("no pixel can be clustered: every image is transparent or unreadable")
+            raise self._nothing_usable()
         if not len(summed.sample):
             raise KmdistError(
                 f"a share of {self.wanted.sample} of {summed.sums.n:,} positions leaves none to "
@@ -91,7 +92,7 @@ class TextureGroup:
         fits = self._fit(textons, projection, rows)
         del rows
         layers = [TextureLayer(k, self.wanted.prefix(k), one.model) for k, one in fits.items()]
-        labelled = label_textures(self.job, self.work, kept, layers, marked, self.name)
+        labelled = label_textures(self.job, self.work, kept, layers, marked, self.name, write=label)
         if self.wanted.keep_responses:
             self._write_responses()
         results = {}
@@ -118,7 +119,7 @@ class TextureGroup:
         shared = self._pass("textons", fraction)
         summed = self._sum(shared, sum_moduli, self._items(shared, tasks), tasks)
         if summed.sums is None or not len(summed.sample):
-            raise KmdistError("no pixel can be clustered: every image is transparent or unreadable")
+            raise self._nothing_usable()
         with self.job.timed("fit"):
             return fit_textons(
                 self.wanted.texture, summed.sums, summed.sample.in_order(), self.wanted.fit.seed
@@ -134,6 +135,12 @@ class TextureGroup:
             kept = KeptFields(self.job.pool, items, learnt, self.job.pool.broadcast(shared))
         summed = self._sum(shared, sum_features, items if kept is None else kept, tasks, learnt)
         return summed, {} if kept is None else kept.futures
+
+    def _nothing_usable(self) -> NoUsableImageError:
+        return NoUsableImageError(
+            "no pixel can be clustered: every image is transparent or unreadable",
+            self.job.rejected.values(),
+        )
 
     def _pass(self, stage: str, fraction: float) -> Pass:
         return Pass(
@@ -277,12 +284,12 @@ class TextureGroup:
 
 
 def texture_shared(
-    job: Job, wanted: TextureWanted, *, keep: bool
+    job: Job, wanted: TextureWanted, *, keep: bool, label: bool = True
 ) -> Mapping[int, Mapping[str, Any]]:
-    """Segment all images with one set of clusters.
+    """Fit one set of clusters to all images and, unless told not to, label them.
 
     Returns
     -------
     dict : attributes of the run, by the number of clusters asked for.
     """
-    return TextureGroup(job, wanted, job.work, keep=keep).run()
+    return TextureGroup(job, wanted, job.work, keep=keep).run(label=label)

@@ -65,12 +65,14 @@ class Shared:
     layers : one a k; all measure the same.
     maps : label maps that are written by window, one a layer, by image.
     tiles : of images that are read by tile.
+    write : write label maps, not only count.
     """
 
     layers: tuple[TextureLayer, ...]
     maps: Mapping[str, tuple[LabelMap, ...]]
     tiles: Tiles
     writer: RunWriter
+    write: bool = True
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,7 @@ def label_textures(
     name: str = "",
     *,
     read_before: bool = True,
+    write: bool = True,
 ) -> list[tuple[np.ndarray, float]]:
     """Label and write everything that an interrupted run has not.
 
@@ -118,6 +121,7 @@ def label_textures(
     kept : futures of their `MeasuredBlock`, by block.
     name : of the group, for the manifest.
     read_before : the images were read in an earlier pass, so that failing now is an error.
+    write : write label maps; False: find colours and inertia alone.
 
     Returns
     -------
@@ -128,11 +132,13 @@ def label_textures(
     KmdistError : an image cannot be read any more.
     """
     items = label_items(work, kept, job.rejected)
-    maps = _open_maps(job, items, layers, marked, [layer.palette for layer in layers])
+    maps = {}
+    if write:
+        maps = _open_maps(job, items, layers, marked, [layer.palette for layer in layers])
     results = _label_all(
         job,
         items,
-        Shared(tuple(layers), maps, Tiles.of(work), job.writer),
+        Shared(tuple(layers), maps, Tiles.of(work), job.writer, write),
         name,
         read_before=read_before,
     )
@@ -149,7 +155,7 @@ def label_textures(
             sums += result.sums[position]
         # Exactly rounded, so that it does not depend on how the pixels were shared out.
         totals.append((sums, math.fsum(r.inertia[position] for r in used)))
-    if layers[0].palette is None:
+    if write and layers[0].palette is None:
         palettes = [mean_colors(sums) for sums, _ in totals]
         _color_maps(job, items, layers, marked, palettes)
     return totals
@@ -249,8 +255,9 @@ def label_texture_item(item: list[Any], shared: Shared) -> Labelled:
     fields = {}
     if isinstance(measured, MeasuredBlock):
         fields = {one.piece: one for _, one in measured.fields}
-    sharded = is_sharded(work.pieces[0].source) and not work.pieces[0].whole
-    shard = Shard(work.pieces, shared.maps[work.pieces[0].source.name]) if sharded else None
+    first = work.pieces[0]
+    sharded = shared.write and is_sharded(first.source) and not first.whole
+    shard = Shard(work.pieces, shared.maps[first.source.name]) if sharded else None
     for piece in work.pieces:
         try:
             field = fields.get(piece) or _measure(piece, shared)
@@ -284,6 +291,8 @@ def _label(field: Field, shared: Shared, shard: Shard | None) -> Labelled:
         labels, rows = label_field(model.texture, field, model.scorer)
         sums.append(color_sums(field, labels, k))
         inertia.append(row_inertia(model.texture, field, rows, model.projection, model.centroids))
+        if not shared.write:
+            continue
         if shard is not None:
             shard.put(position, field, labels)
         elif piece.whole and source.name not in shared.maps:

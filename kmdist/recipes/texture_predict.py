@@ -4,10 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from kmdist.errors import KmdistError
 from kmdist.recipes.borrowed_palette import marked_tiled
 from kmdist.recipes.clusters import Clusters
-from kmdist.recipes.job import Job
+from kmdist.recipes.job import Job, NoUsableImageError
 from kmdist.recipes.labelling import label_items
 from kmdist.recipes.progress import Message
 from kmdist.recipes.texture_labels import TextureLayer, label_textures
@@ -38,7 +37,10 @@ def predict_textures(job: Job, model: TextureModel, palette: np.ndarray) -> dict
     layer = TextureLayer(len(palette), "", model, palette)
     ((sums, inertia),) = label_textures(job, job.work, {}, [layer], marked, read_before=False)
     if not sums[:, 3].any():
-        raise KmdistError("no pixel can be labelled: every image is transparent or unreadable")
+        raise NoUsableImageError(
+            "no pixel can be labelled: every image is transparent or unreadable",
+            job.rejected.values(),
+        )
     history = np.array([[inertia, 0.0, 0.0]])
     clusters = Clusters(model.centroids, sums[:, 3], inertia, history, 0, "predicted")
     fitted = Fitted(model, clusters, sums, inertia)
