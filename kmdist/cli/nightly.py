@@ -10,7 +10,10 @@ from kmdist.cli.run import arguments_of, context_of, read_spec
 from kmdist.errors import KmdistError, UsageError
 
 DEFAULT_SPEC = "jobs/nightly.yaml"
-OTHERS = ("output", "resume", "overwrite", "strict", "quiet", "verbose", "shared", "psnr")
+OTHERS = (
+    "output", "resume", "overwrite", "strict", "quiet", "verbose", "shared", "psnr",
+    "keep_responses",
+)  # fmt: skip
 """Options of the recipe's command that mean nothing at night."""
 
 

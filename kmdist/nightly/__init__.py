@@ -8,7 +8,9 @@
 `ledger`            SQLite: what is known of every file, run and model
 `lock`              one night at a time
 `scan`              what is there, compared with what is known
-`models`            versions of the palette: when a new one is due, and fitting it
+`models`            versions of the model: when a new one is due, and fitting it
+`makers`            what a night asks of each recipe
+`outcome`           what a night did; `settling`: what became of each file
 ==================  ============================================================================
 
 ::
@@ -25,12 +27,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kmdist.nightly.checking import verify
-    from kmdist.nightly.night import Night, run_night
+    from kmdist.nightly.night import run_night
+    from kmdist.nightly.outcome import Night
     from kmdist.nightly.report import find, status
     from kmdist.nightly.settings import Settings
 
 _HOMES = {
-    "Night": "kmdist.nightly.night",
+    "Night": "kmdist.nightly.outcome",
     "Settings": "kmdist.nightly.settings",
     "find": "kmdist.nightly.report",
     "run_night": "kmdist.nightly.night",

@@ -4,21 +4,16 @@ import os
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from kmdist.errors import UsageError
 from kmdist.nightly.ledger import DONE, PENDING, FileRow, Ledger
+from kmdist.nightly.makers import maker_of
 from kmdist.nightly.scan import found_of
 from kmdist.nightly.settings import Settings
 from kmdist.recipes.progress import Watcher
-from kmdist.recipes.quantize import quantize
 from kmdist.store import Run, open_run
-
-FIT_OPTIONS = frozenset(
-    {"k", "space", "metric", "init", "n_init", "max_iter", "tol", "seed", "keep_pixels"}
-)
-"""Options of the recipe that labelling with a model does not take."""
 
 DAY_S = 86_400.0
 
@@ -28,15 +23,28 @@ def model_path(results: Path, number: int) -> Path:
     return results / "models" / f"{number:04d}.zarr"
 
 
-def current_model(results: Path, ledger: Ledger, now: datetime) -> int | None:
-    """Number of the newest published version; one that the ledger missed in a crash is noted."""
-    folder = results / "models"
+def current_model(settings: Settings, ledger: Ledger, now: datetime) -> int | None:
+    """Number of the newest published version; one that the ledger missed in a crash is noted.
+
+    Raises
+    ------
+    UsageError : it is of another recipe than the night's.
+    """
+    folder = settings.results / "models"
     names = [path.stem for path in folder.glob("*.zarr")] if folder.is_dir() else []
     published = sorted(int(name) for name in names if name.isdecimal())
     for number in published:
         if number not in ledger.models():
             ledger.add_model(number, now.timestamp())
-    return published[-1] if published else None
+    if not published:
+        return None
+    made_by = open_run(model_path(settings.results, published[-1])).recipe
+    if made_by != settings.recipe:
+        raise UsageError(
+            f"nightly: the models in {folder} are of the recipe {made_by}, and {settings.recipe} "
+            "is asked for: give it another folder for its results"
+        )
+    return published[-1]
 
 
 def is_due(settings: Settings, ledger: Ledger, number: int | None, now: datetime) -> bool:
@@ -68,21 +76,15 @@ def fit_model(
         if not chosen:
             return None
         ledger.set_sample((row.path, row.name) for row in chosen)
-    return quantize(
+    return maker_of(settings.recipe).fit(
         found_of(chosen),
         model_path(settings.results, number),
-        **settings.options,
-        fit_only=True,
+        settings.options,
         resume=True,
         overwrite=not os.path.exists(model_path(settings.results, number)),
         watch=watch,
         command=settings.command,
     )
-
-
-def label_options(settings: Settings) -> dict[str, Any]:
-    """Options for labelling with a model."""
-    return {key: value for key, value in settings.options.items() if key not in FIT_OPTIONS}
 
 
 def inertia_per_pixel(run: Run) -> float:

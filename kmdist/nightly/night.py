@@ -5,11 +5,9 @@ or a run that is published by one rename and noted in the ledger before it begin
 started and found published is recorded; found unfinished, it is resumed.
 """
 
-import json
-import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from datetime import UTC, timedelta
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,53 +18,15 @@ from kmdist.images import Rejection
 from kmdist.nightly.digests import image_digests, root_digest
 from kmdist.nightly.ledger import DONE, LEDGER, PENDING, QUARANTINED, WAITING, FileRow, Ledger
 from kmdist.nightly.lock import hold_lock
-from kmdist.nightly.models import (
-    current_model,
-    drift_of,
-    fit_model,
-    is_due,
-    label_options,
-    model_path,
-)
+from kmdist.nightly.makers import maker_of
+from kmdist.nightly.models import current_model, drift_of, fit_model, is_due, model_path
+from kmdist.nightly.outcome import Night, stamp_of
 from kmdist.nightly.scan import compare, found_of, look
 from kmdist.nightly.settings import Clock, Settings, system_clock
+from kmdist.nightly.settling import quarantined, settled
 from kmdist.recipes.job import NoUsableImageError
-from kmdist.recipes.predict import predict
 from kmdist.recipes.progress import Event, Message, Watcher, watch_nothing
 from kmdist.store import open_run
-
-STAMP = "%Y%m%dT%H%M%SZ"
-
-
-@dataclass
-class Night:
-    """What a night did; the JSON of `nights/STAMP.json`.
-
-    Parameters
-    ----------
-    new, changed, vanished : files found so.
-    done, quarantined : files labelled, and set aside, tonight.
-    waiting : files that are too young or growing.
-    pending : files left for the next night.
-    stopped : the hour of ``until`` came before the end.
-    model : version that labelled; fitted : whether it was fitted tonight.
-    drift : inertia per pixel against the model's own; see `drift_of`.
-    runs : published tonight, an interrupted one of an earlier night among them.
-    """
-
-    stamp: str
-    new: int = 0
-    changed: int = 0
-    done: int = 0
-    waiting: int = 0
-    quarantined: int = 0
-    vanished: int = 0
-    pending: int = 0
-    stopped: bool = False
-    model: int | None = None
-    fitted: bool = False
-    drift: float | None = None
-    runs: tuple[str, ...] = ()
 
 
 class OutOfTimeError(KmdistError):
@@ -100,7 +60,7 @@ class _Worker:
         self.settings, self.ledger, self.clock = settings, ledger, clock
         self._watch = watch
         self._deadline = settings.deadline(clock())
-        self.night = Night(self._stamp())
+        self.night = Night(stamp_of(clock()))
 
     def run(self) -> Night:
         try:
@@ -114,7 +74,7 @@ class _Worker:
         counts = self.ledger.counts()
         self.night.waiting = counts.get(WAITING, 0)
         self.night.pending = counts.get(PENDING, 0)
-        self._write_night()
+        self.night.write(self.settings.results, self.settings.keep_nights)
         return self.night
 
     def watch(self, event: Event | Message) -> None:
@@ -184,7 +144,7 @@ class _Worker:
 
     def _model(self, rows: dict[bytes, FileRow]) -> int | None:
         """The model to label with, fitted first where one is due; None where none can be had."""
-        number = current_model(self.settings.results, self.ledger, self.clock())
+        number = current_model(self.settings, self.ledger, self.clock())
         if not is_due(self.settings, self.ledger, number, self.clock()):
             return number
         fresh = (number or 0) + 1
@@ -210,7 +170,7 @@ class _Worker:
             error = reasons.get(name, "transparent: every pixel is transparent")
             row = rows.get(path)
             if row is not None and row.state == PENDING:
-                rows[path] = _quarantined(row, error)
+                rows[path] = quarantined(row, error)
                 changed.append(rows[path])
         with self.ledger.transaction():
             self.ledger.put_files(changed)
@@ -221,11 +181,11 @@ class _Worker:
     def _predict(self, run: str, number: int, rows: Mapping[bytes, FileRow]) -> None:
         """Label, publish, record. What cannot be used at all is recorded without a run."""
         try:
-            predict(
+            maker_of(self.settings.recipe).label(
                 model_path(self.settings.results, number),
                 found_of(rows.values()),
                 self._run_path(run),
-                **label_options(self.settings),
+                self.settings.options,
                 resume=True,
                 overwrite=True,
                 watch=self.watch,
@@ -265,14 +225,14 @@ class _Worker:
                 "drift": drift_of(self.settings.results, number, opened),
                 "digest": root_digest(opened.path),
             }
-        settled = [_settled(row, run, number, reasons, digests) for row in rows.values()]
+        after = [settled(row, run, number, reasons, digests) for row in rows.values()]
         with self.ledger.transaction():
-            self.ledger.put_files(settled)
+            self.ledger.put_files(after)
             if run is not None:
                 self.ledger.finish_run(run, result)
-        done = sum(row.state == DONE for row in settled)
+        done = sum(row.state == DONE for row in after)
         self.night.done += done
-        self.night.quarantined += sum(row.state == QUARANTINED for row in settled)
+        self.night.quarantined += sum(row.state == QUARANTINED for row in after)
         self.night.model = number
         if run is not None:
             self.night.drift = result["drift"]
@@ -281,56 +241,9 @@ class _Worker:
     def _run_path(self, run: str) -> Path:
         return self.settings.results / "runs" / f"{run}.zarr"
 
-    def _stamp(self) -> str:
-        return self.clock().astimezone(UTC).strftime(STAMP)
-
     def _free_stamp(self) -> str:
         """The time, or the next second that no run has taken."""
-        moment = self.clock().astimezone(UTC)
-        while self._run_path(moment.strftime(STAMP)).exists():
+        moment = self.clock()
+        while self._run_path(stamp_of(moment)).exists():
             moment += timedelta(seconds=1)
-        return moment.strftime(STAMP)
-
-    def _write_night(self) -> None:
-        folder = self.settings.results / "nights"
-        path = folder / f"{self.night.stamp}.json"
-        half = path.with_suffix(".half")
-        try:
-            folder.mkdir(exist_ok=True)
-            half.write_text(json.dumps(asdict(self.night), indent=1) + "\n", encoding="utf-8")
-            os.replace(half, path)
-            if self.settings.keep_nights is not None:
-                for old in sorted(folder.glob("*.json"))[: -self.settings.keep_nights]:
-                    old.unlink()
-        except OSError as error:
-            raise KmdistError(f"{path}: {error.strerror}; the night's work is recorded") from error
-
-
-def _quarantined(row: FileRow, error: str) -> FileRow:
-    return replace(row, state=QUARANTINED, error=error, hash=row.next_hash, going=None)
-
-
-def _settled(
-    row: FileRow,
-    run: str | None,
-    number: int,
-    reasons: Mapping[str, tuple[str, str]],
-    digests: Mapping[str, str],
-) -> FileRow:
-    """A file's row after the run that was to label it."""
-    if row.name in digests:
-        return replace(
-            row,
-            state=DONE,
-            error=None,
-            hash=row.next_hash,
-            run=run,
-            label_name=row.name,
-            model=number,
-            digest=digests[row.name],
-            going=None,
-        )
-    code, reason = reasons.get(row.name, ("missing", "not in the run"))
-    if code in ("changed", "missing"):  # the next night sees what has become of it
-        return replace(row, going=None, state=PENDING)
-    return _quarantined(row, f"{code}: {reason}")
+        return stamp_of(moment)

@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kmdist.errors import UsageError
-
-RECIPES = ("quantize",)
-"""Recipes whose models can label new images."""
+from kmdist.nightly.makers import maker_of
 
 KEYS = (
     "results",
@@ -43,7 +41,7 @@ class Settings:
     ----------
     inputs : folders (or globs, lists) that grow.
     results : folder of ledger, models, runs and nights.
-    recipe : whose models are fitted; one of `RECIPES`.
+    recipe : whose models are fitted; one of `kmdist.nightly.makers.MAKERS`.
     options : the recipe's, by the names of its function's parameters, where it runs among them.
     refit : ``never``, ``weekly``, or a number of days after which a new model is fitted.
     refit_images : images that a model is fitted to at most, chosen by their contents' hash.
@@ -71,11 +69,7 @@ class Settings:
     command: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        if self.recipe not in RECIPES:
-            raise UsageError(
-                f"nightly: recipe {self.recipe!r} cannot label new images with an old model; "
-                f"allowed: {', '.join(RECIPES)}"
-            )
+        _ = maker_of(self.recipe)
         for place in (*self.inputs, str(self.results)):
             if "://" in place or ":/" in place:
                 raise UsageError(

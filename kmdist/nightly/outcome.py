@@ -1,0 +1,67 @@
+"""What a night did, and its JSON."""
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from kmdist.errors import KmdistError
+
+_STAMP = "%Y%m%dT%H%M%SZ"
+
+
+def stamp_of(moment: datetime) -> str:
+    """A time as nights and runs are named after it: UTC, seconds."""
+    return moment.astimezone(UTC).strftime(_STAMP)
+
+
+@dataclass
+class Night:
+    """What a night did; the JSON of `nights/STAMP.json`.
+
+    Parameters
+    ----------
+    new, changed, vanished : files found so.
+    done, quarantined : files labelled, and set aside, tonight.
+    waiting : files that are too young or growing.
+    pending : files left for the next night.
+    stopped : the hour of ``until`` came before the end.
+    model : version that labelled; fitted : whether it was fitted tonight.
+    drift : inertia per pixel against the model's own; see `kmdist.nightly.models.drift_of`.
+    runs : published tonight, an interrupted one of an earlier night among them.
+    """
+
+    stamp: str
+    new: int = 0
+    changed: int = 0
+    done: int = 0
+    waiting: int = 0
+    quarantined: int = 0
+    vanished: int = 0
+    pending: int = 0
+    stopped: bool = False
+    model: int | None = None
+    fitted: bool = False
+    drift: float | None = None
+    runs: tuple[str, ...] = ()
+
+    def write(self, results: Path, keep: int | None) -> None:
+        """Write the JSON, and remove those of nights before the last `keep`.
+
+        Raises
+        ------
+        KmdistError : it cannot be written.
+        """
+        folder = results / "nights"
+        path = folder / f"{self.stamp}.json"
+        half = path.with_suffix(".half")
+        try:
+            folder.mkdir(exist_ok=True)
+            half.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
+            os.replace(half, path)
+            if keep is not None:
+                for old in sorted(folder.glob("*.json"))[:-keep]:
+                    old.unlink()
+        except OSError as error:
+            raise KmdistError(f"{path}: {error.strerror}; the night's work is recorded") from error
