@@ -20,7 +20,10 @@ from kmdist.errors import KmdistError, UsageError
 from tests.conftest import DaskProcesses
 from tests.test_quantize import bytes_of
 
-SHIPPED = Path(__file__).parent.parent / "cluster.yaml"
+ROOT = Path(__file__).parent.parent
+SHIPPED = ROOT / "cluster.yaml"
+JOBS = [s for s in sorted(cli.commands) if s != "nightly" and (ROOT / f"jobs/{s}.yaml").exists()]
+"""Recipes that have a job spec."""
 
 
 def cluster_file(folder: Path, **profiles: Any) -> Path:
@@ -236,23 +239,29 @@ def test_a_client_that_finds_no_scheduler_leaves_nothing_to_the_garbage_collecto
     assert not any("loop" in name for name in new), (new, failed)
 
 
-def test_a_job_over_tls_has_the_bytes_of_the_local_run(
-    photographs: Path, tmp_path: Path, dask_tls_processes: DaskProcesses
+def test_jobs_over_tls_have_the_bytes_of_local_runs(
+    tmp_path: Path, dask_tls_processes: DaskProcesses
 ) -> None:
-    """Real certificates, scheduler and workers; a client without them is turned away."""
+    """Each shipped spec, as it stands but for its output, in blocks that make several tasks.
+
+    Real certificates, scheduler and workers; a client without them is turned away.
+    """
     address = dask_tls_processes.address
     assert address.startswith("tls://")
     profile = {"address": address, "min_workers": 2, "security": dask_tls_processes.security}
     file = cluster_file(tmp_path, secure=profile)
-    spec = tmp_path / "job.yaml"
-    spec.write_text(
-        yaml.safe_dump({"recipe": "quantize", "input": str(photographs), "k": 5, "block_mpx": 0.01})
-    )
-    for output, more in (("local.zarr", []), ("tls.zarr", ["--cluster", f"{file}:secure"])):
-        where = str(tmp_path / output)
-        done = CliRunner().invoke(cli, ["run", str(spec), "--set", f"output={where}", "-q", *more])
-        assert done.exit_code == 0, done.output
-    assert bytes_of(tmp_path / "local.zarr") == bytes_of(tmp_path / "tls.zarr")
+    assert {"quantize", "texture"} <= set(JOBS)
+    for recipe in JOBS:
+        runs = {}
+        for place, more in (("local", []), ("tls", ["--cluster", f"{file}:secure"])):
+            runs[place] = tmp_path / f"{recipe}-{place}.zarr"
+            words = ["run", str(ROOT / f"jobs/{recipe}.yaml"), "-q", *more]
+            for pair in (f"output={runs[place]}", "block_mpx=0.3"):
+                words += ["--set", pair]
+            done = CliRunner().invoke(cli, words)
+            assert done.exit_code == 0, done.output
+        assert bytes_of(runs["local"]) == bytes_of(runs["tls"]), recipe
+        assert kmdist.open_run(runs["tls"]).recipe == recipe
     for plain in (address.replace("tls://", "tcp://"), address):
         with pytest.raises((OSError, ValueError, TypeError)):
             join(plain, timeout=3)
