@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -20,6 +21,7 @@ from kmdist.cli import cli
 from kmdist.errors import KmdistError, UsageError
 from kmdist.images import open_images
 from kmdist.store import FsspecTarget
+from kmdist.store.url_claims import staging_url
 
 ROOT = Path(__file__).parent.parent
 SECRET = "kmdist-test-secret-0123456789"
@@ -121,6 +123,62 @@ def test_a_kill_in_the_middle_leaves_no_run_and_resumes(
     assert objects_of(target) == files_of(local.path)
 
 
+def test_a_kill_while_a_run_is_replaced_keeps_the_old_one(
+    s3: Any, photographs: Path, tmp_path: Path
+) -> None:
+    """Another process is at work meanwhile: it is named; killed, its work is gone on with."""
+    s3.put(str(photographs), "bucket/photographs", recursive=True)
+    output = "s3://bucket/run.zarr"
+    words = ["quantize", "s3://bucket/photographs", "-o", output, "-q", "--block-mpx", "0.01",
+             "--workers", "1"]  # fmt: skip
+    assert CliRunner().invoke(cli, [*words, "-k", "3"]).exit_code == 0
+    old = objects_of(FsspecTarget(output))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "kmdist", *words, "-k", "5", "--overwrite"], cwd=ROOT
+    )
+    staged = FsspecTarget(staging_url(output))
+    while process.poll() is None and not staged.children("state/count.done.jsonl.parts"):
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGSTOP)
+    refused = CliRunner().invoke(cli, [*words, "-k", "5", "--overwrite"])
+    assert refused.exit_code == 1
+    assert f"is being written by process {process.pid}" in refused.output
+    process.kill()
+    process.wait()
+    assert kmdist.open_run(output).k == 3
+    kept = objects_of(FsspecTarget(output))
+    assert {key: data for key, data in kept.items() if "state/" not in key} == old
+    done = CliRunner().invoke(cli, [*words, "-k", "5", "--resume"])
+    assert done.exit_code == 0, done.output
+    local = kmdist.quantize(photographs, tmp_path / "local.zarr", k=5, block_mpx=0.01)
+    assert objects_of(FsspecTarget(output)) == files_of(local.path)
+    assert not s3.find("bucket/.run.zarr.partial")
+
+
+def test_credentials_reach_no_object_no_log_and_no_report(
+    s3: Any, photographs: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    s3.put(str(photographs), "bucket/photographs", recursive=True)
+    s3.pipe_file("bucket/photographs/bad.jpg", b"nothing")
+    said = []
+    with caplog.at_level(logging.DEBUG, "kmdist"):
+        for words in (
+            ["quantize", "s3://bucket/photographs", "-o", "s3://bucket/run.zarr", "-k", "3", "-v"],
+            ["info", "s3://bucket/run.zarr"],
+            ["info", "s3://bucket/run.zarr", "--json"],
+            ["quantize", "s3://nosuchbucket/photographs", "-o", "s3://bucket/other.zarr"],
+            ["quantize", "s3://bucket/photographs", "-o", "s3://nosuchbucket/other.zarr"],
+        ):
+            done = CliRunner().invoke(cli, words)
+            said.append(done.output)
+            assert done.exit_code == (1 if "nosuchbucket" in str(words) else 0), done.output
+    said += [record.getMessage() for record in caplog.records if record.name.startswith("kmdist")]
+    stored = b"".join(s3.cat(s3.find("bucket/run.zarr")).values())
+    for credential in (SECRET, "kmdist-test-key"):
+        assert credential not in "".join(said)
+        assert credential.encode() not in stored
+
+
 def test_workers_read_and_write_s3(
     s3: Any, photographs: Path, tmp_path: Path, dask_processes: Any
 ) -> None:
@@ -167,8 +225,8 @@ def test_jobs_in_memory_and_what_is_refused(photographs: Path) -> None:
     assert len(run.images) == 7
     assert [r["image"] for r in run.attributes["rejected"]] == ["bad.jpg"]
     assert open_images(f"{place}/photographs")["0.png"].compute().shape == (60, 90, 3)
-    with pytest.raises(UsageError, match="cannot exchange"):
-        kmdist.quantize(f"{place}/photographs", f"{place}/run.zarr", k=4, overwrite=True)
+    with pytest.raises(UsageError, match="exists"):
+        kmdist.quantize(f"{place}/photographs", f"{place}/run.zarr", k=4)
     with pytest.raises(UsageError, match="not empty"):
         kmdist.quantize(f"{place}/photographs", f"{place}/photographs", k=4)
     with pytest.raises(UsageError, match="nothing is there"):

@@ -1,7 +1,7 @@
 """One run = one Zarr v3 group: write it from many workers, publish it, resume it, read it.
 
 ==================  ============================================================================
-`RunWriter`         claim an output, write labels and arrays, checkpoint, publish
+`RunWriter`         claim an output, checkpoint, publish; `contents`: write labels and arrays
 `open_run`          read a published run
 `names`, `layout`   node names; data types, chunks and metadata
 `chunks`, `labels`  bytes of chunks and shards; label maps with pyramids
@@ -10,6 +10,7 @@
 `checkpoints`       states of the fit and manifests of finished blocks
 `durability`        what survives a power cut
 `claims`            who may write; `partial`: the folder of a run in the making, and its rename
+`url_claims`        the same in an object store; `lease`: one writer at a time there
 ==================  ============================================================================
 """
 

@@ -2,15 +2,16 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from kmdist import __version__
 from kmdist.errors import KmdistError, UsageError
 from kmdist.store import partial
-from kmdist.store.durability import forget_unsynced
+from kmdist.store.durability import SyncClock, forget_unsynced
 from kmdist.store.root import COMPLETE, SCHEMA, read_attributes
+from kmdist.store.targets import LocalTarget, Target
 
 
 @dataclass
@@ -31,6 +32,36 @@ class Claim:
     resumed: bool = False
     complete: bool = False
     replace: bool = False
+
+    _clock: SyncClock = field(default_factory=SyncClock, repr=False)
+
+    def target(self) -> Target:
+        """Where the run is written."""
+        return LocalTarget(partial.partial_path(self.output), partial.guard(self.run))
+
+    def tick(self) -> None:
+        """Called as work is finished: now and then what was written is brought to the disk."""
+        self._clock.tick(partial.partial_path(self.output))
+
+    def tidy(self) -> None:
+        """Remove what killed workers had not finished writing."""
+        LocalTarget(partial.partial_path(self.output)).remove_halves()
+
+    def publish(self) -> None:
+        """Make the run visible whose root has been written; the old one, if any, goes then.
+
+        Raises
+        ------
+        KmdistError : the output has appeared meanwhile, or cannot be written.
+        """
+        try:
+            partial.publish(self.output, replace=self.replace)
+        except OSError as error:
+            raise KmdistError(f"cannot publish {self.output}: {error}") from error
+
+    def discard(self) -> None:
+        """Remove what has been written of the run, checkpoints and all."""
+        partial.remove(partial.partial_path(self.output))
 
     def release(self) -> None:
         """Let another process take over."""
@@ -62,7 +93,7 @@ def claim_output(
             return Claim(output, None, complete=True)
         check_output(output, overwrite=overwrite)
         run = os.urandom(8).hex()
-        made = {**request, "versions": _versions(), "overwrite": overwrite, "run": run}
+        made = {**request, "versions": versions_asked(), "overwrite": overwrite, "run": run}
         return Claim(output, partial.create(output, made), run, replace=overwrite)
     except FileExistsError as error:
         raise KmdistError(f"another process has just begun to write {output}") from error
@@ -86,7 +117,7 @@ def _claim_partial(
         )
     try:
         before = partial.read_record(folder, "request")
-        changes = differences(before, {**request, "versions": _versions()})
+        changes = differences(before, {**request, "versions": versions_asked()})
         if resume and not changes:
             forget_unsynced(folder, partial.read_record(folder, "owner"))
             run = str(before.get("run"))
@@ -161,5 +192,6 @@ def check_output(output: Path, *, overwrite: bool) -> None:
         )
 
 
-def _versions() -> dict[str, Any]:
+def versions_asked() -> dict[str, Any]:
+    """Versions that must be equal for a run to be resumed."""
     return {"kmdist": __version__, "schema": SCHEMA}

@@ -1,28 +1,20 @@
-"""Runs in object stores: objects are put whole, and the root's ``zarr.json`` comes last.
+"""Keys and objects of a run in an object store, through fsspec: every object is put whole.
 
-An object store has neither rename nor locks: a run is written in its place, and what makes it a
-run, the root's metadata, is the last object put. Until then readers refuse it, and ``state/``
-holds what a resume needs. Two writers of one run are not kept apart, and a run that is there is
-not replaced: it is to be deleted first.
+How a run becomes visible there, and who may write: `kmdist.store.url_claims`.
 """
 
-import json
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
 from pathlib import PurePosixPath
 from typing import Any
 
-from kmdist import __version__
-from kmdist.errors import KmdistError, UsageError
+from kmdist.errors import KmdistError
 from kmdist.images.remote import file_system
-from kmdist.store.claims import Claim, differences
-from kmdist.store.layout import dump_json
-from kmdist.store.root import COMPLETE, SCHEMA
-from kmdist.store.targets import STATE
 
-_REQUEST = f"{STATE}/request.json"
+_BATCH = 1000
+"""Objects that are deleted or copied by one call; S3 deletes so many by one request."""
 
 
 class UrlPath:
@@ -139,14 +131,6 @@ class FsspecTarget:
     def delete(self, prefix: str) -> None:
         """Remove an object and all below it; absent is fine."""
         _check_key(prefix)
-        self._delete(prefix)
-
-    def delete_all(self) -> None:
-        """Remove everything, what makes it a run first."""
-        self._delete("zarr.json")
-        self._delete("")
-
-    def _delete(self, prefix: str) -> None:
         fs, base = self._open()
         try:
             fs.rm(f"{base}/{prefix}".rstrip("/"), recursive=True)
@@ -154,6 +138,44 @@ class FsspecTarget:
             return
         except Exception as error:  # each store fails in its own ways
             raise KmdistError(f"cannot remove {self.url}/{prefix}: {error}") from error
+
+    def delete_keys(self, keys: Sequence[str]) -> None:
+        """Remove objects, many by one request.
+
+        Raises
+        ------
+        KmdistError : the store refuses or is gone.
+        """
+        for start in range(0, len(keys), _BATCH):
+            self._remove(keys[start : start + _BATCH])
+
+    def _remove(self, keys: Sequence[str]) -> None:
+        fs, base = self._open()
+        try:
+            fs.rm([f"{base}/{key}" for key in keys])
+        except FileNotFoundError:
+            for key in keys:
+                self.delete(key)
+        except Exception as error:  # each store fails in its own ways
+            raise KmdistError(f"cannot remove from {self.url}: {error}") from error
+
+    def copy_from(self, other: "FsspecTarget", keys: Sequence[str]) -> None:
+        """Copy objects from another prefix of the same store, within the store.
+
+        Raises
+        ------
+        KmdistError : the store refuses or is gone.
+        """
+        for start in range(0, len(keys), _BATCH):
+            self._copy(other, keys[start : start + _BATCH])
+
+    def _copy(self, other: "FsspecTarget", keys: Sequence[str]) -> None:
+        fs, base = self._open()
+        _, theirs = other._open()
+        try:
+            fs.copy([f"{theirs}/{key}" for key in keys], [f"{base}/{key}" for key in keys])
+        except Exception as error:  # each store fails in its own ways
+            raise KmdistError(f"cannot copy from {other.url} to {self.url}: {error}") from error
 
     def zarr_store(self) -> Any:
         """zarr-python's store of the prefix."""
@@ -163,7 +185,7 @@ class FsspecTarget:
             import fsspec
             from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
 
-            fs = AsyncFileSystemWrapper(fsspec.filesystem("memory"))
+            fs = AsyncFileSystemWrapper(fsspec.filesystem("memory"), asynchronous=True)
             return FsspecStore(fs, read_only=True, path=self._open()[1])
         return FsspecStore.from_url(self.url, read_only=True)
 
@@ -178,49 +200,3 @@ class FsspecTarget:
 def _check_key(key: str) -> None:
     if not key or key[0] == "/" or any(part in ("", ".", "..") for part in key.split("/")):
         raise ValueError(f"not a key within a run: {key!r}")
-
-
-def claim_url(url: str, request: Mapping[str, Any], *, resume: bool, overwrite: bool) -> Claim:
-    """Claim a prefix as `kmdist.store.claims.claim_output` claims a folder.
-
-    Raises
-    ------
-    UsageError : a run is there, or something else, or an interrupted run of another request.
-    KmdistError : the store refuses or is gone.
-    """
-    target = FsspecTarget(url)
-    output: Any = UrlPath(url)
-    asked = {**request, "versions": {"kmdist": __version__, "schema": SCHEMA}}
-    there = _record(target)
-    if there.get("state") == COMPLETE:
-        same = not differences({**there, "versions": {}}, {**request, "versions": {}})
-        if resume and same:
-            return Claim(output, None, complete=True)
-        raise UsageError(
-            f"output {url} exists, and an object store cannot exchange it for a new run at once: "
-            "choose another, or delete it first"
-        )
-    saved = target.get(_REQUEST)
-    if saved is not None:
-        changes = differences(json.loads(saved), asked)
-        if resume and not changes:
-            return Claim(output, None, resumed=True)
-        if not overwrite:
-            why = f" of another request ({'; '.join(changes)})" if resume else ""
-            raise UsageError(
-                f"an interrupted run{why} is kept in {url}. Continue it with --resume, or "
-                "discard it with --overwrite"
-            )
-        target.delete_all()
-    elif next(target.keys(), None) is not None:
-        raise UsageError(f"output {url} is not empty, and is no run of kmdist: choose another")
-    target.put(_REQUEST, dump_json(asked))
-    return Claim(output, None)
-
-
-def _record(target: FsspecTarget) -> dict[str, Any]:
-    try:
-        found = json.loads(target.get("zarr.json") or b"{}")["attributes"]["kmdist"]
-    except (ValueError, KeyError, TypeError):
-        return {}
-    return found if isinstance(found, dict) else {}
