@@ -53,6 +53,11 @@ class Projection:
             f"({listed}), about {self.likely_bytes / 1e9:.2f} GB for photographs"
         )
 
+    @property
+    def kept(self) -> str:
+        """What is said of the pixels between the passes."""
+        return f"; pixels {'kept' if self.keep_pixels else 'not kept'} between passes"
+
     def require(self) -> None:
         """Refuse a job that cannot fit.
 

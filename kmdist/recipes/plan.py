@@ -15,6 +15,13 @@ from kmdist.passes import DaskPool, Pool, ThreadPool, memory_limit_bytes, tree_s
 from kmdist.recipes.job import Job, JobOptions, probe_all, work_of
 from kmdist.recipes.memory import COUNT_FAN_IN, PHOTOGRAPHIC, Projection, projection
 from kmdist.recipes.progress import quantity, watch_nothing
+from kmdist.recipes.texture_plan import (
+    checkpoint_bytes,
+    passes_of,
+    projected,
+    response_bytes,
+    wanted_of_options,
+)
 
 PYRAMID = 4 / 3
 """Pixels of a label map with its pyramid, per pixel of the image."""
@@ -36,7 +43,7 @@ class Plan:
     passes : over the pixels, each decoding every image once unless pixels are kept.
     tasks : submitted over all passes, merging included.
     memory : projection, or None for a recipe that has none.
-    disk_bytes : label maps before compression; what they take at most.
+    disk_bytes : results before compression; what they take at most.
     checkpoint_bytes : beside them while the job runs, for photographs.
     free_bytes : on the output's file system.
     """
@@ -69,11 +76,8 @@ class Plan:
                 f"passes   {self.passes} over the pixels, {quantity(self.tasks or 0, 'task')}"
             )
         if self.memory is not None:
-            kept = "kept" if self.memory.keep_pixels else "not kept"
-            lines.append(
-                f"{self.memory}; may use {self.memory.limit_bytes / 1e9:.2f} GB; "
-                f"pixels {kept} between passes"
-            )
+            may_use = f"may use {self.memory.limit_bytes / 1e9:.2f} GB"
+            lines.append(f"{self.memory}; {may_use}{self.memory.kept}")
         lines.append(
             f"disk     at most {self.disk_bytes / 1e9:.3f} GB of results and about "
             f"{self.checkpoint_bytes / 1e9:.3f} GB of checkpoints while it runs; "
@@ -126,10 +130,8 @@ def plan_job(recipe: str, options: Mapping[str, Any]) -> Plan:
     slots, kind = _slots(compute, sum(one.pixels for one in work) / 1e6)
     # Nothing is written, so that there is no writer.
     job = Job(job_options, sources, work, cast(Pool, slots), cast(Any, None), watch_nothing)
-    fits, passes = _fits(recipe, options)
-    memory = projection(job, fits, passes=passes) if passes and work else None
-    reads = None if not passes else 1 if memory and memory.keep_pixels else passes
-    checkpoints = CHECKPOINT_BYTES * PHOTOGRAPHIC * job.pixels if passes == 2 else 0
+    outline = _outline(recipe, options, job) if work else _Outline()
+    labels = _fits(options) * (PYRAMID * job.pixels + METADATA_BYTES * len(sources))
     return Plan(
         recipe,
         str(options["output"]),
@@ -139,30 +141,56 @@ def plan_job(recipe: str, options: Mapping[str, Any]) -> Plan:
         (*lost, *unusable),
         slots.threads,
         kind,
-        reads,
-        _tasks(len(work), passes, memory),
-        memory,
-        int(fits * (PYRAMID * job.pixels + METADATA_BYTES * len(sources))),
-        int(checkpoints),
+        outline.passes,
+        outline.tasks,
+        outline.memory,
+        int(labels) + outline.further_bytes,
+        outline.checkpoint_bytes,
         _free(Path(str(options["output"]))),
     )
 
 
-def _fits(recipe: str, options: Mapping[str, Any]) -> tuple[int, int]:
-    """Label maps an image, and passes over the pixels; 0 passes where they are not projected."""
-    fits = len(options.get("k") or (0,))
+def _fits(options: Mapping[str, Any]) -> int:
+    """Label maps an image."""
+    k = options.get("k")
+    return len(k) if isinstance(k, tuple | list) else 1
+
+
+@dataclass(frozen=True)
+class _Outline:
+    """What depends on the recipe; see `Plan`. `further_bytes` are results beside label maps."""
+
+    passes: int | None = None
+    tasks: int | None = None
+    memory: Projection | None = None
+    checkpoint_bytes: int = 0
+    further_bytes: int = 0
+
+
+def _outline(recipe: str, options: Mapping[str, Any], job: Job) -> _Outline:
+    shared = bool(options.get("shared", True))
     if recipe == "quantize":
-        return fits, 2 if options.get("shared", True) else 1
-    return fits, 0
+        return _quantize_outline(options, job, passes=2 if shared else 1)
+    if recipe == "texture":
+        wanted = wanted_of_options(options)
+        memory = projected(job, wanted, shared=shared)
+        passes, tasks = passes_of(job, wanted, shared=shared)
+        if memory.keep_pixels:
+            passes, tasks = passes - 1, tasks + len(job.work)
+        checkpoints = checkpoint_bytes(job, wanted, shared=shared)
+        return _Outline(passes, tasks, memory, checkpoints, response_bytes(job, wanted))
+    return _Outline()
 
 
-def _tasks(blocks: int, passes: int, memory: Projection | None) -> int | None:
-    if not passes or not blocks:
-        return None
+def _quantize_outline(options: Mapping[str, Any], job: Job, *, passes: int) -> _Outline:
+    blocks = len(job.work)
+    memory = projection(job, _fits(options), passes=passes)
     if passes == 1:
-        return blocks
-    decodes = blocks if memory is not None and memory.keep_pixels else 0
-    return decodes + 2 * blocks + sum(tree_shape(blocks, COUNT_FAN_IN)[1:])
+        return _Outline(1, blocks, memory)
+    decodes = blocks if memory.keep_pixels else 0
+    tasks = decodes + 2 * blocks + sum(tree_shape(blocks, COUNT_FAN_IN)[1:])
+    checkpoints = int(CHECKPOINT_BYTES * PHOTOGRAPHIC * job.pixels)
+    return _Outline(1 if memory.keep_pixels else 2, tasks, memory, checkpoints)
 
 
 def _slots(compute: Compute, work_mpx: float) -> tuple[_Slots, str]:

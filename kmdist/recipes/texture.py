@@ -8,8 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from kmdist.cluster import Compute
 from kmdist.errors import UsageError
 from kmdist.images import Found
@@ -22,13 +20,9 @@ from kmdist.recipes.texture_each import texture_each
 from kmdist.recipes.texture_exercise import exercise_texture_kernels
 from kmdist.recipes.texture_group import texture_shared
 from kmdist.recipes.texture_memory import texture_projection
-from kmdist.recipes.texture_wanted import TextureWanted
-from kmdist.recipes.wanted import k_choices
+from kmdist.recipes.texture_wanted import TextureWanted, texture_of, texture_wanted
 from kmdist.store import Run, open_run, run_location
-from kmdist.texture_model import DEFAULT_PRESET, Texture
-
-DEFAULT_K = 6
-MAX_K = 4096
+from kmdist.texture_model import DEFAULT_PRESET
 
 
 def texture(
@@ -103,20 +97,21 @@ def texture(
     UsageError : an option or an input is not as it must be.
     KmdistError : no image can be used, or the job cannot be done; what is finished is kept.
     """
-    changed = {
-        "pool_px": pool_px,
-        "whiten": whiten,
-        "textons": textons,
-        "color_weight": color_weight,
-    }
     if fit_only and (not shared or keep_responses):
         raise UsageError(
             "fit_only makes clusters to label with later: it needs shared=True and keeps no "
             "responses"
         )
-    numbers = tuple(sorted((n, v) for n, v in changed.items() if v is not None))
+    measured = texture_of(
+        preset,
+        scales,
+        pool_px=pool_px,
+        whiten=whiten,
+        textons=textons,
+        color_weight=color_weight,
+    )
     fit = FitOptions(init, n_init, max_iter, tol, seed)
-    wanted = _wanted(k, shared, Texture(preset, scales, numbers), sample, fit, keep_responses)
+    wanted = texture_wanted(k, shared, measured, sample, fit, keep_responses)
     parameters = {
         "k": list(wanted.choices or wanted.ks),
         "choose": bool(wanted.choices),
@@ -168,33 +163,3 @@ def _segment(
     if shared:
         return texture_shared(job, wanted, keep=plan.keep_pixels, label=not fit_only)
     return texture_each(job, wanted)
-
-
-def _wanted(
-    k: int | str | Sequence[int] | None,
-    shared: bool,
-    measured: Texture,
-    sample: float | None,
-    fit: FitOptions,
-    keep_responses: bool,
-) -> TextureWanted:
-    choices = k_choices(k) if isinstance(k, str) else ()
-    if choices and not shared:
-        raise UsageError(f"k = {k} chooses one k for the collection; give a number, or --shared")
-    if k is None or isinstance(k, str):
-        ks: tuple[int, ...] = (0,) if choices else (DEFAULT_K,)
-    else:
-        ks = (k,) if isinstance(k, int | np.integer) else tuple(k)
-        ks = tuple(sorted({int(one) for one in ks}))
-        if not ks or not 1 <= ks[0] <= ks[-1] <= MAX_K:
-            raise UsageError(f"k is {k}; textures have 1 to {MAX_K} clusters")
-    if sample is not None and not 0 < sample <= 1:
-        raise UsageError(f"sample is {sample}; it must be a share above 0 and up to 1")
-    if fit.init not in ("k-means++", "k-means||", "random"):
-        raise UsageError(f"init is {fit.init!r}; allowed: k-means++, k-means||, random")
-    if fit.n_init < 1 or fit.max_iter < 1 or not fit.tol >= 0:
-        raise UsageError(
-            f"n_init {fit.n_init} and max_iter {fit.max_iter} must be at least 1, tol {fit.tol} "
-            "at least 0"
-        )
-    return TextureWanted(measured, ks, choices, sample, fit, keep_responses)
