@@ -75,6 +75,11 @@ class Describer:
         """What rows are divided by to be intensities 0 … 1, where they are pixels; else 1."""
         return 1.0 if self.preset.components else full_scale(self.dtype)
 
+    @property
+    def row_dtype(self) -> str:
+        """Type of the rows of images like those that are fitted."""
+        return "float32" if self.preset.components else self.dtype
+
     def prepared(self, images: np.ndarray) -> np.ndarray:
         """Images as their rows are made from: deskewed or normalised, where the preset does so."""
         if self.preset.images == "normalise":

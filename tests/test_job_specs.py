@@ -81,6 +81,42 @@ def test_a_dry_run_counts_what_the_job_then_does(photographs: Path, tmp_path: Pa
     assert written <= plan.disk_bytes
 
 
+def test_a_dry_run_of_digits_counts_what_the_job_then_does(tmp_path: Path) -> None:
+    from kmdist.recipes.digit_plan import plan_digits
+    from kmdist.recipes.progress import Event, Message
+
+    keys: dict[str, Any] = {
+        "images": "sample:digits",
+        "output": str(tmp_path / "run.zarr"),
+        "k": (10,),
+        "preset": "landmark",
+        "block_mpx": 0.05,
+        "keep_pixels": "always",
+    }
+    unset = ("cell", "labels", "max_iter", "n_init")
+    plan = plan_digits({**keys, **dict.fromkeys(unset), "polarity": "auto"})
+    seen: list[Event | Message] = []
+    run = kmdist.digits(**keys, watch=seen.append)
+    totals = {event.stage: event.total for event in seen if isinstance(event, Event)}
+    assert plan.images == run.attributes["n_images"]
+    assert plan.blocks == totals["describe"] == totals["label"]
+    assert plan.passes == 3
+    written = sum(f.stat().st_size for f in (tmp_path / "run.zarr").rglob("*") if f.is_file())
+    assert written <= plan.disk_bytes
+    assert plan.memory is not None
+    assert any(str(plan.memory) in m.text for m in seen if isinstance(m, Message))
+
+
+def test_digits_that_cannot_fit_are_refused(tmp_path: Path) -> None:
+    spec = spec_of(
+        tmp_path, recipe="digits", input="sample:digits", output=str(tmp_path / "x"), workers=99999
+    )
+    for more in ([], ["--dry-run"]):
+        done = kmdist_run(spec, *more)
+        assert done.exit_code == 1
+        assert "fewer --workers" in done.output
+
+
 @pytest.mark.parametrize(
     ("keys", "said"),
     [

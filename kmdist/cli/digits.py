@@ -5,7 +5,13 @@ from typing import Any
 
 import click
 
-from kmdist.cli.options import command_line, fit_options, job_options, k_option, split_job_options
+from kmdist.cli.options import (
+    command_line,
+    fit_options,
+    job_options_but,
+    k_option,
+    split_job_options,
+)
 
 PRESETS = ("raw", "deskew", "gradient", "landmark", "refined")
 
@@ -49,7 +55,7 @@ class Cell(click.ParamType[Any]):
     help="light: light ink on dark paper; auto: as the borders show.",
 )
 @fit_options(unset=True)
-@job_options
+@job_options_but("max_pixels")
 def digits(images: str, **options: Any) -> None:
     """Group images of single characters, such as handwritten digits.
 
@@ -66,7 +72,6 @@ def digits(images: str, **options: Any) -> None:
 
     quiet, verbose = options.pop("quiet"), options.pop("verbose")
     own, shared = split_job_options(options)
-    shared.pop("max_pixels")
     with Reporter(quiet=quiet) as reporter:
         run = run_digits(images, **own, **shared, watch=reporter, command=command_line())
     say_digits(run, verbose=verbose)

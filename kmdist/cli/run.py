@@ -73,9 +73,14 @@ def context_of(
 
 
 def _say_plan(recipe: str, options: dict[str, Any]) -> None:
-    from kmdist.recipes.plan import plan_job
+    if recipe == "digits":
+        from kmdist.recipes.digit_plan import plan_digits
 
-    plan = plan_job(recipe, options)
+        plan = plan_digits(options)
+    else:
+        from kmdist.recipes.plan import plan_job
+
+        plan = plan_job(recipe, options)
     for line in plan.lines():
         click.echo(line)
     for rejection in plan.rejected[:10]:

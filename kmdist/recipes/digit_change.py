@@ -13,6 +13,7 @@ from kmdist.digit_labels import Model, Ranked
 from kmdist.digit_model import DigitModel
 from kmdist.recipes.digit_fit import make_rows
 from kmdist.recipes.digit_job import Opened, fitted_input, open_digit_job
+from kmdist.recipes.digit_memory import keep_rows
 from kmdist.recipes.digit_report import Target, rank_clusters, report_all
 from kmdist.recipes.digit_write import (
     create_labels,
@@ -80,7 +81,9 @@ def change_run(
         if job.writer.already_complete:
             watch(Message(f"{target} is complete already"))
         else:
-            rows = make_rows(job, opened.items, model.describer)
+            preset = model.describer.preset
+            keep = keep_rows(job, opened.items, preset, (model.labelling.k,))
+            rows = make_rows(job, opened.items, model.describer, keep=keep)
             _write(job, run, model, opened, rows, change(job, rows))
     return open_run(target)
 

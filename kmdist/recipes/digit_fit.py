@@ -39,12 +39,11 @@ from kmdist.relabel import (
     merge_kernel_sums,
     solve,
 )
-from kmdist.rows import MEMORY_SHARE, Block, Loader, Rows
+from kmdist.rows import Block, Loader, Rows
 from kmdist.seeding import seed_centroids
 from kmdist.state import State
 
 LANDMARK_ITERATIONS = 10
-ROW_OVERHEAD_BYTES = 20
 
 
 @dataclass(frozen=True)
@@ -134,21 +133,15 @@ def _load_block(part: Range, describer: Describer) -> Block:
     return Block(load_rows((part, describer)))
 
 
-def make_rows(job: Job, items: Sequence[Range], describer: Describer) -> Rows:
-    """Rows of all images, kept on the workers where they fit `MEMORY_SHARE` of their memory."""
-    first = items[0]
-    sample = load_rows((Range(first.source, first.start, first.start + 1, 0, False), describer))
-    row_bytes = sample.shape[1] * sample.dtype.itemsize + ROW_OVERHEAD_BYTES
-    total = row_bytes * sum(part.n for part in items)
-    keep = job.options.keep_pixels
-    kept = keep == "always" or (keep == "auto" and total <= MEMORY_SHARE * job.pool.memory_bytes)
+def make_rows(job: Job, items: Sequence[Range], describer: Describer, *, keep: bool) -> Rows:
+    """Rows of all images, kept on the workers or made anew in every pass."""
     with job.timed("rows"):
-        if kept:
+        if keep:
             future = job.pool.broadcast(describer)
             sources = [job.pool.submit(_load_block, part, future) for part in items]
         else:
             sources = [Loader(load_rows, (part, describer)) for part in items]
-        return Rows(job.pool, sources, sample.dtype, kept=kept)
+        return Rows(job.pool, sources, describer.row_dtype, kept=keep)
 
 
 def fit_centroids(

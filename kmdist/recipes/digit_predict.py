@@ -17,6 +17,7 @@ from kmdist.recipes.digit_job import (
     open_further,
     with_classes_of,
 )
+from kmdist.recipes.digit_memory import keep_rows
 from kmdist.recipes.digit_report import Target, report_all
 from kmdist.recipes.digit_write import (
     create_labels,
@@ -89,6 +90,7 @@ def _scored_as(run: Run, opened: Opened) -> Opened:
 
 def _label(job: Job, run: Run, model: DigitModel, opened: Opened) -> None:
     describer, k = model.describer, model.labelling.k
+    keep_rows(job, opened.items, describer.preset, (k,))
     sources = [Loader(load_rows, (part, describer)) for part in opened.items]
     spec = create_labels(job, opened, k, "")
     goal = Target(model.labelling, np.asarray(run.centroids), spec)

@@ -27,6 +27,7 @@ from kmdist.recipes.digit_job import (
     open_input,
     with_classes_of,
 )
+from kmdist.recipes.digit_memory import keep_rows
 from kmdist.recipes.digit_report import Target, rank_clusters, report_all
 from kmdist.recipes.digit_write import (
     create_labels,
@@ -119,8 +120,8 @@ def digits(
     )
     given = Input(images, cell, labels, polarity)
     opened = open_input(given, block_mpx)
-    ks = _checked_ks(k, opened.stack.n)
-    name = preset or ("landmark" if opened.stack.n >= LANDMARK_IMAGES else "gradient")
+    ks = checked_ks(k, opened.stack.n)
+    name = checked_preset(preset, opened.stack.n)
     fit = _fit_options(name, init, n_init, max_iter, tol, seed)
     tested = None
     if test is not None:
@@ -147,7 +148,27 @@ def digits(
     return open_run(target)
 
 
-def _checked_ks(k: int | Sequence[int] | None, n: int) -> tuple[int, ...]:
+def checked_preset(preset: str | None, n: int) -> str:
+    """The name of a preset, or of the one that `n` images take.
+
+    Raises
+    ------
+    UsageError : no such preset.
+    """
+    if preset is not None and preset not in PRESETS:
+        raise UsageError(f"preset {preset!r}: must be one of {', '.join(PRESETS)}")
+    return preset or ("landmark" if n >= LANDMARK_IMAGES else "gradient")
+
+
+def checked_ks(k: int | Sequence[int] | str | None, n: int) -> tuple[int, ...]:
+    """Numbers of clusters, ascending.
+
+    Raises
+    ------
+    UsageError : not a number or several, or more than `n` images.
+    """
+    if isinstance(k, str):
+        raise UsageError(f"k is {k!r}: of images, give a number or several to compare: 10,16,36")
     ks = (k,) if isinstance(k, int | np.integer) else tuple(k or (DEFAULT_K,))
     for one in ks:
         if not 1 <= one <= n:
@@ -163,8 +184,6 @@ def _fit_options(
     tol: float | None,
     seed: int,
 ) -> FitOptions:
-    if preset not in PRESETS:
-        raise UsageError(f"preset {preset!r}: must be one of {', '.join(PRESETS)}")
     asked = {"init": init, "n_init": n_init, "max_iter": max_iter, "tol": tol}
     given = {key: value for key, value in asked.items() if value is not None}
     if given and PRESETS[preset].sets:
@@ -198,8 +217,9 @@ def _fit_and_write(
     name: str,
     options: FitOptions,
 ) -> None:
+    keep = keep_rows(job, opened.items, PRESETS[name], ks)
     describer = find_components(job, opened.items, PRESETS[name])
-    rows = make_rows(job, opened.items, describer)
+    rows = make_rows(job, opened.items, describer, keep=keep)
     fits = fit_models(job, rows, ks, PRESETS[name], options)
     with job.timed("rank"):
         ranked = rank_clusters(rows, [fit.model for fit in fits], describer.scale)

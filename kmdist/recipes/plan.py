@@ -105,15 +105,7 @@ def plan_job(recipe: str, options: Mapping[str, Any]) -> Plan:
     UsageError, KmdistError : inputs or options are not as they must be, or a scheduler that is
         to be joined does not answer.
     """
-    compute = Compute(
-        options.get("workers"),
-        options.get("worker_kind", "auto"),
-        options.get("cluster"),
-        options.get("scheduler"),
-        None,
-        tuple(options.get("trust", ())),
-        bool(options.get("insecure", False)),
-    )
+    compute = compute_of(options)
     job_options = JobOptions(
         compute,
         block_mpx=options["block_mpx"],
@@ -127,7 +119,7 @@ def plan_job(recipe: str, options: Mapping[str, Any]) -> Plan:
     finally:
         probing.close()
     work = work_of(plan_blocks(sources, block_mpx=job_options.block_mpx), sources)
-    slots, kind = _slots(compute, sum(one.pixels for one in work) / 1e6)
+    slots, kind = planned_slots(compute, sum(one.pixels for one in work) / 1e6)
     # Nothing is written, so that there is no writer.
     job = Job(job_options, sources, work, cast(Pool, slots), cast(Any, None), watch_nothing)
     outline = _outline(recipe, options, job) if work else _Outline()
@@ -146,7 +138,20 @@ def plan_job(recipe: str, options: Mapping[str, Any]) -> Plan:
         outline.memory,
         int(labels) + outline.further_bytes,
         outline.checkpoint_bytes,
-        _free(Path(str(options["output"]))),
+        free_bytes(Path(str(options["output"]))),
+    )
+
+
+def compute_of(options: Mapping[str, Any]) -> Compute:
+    """Where the tasks of a command run."""
+    return Compute(
+        options.get("workers"),
+        options.get("worker_kind", "auto"),
+        options.get("cluster"),
+        options.get("scheduler"),
+        None,
+        tuple(options.get("trust", ())),
+        bool(options.get("insecure", False)),
     )
 
 
@@ -193,7 +198,7 @@ def _quantize_outline(options: Mapping[str, Any], job: Job, *, passes: int) -> _
     return _Outline(1 if memory.keep_pixels else 2, tasks, memory, checkpoints)
 
 
-def _slots(compute: Compute, work_mpx: float) -> tuple[_Slots, str]:
+def planned_slots(compute: Compute, work_mpx: float) -> tuple[_Slots, str]:
     """Workers the job would get. A scheduler that runs is asked; none is started."""
     profile = profile_of(compute)
     if profile.local:
@@ -209,7 +214,8 @@ def _slots(compute: Compute, work_mpx: float) -> tuple[_Slots, str]:
     return _Slots(n_workers, n_workers * 4 * 10**9, n_workers + 1), f"{profile.class_name}"
 
 
-def _free(output: Path) -> int:
+def free_bytes(output: Path) -> int:
+    """Free space on the file system that an output will lie on."""
     folder = output.expanduser().absolute()
     while not folder.exists():
         folder = folder.parent
