@@ -1,8 +1,11 @@
 """The digits recipe end to end: right, complete, the same bytes however it runs."""
 
+import gzip
 import hashlib
 import json
+import struct
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -160,6 +163,67 @@ def test_interrupted_then_resumed(
     assert not any(isinstance(e, Event) and e.stage == "describe" for e in events)
 
 
+@pytest.mark.parametrize("stage", ["describe", "label"])
+def test_blocks_that_are_done_are_not_done_again(
+    sample: Path, tmp_path: Path, stage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kmdist.recipes import digit_report, digit_rows
+    from kmdist.store import RunWriter
+
+    options = {"preset": "landmark", "k": (5, 10), "block_mpx": 0.12, "workers": 1}
+    whole = digits(sample, tmp_path / "whole.zarr", **options)
+    marked: list[int] = []
+    mark = RunWriter.mark_done
+
+    def stop_after(self: RunWriter, name: str, index: int) -> None:
+        mark(self, name, index)
+        if name == stage:
+            marked.append(index)
+            if len(marked) == 4:
+                raise StopError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(RunWriter, "mark_done", stop_after)
+        with pytest.raises(StopError):
+            digits(sample, tmp_path / "r.zarr", **options)
+    seen: list[int] = []
+    leaf = digit_rows.describe_block if stage == "describe" else digit_report.report_block
+
+    def counted(item: Any, *arguments: Any) -> Any:
+        seen.append(item.first if stage == "describe" else item[1].first)
+        return leaf(item, *arguments)
+
+    module = digit_rows if stage == "describe" else digit_report
+    monkeypatch.setattr(module, leaf.__name__, counted)
+    events: list[Event | Message] = []
+    digits(sample, tmp_path / "r.zarr", resume=True, watch=events.append, **options)
+    assert bytes_of(tmp_path / "r.zarr") == bytes_of(Path(whole.path))
+    totals = {event.stage: event.total for event in events if isinstance(event, Event)}
+    assert totals[stage] == 8
+    assert len(seen) == len(set(seen)) == 8 - 4
+
+
+def test_a_fit_goes_on_from_its_last_iteration(
+    sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kmdist.recipes import digit_centroids
+
+    monkeypatch.setattr(digit_centroids, "CHECKPOINT_S", 0.0)
+    options = {"preset": "raw", "k": 8, "block_mpx": 0.12}
+    whole = digits(sample, tmp_path / "whole.zarr", **options)
+
+    def stop_at_fifth(event: Event | Message) -> None:
+        if isinstance(event, Event) and event.stage == "fit" and event.done == 5:
+            raise StopError
+
+    with pytest.raises(StopError):
+        digits(sample, tmp_path / "r.zarr", watch=stop_at_fifth, **options)
+    events: list[Event | Message] = []
+    digits(sample, tmp_path / "r.zarr", resume=True, watch=events.append, **options)
+    assert bytes_of(tmp_path / "r.zarr") == bytes_of(Path(whole.path))
+    assert min(e.done for e in events if isinstance(e, Event) and e.stage == "fit") == 5
+
+
 def test_several_k_share_rows(sample: Path, tmp_path: Path) -> None:
     run = digits(sample, tmp_path / "r.zarr", preset="raw", k=(4, 12), init="random", n_init=2)
     assert sorted(run.runs) == [4, 12]
@@ -267,3 +331,60 @@ def test_digits_sheet(tmp_path: Path) -> None:
     sheet = data_folder("digits") / "digits.png"
     run = digits(sheet, tmp_path / "r.zarr", cell=(20, 20), labels="rows", seed=1)
     assert scores(run)["accuracy_hungarian"] >= 0.980
+
+
+def write_idx(path: Path, magic: bytes, sizes: tuple[int, ...], data: bytes) -> Path:
+    path.write_bytes(magic + struct.pack(f">{len(sizes)}I", *sizes) + data)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "code", "said"),
+    [
+        ("magic", 1, "not an IDX file: its first bytes are 00 00 77 03"),
+        ("gzip", 1, "truncated gzip"),
+        ("labels", 2, "30 images but 29 labels"),
+        ("sheet", 2, "not a whole number of cells of 7 × 7"),
+        ("k", 2, "k is 31; 30 images make 1 to 30 clusters"),
+        ("blank", 1, "cannot be told apart"),
+    ],
+)
+def test_bad_inputs_are_said_plainly_and_leave_nothing(
+    tmp_path: Path, kind: str, code: int, said: str
+) -> None:
+    pixels = open_stack("sample:digits")[0].read(0, 30)
+    images, header = b"\0\0\x08\3", (30, 8, 8)
+    path = write_idx(tmp_path / "t-images-idx3-ubyte", images, header, pixels.tobytes())
+    extra = ["-k", "31" if kind == "k" else "3"]
+    if kind == "magic":
+        write_idx(path, b"\0\0\x77\3", header, pixels.tobytes())
+    elif kind == "gzip":
+        whole = gzip.compress(path.read_bytes())
+        path = tmp_path / "t-images-idx3-ubyte.gz"
+        path.write_bytes(whole[: len(whole) // 2])
+    elif kind == "labels":
+        write_idx(tmp_path / "t-labels-idx1-ubyte", b"\0\0\x08\1", (29,), bytes(29))
+    elif kind == "sheet":
+        path, extra = tmp_path / "sheet.png", ["--cell", "7x7"]
+        cv2.imwrite(str(path), pixels.reshape(240, 8))
+    elif kind == "blank":
+        write_idx(path, images, header, bytes(30 * 64))
+    done = CliRunner().invoke(cli, ["digits", str(path), *extra, "-o", str(tmp_path / "r.zarr")])
+    assert done.exit_code == code, done.output
+    assert said in done.output
+    assert "Traceback" not in done.output
+    assert not (tmp_path / "r.zarr").exists()
+
+
+def test_an_image_that_cannot_be_decoded_stops_only_strict_runs(tmp_path: Path) -> None:
+    for number, image in enumerate(open_stack("sample:digits")[0].read(0, 40)):
+        (tmp_path / "in" / str(number % 2)).mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(tmp_path / "in" / str(number % 2) / f"{number}.png"), image)
+    damaged = tmp_path / "in" / "0" / "2.png"
+    damaged.write_bytes(damaged.read_bytes()[:90])
+    run = digits(tmp_path / "in", tmp_path / "r.zarr", k=2, preset="gradient")
+    assert run.attributes["n_images"] == len(run.names) == 39
+    assert [one["image"] for one in run.attributes["rejected"]] == ["0/2.png"]
+    with pytest.raises(KmdistError, match="because of --strict"):
+        digits(tmp_path / "in", tmp_path / "s.zarr", k=2, preset="gradient", strict=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "r.zarr"]

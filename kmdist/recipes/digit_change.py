@@ -11,10 +11,10 @@ import numpy as np
 
 from kmdist.digit_labels import Model, Ranked
 from kmdist.digit_model import DigitModel
-from kmdist.recipes.digit_fit import make_rows
 from kmdist.recipes.digit_job import Opened, fitted_input, open_digit_job
 from kmdist.recipes.digit_memory import keep_rows
 from kmdist.recipes.digit_report import Target, rank_clusters, report_all
+from kmdist.recipes.digit_rows import make_rows
 from kmdist.recipes.digit_write import (
     create_labels,
     publish_digits,

@@ -8,8 +8,8 @@ from kmdist.digit_features import CELLS, DIRECTIONS, SIZE_PX
 from kmdist.digit_model import PRESETS, Preset
 from kmdist.landmarks import landmark_count
 from kmdist.passes import Pool, tree_shape
-from kmdist.recipes.digit_fit import LANDMARK_ITERATIONS
 from kmdist.recipes.digit_job import WORK_FACTOR, Input, open_input
+from kmdist.recipes.digit_landmarks import LANDMARK_ITERATIONS
 from kmdist.recipes.digit_memory import digit_projection
 from kmdist.recipes.digit_report import MEMBERS
 from kmdist.recipes.digits import checked_ks, checked_preset

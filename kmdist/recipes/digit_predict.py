@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from kmdist.digit_model import DigitModel
-from kmdist.recipes.digit_fit import load_rows
 from kmdist.recipes.digit_job import (
     Input,
     Opened,
@@ -19,6 +18,7 @@ from kmdist.recipes.digit_job import (
 )
 from kmdist.recipes.digit_memory import keep_rows
 from kmdist.recipes.digit_report import Target, report_all
+from kmdist.recipes.digit_rows import load_rows
 from kmdist.recipes.digit_write import (
     create_labels,
     publish_digits,

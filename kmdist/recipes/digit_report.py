@@ -12,6 +12,7 @@ from kmdist.digit_model import Describer
 from kmdist.kernels.distances import squared_distances
 from kmdist.recipes.digit_blocks import Range, classes_of
 from kmdist.recipes.job import Job
+from kmdist.recipes.resumable import Codec, resumable_pass
 from kmdist.rows import Rows
 from kmdist.scores import (
     Scores,
@@ -216,6 +217,31 @@ def merge_reports(parts: list[list[Report]]) -> list[Report]:
     return merged
 
 
+def _pack_reports(reports: Sequence[Report]) -> dict[str, np.ndarray]:
+    arrays: dict[str, Any] = {}
+    for number, report in enumerate(reports):
+        fields = report._asdict()
+        for name in ("nearest", "drawn"):
+            values, numbers = fields.pop(name)
+            arrays |= {f"{number} {name} values": values, f"{number} {name} numbers": numbers}
+        arrays |= {f"{number} {name}": np.asarray(value) for name, value in fields.items()}
+    return arrays
+
+
+def _unpack_reports(saved: Mapping[str, np.ndarray]) -> list[Report]:
+    return [
+        Report(
+            saved[f"{number} counts"],
+            float(saved[f"{number} inertia"]),
+            saved[f"{number} table"],
+            saved[f"{number} pictures"],
+            Members(saved[f"{number} nearest values"], saved[f"{number} nearest numbers"]),
+            Members(saved[f"{number} drawn values"], saved[f"{number} drawn numbers"]),
+        )
+        for number in range(len({name.split()[0] for name in saved}))
+    ]
+
+
 def report_all(
     job: Job,
     sources: Sequence[Any],
@@ -230,7 +256,8 @@ def report_all(
     ----------
     sources : of the rows, one an item; see `kmdist.rows.Rows`.
     """
-    found: list[Report] = job.over_blocks(
+    found: list[Report] = resumable_pass(
+        job,
         "label",
         report_block,
         [
@@ -242,6 +269,7 @@ def report_all(
         job.writer,
         job.options.seed,
         0 if stack.classes is None else len(stack.class_names),
+        codec=Codec(_pack_reports, _unpack_reports),
         pixels=[part.pixels for part in items],
         merge=merge_reports,
     )

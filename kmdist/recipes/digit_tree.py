@@ -19,8 +19,9 @@ from kmdist.landmarks import (
     merge_affinities,
     weight_scale,
 )
+from kmdist.recipes.digit_centroids import FitOptions
 from kmdist.recipes.digit_change import Changed, change_run
-from kmdist.recipes.digit_fit import FitOptions, fit_models
+from kmdist.recipes.digit_landmarks import fit_models
 from kmdist.recipes.job import Job, JobOptions
 from kmdist.recipes.progress import Watcher, watch_nothing
 from kmdist.recipes.run_images import single_k

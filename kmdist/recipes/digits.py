@@ -1,7 +1,7 @@
 """Digits: group small images of characters without labels; labels, where known, only score.
 
 Two passes over the images (describe, make rows), one where rows are pixels, and one more for what
-the run records; passes over rows are said in `kmdist.recipes.digit_fit`.
+the run records; passes over rows are said in `kmdist.recipes.digit_landmarks`.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from kmdist.digit_model import PRESETS, Describer, DigitModel
 from kmdist.errors import UsageError
 from kmdist.passes import run_pass
 from kmdist.recipes.digit_blocks import Range, classes_of
-from kmdist.recipes.digit_fit import FitOptions, find_components, fit_models, make_rows
+from kmdist.recipes.digit_centroids import FitOptions
 from kmdist.recipes.digit_job import (
     Input,
     Opened,
@@ -27,8 +27,10 @@ from kmdist.recipes.digit_job import (
     open_input,
     with_classes_of,
 )
+from kmdist.recipes.digit_landmarks import fit_models
 from kmdist.recipes.digit_memory import keep_rows
 from kmdist.recipes.digit_report import Target, rank_clusters, report_all
+from kmdist.recipes.digit_rows import find_components, make_rows
 from kmdist.recipes.digit_write import (
     create_labels,
     publish_digits,

@@ -1,0 +1,73 @@
+"""A pass whose blocks save what they find, so that a run that was killed need not find it again.
+
+A block saves its result under the name of the pass and its number, then is noted in the manifest
+of the pass. A resumed run loads the results of blocks that were noted, and computes the others,
+or one whose file a power cut has damaged.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from kmdist.recipes.job import Job
+from kmdist.store import RunWriter
+
+
+class Codec(NamedTuple):
+    """How the result of a block becomes named arrays, and back; importable functions."""
+
+    pack: Callable[[Any], Mapping[str, np.ndarray]]
+    unpack: Callable[[Mapping[str, np.ndarray]], Any]
+
+
+def resumable_pass(
+    job: Job,
+    stage: str,
+    function: Callable[..., Any],
+    items: Sequence[Any],
+    *arguments: Any,
+    codec: Codec,
+    pixels: Sequence[int],
+    merge: Callable[[list[Any]], Any],
+) -> Any:
+    """``Job.over_blocks`` that goes on where an interrupted run stopped; the same bits.
+
+    Costs one small file a block in the partial run.
+
+    Parameters
+    ----------
+    function : called with an item and `arguments` for each block that is not done.
+    """
+    done = job.writer.done(stage)
+
+    def finished(index: int, _: Any) -> None:
+        if index not in done:
+            job.writer.mark_done(stage, index)
+
+    return job.over_blocks(
+        stage,
+        _saved,
+        [[f"{stage}-{index}", index in done, item] for index, item in enumerate(items)],
+        function,
+        codec,
+        job.writer,
+        *arguments,
+        pixels=pixels,
+        merge=merge,
+        on_done=finished,
+    )
+
+
+def _saved(
+    item: list[Any], function: Callable[..., Any], codec: Codec, writer: RunWriter, *arguments: Any
+) -> Any:
+    """Leaf: the saved result of a block, or a new one."""
+    name, is_done, block = item
+    if is_done:
+        saved = writer.load_state(name)
+        if saved is not None:
+            return codec.unpack(saved)
+    result = function(block, *arguments)
+    writer.save_state(name, codec.pack(result))
+    return result
