@@ -2,14 +2,13 @@
 
     python -m benchmarks digits reproduce [--seeds 20]   OpenCV's walk-through and kmdist's presets
     python -m benchmarks digits accuracy [--seeds 5]     landmark and refined, train and test
-    python -m benchmarks digits time                     CPU seconds against scikit-learn, one run
+    python -m benchmarks digits time                     against scikit-learn, each on its own
 
 Data lie in ``../shared/data`` or where ``KMDIST_DATA`` points.
 """
 
 import argparse
 import os
-import time
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +37,8 @@ def main(argv: list[str]) -> None:
     elif chosen.what == "accuracy":
         accuracy(chosen.seeds or 5)
     else:
+        from benchmarks.digits_time import timing
+
         timing()
 
 
@@ -122,46 +123,3 @@ def accuracy(seeds: int) -> None:
     print(f"K = 256 majority map on test {wide.attributes['scores_test']['accuracy_majority']:.4f}")
     sample = digits("sample:digits").attributes["scores"]["accuracy_hungarian"]
     print(f"sample:digits {sample:.4f}")
-
-
-def timing() -> None:
-    """End to end from the gz files to the run, beside scikit-learn from the same files."""
-    import resource
-
-    from sklearn.cluster import KMeans, MiniBatchKMeans
-
-    from kmdist.recipes.digits import digits
-    from kmdist.scores import score_labels
-    from kmdist.stacks import open_stack
-
-    digits("sample:digits", preset="refined", k=2)  # compile, or load, the kernels
-
-    def peer(model: Any) -> tuple[float, float]:
-        stack, _ = open_stack(TRAIN)
-        rows = stack.read(0, stack.n).reshape(stack.n, -1) / np.float32(255)
-        model.fit(rows)
-        scored = score_labels(model.labels_, np.asarray(stack.classes))
-        return scored.accuracy_majority, float(model.inertia_)
-
-    def ours(**options: Any) -> tuple[float, float]:
-        run = digits(TRAIN, **options)
-        return run.attributes["scores"]["accuracy_majority"], float(run.inertia or 0.0)
-
-    for name, run in (
-        ("scikit-learn MiniBatchKMeans(256), pixels", lambda: peer(MiniBatchKMeans(256))),
-        ("scikit-learn KMeans(10), pixels", lambda: peer(KMeans(10, n_init=1))),
-        ("scikit-learn KMeans(256), pixels", lambda: peer(KMeans(256, n_init=1))),
-        ("kmdist raw, k = 10", lambda: ours(preset="raw", k=10)),
-        ("kmdist raw, k = 256", lambda: ours(preset="raw", k=256)),
-        ("kmdist landmark, k = 10", lambda: ours(preset="landmark")),
-        ("kmdist refined, k = 10", lambda: ours(preset="refined")),
-    ):
-        wall_s, cpu_s = time.perf_counter(), time.process_time()
-        score, inertia = run()
-        wall_s, cpu_s = time.perf_counter() - wall_s, time.process_time() - cpu_s
-        peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(
-            f"{name:44s} {cpu_s:7.1f} s CPU {wall_s:7.1f} s  majority {score:.4f}  "
-            f"inertia {inertia:.0f}  peak so far {peak_mb:.0f} MB",
-            flush=True,
-        )
