@@ -269,6 +269,8 @@ def test_verify_finds_loss_and_damage(world: World) -> None:
     chunk.write_bytes(data)
     shutil.rmtree(images / "1.png")
     (images.parent / "palette" / "zarr.json").write_text("{}")
+    centroids = world.results / "models" / "0001.zarr" / "centroids" / "c" / "0" / "0"
+    centroids.write_bytes(centroids.read_bytes()[:-1] + b"?")
     shutil.copytree(images.parent, images.parent.with_name("20200101T000000Z.zarr"))
     findings = "\n".join(verify(world.results))
     assert "the labels of 0.png are damaged or incomplete" in findings
@@ -278,7 +280,8 @@ def test_verify_finds_loss_and_damage(world: World) -> None:
     assert "2.png" not in findings
     done = CliRunner().invoke(cli, ["nightly", "verify", "--results", str(world.results)])
     assert done.exit_code == 1
-    assert "4 findings" in done.output
+    assert "model 1: array 'centroids'" in findings
+    assert "5 findings" in done.output
 
 
 def test_nights_are_pruned_and_label_maps_are_not(world: World) -> None:

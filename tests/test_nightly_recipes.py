@@ -122,3 +122,119 @@ def test_the_command_runs_a_night_of_textures(textures: World, tmp_path: Path) -
         done = CliRunner().invoke(cli, ["nightly", str(spec), "--set", key])
         assert done.exit_code == 2
         assert "does not apply to a nightly job" in done.output
+
+
+DIGITS = {"k": 3, "preset": "gradient", "workers": 1}
+
+
+def put_strokes(world: World, name: str, kind: int, seed: int) -> Path:
+    """A character of 24 × 20 px: a bar, a ring or a cross, a little to one side."""
+    ink = np.zeros((24, 20), np.uint8)
+    dy, dx = np.random.default_rng(seed).integers(-2, 3, 2)
+    y, x = int(12 + dy), int(10 + dx)
+    if kind == 0:
+        cv2.line(ink, (x, y - 8), (x, y + 8), 255, 2)
+    elif kind == 1:
+        cv2.circle(ink, (x, y), 6, 255, 2)
+    else:
+        cv2.line(ink, (x - 6, y - 6), (x + 6, y + 6), 255, 2)
+        cv2.line(ink, (x - 6, y + 6), (x + 6, y - 6), 255, 2)
+    path = world.inbox / name
+    path.parent.mkdir(exist_ok=True)
+    assert cv2.imwrite(str(path), ink)
+    return world.touch(path)
+
+
+@pytest.fixture
+def characters(tmp_path: Path) -> World:
+    world = World(tmp_path)
+    world.settings = replace(world.settings, recipe="digits", options=DIGITS)
+    return world
+
+
+def test_nights_of_digits(characters: World) -> None:
+    world = characters
+    for i in range(2):
+        put_strokes(world, f"few/{i}.png", i, i)
+    early = world.night(refit=3)
+    assert (early.new, early.done, early.pending, early.model) == (2, 0, 2, None)
+    for i in range(28):
+        put_strokes(world, f"{i}.png", i % 3, i)
+    first = world.night(refit=3)
+    assert (first.new, first.done, first.model, first.fitted) == (28, 30, 1, True)
+    assert first.drift == pytest.approx(1.0)
+    before = {p: p.read_bytes() for p in world.results.rglob("*.zarr/**/*") if p.is_file()}
+
+    kinds = [put_strokes(world, f"new{i}.png", i % 3, 100 + i) for i in range(6)]
+    odd = world.inbox / "line\nbreak.png"
+    put_strokes(world, "made.png", 1, 7).rename(odd)
+    for bad, content in (("bad.png", b""), ("half.png", kinds[0].read_bytes()[:60])):
+        (world.inbox / bad).write_bytes(content)
+        world.touch(world.inbox / bad)
+    second = world.night(refit=3)
+    assert (second.done, second.quarantined, second.fitted) == (7, 2, False)
+    found = [find(world.results, path) for path in (*kinds, odd)]
+    (path,) = {one["run"] for one in found}
+    run = open_run(path)
+    names = bytes(run.array("names")).decode().splitlines()
+    label = dict(zip(names, run.labels()[:], strict=True))
+    labels = [int(label[one["image"]]) for one in found]
+    assert labels[:3] == labels[3:6]
+    assert len(set(labels[:3])) == 3
+    assert labels[6] == labels[1]
+
+    put_strokes(world, "last.png", 2, 9)
+    world.night(refit=3)
+    third = world.night(refit=3, relabel=True)
+    assert (third.model, third.fitted, third.done) == (2, True, 38)
+    assert all(path.read_bytes() == content for path, content in before.items())
+    assert status(world.results)["files"] == {"done": 38, "quarantined": 2}
+    assert verify(world.results) == []
+
+
+def test_verify_finds_damage_in_labels(characters: World) -> None:
+    for i in range(9):
+        put_strokes(characters, f"{i}.png", i % 3, i)
+    (stamp,) = characters.night().runs
+    run = characters.results / "runs" / f"{stamp}.zarr"
+    for chunk in (run / "labels" / "c").rglob("*"):
+        if chunk.is_file():
+            data = bytearray(chunk.read_bytes())
+            data[-1] ^= 1
+            chunk.write_bytes(data)
+    findings = "\n".join(verify(characters.results))
+    assert "its attributes or arrays are not what was written" in findings
+    assert "the labels of 0.png cannot be read" in findings
+
+
+def test_too_few_usable_characters_wait_for_more(characters: World) -> None:
+    """The files are enough for k, those that can be decoded are not."""
+    put_strokes(characters, "0.png", 0, 0)
+    for i in range(1, 4):
+        (characters.inbox / f"{i}.png").write_bytes(b"nothing")
+        characters.touch(characters.inbox / f"{i}.png")
+    with pytest.raises(UsageError, match="k is 3; 1 images"):
+        characters.night()
+    for i in range(4, 9):
+        put_strokes(characters, f"{i}.png", i % 3, i)
+    night = characters.night()
+    assert (night.done, night.quarantined) == (6, 3)
+    assert verify(characters.results) == []
+
+
+def test_the_command_runs_a_night_of_digits(characters: World, tmp_path: Path) -> None:
+    for i in range(6):
+        put_strokes(characters, f"{i}.png", i % 3, i)
+    other = tmp_path / "other"
+    other.mkdir()
+    spec = tmp_path / "nightly.yaml"
+    spec.write_text(
+        f"recipe: digits\ninput: [{characters.inbox}, {other}]\nresults: {characters.results}\n"
+        "k: 3\ngrace: 0\npolarity: light\n"
+    )
+    done = CliRunner().invoke(cli, ["nightly", str(spec), "-q"])
+    assert done.exit_code == 0, done.output
+    assert "6 new, 0 changed, 6 done" in done.output
+    done = CliRunner().invoke(cli, ["nightly", str(spec), "--set", "test=more/"])
+    assert done.exit_code == 2
+    assert "'test' does not apply to a nightly job" in done.output

@@ -12,7 +12,7 @@ from kmdist.errors import KmdistError, UsageError
 DEFAULT_SPEC = "jobs/nightly.yaml"
 OTHERS = (
     "output", "resume", "overwrite", "strict", "quiet", "verbose", "shared", "psnr",
-    "keep_responses",
+    "keep_responses", "cell", "labels", "test", "test_labels",
 )  # fmt: skip
 """Options of the recipe's command that mean nothing at night."""
 
@@ -207,10 +207,11 @@ def _settings(spec: str, keys: dict[str, Any], ctx: click.Context) -> Any:
     command, arguments = arguments_of(
         spec, {**keys, "recipe": recipe, "output": results}, _under(group, ctx), extra=KEYS
     )
-    options = dict(context_of(spec, command, arguments, ctx).params)
-    inputs = tuple(options.pop("inputs"))
-    for key in OTHERS:
-        options.pop(key, None)
+    files = arguments.index("--") + 1
+    inputs = tuple(arguments[files:])  # folders, also of a recipe that takes a single one
+    options = dict(context_of(spec, command, arguments[: files + 1], ctx).params)
+    for key in (*OTHERS, *(p.name for p in command.params if isinstance(p, click.Argument))):
+        options.pop(str(key), None)
     ks = options.pop("k", None)
     if ks is not None and len(ks) != 1:
         raise UsageError(f"job spec {spec}: 'k' must be one number at night, got {list(ks)}")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from kmdist.errors import KmdistError
-from kmdist.nightly.digests import folder_digest, root_digest
+from kmdist.nightly.digests import Held, root_digest
 from kmdist.nightly.ledger import DONE, QUARANTINED, FileRow, Ledger
 from kmdist.nightly.models import model_path
 from kmdist.nightly.report import open_ledger
@@ -59,8 +59,7 @@ def _runs(results: Path, ledger: Ledger) -> Iterator[str]:
 
 def _run(path: Path, digest: str, rows: list[FileRow]) -> Iterator[str]:
     try:
-        run = open_run(path)
-        images = run.images
+        held = Held(open_run(path))
         if root_digest(path) != digest:
             yield f"{path}: its attributes or arrays are not what was written"
     except (KmdistError, OSError) as error:
@@ -69,9 +68,10 @@ def _run(path: Path, digest: str, rows: list[FileRow]) -> Iterator[str]:
     for row in rows:
         name = row.label_name or row.name
         try:
-            if name not in images:
+            found = held.digest(name)
+            if found is None:
                 yield f"{path}: the labels of {name} are missing"
-            elif folder_digest(path / "images" / images[name].key) != row.digest:
+            elif found != row.digest:
                 yield f"{path}: the labels of {name} are damaged or incomplete"
         except (KmdistError, OSError) as error:
             yield f"{path}: the labels of {name} cannot be read: {error}"

@@ -3,19 +3,59 @@
 import hashlib
 import os
 from collections.abc import Iterable, Iterator
+from functools import cached_property
 from pathlib import Path
+
+import numpy as np
 
 from kmdist.store import Run
 
 
+class Held:
+    """What a run holds of each image: a label map, or a label among those of all images.
+
+    Parameters
+    ----------
+    run : of any recipe.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def digest(self, name: str) -> str | None:
+        """SHA-256 of what the run holds of an image; None if it holds nothing.
+
+        Of a label map, over all objects of the image's group; of a label, over name and number.
+
+        Raises
+        ------
+        KmdistError, OSError : it cannot be read.
+        """
+        if self._run.recipe == "digits":
+            label = self._labels.get(name)
+            if label is None:
+                return None
+            text = f"{name}\0{label}".encode("utf-8", "surrogateescape")
+            return hashlib.sha256(text).hexdigest()
+        images = self._run.images
+        if name not in images:
+            return None
+        return folder_digest(self._run.path / "images" / images[name].key)
+
+    @cached_property
+    def _labels(self) -> dict[str, int]:
+        names, labels = self._run.array("names"), self._run.array("labels")
+        if names is None or labels is None:
+            return {}
+        text = np.asarray(names, np.uint8).tobytes().decode("utf-8", "surrogateescape")
+        return dict(zip(text.split("\n")[:-1], map(int, labels), strict=True))
+
+
 def image_digests(run: Run, names: Iterable[str]) -> dict[str, str]:
-    """SHA-256 over all objects of each image's group, by name; images the run lacks are absent."""
-    images = run.images
-    return {
-        name: folder_digest(run.path / "images" / images[name].key)
-        for name in names
-        if name in images
-    }
+    """Digests of what a run holds of images, by name; those that it lacks are absent."""
+    held = Held(run)
+    digests = {name: held.digest(name) for name in names}
+    return {name: digest for name, digest in digests.items() if digest is not None}
 
 
 def root_digest(run: Path) -> str:

@@ -11,6 +11,7 @@ from kmdist.errors import UsageError
 from kmdist.images import Found
 from kmdist.recipes.predict import predict
 from kmdist.store import Run
+from kmdist.store.names import image_key
 
 
 @dataclass(frozen=True)
@@ -21,11 +22,21 @@ class Maker:
     ----------
     module, function : the recipe.
     model_options : options that make its run a model: it holds no labels, and one set of clusters.
+    default_k : clusters of an image each, which take as many images; None: one image is enough.
     """
 
     module: str
     function: str
     model_options: Mapping[str, Any] = field(default_factory=dict)
+    default_k: int | None = None
+
+    def least_files(self, options: Mapping[str, Any]) -> int:
+        """Files that a model takes at least."""
+        return 1 if self.default_k is None else int(options.get("k") or self.default_k)
+
+    def name_in_run(self, name: str) -> str:
+        """A file's name as a run can hold it: a run of labels lists names, a line each."""
+        return image_key(name) if self.default_k is not None and "\n" in name else name
 
     def fit(
         self, files: Sequence[Found], output: Path, options: Mapping[str, Any], **how: Any
@@ -41,7 +52,8 @@ class Maker:
         NoUsableImageError : there is nothing to fit to.
         """
         recipe: Callable[..., Run] = getattr(import_module(self.module), self.function)
-        return recipe(files, output, **{**options, **self.model_options, **how})
+        own = _taken_by(recipe, options)
+        return recipe(files, output, **{**own, **self.model_options, **how})
 
     def label(
         self,
@@ -55,14 +67,18 @@ class Maker:
 
         Options of the fit alone, which labelling does not have, are left out.
         """
-        taken = inspect.signature(predict).parameters
-        own = {key: value for key, value in options.items() if key in taken}
-        return predict(model, files, output, **own, **how)
+        return predict(model, files, output, **_taken_by(predict, options), **how)
+
+
+def _taken_by(function: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    taken = inspect.signature(function).parameters
+    return {key: value for key, value in options.items() if key in taken}
 
 
 MAKERS = {
     "quantize": Maker("kmdist.recipes.quantize", "quantize", {"fit_only": True}),
     "texture": Maker("kmdist.recipes.texture", "texture", {"shared": True, "fit_only": True}),
+    "digits": Maker("kmdist.recipes.digits", "digits", default_k=10),
 }
 """By the name of the recipe; those whose models can label new images."""
 

@@ -12,7 +12,7 @@ from kmdist.nightly.ledger import DONE, PENDING, FileRow, Ledger
 from kmdist.nightly.makers import maker_of
 from kmdist.nightly.scan import found_of
 from kmdist.nightly.settings import Settings
-from kmdist.recipes.progress import Watcher
+from kmdist.recipes.progress import Message, Watcher
 from kmdist.store import Run, open_run
 
 DAY_S = 86_400.0
@@ -73,18 +73,25 @@ def fit_model(
         usable = [row for row in rows.values() if not row.gone and row.state in (DONE, PENDING)]
         usable.sort(key=lambda row: (row.next_hash or row.hash or "", row.path))
         chosen = sorted(usable[: settings.refit_images], key=lambda row: row.path)
-        if not chosen:
+        least = maker_of(settings.recipe).least_files(settings.options)
+        if len(chosen) < max(least, 1):
+            if chosen:
+                watch(Message(f"{len(chosen)} images wait for a model, which takes {least}"))
             return None
         ledger.set_sample((row.path, row.name) for row in chosen)
-    return maker_of(settings.recipe).fit(
-        found_of(chosen),
-        model_path(settings.results, number),
-        settings.options,
-        resume=True,
-        overwrite=not os.path.exists(model_path(settings.results, number)),
-        watch=watch,
-        command=settings.command,
-    )
+    try:
+        return maker_of(settings.recipe).fit(
+            found_of(chosen),
+            model_path(settings.results, number),
+            settings.options,
+            resume=True,
+            overwrite=not os.path.exists(model_path(settings.results, number)),
+            watch=watch,
+            command=settings.command,
+        )
+    except UsageError:  # such as too few images that can be used: there may be more tomorrow
+        ledger.set_sample(())
+        raise
 
 
 def inertia_per_pixel(run: Run) -> float:

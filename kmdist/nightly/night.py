@@ -106,7 +106,7 @@ class _Worker:
     def _look(self) -> dict[bytes, FileRow]:
         """Scan, and bring the ledger up to date with what is there."""
         known = self.ledger.files()
-        seen, unusable = look(self.settings.inputs)
+        seen, unusable = look(self.settings.inputs, maker_of(self.settings.recipe).name_in_run)
         now_s = self.clock().timestamp()
         findings = compare(seen, unusable, known, now_s, self.settings.grace_s)
         with self.ledger.transaction():

@@ -3,7 +3,7 @@
 import glob
 import hashlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
@@ -52,8 +52,14 @@ class Findings:
     vanished: set[bytes] = field(default_factory=set)
 
 
-def look(inputs: Iterable[str]) -> tuple[dict[bytes, Seen], dict[bytes, Rejection]]:
+def look(
+    inputs: Iterable[str], name_in_run: Callable[[str], str] = str
+) -> tuple[dict[bytes, Seen], dict[bytes, Rejection]]:
     """Find every image file, without opening it.
+
+    Parameters
+    ----------
+    name_in_run : from a file's name to that of its labels.
 
     Returns
     -------
@@ -84,7 +90,7 @@ def look(inputs: Iterable[str]) -> tuple[dict[bytes, Seen], dict[bytes, Rejectio
             continue  # gone since it was found
         key = os.fsencode(path)
         times = status.st_mtime_ns, status.st_ctime_ns
-        seen[key] = Seen(key, one.name, status.st_size, *times, one.path in samples)
+        seen[key] = Seen(key, name_in_run(one.name), status.st_size, *times, one.path in samples)
     return seen, {os.fsencode(rejection.image): rejection for rejection in rejections}
 
 

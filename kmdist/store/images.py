@@ -52,10 +52,21 @@ class Fit:
         return None if value is None else float(value)
 
     def array(self, key: str) -> NDArray[Any] | None:
-        """A small array below this level, read whole; None if there is none."""
+        """A small array below this level, read whole; None if there is none.
+
+        Raises
+        ------
+        KmdistError : what is stored does not match its checksum, or cannot be read.
+        """
         if not self._target.exists(self._path(f"{key}/zarr.json")):
             return None
-        return np.asarray(self.lazy(key)[...])
+        try:
+            return np.asarray(self.lazy(key)[...])
+        except (RuntimeError, ValueError, OSError) as error:  # a checksum is a RuntimeError
+            raise KmdistError(
+                f"array {self._path(key)!r} of {self._target!r} is damaged or cannot be read: "
+                f"{error}"
+            ) from error
 
     def lazy(self, key: str) -> "zarr.Array[Any]":
         """An array below this level, of which slicing reads the chunks needed.
