@@ -1,6 +1,8 @@
 """Throughput of a job on worker processes: 1 and 2 workers, and with one killed every 10 seconds.
 
-    python -m benchmarks cluster --seconds 120
+    python -m benchmarks cluster --seconds 120                  # about 9 minutes
+    python -m benchmarks cluster --seconds 120 --part kills     # 2 workers, without and with kills
+    python -m benchmarks cluster --seconds 60 --part scaling    # 1 worker and 2
 
 Workers are started as `dask worker`, killed with SIGKILL, and a fresh one is started in place of
 each. The time lost per kill is (time with kills − time without) / kills.
@@ -25,6 +27,11 @@ import kmdist
 from tests.conftest import DaskProcesses
 
 SIDE = 1000
+PARTS = {
+    "scaling": ("1 worker", "2 workers"),
+    "kills": ("2 workers", "2 workers, kills"),
+    "all": ("1 worker", "2 workers", "2 workers, kills"),
+}
 
 
 def make_photographs(folder: Path, n_images: int) -> None:
@@ -87,6 +94,7 @@ def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks cluster", description=__doc__)
     parser.add_argument("--seconds", type=float, default=120, help="length of the job, about")
     parser.add_argument("--every", type=float, default=10, help="seconds between kills")
+    parser.add_argument("--part", choices=PARTS, default="all")
     given = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="kmdist-cluster-") as name:
         folder = Path(name)
@@ -94,7 +102,7 @@ def main(arguments: Sequence[str]) -> None:
         make_photographs(folder / "trial", n_images)
         figures: dict[str, float] = {}
         digests = set()
-        for case in ("trial", "1 worker", "2 workers", "2 workers, kills"):
+        for case in ("trial", *PARTS[given.part]):
             (folder / case).mkdir(exist_ok=True)
             processes = DaskProcesses(folder / case, 1 if case == "1 worker" else 2)
             try:
@@ -115,9 +123,12 @@ def main(arguments: Sequence[str]) -> None:
                 digests.add(digest(output))
             finally:
                 processes.close()
-        lost_s = (figures["2 workers, kills"] - figures["2 workers"]) / max(figures["kills"], 1)
         print(json.dumps({key: round(value, 1) for key, value in figures.items()}, indent=1))
-        print(f"{n_images} Mpx; 2 workers {figures['1 worker'] / figures['2 workers']:.2f} x 1")
-        print(f"lost per kill {lost_s:.2f} s; bytes {'equal' if len(digests) == 1 else 'DIFFER'}")
+        print(f"{n_images} Mpx; bytes {'equal' if len(digests) == 1 else 'DIFFER'}")
+        if "1 worker" in figures:
+            print(f"2 workers {figures['1 worker'] / figures['2 workers']:.2f} x 1")
+        if "kills" in figures:
+            more_s = figures["2 workers, kills"] - figures["2 workers"]
+            print(f"lost per kill {more_s / max(figures['kills'], 1):.2f} s")
         if len(digests) != 1:
             sys.exit(1)
