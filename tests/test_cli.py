@@ -172,6 +172,19 @@ def test_info_json(run_path: Path, photographs: Path, tmp_path: Path) -> None:
     assert "many.zarr holds k2, k11" in kmdist_command("info", tmp_path / "many.zarr/k3").output
 
 
+def test_info_json_of_images_fitted_each_on_its_own(photographs: Path, tmp_path: Path) -> None:
+    where = tmp_path / "each.zarr"
+    done = kmdist_command("quantize", photographs, "-o", where, "-k", "3", "--per-image", "-q")
+    assert done.exit_code == 0, done.output
+    info = json.loads(kmdist_command("info", where, "--json").output)
+    assert info["palette"] is None
+    for image in info["images"]:
+        assert image["k"] == len(image["palette"]) == len(image["counts"])
+        clear = 2 if image["name"] == "transparent.png" else 1  # half of it is transparent
+        assert sum(image["counts"]) == image["width"] * image["height"] // clear
+    assert sum(image["inertia"] for image in info["images"]) == pytest.approx(info["inertia"])
+
+
 def test_info_for_people(run_path: Path, photographs: Path, tmp_path: Path) -> None:
     (photographs / "bad\x1b[31m.png").write_bytes(b"not an image")
     shown = kmdist_command("info", run_path).output

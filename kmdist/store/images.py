@@ -51,6 +51,14 @@ class Fit:
         value = self.attributes.get("inertia")
         return None if value is None else float(value)
 
+    def clusters_info(self) -> dict[str, Any]:
+        """Counts and palette as plain lists; None where this level has none."""
+        counts, palette = self.counts, self.palette
+        return {
+            "counts": None if counts is None else counts.tolist(),
+            "palette": None if palette is None else palette.tolist(),
+        }
+
     def array(self, key: str) -> NDArray[Any] | None:
         """A small array below this level, read whole; None if there is none.
 
@@ -130,6 +138,15 @@ class RunImage(Fit):
         """Levels of the pyramid, the image itself among them."""
         names = self._target.children(f"{self._key}/labels/{LABELS_NAME}")
         return sum(name[0] == "s" and name[1:].isdigit() for name in names)
+
+    def info(self) -> dict[str, Any]:
+        """Name and size; where the image has a fit of its own, that as well."""
+        found: dict[str, Any] = {"name": self.name, "width": self.width, "height": self.height}
+        if self.inertia is not None:
+            fitted = ("k", "inertia", "n_iter", "stop_reason")
+            found.update({key: self.attributes.get(key) for key in fitted})
+            found.update(self.clusters_info())
+        return found
 
     def labels(self, level: int = 0) -> "zarr.Array[Any]":
         """Label map (y, x), lazily sliced; each level is half the last."""

@@ -175,13 +175,11 @@ class Run(Fit):
         found: dict[str, Any] = {"recipe": self.recipe, "k": self.k, "inertia": self.inertia}
         found["n_iter"] = self.n_iter
         found.update({key: record.get(key) for key in ("stop_reason", "seed")})
-        found["images"] = [
-            {"name": image.name, "width": image.width, "height": image.height}
-            for image in map(self.images.__getitem__, self.images)
-        ]
+        first = next(iter(self.runs.values()), self)  # each k has the same images
+        found["images"] = [image.info() for image in map(first.images.__getitem__, first.images)]
         found["rejected"] = record.get("rejected", [])
-        found["counts"] = None if self.counts is None else self.counts.tolist()
-        found["palette"] = None if self.palette is None else self.palette.tolist()
+        found.update(self.clusters_info())
+        found["selection"] = record.get("selection")
         found["scores"] = {key: scores.get(key) for key in SCORES}
         found["timings"] = record.get("timings", {})
         found["fingerprint"] = record.get("fingerprint")
