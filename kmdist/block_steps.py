@@ -1,5 +1,6 @@
 """What an iteration does to one block: the leaves of the passes of `kmdist.lloyd`."""
 
+import threading
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,6 +9,7 @@ from kmdist.kernels.assign import PartialSums, assign
 from kmdist.kernels.bounds import assign_bounded
 from kmdist.kernels.distances import Farthest, cluster_inertia, farthest_rows
 from kmdist.kernels.frame import Frame
+from kmdist.kernels.neighbours import Neighbours, find_neighbours, panels_pay
 from kmdist.rows import Block, Memory
 
 BOUNDS = ("auto", "always", "never")
@@ -20,26 +22,49 @@ _LEAST_WORK = 512
 
 
 def _pays_below(k: int) -> float:
-    """Share of rows scored anew above which bounds cost more than they save.
+    """Share of the scores computed above which bounds cost more than they save.
 
     Measured on MNIST's 784 features: 0.2 for k = 10, 0.55 for k = 64 and 256.
     """
     return min(0.55, 0.15 + k / 160)
 
 
-class Centers(NamedTuple):
+class Centers:
     """Centroids as they are sent to the workers, once an iteration.
 
     Parameters
     ----------
     centroids : (k, d) floating point.
-    gaps : (k,) float64, half the distance to the nearest other centroid, or None: no bounds.
     bounds : one of `BOUNDS`.
+    distance : root of the mean squared distance of rows to their centroids, about, in the
+        frame's scale; infinite where it is not known.
     """
 
-    centroids: np.ndarray
-    gaps: np.ndarray | None
-    bounds: str
+    def __init__(
+        self, centroids: np.ndarray, bounds: str = "never", distance: float = np.inf
+    ) -> None:
+        self.centroids, self.bounds, self.distance = centroids, bounds, distance
+        self._lock = threading.Lock()
+        self._panels: bool | None = None
+        self._neighbours: Neighbours | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Centers, (self.centroids, self.bounds, self.distance)
+
+    def panels_pay(self, frame: Frame) -> bool:
+        """`kmdist.kernels.neighbours.panels_pay`, found once a process."""
+        with self._lock:
+            if self._panels is None:
+                self._panels = panels_pay(self.centroids, frame, self.distance)
+            return self._panels
+
+    def neighbours(self, frame: Frame) -> Neighbours:
+        """`kmdist.kernels.neighbours.find_neighbours`, found once a process."""
+        panels = self.panels_pay(frame)
+        with self._lock:
+            if self._neighbours is None:
+                self._neighbours = find_neighbours(self.centroids, frame, panels=panels)
+            return self._neighbours
 
 
 class Finish(NamedTuple):
@@ -67,19 +92,22 @@ def step(source: Any, centers: Centers, frame: Frame) -> PartialSums:
 def _kept_step(block: Block, centers: Centers, frame: Frame) -> PartialSums:
     """An iteration of a block that remembers the last one."""
     memory = _memory_for(block, centers, frame)
-    if centers.gaps is not None and _wants_bounds(memory, centers):
-        sums = _bounded_step(block, memory, centers, centers.gaps, frame)
+    if _wants_bounds(memory, centers, frame):
+        sums = _bounded_step(block, memory, centers, frame)
     else:
         sums = _plain_step(block, memory, centers, frame)
     memory.centroids, memory.sums, memory.counts = centers.centroids, sums.sums, sums.counts
     return PartialSums(sums.sums.copy(), sums.counts.copy())
 
 
-def _wants_bounds(memory: Memory, centers: Centers) -> bool:
+def _wants_bounds(memory: Memory, centers: Centers, frame: Frame) -> bool:
+    if centers.bounds == "never" or memory.centroids is None or len(centers.centroids) == 1:
+        return False
     if centers.bounds == "always" or memory.upper is not None:
         return True
-    settled = memory.changed < _TRY_BELOW and memory.pause <= 0
-    return settled and centers.centroids.size >= _LEAST_WORK
+    if memory.pause > 0 or centers.centroids.size < _LEAST_WORK:
+        return False
+    return memory.changed < _TRY_BELOW or centers.panels_pay(frame)
 
 
 def _plain_step(block: Block, memory: Memory, centers: Centers, frame: Frame) -> PartialSums:
@@ -110,20 +138,19 @@ def _memory_for(block: Block, centers: Centers, frame: Frame) -> Memory:
     return memory
 
 
-def _bounded_step(
-    block: Block, memory: Memory, centers: Centers, gaps: np.ndarray, frame: Frame
-) -> PartialSums:
+def _bounded_step(block: Block, memory: Memory, centers: Centers, frame: Frame) -> PartialSums:
+    """An iteration with bounds, of a block that knows its labels for the last centroids."""
     n, k = len(block.rows), len(centers.centroids)
-    previous = memory.centroids if memory.upper is not None else None
+    previous, sums = memory.centroids, memory.sums
+    if previous is None or sums is None or memory.counts is None:
+        raise RuntimeError("bounds need the labels and sums of an iteration before")
+    fresh = memory.upper is None or memory.lower is None
     if memory.upper is None or memory.lower is None:
-        memory.upper, memory.lower = np.empty(n, np.float32), np.empty(n, np.float32)
-    if previous is None or memory.sums is None or memory.counts is None:
-        sums = PartialSums(np.zeros((k, block.rows.shape[1])), np.zeros(k))
-    else:
-        sums = PartialSums(memory.sums, memory.counts)
+        memory.upper, memory.lower = np.full(n, np.inf, np.float32), np.zeros(n, np.float32)
+    partial = PartialSums(sums, memory.counts)
     # Half-way through, bounds, labels and sums do not match: should this fail, start afresh.
     memory.centroids = None
-    scanned = assign_bounded(
+    share = assign_bounded(
         block.rows,
         block.weights,
         centers.centroids,
@@ -132,13 +159,13 @@ def _bounded_step(
         memory.upper,
         memory.lower,
         previous,
-        gaps,
-        sums,
+        centers.neighbours(frame),
+        partial,
     )
-    if previous is not None and scanned > _pays_below(k) * n and centers.bounds != "always":
+    if not fresh and share > _pays_below(k) and centers.bounds != "always":
         memory.upper = memory.lower = None
         memory.pause, memory.next_pause = memory.next_pause, 2 * memory.next_pause
-    return sums
+    return partial
 
 
 def labelled(source: Any, centers: Centers, frame: Frame) -> tuple[Block, np.ndarray]:

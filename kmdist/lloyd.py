@@ -27,7 +27,6 @@ from kmdist.block_steps import (
     step,
 )
 from kmdist.kernels.assign import PartialSums, merge_sums
-from kmdist.kernels.bounds import half_gaps
 from kmdist.kernels.distances import merge_farthest
 from kmdist.rows import Rows, unit_rows
 from kmdist.state import State
@@ -99,7 +98,8 @@ def iterate(
         return
     state = start or State(current, np.zeros(len(current)), np.inf, 0)
     while True:
-        state = advance(rows, state, run_step(rows, state.centroids, options.bounds), options)
+        sums = run_step(rows, state.centroids, options.bounds, _typical(rows, state))
+        state = advance(rows, state, sums, options)
         if state.stop_reason is not None:
             break
         yield state
@@ -128,8 +128,13 @@ def advance(rows: Rows, state: State, sums: PartialSums, options: Options) -> St
 
 def final_state(rows: Rows, state: State, bounds: str = "never") -> State:
     """A state with the exact inertia and counts of its centroids: one pass."""
-    done = finish(rows, state.centroids, bounds)
+    done = finish(rows, state.centroids, bounds, _typical(rows, state))
     return replace(state, counts=tidy_counts(rows, done.counts), inertia=float(done.inertia.sum()))
+
+
+def _typical(rows: Rows, state: State) -> float:
+    """Root of the mean squared distance of rows to their centroids, in the frame's scale."""
+    return float(np.sqrt(state.inertia / rows.moments.weight)) * rows.frame.scale
 
 
 def last(states: Iterator[State]) -> State:
@@ -139,33 +144,37 @@ def last(states: Iterator[State]) -> State:
     return final
 
 
-def run_step(rows: Rows, centroids: np.ndarray, bounds: str = "never") -> PartialSums:
+def run_step(
+    rows: Rows, centroids: np.ndarray, bounds: str = "never", distance: float = np.inf
+) -> PartialSums:
     """Assign all rows and sum per cluster: one pass.
 
     Returns
     -------
     PartialSums
     """
-    centers = broadcast_centers(rows, centroids, bounds)
+    centers = broadcast_centers(rows, centroids, bounds, distance)
     sums: PartialSums = rows.run(step, centers, rows.frame_future, merge=merge_sums)
     return sums
 
 
-def broadcast_centers(rows: Rows, centroids: np.ndarray, bounds: str = "never") -> Any:
-    """A future of the `Centers` that leaves take, with what bounds need where they are used."""
-    usable = rows.kept and bounds != "never" and len(centroids) > 1
-    gaps = half_gaps(centroids, rows.frame) if usable else None
-    return rows.pool.broadcast(Centers(centroids, gaps, bounds))
+def broadcast_centers(
+    rows: Rows, centroids: np.ndarray, bounds: str = "never", distance: float = np.inf
+) -> Any:
+    """A future of the `Centers` that leaves take."""
+    return rows.pool.broadcast(Centers(centroids, bounds, distance))
 
 
-def finish(rows: Rows, centroids: np.ndarray, bounds: str = "never") -> Finish:
+def finish(
+    rows: Rows, centroids: np.ndarray, bounds: str = "never", distance: float = np.inf
+) -> Finish:
     """Label all rows and measure their inertia from differences: one pass.
 
     Returns
     -------
     Finish
     """
-    centers = broadcast_centers(rows, centroids, bounds)
+    centers = broadcast_centers(rows, centroids, bounds, distance)
     done: Finish = rows.run(finish_block, centers, rows.frame_future, merge=merge_finish)
     return done
 

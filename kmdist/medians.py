@@ -78,13 +78,13 @@ def manhattan_inertia(rows: Rows, centroids: np.ndarray) -> float:
 
 
 def _label_all(rows: Rows, centroids: np.ndarray) -> Counted:
-    centers = rows.pool.broadcast(Centers(centroids, None, "never"))
+    centers = rows.pool.broadcast(Centers(centroids))
     done: Counted = rows.run(label_manhattan, centers, merge=_merge)
     return done
 
 
 def _count_step(rows: Rows, centroids: np.ndarray) -> np.ndarray:
-    centers = rows.pool.broadcast(Centers(centroids, None, "never"))
+    centers = rows.pool.broadcast(Centers(centroids))
     counted: Counted = rows.run(_count_block, centers, merge=_merge)
     medians = medians_of_counts(counted.values)
     return np.where(counted.counts[:, None] > 0, medians, centroids)

@@ -206,7 +206,7 @@ def _parallel(rows: Rows, k: int, seed: int, stream: int, rounds: int = 5) -> np
     candidates = _random_rows(first, 1, generator(seed, stream + 1))
     firsts = [int(first) for first in rows.starts[:-1]]
     for turn in range(rounds):
-        centers = rows.pool.broadcast(Centers(candidates, None, "never"))
+        centers = rows.pool.broadcast(Centers(candidates))
         cost = rows.run(_cost, centers, rows.frame_future, merge=sum_costs)
         if not cost > 0:
             break
@@ -219,7 +219,7 @@ def _parallel(rows: Rows, k: int, seed: int, stream: int, rounds: int = 5) -> np
             merge=join_samples,
         )
         candidates = np.unique(np.concatenate([candidates, found.rows]), axis=0)
-    centers = rows.pool.broadcast(Centers(candidates, None, "never"))
+    centers = rows.pool.broadcast(Centers(candidates))
     weights = rows.run(_weigh, centers, rows.frame_future, merge=sum_costs)
     sample = Sample(candidates, weights)
     return seed_from_sample(sample, k, generator(seed, stream + 15), refine=True)

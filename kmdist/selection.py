@@ -169,7 +169,7 @@ def fit_many(rows: Rows, initial: list[np.ndarray], options: Options) -> list[St
     list of State : the same as `kmdist.lloyd.iterate` gives for each alone.
     """
     states = _iterate_many(rows, initial, options)
-    centers = [Centers(state.centroids, None, "never") for state in states]
+    centers = [Centers(state.centroids) for state in states]
     done: list[Finish] = rows.run(
         _finish_many, rows.pool.broadcast(centers), rows.frame_future, merge=_merge_finishes
     )
@@ -185,7 +185,7 @@ def _iterate_many(rows: Rows, initial: list[np.ndarray], options: Options) -> li
     ]
     running = list(range(len(states)))
     while running:
-        centers = [Centers(states[i].centroids, None, "never") for i in running]
+        centers = [Centers(states[i].centroids) for i in running]
         sums = rows.run(
             _step_many, rows.pool.broadcast(centers), rows.frame_future, merge=_merge_many
         )

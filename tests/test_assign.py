@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kmdist.kernels.assign import PartialSums, assign, merge_sums
-from kmdist.kernels.bounds import assign_bounded, half_gaps
+from kmdist.kernels.assign import assign, merge_sums
+from kmdist.kernels.bounds import assign_bounded
 from kmdist.kernels.distances import cluster_inertia, farthest_rows, two_nearest
 from kmdist.kernels.frame import Frame, make_frame
 from kmdist.kernels.moments import merge_moments, moments
+from kmdist.kernels.neighbours import find_neighbours
 
 SHAPES = st.tuples(st.integers(1, 300), st.integers(1, 70), st.integers(1, 90))
 DTYPES = st.sampled_from(["f4", "f8", "u1", "u2", "i4", "f2"])
@@ -93,39 +94,60 @@ def test_chunking_and_order_do_not_change_a_bit(
     assert np.array_equal(joined.counts, whole.counts)
 
 
-@given(st.integers(0, 2**31), SHAPES, st.sampled_from(["f4", "f8", "u1"]), st.booleans())
-@settings(deadline=None, max_examples=40)
+@given(
+    st.integers(0, 2**31),
+    SHAPES,
+    st.sampled_from(["f4", "f8", "u1"]),
+    st.booleans(),
+    st.booleans(),
+)
+@settings(deadline=None, max_examples=60)
 def test_bounds_and_differences_give_the_same_bits(
-    seed: int, shape: tuple[int, int, int], dtype: str, weighted: bool
+    seed: int, shape: tuple[int, int, int], dtype: str, weighted: bool, panels: bool
 ) -> None:
     rows, centroids = draw(seed, shape, dtype)
-    n, k = len(rows), len(centroids)
+    n = len(rows)
     random = np.random.default_rng(seed)
     weights = random.random(n) if weighted else None
     frame = frame_of(rows, weights)
     labels, moved_labels = np.zeros(n, np.int32), np.zeros(n, np.int32)
-    upper, lower = np.empty(n, np.float32), np.empty(n, np.float32)
-    sums = PartialSums(np.zeros(centroids.shape), np.zeros(k))
-    previous, known = None, None
+    upper, lower = np.full(n, np.inf, np.float32), np.zeros(n, np.float32)
+    sums = assign(rows, weights, centroids, frame, labels)
+    previous, known = centroids, None
     for _ in range(5):
-        scanned = assign_bounded(
-            rows, weights, centroids, frame, labels, upper, lower, previous,
-            half_gaps(centroids, frame), sums,
-        )  # fmt: skip
+        near = find_neighbours(centroids, frame, panels=panels)
+        share = assign_bounded(
+            rows, weights, centroids, frame, labels, upper, lower, previous, near, sums
+        )
         plain_labels = np.empty(n, np.int32)
         plain = assign(rows, weights, centroids, frame, plain_labels)
         known = assign(rows, weights, centroids, frame, moved_labels, sums=known)
-        assert scanned <= n
+        assert 0 <= share <= 1
         assert np.array_equal(labels, plain_labels)
         assert np.array_equal(sums.sums, plain.sums)
         assert np.array_equal(sums.counts, plain.counts)
         assert np.array_equal(known.sums, plain.sums)
-        distances = np.sqrt(((rows - centroids[labels]) ** 2.0).sum(axis=1)) * frame.scale
-        assert (upper >= distances * (1 - 1e-7)).all()
+        assert_bounds(rows, centroids, frame, labels, upper, lower)
         previous = centroids
         filled = plain.counts > 0
         centroids = centroids + 0.1 * random.normal(size=centroids.shape)
         centroids[filled] = frame.shift + plain.sums[filled] / plain.counts[filled, None]
+
+
+def assert_bounds(
+    rows: np.ndarray,
+    centroids: np.ndarray,
+    frame: Frame,
+    labels: np.ndarray,
+    upper: np.ndarray,
+    lower: np.ndarray,
+) -> None:
+    """Neither bound is on the wrong side of the distance it stands for."""
+    distances = np.sqrt(((rows[:, None] - centroids) ** 2.0).sum(axis=2)) * frame.scale
+    every = np.arange(len(rows))
+    assert (upper >= distances[every, labels] * (1 - 1e-12)).all()
+    distances[every, labels] = np.inf
+    assert (lower <= distances.min(axis=1) * (1 + 1e-12)).all()
 
 
 PROBE = """

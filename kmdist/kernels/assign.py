@@ -44,10 +44,10 @@ def merge_sums(parts: list[PartialSums]) -> PartialSums:
 
 
 @njit(nogil=True, cache=True)
-def move_row(row, shift, weight, magic, sums, old, new):  # type: ignore[no-untyped-def]
+def move_row(rows, i, shift, weight, magic, sums, old, new):  # type: ignore[no-untyped-def]
     """Take w(x − shift), rounded to the grid, from one cluster's sums (−1: none) to another's."""
-    for p in range(row.size):
-        t = (np.float64(row[p]) - shift[p]) * weight
+    for p in range(rows.shape[1]):
+        t = (np.float64(rows[i, p]) - shift[p]) * weight
         q = (t + magic) - magic
         if old >= 0:
             sums[old, p] -= q
@@ -94,7 +94,7 @@ def _assign(  # type: ignore[no-untyped-def]
             if second[r] <= best[r] + slack:
                 error = error_bound(norm2(tile[r]), gamma, longest)
                 if np.float64(second[r]) <= np.float64(best[r]) + 2.0 * error:
-                    label = resolve(rows[i], tile[r], panel, best[r], centroids, error, scores)
+                    label = resolve(rows, i, tile, r, panel, best[r], centroids, error, scores)
             if summed and (fresh or label != labels[i]):
                 weight = weights[i] if weights.size else 1.0
                 count = (weight + weight_magic) - weight_magic
@@ -102,10 +102,10 @@ def _assign(  # type: ignore[no-untyped-def]
                 if fresh and not weights.size:
                     _add_row(rows, i, shift, magic, sums, label)
                 elif fresh:
-                    move_row(rows[i], shift, weight, magic, sums, -1, label)
+                    move_row(rows, i, shift, weight, magic, sums, -1, label)
                 else:
                     counts[labels[i]] -= count
-                    move_row(rows[i], shift, weight, magic, sums, labels[i], label)
+                    move_row(rows, i, shift, weight, magic, sums, labels[i], label)
             labels[i] = label
 
 

@@ -95,11 +95,11 @@ def nearest_rows(tile, n, panel, plain, best, second, nearest):  # type: ignore[
 
 
 @njit(nogil=True, cache=True)
-def distance2(row, centroid):  # type: ignore[no-untyped-def]
+def distance2(rows, i, centroids, j):  # type: ignore[no-untyped-def]
     """‖x − c‖² in float64 from the differences, summed in the order of the features."""
     total = 0.0
-    for p in range(row.size):
-        t = np.float64(row[p]) - centroid[p]
+    for p in range(rows.shape[1]):
+        t = np.float64(rows[i, p]) - centroids[j, p]
         total += t * t
     return total
 
@@ -121,34 +121,36 @@ def error_bound(square, gamma, longest):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True, fastmath={"contract", "nnan", "nsz"})
-def _scores(local, panel, out):  # type: ignore[no-untyped-def]
+def _scores(tile, r, panel, out):  # type: ignore[no-untyped-def]
     for j in range(out.size):
         out[j] = panel[0, j]
-    for p in range(local.size):
-        x = local[p]
+    for p in range(tile.shape[1]):
+        x = tile[r, p]
         for j in range(out.size):
             out[j] += x * panel[p + 1, j]
 
 
 @njit(nogil=True, cache=True)
-def resolve(row, local, panel, best, centroids, error, scores):  # type: ignore[no-untyped-def]
+def resolve(rows, i, tile, r, panel, best, centroids, error, scores):  # type: ignore[no-untyped-def]
     """The nearest centroid in float64 among those whose scores cannot be told apart.
+
+    Rows come as array and index: a view costs an atomic count of its users.
 
     Parameters
     ----------
-    row : (d,) as given. local : (d,) float32, in the frame.
+    rows, i : the row as given. tile, r : the row in float32, in the frame.
     panel, centroids : of `kmdist.kernels.frame.Panel`.
     best : least score of the row.
     error : from `error_bound`.
     scores : (lanes of the panel,) float32, scratch.
     """
-    _scores(local, panel, scores)
+    _scores(tile, r, panel, scores)
     limit = np.float64(best) + 4.0 * error  # two scores here, two in `best` and its rival
     nearest = np.int32(0)
     least = np.inf
     for j in range(centroids.shape[0]):
         if np.float64(scores[j]) <= limit:
-            t = distance2(row, centroids[j])
+            t = distance2(rows, i, centroids, j)
             if t < least:
                 least = t
                 nearest = np.int32(j)
