@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
+from kmdist.kernels.few_features import MAX_FEATURES, assign_few
 from kmdist.kernels.frame import Frame, make_panel
 from kmdist.kernels.nearest import (
     PLAIN,
@@ -181,7 +182,8 @@ def assign(
         raise ValueError("sums without the labels that they belong to")
     # With many centroids the copy costs little, and folding leaves more rows to resolve.
     cheap = len(centroids) <= 16 or not frame.shift.any()
-    direct = frame.fold and cheap and rows.dtype in (np.float32, np.float16)
+    few = rows.shape[1] <= MAX_FEATURES
+    direct = frame.fold and cheap and not few and rows.dtype in (np.float32, np.float16)
     panel = make_panel(centroids, frame, folded=direct)
     if labels is None:
         labels = np.empty(len(rows), np.int32)
@@ -190,7 +192,7 @@ def assign(
     for first, chunk in kernel_chunks(rows):
         part = as_kernel_rows(chunk)
         last = first + len(part)
-        _assign(
+        given = (
             part,
             part if part.dtype == np.float32 else _NO_TILE,
             _NO_WEIGHTS if weights is None else weights[first:last],
@@ -199,8 +201,9 @@ def assign(
             tuple(frame),
             (panel.gamma, panel.max_norm, np.float32(panel.slack)),
             labels[first:last],
-            (summed, fresh, direct),
-            PLAIN,
-            tuple(out),
         )
+        if few:
+            assign_few(*given, (summed, fresh), tuple(out))
+        else:
+            _assign(*given, (summed, fresh, direct), PLAIN, tuple(out))
     return out
