@@ -12,7 +12,7 @@ __version__ = "0.1.0"
 _HOMES: dict[str, str] = {
     "BisectingKMeans": "kmdist.hierarchy",
     "KMeans": "kmdist.estimators",
-    "merge_clusters": "kmdist.hierarchy",
+    "merge_clusters": "kmdist.merging",
     "open_images": "kmdist.images",
     "open_run": "kmdist.store",
     "digits": "kmdist.recipes.digits",

@@ -11,7 +11,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import adjusted_rand_score
 
 from kmdist import BisectingKMeans, KMeans, dask_rows, merge_clusters
-from kmdist.hierarchy import ward_linkage
+from kmdist.merging import ward_linkage
 
 
 def test_tree_of_splits_adds_up() -> None:
