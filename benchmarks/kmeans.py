@@ -3,6 +3,7 @@
 import argparse
 import gzip
 import os
+import subprocess
 import tempfile
 import warnings
 from pathlib import Path
@@ -22,7 +23,10 @@ CASES = {
 SEEDING = {"responses": 64, "mnist": 64, "colours": 64}
 _FEW, _MANY = 2, 12
 _SLOW = ("opencv", "dask-ml")
-"""Their time an iteration is measured on fewer."""
+_SLOW_MANY, _SLOW_ROWS = 5, 200_000
+"""The time an iteration of slow peers is measured on fewer iterations and rows, and scaled."""
+_NO_TOLERANCE = ("faiss", "opencv", "dask-ml")
+"""Peers without a relative tolerance to stop by: they do as many iterations as scikit-learn."""
 
 
 def main(argv: list[str]) -> None:
@@ -138,50 +142,68 @@ def compare_iterations(folder: Path, case: str, options: argparse.Namespace) -> 
     rows = dataset(folder, kind, options.rows)
     init = initial(folder, rows, k)
     shape = np.load(rows, mmap_mode="r").shape
-    floor = measure("benchmarks.kmeans_peers:prepare_roofline", {"rows": str(rows), "k": k})
     print(f"\n{case}: {shape[0]:,} × {shape[1]}, k = {k}; seconds per iteration, one thread")
-    times: dict[str, float] = {}
+    floor = measure("benchmarks.kmeans_peers:prepare_roofline", {"rows": str(rows), "k": k}).result
+    floor_s = max(floor["sgemm_s"], floor["read_s"])
+    print(
+        f"  roofline: sgemm {2e-9 * shape[0] * shape[1] * k / floor['sgemm_s']:.0f} GFLOP/s, "
+        f"{floor['sgemm_s']:.4f} s; reading {1e-9 * floor['bytes'] / floor['read_s']:.1f} GB/s, "
+        f"{floor['read_s']:.4f} s",
+        flush=True,
+    )
+    ours = 0.0
     for peer in options.peers.split(","):
-        many = 5 if peer in _SLOW else _MANY
+        many, limit = (_SLOW_MANY, _SLOW_ROWS) if peer in _SLOW else (_MANY, shape[0])
         try:
-            few = _fit(peer, rows, init, _FEW, options.repeats)
-            more = _fit(peer, rows, init, many, options.repeats)
-        except Exception as error:
+            few = _fit(peer, rows, init, _FEW, options.repeats, limit)
+            more = _fit(peer, rows, init, many, options.repeats, limit)
+        except subprocess.CalledProcessError as error:
             print(f"  {peer:14s} failed: {error}")
             continue
-        steps = more.result["iterations"] - few.result["iterations"]
-        times[peer] = (more.cpu_s - few.cpu_s) / max(steps, 1)
+        steps = max(more.result["iterations"] - few.result["iterations"], 1)
+        share = min(limit, shape[0]) / shape[0]
+        seconds = (more.cpu_s - few.cpu_s) / steps / share
+        ours = ours or seconds
         print(
-            f"  {peer:14s} {times[peer]:.4f} s  = {times[peer] / times['kmdist']:6.2f} × kmdist; "
-            f"fit of {many}: {more.cpu_s:.3f} s; inertia {more.result['inertia']:.6g}",
+            f"  {peer:14s} {seconds:.4f} s = {seconds / ours:6.2f} × the first, "
+            f"{floor_s / seconds:.2f} of the roofline; fit of {many}: {more.cpu_s:.3f} s, "
+            f"{(more.peak_bytes - more.input_bytes) / 2**20:.0f} MiB beyond the input; inertia "
+            f"{more.result['inertia']:.6g}" + (f" ({share:.0%} of the rows)" if share < 1 else ""),
             flush=True,
         )
-    floor_s = floor.result["seconds"]
-    print(
-        f"  roofline (sgemm or reading) {floor_s:.4f} s = {floor_s / times['kmdist']:.2f} of kmdist"
-    )
 
 
-def _fit(peer: str, rows: Path, init: Path, iterations: int, repeats: int) -> Measured:
-    arguments = {"peer": peer, "rows": str(rows), "init": str(init), "iterations": iterations}
+def _fit(peer: str, rows: Path, init: Path, iterations: int, repeats: int, limit: int) -> Measured:
+    arguments = {
+        "peer": peer,
+        "rows": str(rows),
+        "init": str(init),
+        "iterations": iterations,
+        "limit": limit,
+    }
     return measure("benchmarks.kmeans_peers:prepare", arguments, repeats)
 
 
 def compare_fit(folder: Path, options: argparse.Namespace) -> None:
-    """The whole fit to convergence (tol 1e-4) of MNIST at k = 10."""
+    """The whole fit of MNIST at k = 10 to convergence (tol 1e-4), from the same centres."""
     rows = dataset(folder, "mnist", options.rows)
     init = initial(folder, rows, 10)
     print("\n784/10: the whole fit to convergence (tol 1e-4)")
-    ours = 0.0
+    arguments = {"rows": str(rows), "init": str(init)}
+    ours, reference = 0.0, 300
     for peer in options.peers.split(","):
-        if peer in ("faiss", "opencv", "dask-ml"):  # no relative tolerance to stop by
-            continue
-        arguments = {"peer": peer, "rows": str(rows), "init": str(init), "iterations": 300}
-        done = measure("benchmarks.kmeans_peers:prepare", {**arguments, "tol": 1e-4})
+        alone = peer in _NO_TOLERANCE
+        stop = {"iterations": reference if alone else 300, "tol": 0.0 if alone else 1e-4}
+        done = measure(
+            "benchmarks.kmeans_peers:prepare", {**arguments, **stop, "peer": peer}, options.repeats
+        )
         ours = ours or done.cpu_s
+        if peer == "sklearn":
+            reference = done.result["iterations"]
         print(
             f"  {peer:14s} {done.cpu_s:.3f} s = {done.cpu_s / ours:5.2f} × kmdist; "
-            f"{done.result['iterations']} iterations, inertia {done.result['inertia']:.7g}",
+            f"{done.result['iterations']} iterations{' (set)' if alone else ''}, inertia "
+            f"{done.result['inertia']:.7g}",
             flush=True,
         )
 
