@@ -31,11 +31,12 @@ def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="benchmarks digits", description=__doc__)
     parser.add_argument("what", choices=["reproduce", "accuracy", "time"])
     parser.add_argument("--seeds", type=int, default=0)
+    parser.add_argument("--part", default="", help="only what has this in its name")
     chosen = parser.parse_args(argv)
     if chosen.what == "reproduce":
-        reproduce(chosen.seeds or 20)
+        reproduce(chosen.seeds or 20, chosen.part)
     elif chosen.what == "accuracy":
-        accuracy(chosen.seeds or 5)
+        accuracy(chosen.seeds or 5, chosen.part)
     else:
         from benchmarks.digits_time import timing
 
@@ -61,7 +62,7 @@ def _opencv(images: np.ndarray, classes: np.ndarray, seed: int) -> float:
     return score_labels(labels.ravel(), classes).accuracy_hungarian
 
 
-def reproduce(seeds: int) -> None:
+def reproduce(seeds: int, part: str = "") -> None:
     """The walk-throughs' figures, by their own means and by kmdist's presets of the same name."""
     from kmdist.digit_features import deskew_tutorial
     from kmdist.recipes.digits import digits
@@ -73,6 +74,8 @@ def reproduce(seeds: int) -> None:
         ("digits.png", sheet, SHEET),
         ("MNIST test 10,000", test, {"images": TEST}),
     ):
+        if part not in title:
+            continue
         images, classes = stack.read(0, stack.n), stack.classes
         if classes is None:
             raise SystemExit(f"{title}: no labels")
@@ -85,6 +88,8 @@ def reproduce(seeds: int) -> None:
                 run = digits(**options, preset=preset, k=10, seed=seed, **WALK_THROUGH)
                 ours.append(run.attributes["scores"]["accuracy_hungarian"])
             _say(f"{title} {preset}, kmdist", ours, note)
+    if part not in "sweep":
+        return
     run = digits(TRAIN, preset="raw", k=(10, 16, 36, 64, 144, 256), test=TEST)
     print("MNIST raw, k sweep: k, inertia, homogeneity, majority accuracy train and test")
     for k, one in run.runs.items():
@@ -96,7 +101,7 @@ def reproduce(seeds: int) -> None:
         )
 
 
-def accuracy(seeds: int) -> None:
+def accuracy(seeds: int, part: str = "") -> None:
     """One-to-one accuracy of the landmark presets; MNIST test with the map of train."""
     from kmdist.recipes.digits import digits
     from kmdist.scores import score_labels
@@ -104,6 +109,8 @@ def accuracy(seeds: int) -> None:
 
     classes = open_stack(TRAIN)[0].classes
     for preset in ("landmark", "refined"):
+        if part not in preset:
+            continue
         found = [
             digits(**SHEET, preset=preset, seed=s).attributes["scores"]["accuracy_hungarian"]
             for s in range(seeds)
@@ -119,6 +126,8 @@ def accuracy(seeds: int) -> None:
         _say(f"MNIST 60,000 {preset}", every)
         _say(f"MNIST train without the first 10,000 {preset}", rest)
         _say(f"MNIST test {preset}", held)
+    if part not in "wide":
+        return
     wide = digits(TRAIN, preset="gradient", k=256, test=TEST)
     print(f"K = 256 majority map on test {wide.attributes['scores_test']['accuracy_majority']:.4f}")
     sample = digits("sample:digits").attributes["scores"]["accuracy_hungarian"]
