@@ -10,7 +10,6 @@ from kmdist.blas import one_blas_thread
 from kmdist.digit_labels import CentroidLabels, Model, Ranked, SplitLabels
 from kmdist.digit_model import PRESETS, DigitModel
 from kmdist.errors import KmdistError, UsageError
-from kmdist.hierarchy import merge_clusters
 from kmdist.landmarks import (
     Landmarks,
     affinity,
@@ -19,6 +18,7 @@ from kmdist.landmarks import (
     merge_affinities,
     weight_scale,
 )
+from kmdist.merging import merge_clusters
 from kmdist.recipes.digit_centroids import FitOptions
 from kmdist.recipes.digit_change import Changed, change_run
 from kmdist.recipes.digit_landmarks import fit_models
