@@ -254,6 +254,11 @@ def is_alive(process: int) -> bool:
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="looks for processes in /proc")
+def heed_interrupts() -> None:
+    """What a shell starts in the background ignores Ctrl-C, and so would its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("kind", ["thread", "process"])
 def test_interruption_leaves_no_process_and_a_resumable_run(tmp_path: Path, kind: str) -> None:
     photographs = tmp_path / "in"
@@ -268,7 +273,7 @@ def test_interruption_leaves_no_process_and_a_resumable_run(tmp_path: Path, kind
     ]  # fmt: skip
     process = subprocess.Popen(
         command, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL,
-        text=True, start_new_session=True,
+        text=True, start_new_session=True, preexec_fn=heed_interrupts,
     )  # fmt: skip
     histograms = tmp_path / ".r.zarr.partial" / "state"
     deadline = time.monotonic() + 240
