@@ -98,7 +98,7 @@ def iterate(
         return
     state = start or State(current, np.zeros(len(current)), np.inf, 0)
     while True:
-        sums = run_step(rows, state.centroids, options.bounds, _typical(rows, state))
+        sums = run_step(rows, state.centroids, options.bounds, typical_distance(rows, state))
         state = advance(rows, state, sums, options)
         if state.stop_reason is not None:
             break
@@ -128,11 +128,11 @@ def advance(rows: Rows, state: State, sums: PartialSums, options: Options) -> St
 
 def final_state(rows: Rows, state: State, bounds: str = "never") -> State:
     """A state with the exact inertia and counts of its centroids: one pass."""
-    done = finish(rows, state.centroids, bounds, _typical(rows, state))
+    done = finish(rows, state.centroids, bounds, typical_distance(rows, state))
     return replace(state, counts=tidy_counts(rows, done.counts), inertia=float(done.inertia.sum()))
 
 
-def _typical(rows: Rows, state: State) -> float:
+def typical_distance(rows: Rows, state: State) -> float:
     """Root of the mean squared distance of rows to their centroids, in the frame's scale."""
     return float(np.sqrt(state.inertia / rows.moments.weight)) * rows.frame.scale
 

@@ -2,21 +2,22 @@
 
 P passes over the data fit all k together, P being the most iterations any of them takes, plus
 three: statistics and a sample at the start, the scores at the end. Each pass loads a block once.
+Rows that are kept in this process are fitted one k after another instead, so that bounds and the
+labels of the last iteration save work: the same bits, in a quarter of the time for k = 2 … 32.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from kmdist.block_steps import Centers, Finish, finish_block, merge_finish
-from kmdist.centroid_model import CentroidModel, predict_rows
+from kmdist.centroid_model import CentroidModel
 from kmdist.inputs import as_rows, checked, checked_weights, pool_for
 from kmdist.kernels.assign import PartialSums, assign, merge_sums
-from kmdist.kernels.distances import cluster_inertia, two_nearest
 from kmdist.kernels.frame import Frame
-from kmdist.lloyd import Options, advance, tidy_counts
+from kmdist.lloyd import Options, advance, run_step, tidy_counts, typical_distance
 from kmdist.rows import Block, Rows
 from kmdist.seeding import (
     generator,
@@ -25,7 +26,10 @@ from kmdist.seeding import (
     seed_centroids,
     seed_from_sample,
 )
+from kmdist.spread import Spread, davies_bouldin, merge_spreads, sampled_silhouettes, spread_block
 from kmdist.state import State
+
+OnState = Callable[[State], None]
 
 SILHOUETTE_ROWS = 4000
 """Rows of the sampled silhouette, which costs their number squared."""
@@ -81,15 +85,6 @@ class Selection:
         return next(row for row in self.table if row.k == self.k)
 
 
-class _Spread(NamedTuple):
-    """Per cluster: Σ w·distance², Σ w·distance, Σ w·simplified silhouette, Σ w; (k,) float64."""
-
-    inertias: np.ndarray
-    distances: np.ndarray
-    silhouettes: np.ndarray
-    counts: np.ndarray
-
-
 def select_k(
     X: Any,
     ks: Iterable[int],
@@ -99,6 +94,7 @@ def select_k(
     max_iter: int = 300,
     tol: float = 1e-4,
     random_state: int = 0,
+    on_state: OnState | None = None,
 ) -> Selection:
     """Fit every k, score it, and recommend one.
 
@@ -107,6 +103,7 @@ def select_k(
     X, sample_weight : as in `kmdist.KMeans.fit`.
     ks : the numbers of clusters to try, each at least 1.
     init, max_iter, tol, random_state : as in `kmdist.KMeans`.
+    on_state : called with each state of each fit; its k is the number of its centroids.
 
     Returns
     -------
@@ -115,26 +112,35 @@ def select_k(
     X = checked(CentroidModel(), X, reset=True)
     with pool_for(X) as pool:
         rows, _ = as_rows(X, checked_weights(sample_weight, X), pool)
-        return select_rows(rows, ks, init, Options(max_iter=max_iter, tol=tol), random_state)
+        options = Options(max_iter=max_iter, tol=tol)
+        return select_rows(rows, ks, init, options, random_state, on_state)
 
 
-def select_rows(rows: Rows, ks: Iterable[int], init: str, options: Options, seed: int) -> Selection:
+def select_rows(
+    rows: Rows,
+    ks: Iterable[int],
+    init: str,
+    options: Options,
+    seed: int,
+    on_state: OnState | None = None,
+) -> Selection:
     """`select_k` for rows on a pool."""
     wanted = sorted(set(ks))
     if not wanted or wanted[0] < 1 or wanted[-1] > rows.n_rows:
         raise ValueError(f"k must lie in 1 … {rows.n_rows} (the rows there are), received {wanted}")
     sample, initial = _seed_all(rows, wanted, init, seed)
-    states = _iterate_many(rows, initial, options)
-    spreads: list[_Spread] = rows.run(
-        _spread_block,
+    states = _iterate_many(rows, initial, options, on_state)
+    spreads: list[Spread] = rows.run(
+        spread_block,
         rows.pool.broadcast([state.centroids for state in states]),
         rows.frame_future,
-        merge=_merge_spreads,
+        merge=merge_spreads,
     )
     some = sample[:: -(-len(sample) // SILHOUETTE_ROWS)]
+    silhouettes = sampled_silhouettes(some, [state.centroids for state in states])
     table = tuple(
-        _candidate(rows, _finished(rows, state, spread.inertias, spread.counts), spread, some)
-        for state, spread in zip(states, spreads, strict=True)
+        _candidate(rows, _finished(rows, state, spread.inertias, spread.counts), spread, value)
+        for state, spread, value in zip(states, spreads, silhouettes, strict=True)
     )
     return recommend(table)
 
@@ -179,10 +185,16 @@ def fit_many(rows: Rows, initial: list[np.ndarray], options: Options) -> list[St
     ]
 
 
-def _iterate_many(rows: Rows, initial: list[np.ndarray], options: Options) -> list[State]:
+def _iterate_many(
+    rows: Rows, initial: list[np.ndarray], options: Options, on_state: OnState | None = None
+) -> list[State]:
+    """States whose counts and inertia have yet to be measured."""
+    say = on_state or _say_nothing
     states = [
         State(np.asarray(c, rows.centroid_dtype), np.zeros(len(c)), np.inf, 0) for c in initial
     ]
+    if rows.kept and rows.pool.processes == 1:
+        return [_iterate_one(rows, state, options, say) for state in states]
     running = list(range(len(states)))
     while running:
         centers = [Centers(states[i].centroids) for i in running]
@@ -191,8 +203,22 @@ def _iterate_many(rows: Rows, initial: list[np.ndarray], options: Options) -> li
         )
         for i, part in zip(running, sums, strict=True):
             states[i] = advance(rows, states[i], part, options)
+            say(states[i])
         running = [i for i in running if states[i].stop_reason is None]
     return states
+
+
+def _iterate_one(rows: Rows, state: State, options: Options, say: OnState) -> State:
+    while state.stop_reason is None:
+        distance = typical_distance(rows, state)
+        sums = run_step(rows, state.centroids, options.bounds, distance)
+        state = advance(rows, state, sums, options)
+        say(state)
+    return state
+
+
+def _say_nothing(_: State) -> None:
+    """For callers who want silence."""
 
 
 def _finished(rows: Rows, state: State, inertias: np.ndarray, counts: np.ndarray) -> State:
@@ -217,36 +243,7 @@ def _merge_many(parts: list[list[PartialSums]]) -> list[PartialSums]:
     return [merge_sums(list(same)) for same in zip(*parts, strict=True)]
 
 
-def _spread_block(source: Any, centroids: list[np.ndarray], frame: Frame) -> list[_Spread]:
-    block = source.open()
-    weights = np.ones(len(block.rows)) if block.weights is None else block.weights
-    spreads = []
-    for each in centroids:
-        labels = np.empty(len(block.rows), np.int32)
-        assign(block.rows, None, each, frame, labels, summed=False)
-        own, other = two_nearest(block.rows, each, labels)
-        largest = np.maximum(own, other)
-        silhouette = np.divide(other - own, largest, out=np.zeros(len(own)), where=largest > 0)
-        k = len(each)
-        spreads.append(
-            _Spread(
-                cluster_inertia(block.rows, block.weights, each, labels),
-                np.bincount(labels, weights=weights * own, minlength=k),
-                np.bincount(labels, weights=weights * silhouette, minlength=k),
-                np.bincount(labels, weights=weights, minlength=k),
-            )
-        )
-    return spreads
-
-
-def _merge_spreads(parts: list[list[_Spread]]) -> list[_Spread]:
-    return [
-        _Spread(*(sum(arrays[1:], arrays[0]) for arrays in zip(*same, strict=True)))
-        for same in zip(*parts, strict=True)
-    ]
-
-
-def _candidate(rows: Rows, state: State, spread: _Spread, sample: np.ndarray) -> Candidate:
+def _candidate(rows: Rows, state: State, spread: Spread, silhouette: float) -> Candidate:
     k, weight = len(state.centroids), rows.moments.weight
     total = float(rows.moments.m2.sum())
     within = state.inertia
@@ -258,31 +255,10 @@ def _candidate(rows: Rows, state: State, spread: _Spread, sample: np.ndarray) ->
         inertia=within,
         gvf=1.0 - within / total if total > 0 else 1.0,
         simplified_silhouette=float(spread.silhouettes.sum() / weight) if k > 1 else 0.0,
-        silhouette=_silhouette(sample, state.centroids),
+        silhouette=silhouette,
         calinski_harabasz=(between / (k - 1)) / (within / (weight - k)) if possible else 0.0,
-        davies_bouldin=_davies_bouldin(state.centroids, spread),
+        davies_bouldin=davies_bouldin(state.centroids, spread),
     )
-
-
-def _silhouette(sample: np.ndarray, centroids: np.ndarray) -> float:
-    from sklearn.metrics import silhouette_score
-
-    labels = predict_rows(sample, centroids)
-    if not 1 < len(np.unique(labels)) < len(sample):
-        return 0.0
-    return float(silhouette_score(sample, labels))
-
-
-def _davies_bouldin(centroids: np.ndarray, spread: _Spread) -> float:
-    filled = spread.counts > 0
-    if filled.sum() < 2:
-        return 0.0
-    own = spread.distances[filled] / spread.counts[filled]
-    points = centroids[filled].astype(np.float64)
-    gaps = np.sqrt(((points[:, None] - points) ** 2).sum(axis=2))
-    np.fill_diagonal(gaps, np.inf)
-    with np.errstate(divide="ignore"):
-        return float(((own[:, None] + own) / gaps).max(axis=1).mean())
 
 
 def find_elbow(ks: np.ndarray, inertias: np.ndarray) -> int | None:

@@ -43,6 +43,7 @@ LAYERS = {
     "estimators": 4,
     "merging": 4,
     "hierarchy": 4,
+    "spread": 4,
     "selection": 4,
     "scores": 4,
     "cluster": 5,

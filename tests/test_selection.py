@@ -1,5 +1,7 @@
 """Choosing k: shared passes, scores equal to scikit-learn's, and the recommendation."""
 
+import warnings
+
 import dask.array as da
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from kmdist.lloyd import Options, iterate, last
 from kmdist.passes import ThreadPool
 from kmdist.rows import rows_of_array
 from kmdist.selection import find_elbow, fit_many, select_k
+from kmdist.spread import sampled_silhouettes
 
 X = make_blobs(2500, 4, centers=5, cluster_std=0.6, random_state=4)[0]
 
@@ -35,6 +38,23 @@ def test_scores_equal_scikit_learn() -> None:
         assert row.davies_bouldin == pytest.approx(
             metrics.davies_bouldin_score(X, labels), rel=2e-2
         )
+
+
+def test_each_fit_tells_how_far_it_is_and_nothing_warns() -> None:
+    seen: list[tuple[int, str | None]] = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        select_k(X, [1, 3, 5], on_state=lambda s: seen.append((len(s.centroids), s.stop_reason)))
+    assert [k for k, reason in seen if reason is not None] == [1, 3, 5]
+
+
+def test_coinciding_and_lonely_clusters_have_a_silhouette() -> None:
+    rows = np.array([[0.0], [0.0], [10.0], [11.0]])
+    labels = [0, 0, 1, 1]
+    got = sampled_silhouettes(rows, [np.array([[0.0], [10.5]]), rows[:1], rows])
+    assert got[0] == pytest.approx(metrics.silhouette_score(rows, labels))
+    assert got[1] == 0.0
+    assert got[2] == pytest.approx(metrics.silhouette_score(rows, [0, 0, 2, 3]))
 
 
 def test_the_right_k_is_recommended_with_its_reason() -> None:

@@ -76,6 +76,7 @@ class TextureWanted:
             max_iter=self.fit.max_iter,
             tol=self.fit.tol,
             random_state=self.fit.seed,
+            on_state=on_state,
         )
         clusters = fit_clusters(rows, selection.k, self.fit, threads=threads, on_state=on_state)
         return {0: (clusters, selection_record(selection))}

@@ -37,7 +37,7 @@ class Wanted:
         if self.psnr_db is not None:
             return {0: self._reach(cloud, self.psnr_db)}
         if self.choices:
-            return {0: self._choose(cloud)}
+            return {0: self._choose(cloud, on_state)}
         return {k: fit_palette(cloud, k, self.fit, on_state=on_state) for k in self.ks}
 
     def _reach(self, cloud: ColorCloud, psnr_db: float) -> Palette:
@@ -49,7 +49,7 @@ class Wanted:
             reason += f", one colour less {found.psnr_db_below:.2f} dB"
         return replace(found.palette, selection={"k": k, "reason": reason, "scores": []})
 
-    def _choose(self, cloud: ColorCloud) -> Palette:
+    def _choose(self, cloud: ColorCloud, on_state: Any) -> Palette:
         """The palette of the recommended k; its `selection` tells the scores of all."""
         from kmdist.selection import select_k
 
@@ -61,6 +61,7 @@ class Wanted:
             max_iter=options.max_iter,
             tol=options.tol,
             random_state=options.seed,
+            on_state=on_state,
         )
         return replace(
             fit_palette(cloud, selection.k, options), selection=selection_record(selection)
