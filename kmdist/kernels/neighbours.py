@@ -15,6 +15,10 @@ from kmdist.kernels.frame import Frame, make_panel
 WIDTHS = (8, 16, 32)
 """Centroids in the panels of each centroid."""
 
+_MOST_VALUES = 80_000
+"""k · d above which there are no panels: with the rows gathered for each of them they take up to
+800 bytes a value, here 64 MB for each task that runs."""
+
 
 class Neighbours(NamedTuple):
     """Centroids by their distance from each other, in the frame's scale.
@@ -83,7 +87,7 @@ def panels_pay(centroids: np.ndarray, frame: Frame, distance: float) -> bool:
     them 19 ns, keeping bounds and gathering rows 30 ns.
     """
     k = len(centroids)
-    if k <= WIDTHS[-1] or not np.isfinite(distance):
+    if k <= WIDTHS[-1] or centroids.size > _MOST_VALUES or not np.isfinite(distance):
         return False
     near = (_gaps_between(centroids, frame, max(1, k // 32)) <= 2.0 * distance).sum(axis=1)
     return bool(np.array([*WIDTHS, k])[np.searchsorted(WIDTHS, near)].mean() <= 0.5 * k)
