@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import dask
 import dask.array as da
 import numpy as np
 from distributed import Client, LocalCluster
@@ -24,6 +25,7 @@ from kmdist.kernels.assign import assign
 from kmdist.kernels.frame import Frame
 from kmdist.lloyd import Options, iterate, run_step
 from kmdist.passes import DaskPool, tree_shape
+from kmdist.passes.run import FAN_IN
 from kmdist.rows import Rows
 
 _ITERATIONS = 7
@@ -46,8 +48,9 @@ def main(argv: list[str]) -> None:
 
 @contextmanager
 def cluster(workers: int) -> Iterator[Client]:
-    """Worker processes of one thread."""
+    """Worker processes of one thread; the scheduler remembers all transitions of a pass."""
     with (
+        dask.config.set({"distributed.admin.low-level-log-length": 100_000}),
         LocalCluster(workers, threads_per_worker=1, dashboard_address=None, memory_limit=0) as made,
         Client(made) as client,
     ):
@@ -136,10 +139,10 @@ def count_traffic(options: argparse.Namespace) -> None:
                 run_step(rows, centroids)
                 sent[wanted] = written[0] - before
                 tasks = client.run_on_scheduler(_tasks)
-            merges = sum(-(-(n - 1) // 8) if n % 8 == 1 else -(-n // 8) for n in _levels(blocks))
+            merges = merge_tasks(blocks)
             # Centroids pass the client and the scheduler, the result the scheduler; the rest is
             # what every task costs, which does not depend on k.
-            formula = (k - 1) * (2 * 8 * d + 8 * (d + 1))
+            formula = (k - 1) * 8 * (d + d + d + 1)
             print(
                 f"traffic: {blocks} blocks: {sum(tasks.values())} tasks (formula "
                 f"{blocks + merges + 1}); bytes of k = {k} less those of k = 1: "
@@ -148,9 +151,10 @@ def count_traffic(options: argparse.Namespace) -> None:
             )
 
 
-def _levels(blocks: int) -> list[int]:
-    """Results that are merged, level by level."""
-    return tree_shape(blocks)[:-1]
+def merge_tasks(blocks: int) -> int:
+    """Tasks of the merge tree of `kmdist.passes`: a node with one child needs none."""
+    levels = tree_shape(blocks)[:-1]
+    return sum(-(-n // FAN_IN) - (n % FAN_IN == 1) for n in levels)
 
 
 @contextmanager

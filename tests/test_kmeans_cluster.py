@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import make_blobs
 
+from benchmarks.kmeans_cluster import counted_bytes
 from kmdist import KMeans
 from kmdist.dask_rows import rows_of_dask
 from kmdist.lloyd import run_step
@@ -145,3 +146,22 @@ def test_tasks_of_an_iteration_are_those_of_the_formula(client: Any, blocks: int
     assert counted["merge_sums"] == merges
     assert counted["_identity"] == 1
     assert sum(counted.values()) == blocks + merges + 1
+
+
+@pytest.mark.parametrize("blocks", [10, 100])
+def test_bytes_of_an_iteration_are_those_of_the_formula(client: Any, blocks: int) -> None:
+    d, few, many = 100, 1, 400
+    X = da.random.default_rng(0).random((blocks * 400, d), chunks=(400, d))
+    rows = rows_of_dask(X, None, DaskPool(client))
+    rows.pool.gather([rows.frame_future])
+    sent = {}
+    with counted_bytes() as written:
+        for k in (few, many):
+            centroids = np.random.default_rng(0).random((k, d))
+            run_step(rows, centroids)
+            before = written[0]
+            run_step(rows, centroids)
+            sent[k] = written[0] - before
+    # The centroids leave the client and the scheduler, the sums and counts the scheduler.
+    formula = (many - few) * 8 * (d + d + d + 1)
+    assert sent[many] - sent[few] == pytest.approx(formula, rel=0.03)
