@@ -32,11 +32,11 @@ _GROUP_ROWS = 48
 """Rows of one centroid that are scored together; a multiple of the 16, 12 and 6 rows of the blocks
 of the score kernel, which reads whole blocks."""
 
-_STAGE_ROWS = 64
+_STAGE_ROWS = 1024
 """Rows whose bounds are widened together."""
 
-_AHEAD = 64
-"""Rows by which memory is asked for before they are used."""
+_AHEAD_BYTES = 8192
+"""Of the rows to come for which memory is asked before they are used."""
 
 
 _CLASSES = len(WIDTHS)
@@ -75,12 +75,14 @@ def _gather(rows, single, todo, frame, local, labels, bounds, near, blur, gather
     tiles, index, squares, sizes = gathered
     d = rows.shape[1]
     first, width = rows.ctypes.data, d * rows.itemsize
+    ahead = max(2, _AHEAD_BYTES // width)
     stretch = np.float32(1.0 + (d + 16) * 2.0**-24) * _UP
     for at in range(position[0], position[1]):
         i = index_of[at]
         label = labels[i]
-        for byte in range(0, width, 64):
-            prefetch(first + (i + _AHEAD) * width + byte)  # type: ignore[call-arg]
+        if at + ahead < position[1]:
+            for byte in range(0, width, 64):
+                prefetch(first + index_of[at + ahead] * width + byte)  # type: ignore[call-arg]
         g = _group_of(upper[i], reach, label)
         slot = sizes[g]
         target = tiles.ctypes.data + 4 * d * (g * index.shape[1] + slot)
