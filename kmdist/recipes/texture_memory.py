@@ -29,12 +29,16 @@ class TextureProjection(Projection):
     ----------
     likely_bytes : what the workers need together, which `limit_bytes` is for: this process filters
         nothing where they are others.
+    once : images are labelled where they are measured.
     """
+
+    once: bool = False
 
     def __str__(self) -> str:
         listed = ", ".join(f"{name} {size / 1e9:.2f}" for name, size in self.parts if size >= 5e6)
         kept = "kept" if self.keep_pixels else "measured again for the labels"
-        return f"memory: projected peak {self.total_bytes / 1e9:.2f} GB ({listed}); features {kept}"
+        text = f"memory: projected peak {self.total_bytes / 1e9:.2f} GB ({listed})"
+        return text if self.once else f"{text}; features {kept}"
 
     @property
     def kept(self) -> str:
@@ -81,7 +85,8 @@ def texture_projection(job: Job, wanted: TextureWanted, *, passes: int) -> Textu
         total += kept
     if pool.processes > 1:
         parts.append(("this process", PROCESS_BYTES))
-    return TextureProjection(parts, total, pool.memory_bytes, keep)
+    once = passes == 1 and all(work.pieces[0].whole for work in job.work)
+    return TextureProjection(parts, total, pool.memory_bytes, keep, once)
 
 
 def spectra_bytes(texture: Texture, sources: list[ImageSource]) -> int:
