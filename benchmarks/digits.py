@@ -40,7 +40,7 @@ def main(argv: list[str]) -> None:
     else:
         from benchmarks.digits_time import timing
 
-        timing()
+        timing(chosen.part)
 
 
 def _say(name: str, values: list[float], note: str = "") -> None:

@@ -1,17 +1,4 @@
-"""Merge many small clusters into few that need not be round, through the rows they share.
-
-Each row is tied to its nearest *landmarks* (centroids of many small clusters) with weights that
-fall with distance. Two landmarks are alike as far as rows are tied to both: with Z the rows ×
-landmarks matrix of weights, the affinity is ZᵀZ, a sum over blocks of rows. Its leading
-eigenvectors group the landmarks, and each row takes the group most of its weight is in. This is
-landmark-based spectral clustering (Chen, Cai, AAAI 2011), with the landmarks grouped instead of
-the rows. Several sets of landmarks, each clustered from another seed, may be used together: what
-one set cuts through, another joins.
-
-Per block: `attach`, then `affinity`; merged by `merge_affinities`; then `group_landmarks`, once;
-then `vote` per block. Cost: n · p · d to attach n rows to p landmarks, linear in n as p has a
-limit (`landmark_count`); the affinity has at most n · (s·r)² and at most p² entries.
-"""
+"""How rows are tied to landmarks, and landmarks to each other."""
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -19,9 +6,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit
 from scipy import sparse
-
-DENSE_LANDMARKS = 512
-"""Up to this many, all eigenvectors at once are faster than ARPACK."""
 
 _CHUNK_ROWS = 512
 _SPARE = 3
@@ -201,98 +185,6 @@ def merge_affinities(parts: list[Any]) -> Any:
     for part in parts[1:]:
         total = total + part
     return total
-
-
-def group_landmarks(landmarks: Landmarks, affinities: Any, k: int) -> np.ndarray:
-    """Group landmarks by the leading eigenvectors of their normalised affinity.
-
-    Rows of the eigenvectors, at unit length (Ng, Jordan, Weiss, 2001), are grouped by pivoted QR
-    (Damle, Minden, Ying, Information and Inference 8, 2019), which needs no random numbers, and
-    then by weighted Lloyd iterations from there. A landmark without rows follows the nearest
-    that has some.
-
-    Parameters
-    ----------
-    affinities : (p, p), of all rows.
-    k : number of groups.
-
-    Returns
-    -------
-    (p,) int64, 0 … k − 1
-
-    Raises
-    ------
-    ValueError : fewer landmarks with rows than groups.
-    """
-    degrees = np.asarray(affinities.sum(axis=1)).ravel()
-    used = np.flatnonzero(degrees > 0)
-    if len(used) < k:
-        raise ValueError(f"{len(used)} landmarks have rows; they cannot form {k} groups")
-    inner = affinities[used][:, used].tocsr()
-    vectors = _leading_vectors(inner, degrees[used], k)
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit = vectors / np.maximum(lengths, 1e-300)
-    groups = _lloyd(unit, degrees[used], _by_pivots(unit), k)
-    labels = np.empty(len(degrees), np.int64)
-    labels[used] = groups
-    unused = np.flatnonzero(degrees <= 0)
-    if unused.size:
-        stacked = np.concatenate(landmarks.sets).astype(np.float32)
-        _, nearest = nearest_landmarks(stacked[unused], np.ascontiguousarray(stacked[used]), 1)
-        labels[unused] = groups[nearest[:, 0]]
-    return labels
-
-
-def _leading_vectors(affinities: Any, degrees: np.ndarray, k: int) -> np.ndarray:
-    """(p, k) eigenvectors of D^−½ A D^−½ with the largest eigenvalues."""
-    from scipy.linalg import eigh
-    from scipy.sparse.linalg import ArpackNoConvergence, eigsh
-
-    p = len(degrees)
-    scaling = sparse.diags_array(1.0 / np.sqrt(degrees))
-    normalised = (scaling @ affinities @ scaling).tocsr()
-    if p > DENSE_LANDMARKS and k < p // 8:
-        first = np.sqrt(degrees / degrees.sum())
-        try:
-            vectors = eigsh(normalised, k, which="LA", v0=first, ncv=4 * k + 20, tol=1e-7)[1]
-            return np.asarray(vectors)
-        except ArpackNoConvergence:
-            pass  # many components of equal weight: all eigenvectors, then
-    return np.asarray(eigh(normalised.toarray(), subset_by_index=[p - k, p - 1])[1])
-
-
-def _by_pivots(rows: np.ndarray) -> np.ndarray:
-    """First groups: k rows that differ most span the others; each row goes to its largest part."""
-    from scipy.linalg import qr, svd
-
-    k = rows.shape[1]
-    pivots = qr(rows.T, pivoting=True)[2][:k]
-    left, _, right = svd(rows[pivots].T)
-    return np.asarray(np.abs(rows @ (left @ right)).argmax(axis=1))
-
-
-def _lloyd(points: np.ndarray, weights: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
-    """Weighted k-means of a few thousand points in memory, from given labels, 100 rounds at most.
-
-    A group that runs empty takes the point farthest from its centre.
-    """
-    for _ in range(100):
-        membership = np.zeros((len(points), k))
-        membership[np.arange(len(points)), labels] = weights
-        totals = membership.sum(axis=0)
-        centres = (membership.T @ points) / np.maximum(totals, 1e-300)[:, None]
-        distances = ((centres**2).sum(axis=1) - 2.0 * (points @ centres.T)) + 1.0
-        distances[:, totals <= 0] = np.inf
-        new = distances.argmin(axis=1)
-        for empty in np.setdiff1d(np.arange(k), new):
-            crowded = np.bincount(new, minlength=k)[new] > 1
-            own = np.where(crowded, distances[np.arange(len(points)), new], -np.inf)
-            new[own.argmax()] = empty
-            distances[own.argmax(), empty] = 0.0
-        if np.array_equal(new, labels):
-            break
-        labels = new
-    return labels
 
 
 def vote(attachment: Attachment, groups: np.ndarray, k: int) -> np.ndarray:
