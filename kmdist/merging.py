@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from kmdist.landmarks import group_by_affinity
 from kmdist.parameters import require_one_of
 
 
@@ -32,7 +33,6 @@ def merge_clusters(
     *,
     method: str = "ward",
     affinity: np.ndarray | None = None,
-    random_state: int = 0,
 ) -> Merged:
     """Join clusters to fewer.
 
@@ -41,15 +41,15 @@ def merge_clusters(
     centroids : (k, d). counts : (k,), positive for clusters that have rows.
     n_clusters : m, at most k.
     method : ``'ward'``: the pair whose union adds least inertia first (Ward, 1963);
-        ``'spectral'``: k-means on the leading eigenvectors of the normalised affinity (Ng,
-        Jordan, Weiss, 2001), which follows clusters that are not round.
+        ``'spectral'``: by the leading eigenvectors of the normalised affinity, which follows
+        clusters that are not round; see `kmdist.landmarks.group_by_affinity`.
     affinity : (k, k) symmetric, not negative, for ``'spectral'``: how strongly rows tie two
         clusters together, for instance how often they are a row's two nearest.
-    random_state : of the k-means of ``'spectral'``.
 
     Raises
     ------
-    ValueError : shapes do not fit, m is not in 1 … k, or the affinity is missing.
+    ValueError : shapes do not fit, m is not in 1 … k, the affinity is missing, or fewer than m
+        clusters are tied by it.
     """
     centroids = np.asarray(centroids, dtype=np.float64)
     counts = np.asarray(counts, dtype=np.float64)
@@ -66,7 +66,7 @@ def merge_clusters(
         if affinity is None or np.shape(affinity) != (k, k):
             raise ValueError(f"method='spectral' needs affinity of shape ({k}, {k})")
         tree = np.empty((0, 4))
-        labels = _spectral(np.asarray(affinity, dtype=np.float64), n_clusters, random_state)
+        labels = _spectral(np.asarray(affinity, dtype=np.float64), n_clusters)
     _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
     order = np.argsort(np.argsort(first))
     labels = order[inverse]
@@ -133,14 +133,6 @@ def _cut(tree: np.ndarray, k: int, n_clusters: int) -> np.ndarray:
     return parent[:k]
 
 
-def _spectral(affinity: np.ndarray, n_clusters: int, random_state: int) -> np.ndarray:
-    from kmdist.estimators import KMeans
-
-    affinity = (affinity + affinity.T) / 2
-    degrees = affinity.sum(axis=1)
-    scale = 1.0 / np.sqrt(np.maximum(degrees, 1e-300))
-    _, vectors = np.linalg.eigh(affinity * scale[:, None] * scale)
-    leading = vectors[:, -n_clusters:]
-    leading = leading / np.maximum(np.linalg.norm(leading, axis=1, keepdims=True), 1e-300)
-    model = KMeans(n_clusters, n_init=10, random_state=random_state)
-    return np.asarray(model.fit_predict(np.ascontiguousarray(leading)))
+def _spectral(affinity: np.ndarray, n_clusters: int) -> np.ndarray:
+    """Groups of clusters; one that is tied to nothing joins the first."""
+    return np.maximum(group_by_affinity((affinity + affinity.T) / 2, n_clusters), 0)
