@@ -323,6 +323,23 @@ def test_pictures(sample: Path, tmp_path: Path) -> None:
     assert "several k" in refused.output
 
 
+def test_images_and_run_in_an_object_store(tmp_path: Path) -> None:
+    import fsspec
+
+    memory = fsspec.filesystem("memory")
+    for number, image in enumerate(open_stack("sample:digits")[0].read(0, 60)):
+        name = f"{number % 2}/{number}.png"
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(tmp_path / "in" / name), image)
+        memory.pipe(f"/digits-in/{name}", (tmp_path / "in" / name).read_bytes())
+    options = {"k": 3, "preset": "gradient"}
+    near = digits(tmp_path / "in", tmp_path / "r.zarr", **options)
+    far = digits("memory://digits-in", "memory://digits-out/r.zarr", **options)
+    assert far.names == near.names
+    assert far.attributes["scores"] == near.attributes["scores"]
+    np.testing.assert_array_equal(far.labels()[:], near.labels()[:])
+
+
 def scores(run: Run) -> dict[str, float]:
     return dict(run.attributes["scores"])
 

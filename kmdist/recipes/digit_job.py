@@ -79,11 +79,11 @@ class Opened:
 
 
 def _named(images: Any) -> str | list[str] | None:
-    """What names the images, to find them again; None for images in memory."""
+    """What names the images, to find them again; None for images in memory, or found one by one."""
     if isinstance(images, str | Path):
         return str(images)
-    if isinstance(images, list | tuple):
-        return [str(getattr(one, "path", one)) for one in images]
+    if isinstance(images, list | tuple) and all(isinstance(one, str | Path) for one in images):
+        return [str(one) for one in images]
     return None
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from kmdist.errors import KmdistError, UsageError
 from kmdist.images import Rejection
+from kmdist.images.remote import is_url
 from kmdist.stacks import arrays, folder, idx, sheet
 from kmdist.stacks.stack import Stack, StackSource
 
@@ -26,8 +27,8 @@ def open_stack(
     Parameters
     ----------
     source : ``sample:digits``; an IDX file, gzipped or not; a ``.npy``, ``.npz`` or Zarr array
-        (n, h, w); a folder of images; a list of folders and image files; a picture that is a
-        sprite sheet; or a `StackSource`.
+        (n, h, w); a folder of images, which may lie in an object store (a URL); a list of folders
+        and image files; a picture that is a sprite sheet; or a `StackSource`.
     cell : width and height of the cells of a sheet.
     labels : where the classes are: an IDX, ``.npy`` or text file with one a line; or, of a
         sheet, ``rows``: classes take equal numbers of rows, ten of them where the rows divide
@@ -58,6 +59,9 @@ def open_stack(
     if text == arrays.SAMPLE:
         sample, classes = arrays.sample_stack()
         return _with_classes(text, sample, classes, (), "", labels), rejected
+    if is_url(text):
+        stack, found, class_names, note, rejected = folder.open_files([text], size)
+        return _with_classes(text, stack, found, class_names, note, labels), rejected
     path = Path(text).expanduser()
     if not path.exists():
         raise UsageError(f"{text} does not exist; expected images, or {arrays.SAMPLE}")
