@@ -1,4 +1,55 @@
-"""Errors a user can meet: each says what was wrong, what was received and what to do."""
+"""Errors a user can meet: each says what was wrong, what was received and what to do.
+
+Messages name options as the command line does (``--overwrite``). `str` of an error, which is what
+Python shows, says them as Python does too, by the one table here; the commands show
+`on_command_line`. A test holds the table against the options of the commands.
+"""
+
+import re
+
+FLAGS = {
+    "fit-only": "fit_only=True",
+    "insecure": "insecure=True",
+    "keep-responses": "keep_responses=True",
+    "overwrite": "overwrite=True",
+    "per-image": "shared=False",
+    "resume": "resume=True",
+    "shared": "shared=True",
+    "strict": "strict=True",
+}
+"""Options of the command line that are on or off, as Python has them."""
+
+VALUES = frozenset({
+    "block-mpx", "cell", "cluster", "color-weight", "init", "keep-pixels", "labels", "max-iter",
+    "max-pixels", "metric", "n-init", "polarity", "pool-px", "preset", "psnr", "sample", "scales",
+    "scheduler", "seed", "space", "test", "test-labels", "textons", "tol", "trust", "whiten",
+    "worker-kind", "workers",
+})  # fmt: skip
+"""Options with a value; Python has the same names, with underscores."""
+
+_OPTION = re.compile(r"(?<![\w/-])--([a-z]+(?:-[a-z]+)*)(?![\w-])")
+_BOTH = re.compile(r"[a-z_]+=(?:True|False)?/(--[a-z]+(?:-[a-z]+)*)")
+
+
+def in_python(text: str) -> str:
+    """A message with each option as Python and as the command line has it.
+
+    ``--overwrite`` becomes ``overwrite=True/--overwrite``, and ``--block-mpx 3`` becomes
+    ``block_mpx=/--block-mpx 3``.
+    """
+
+    def both(found: re.Match[str]) -> str:
+        name = found[1]
+        if name in FLAGS:
+            return f"{FLAGS[name]}/{found[0]}"
+        return f"{name.replace('-', '_')}=/{found[0]}" if name in VALUES else found[0]
+
+    return _OPTION.sub(both, text)
+
+
+def on_command_line(text: str) -> str:
+    """A message with options as the command line has them alone."""
+    return _BOTH.sub(r"\1", text)
 
 
 class KmdistError(Exception):
@@ -10,6 +61,9 @@ class KmdistError(Exception):
     """
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return in_python(super().__str__())
 
 
 class UsageError(KmdistError, ValueError):
@@ -33,4 +87,4 @@ class ImageError(KmdistError):
         self.reason = reason
 
     def __str__(self) -> str:
-        return self.reason
+        return in_python(self.reason)

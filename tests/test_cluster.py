@@ -67,6 +67,35 @@ def test_a_mistake_in_the_file_is_said_plainly(tmp_path: Path, profile: Any, sai
     assert "'mine'" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("foo", "must be HOST:PORT"),
+        ("tpc://127.0.0.1:8786", "did you mean tcp://?"),
+        ("http://127.0.0.1:8787", "one of tcp://, tls://"),
+        ("threads", "choose with --worker-kind thread or process"),
+        ("cluster.yaml:existing", "--cluster cluster.yaml:existing"),
+        ("tcp://127.0.0.1", "such as tcp://127.0.0.1:8786"),
+    ],
+)
+def test_what_is_no_address_is_said_with_what_is(address: str, said: str, tmp_path: Path) -> None:
+    words = ["quantize", "sample:photos", "-o", str(tmp_path / "r.zarr"), "--scheduler", address]
+    done = CliRunner().invoke(cli, words)
+    assert done.exit_code == 2
+    assert said in done.output
+    assert repr(address) in done.output
+
+
+def test_a_cluster_file_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError) as caught:
+        read_profile("cluster.yaml:existing")
+    assert str(tmp_path / "cluster.yaml") in str(caught.value)
+    smallest = str(caught.value).split("two lines:\n")[1].rpartition("\n")[0]
+    Path("cluster.yaml").write_text(smallest)
+    assert read_profile("cluster.yaml:existing").address == "tcp://127.0.0.1:8786"
+
+
 def test_variables_and_files_relative_to_the_cluster_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

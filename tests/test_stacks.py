@@ -129,9 +129,9 @@ def test_sheet(tmp_path: Path) -> None:
     np.testing.assert_array_equal(stack.classes, np.repeat(np.arange(10), 2))
     with pytest.raises(UsageError, match=r"not a whole number of cells of 4 × 6.*5x5"):
         open_stack(path, cell=(4, 6))
-    with pytest.raises(UsageError, match="only with --cell"):
+    with pytest.raises(UsageError, match="only with cell=/--cell"):
         open_stack(path)
-    with pytest.raises(UsageError, match="give --cell"):
+    with pytest.raises(UsageError, match="give cell=/--cell"):
         open_stack(path, labels="rows")
 
 

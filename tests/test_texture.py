@@ -165,7 +165,7 @@ def test_a_sample_is_fitted_and_everything_labelled(textures: Path, tmp_path: Pa
     )
     assert part.counts.sum() == full.counts.sum()
     assert part.inertia <= 1.3 * full.inertia
-    with pytest.raises(KmdistError, match="larger --sample"):
+    with pytest.raises(KmdistError, match="larger sample=/--sample"):
         kmdist.texture(textures, tmp_path / "c.zarr", k=3, preset="gabor", shared=True, sample=1e-9)
 
 

@@ -18,7 +18,7 @@ from kmdist.cli.run import run
 from kmdist.cli.summary import shown_lines
 from kmdist.cli.texture import filters, texture
 from kmdist.cli.view import view
-from kmdist.errors import KmdistError
+from kmdist.errors import KmdistError, on_command_line
 
 
 class PlainErrors(click.Group):
@@ -32,7 +32,7 @@ class PlainErrors(click.Group):
         try:
             return super().invoke(ctx)
         except KmdistError as error:
-            click.echo(f"kmdist: error: {shown_lines(error)}", err=True)
+            click.echo(f"kmdist: error: {shown_lines(on_command_line(str(error)))}", err=True)
             ctx.exit(error.exit_code)
         except KeyboardInterrupt:
             click.echo("kmdist: interrupted", err=True)

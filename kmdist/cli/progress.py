@@ -8,6 +8,7 @@ from typing import Self
 import click
 
 from kmdist.cli.summary import shown_lines
+from kmdist.errors import on_command_line
 from kmdist.recipes.progress import Event, Message
 
 PLAIN_INTERVAL_S = 10.0
@@ -42,7 +43,7 @@ class Reporter:
         if isinstance(event, Message):
             if not self._quiet or event.warning:
                 self._end_line()
-                click.echo(shown_lines(event.text), err=True)
+                click.echo(shown_lines(on_command_line(event.text)), err=True)
             return
         if self._quiet:
             return

@@ -29,6 +29,9 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "worker_kind": (str,),
 }
 _ELSEWHERE = ("address", "module")
+_SMALLEST = "  profiles:\n    existing: {address: 'tcp://127.0.0.1:8786'}"
+_SCHEMES = ("tcp", "tls", "ws", "wss", "inproc", "ucx")
+_ADDRESS = re.compile(r"(?:([a-z]\w*)://)?(\[[^\]]+\]|[^\s:/\[\]]+)(:\d+)?/?")
 _UNSET = re.compile(r"\$(\w+|\{\w+\})")
 
 
@@ -85,10 +88,38 @@ def profile_of(compute: Compute) -> Profile:
     UsageError : as for `read_profile`.
     """
     if compute.scheduler:
+        _check_address(compute.scheduler)
         return Profile("scheduler", "--scheduler", address=compute.scheduler, timeout=30)
     if compute.cluster:
         return read_profile(compute.cluster)
     return Profile("local", "")
+
+
+def _check_address(address: str) -> None:
+    """Refuse what cannot be a scheduler's address, with what it may have been meant to be.
+
+    Raises
+    ------
+    UsageError : it is none.
+    """
+    scheme, separator, _ = address.partition("://")
+    found = _ADDRESS.fullmatch(address)
+    has_port = found is not None and (found[3] is not None or scheme in ("ws", "wss"))
+    if scheme == "inproc" or (found and has_port and found[1] in (None, *_SCHEMES)):
+        return
+    hint = ""
+    if separator and scheme not in _SCHEMES:
+        close = get_close_matches(scheme, _SCHEMES, 1, cutoff=0.5)
+        hint = f"; did you mean {close[0]}://?" if close else ""
+    elif get_close_matches(address.lower(), ("threads", "processes", "distributed", "local"), 1):
+        hint = "; for this machine leave it out, or choose with --worker-kind thread or process"
+    elif address.endswith((".yaml", ".yml")) or ".yaml:" in address:
+        hint = f"; a cluster file is given with --cluster {address}"
+    raise UsageError(
+        f"--scheduler {address!r} is no address of a running Dask scheduler: must be HOST:PORT, or "
+        f"one of {', '.join(f'{one}://' for one in _SCHEMES)} before it, such as "
+        f"tcp://127.0.0.1:8786{hint}"
+    )
 
 
 def read_profile(spec: str) -> Profile:
@@ -127,6 +158,13 @@ def _read(path: str) -> dict[str, Any]:
 
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UsageError(
+            f"cluster file {path}: not there; looked for {Path(path).absolute()}. It is given as "
+            "FILE or FILE:PROFILE. One that joins a scheduler has two lines:\n"
+            f"{_SMALLEST}\n"
+            "The cluster.yaml of kmdist's sources explains every key and kind of cluster"
+        ) from error
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UsageError(f"cluster file {path}: {reason}") from error
