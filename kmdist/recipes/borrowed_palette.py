@@ -18,7 +18,7 @@ from kmdist.images import Rejection
 from kmdist.kernels.histogram import ColorCounter, Colors
 from kmdist.kernels.label_table import borrowed_table
 from kmdist.palette import ColorCloud, label_colors
-from kmdist.passes import LostBlockError, run_pass
+from kmdist.passes import run_pass
 from kmdist.recipes.job import Job, NoUsableImageError, Work
 from kmdist.recipes.labelling import (
     LabelItem,
@@ -28,7 +28,9 @@ from kmdist.recipes.labelling import (
     label_items,
     label_piece,
     label_shard,
+    lost_images,
     open_tiled,
+    remove_lost,
     write_pyramids,
 )
 from kmdist.recipes.memory import projection
@@ -101,6 +103,7 @@ def label_job(job: Job, model: Model) -> dict[str, Any]:
     layer = Layer("", len(model.centroids), np.empty(0, np.uint8), model.palette)
     maps = open_tiled(job, items, Labelling((layer,), marked))
     results = _label_all(job, model, items, maps)
+    remove_lost(job, items, [""])
     spoilt = {name for name in maps if name in job.rejected}
     for name in spoilt:
         job.writer.remove_labels(name)
@@ -166,12 +169,7 @@ def _set_aside(todo: Sequence[LabelItem], k: int) -> Callable[[int, BaseExceptio
     """What to make of a block that killed its workers: nothing, its images named."""
 
     def lost(position: int, error: BaseException) -> Predicted:
-        if not isinstance(error, LostBlockError):
-            raise error
-        names = {piece.source.name: None for piece in todo[position].work.pieces}
-        return Predicted(
-            (0,) * k, 0.0, tuple(Rejection(name, "lost", str(error)) for name in names)
-        )
+        return Predicted((0,) * k, 0.0, lost_images(todo[position].work, error))
 
     return lost
 

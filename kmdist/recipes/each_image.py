@@ -9,8 +9,8 @@ from typing import Any
 
 from kmdist.errors import ImageError, KmdistError
 from kmdist.images import Rejection
-from kmdist.passes import LostBlockError
 from kmdist.recipes.job import Job, NoUsableImageError, Piece, Work
+from kmdist.recipes.labelling import lost_images
 from kmdist.store import RunWriter
 
 Fits = Mapping[int, Mapping[str, Any]]
@@ -81,10 +81,11 @@ class EachImage:
             job.writer.mark_done("each", left[position].index, record)
 
         def lost(position: int, error: BaseException) -> Finished:
-            if not isinstance(error, LostBlockError):
-                raise error
-            names = [piece.source.name for piece in left[position].pieces]
-            return Finished({}, tuple(Rejection(name, "lost", str(error)) for name in names))
+            rejected = lost_images(left[position], error)
+            for rejection in rejected:  # what killed workers wrote of them
+                for k in self.wanted.ks:
+                    job.writer.remove_labels(rejection.image, self.wanted.prefix(k))
+            return Finished({}, rejected)
 
         job.over_blocks(
             self.stage,

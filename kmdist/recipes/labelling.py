@@ -14,6 +14,9 @@ from kmdist.recipes.job import Job, Piece, Work
 from kmdist.recipes.pixels import DecodedBlock, Pixels, decode_piece
 from kmdist.store import LabelMap, RunWriter
 
+LOST = "lost"
+"""Code of images whose block killed its workers."""
+
 SHARDED_SIDE_PX = 16_384
 SHARD_PX = 8_192
 
@@ -96,10 +99,36 @@ def label_items(
     return items
 
 
+def lost_images(work: Work, error: BaseException, more: str = "") -> tuple[Rejection, ...]:
+    """Rejections of the images of a block that killed its workers; any other error is raised.
+
+    Parameters
+    ----------
+    more : to be said besides.
+    """
+    if not isinstance(error, LostBlockError):
+        raise error
+    names = dict.fromkeys(piece.source.name for piece in work.pieces)
+    return tuple(Rejection(name, LOST, f"{error.args[0]}{more}") for name in names)
+
+
+def remove_lost(job: Job, items: Sequence[LabelItem], prefixes: Sequence[str]) -> None:
+    """Remove what killed workers wrote of images that are given up, once no task writes more."""
+    names = dict.fromkeys(piece.source.name for item in items for piece in item.work.pieces)
+    for name in names:
+        rejection = job.rejected.get(name)
+        if rejection is not None and rejection.code == LOST:
+            for prefix in prefixes:
+                job.writer.remove_labels(name, prefix)
+
+
 def label_pass(
     job: Job, items: Sequence[LabelItem], labelling: Labelling, *, name: str = ""
 ) -> None:
     """Label and write everything that an interrupted run has not, pyramids of tiles included.
+
+    Images of a block that killed its workers are rejected and get no label maps; the palette has
+    counted their pixels.
 
     Raises
     ------
@@ -107,24 +136,25 @@ def label_pass(
     """
     pass_name = f"label{name}"
     done = job.writer.done(pass_name)
+    for record in done.values():
+        job.reject([Rejection(*row) for row in record or ()])
     maps = open_tiled(job, items, labelling)
     shared = job.pool.broadcast((labelling, maps, job.writer))
     todo = [item for item in items if item.index not in done]
 
     def finished(position: int, failed: Sequence[Rejection]) -> None:
-        if failed:
-            first = failed[0]
+        gone = [rejection for rejection in failed if rejection.code != LOST]
+        if gone:
             raise KmdistError(
-                f"{first.image}: {first.reason} [{first.code}]; it was read in the first pass. "
-                "Restore it and go on with --resume, or run again without it"
+                f"{gone[0].image}: {gone[0].reason} [{gone[0].code}]; it was read in the first "
+                "pass. Restore it and go on with --resume, or run again without it"
             )
-        job.writer.mark_done(pass_name, todo[position].index)
+        job.reject(failed)
+        record = [[r.image, r.code, r.reason] for r in failed] or None
+        job.writer.mark_done(pass_name, todo[position].index, record)
 
-    def lost(position: int, error: BaseException) -> Any:
-        if isinstance(error, LostBlockError):
-            names = ", ".join(p.source.name for p in todo[position].work.pieces[:5])
-            raise KmdistError(f"{names}: {error}") from error
-        raise error
+    def lost(position: int, error: BaseException) -> Sequence[Rejection]:
+        return lost_images(todo[position].work, error, "; it is counted in the palette")
 
     job.over_blocks(
         "label",
@@ -136,7 +166,9 @@ def label_pass(
         on_done=finished,
         on_failure=lost,
     )
-    write_pyramids(job, [m for by_prefix in maps.values() for m in by_prefix])
+    remove_lost(job, items, [layer.prefix for layer in labelling.layers])
+    kept = [name for name in maps if name not in job.rejected]
+    write_pyramids(job, [one for name in kept for one in maps[name]])
 
 
 @dataclass(frozen=True)

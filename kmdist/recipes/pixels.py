@@ -125,7 +125,7 @@ def count_block(item: Work | DecodedBlock | SavedBlock, writer: RunWriter) -> Co
                 marked.append(one.piece.source.name)
         colors = counter.colors()
     counted = Counted(colors, tuple(marked), tuple(rejected))
-    _save(item.index, counted, writer)
+    save_counted(item.index, counted, writer)
     return counted
 
 
@@ -138,7 +138,8 @@ def merge_counted(parts: list[Counted]) -> Counted:
     )
 
 
-def _save(index: int, counted: Counted, writer: RunWriter) -> None:
+def save_counted(index: int, counted: Counted, writer: RunWriter) -> None:
+    """Keep the count of a block, for a resume and for workers that die with it."""
     rejected = [[r.image, r.code, r.reason] for r in counted.rejected]
     writer.save_state(
         f"histogram-{index}",

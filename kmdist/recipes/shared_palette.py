@@ -13,13 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from kmdist.images import Rejection
+from kmdist.errors import KmdistError
 from kmdist.kernels.histogram import Colors
 from kmdist.kernels.label_table import label_table
 from kmdist.palette import ColorCloud, Palette
-from kmdist.passes import LostBlockError
 from kmdist.recipes.job import Job, NoUsableImageError, Work
-from kmdist.recipes.labelling import Labelling, Layer, label_items, label_pass
+from kmdist.recipes.labelling import Labelling, Layer, label_items, label_pass, lost_images
 from kmdist.recipes.memory import COUNT_AHEAD, COUNT_FAN_IN, projection
 from kmdist.recipes.pixels import (
     Counted,
@@ -27,6 +26,7 @@ from kmdist.recipes.pixels import (
     SavedBlock,
     count_block,
     merge_counted,
+    save_counted,
 )
 from kmdist.recipes.progress import Event, Message
 from kmdist.recipes.wanted import Wanted
@@ -95,11 +95,14 @@ class Group:
             fits = wanted.fit_all(cloud, on_state=self._say_state)
         if label:
             self._label(counted, kept, fits, prefix_of)
+        name = self.work[0].pieces[0].source.name
+        if at_image and name in self.job.rejected:
+            raise KmdistError(f"{name}: {self.job.rejected[name].reason}")
         results = {}
         for k, fit in fits.items():
             key = prefix_of[k]
             if at_image:
-                key = self.job.writer.image_group(self.work[0].pieces[0].source.name, key)
+                key = self.job.writer.image_group(name, key)
             write_arrays(self.job.writer, key, fit)
             marker = unclustered_value(fit.k, bool(counted.marked))
             results[k] = {**attributes_of(fit), "unclustered": marker}
@@ -146,12 +149,10 @@ class Group:
 
     def _set_aside(self, position: int, error: BaseException) -> Counted:
         """What a block counts that killed its workers: nothing, its images named."""
-        if not isinstance(error, LostBlockError):
-            raise error
-        rejected = tuple(
-            Rejection(piece.source.name, "lost", str(error)) for piece in self.work[position].pieces
-        )
-        return Counted(Colors.empty(), rejected=rejected)
+        work = self.work[position]
+        counted = Counted(Colors.empty(), rejected=lost_images(work, error))
+        save_counted(work.index, counted, self.job.writer)  # a resume does not try it again
+        return counted
 
     def _partly_lost(self, counted: Counted) -> bool:
         """Whether some tiles of a rejected image were counted."""

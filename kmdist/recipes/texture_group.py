@@ -19,9 +19,8 @@ import numpy as np
 
 from kmdist.errors import KmdistError
 from kmdist.filters.statistics import Projection
-from kmdist.images import Rejection
-from kmdist.passes import LostBlockError
 from kmdist.recipes.job import Job, NoUsableImageError, Work
+from kmdist.recipes.labelling import lost_images
 from kmdist.recipes.progress import Event, Message
 from kmdist.recipes.texture_blocks import (
     KeptFields,
@@ -30,6 +29,7 @@ from kmdist.recipes.texture_blocks import (
     Summed,
     TextureWork,
     merge_summed,
+    save_summed,
     sum_features,
     sum_moduli,
 )
@@ -93,6 +93,9 @@ class TextureGroup:
         del rows
         layers = [TextureLayer(k, self.wanted.prefix(k), one.model) for k, one in fits.items()]
         labelled = label_textures(self.job, self.work, kept, layers, marked, self.name, write=label)
+        name = self.work[0].pieces[0].source.name
+        if at_image and name in self.job.rejected:
+            raise KmdistError(f"{name}: {self.job.rejected[name].reason}")
         if self.wanted.keep_responses:
             self._write_responses()
         results = {}
@@ -171,11 +174,10 @@ class TextureGroup:
             job.writer.mark_done(shared.name, tasks[position].index)
 
         def set_aside(position: int, error: BaseException) -> Summed:
-            if not isinstance(error, LostBlockError):
-                raise error
-            names = [piece.source.name for piece in tasks[position].work.pieces]
-            rejected = tuple(Rejection(name, "lost", str(error)) for name in names)
-            return Summed(None, self._no_rows(function), rejected=rejected)
+            rejected = lost_images(tasks[position].work, error)
+            summed = Summed(None, self._no_rows(function), rejected=rejected)
+            save_summed(tasks[position].index, summed, shared)  # a resume does not try it again
+            return summed
 
         def over(chosen: Sequence[Any], pixels: Sequence[int]) -> Summed:
             merged = job.over_blocks(

@@ -13,15 +13,17 @@ import numpy as np
 
 from kmdist.errors import ImageError, KmdistError
 from kmdist.images import Rejection
-from kmdist.passes import LostBlockError
 from kmdist.recipes.job import Job, Piece, Work
 from kmdist.recipes.labelling import (
+    LOST,
     LabelItem,
     Labelling,
     Layer,
     is_sharded,
     label_items,
+    lost_images,
     open_tiled,
+    remove_lost,
     write_pyramids,
 )
 from kmdist.recipes.texture_blocks import MeasuredBlock, measure_piece
@@ -142,6 +144,7 @@ def label_textures(
         name,
         read_before=read_before,
     )
+    remove_lost(job, items, [layer.prefix for layer in layers] if write else [])
     spoilt = {image for image in maps if image in job.rejected}
     for image in spoilt:
         for layer in layers:
@@ -213,8 +216,9 @@ def _label_all(
     todo = [item for item in items if item.index not in results]
 
     def finished(position: int, result: Labelled) -> None:
-        if result.rejected and read_before:
-            first = result.rejected[0]
+        gone = [rejection for rejection in result.rejected if rejection.code != LOST]
+        if gone and read_before:
+            first = gone[0]
             raise KmdistError(
                 f"{first.image}: {first.reason} [{first.code}]; it was read in an earlier pass. "
                 "Restore it and go on with --resume, or run again without it"
@@ -224,10 +228,8 @@ def _label_all(
         job.writer.mark_done(pass_name, todo[position].index, result.record())
 
     def lost(position: int, error: BaseException) -> Labelled:
-        if not isinstance(error, LostBlockError):
-            raise error
-        names = dict.fromkeys(p.source.name for p in todo[position].work.pieces)
-        return _nothing(shared, [Rejection(name, "lost", str(error)) for name in names])
+        more = "; its texture counts in the fit" if read_before else ""
+        return _nothing(shared, lost_images(todo[position].work, error, more))
 
     job.over_blocks(
         "label",

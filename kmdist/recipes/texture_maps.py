@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from kmdist.errors import ImageError
 from kmdist.images import Rejection
-from kmdist.passes import LostBlockError
 from kmdist.recipes.job import Job, Work
+from kmdist.recipes.labelling import lost_images
 from kmdist.recipes.texture_pieces import read_moduli, texton_map_of
 from kmdist.recipes.texture_tiles import map_name
 from kmdist.store import RunWriter
@@ -32,10 +32,7 @@ def map_textons(
         job.writer.mark_done(pass_name, left[position].index, rows)
 
     def lost(position: int, error: BaseException) -> list[Rejection]:
-        if not isinstance(error, LostBlockError):
-            raise error
-        names = dict.fromkeys(piece.source.name for piece in left[position].pieces)
-        return [Rejection(one, "lost", str(error)) for one in names]
+        return list(lost_images(left[position], error))
 
     if left:
         job.over_blocks(
