@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kmdist.errors import KmdistError
 from kmdist.passes import DaskPool, ThreadPool, run_pass, tree_shape
 
 
@@ -180,3 +181,21 @@ def test_closing_with_tasks_that_wait_for_others_is_silent(
     assert isinstance(waiting.exception(timeout=60), RuntimeError)
     with pytest.raises(RuntimeError):
         pool.submit(add, [])
+
+
+def test_a_cluster_without_workers_is_given_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    from distributed import Client, LocalCluster
+
+    monkeypatch.setattr("kmdist.passes.pools.LOOK_EVERY_S", 0.1)
+    with (
+        LocalCluster(n_workers=0, processes=False, dashboard_address="127.0.0.1:0") as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        pool = DaskPool(client, patience_s=0.5)
+        with pytest.raises(KmdistError, match="no worker for 0 s; nothing finished is lost"):
+            run_pass(pool, abs, [-1, -2])
+        with pytest.raises(KmdistError, match="no worker"):
+            pool.gather([pool.submit(abs, -3)])
+        # Workers that are brought back take the work on.
+        pool = DaskPool(client, patience_s=60, top_up=lambda: cluster.scale(1))
+        assert run_pass(pool, abs, [-1, -2], merge=sum) == 3

@@ -5,6 +5,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from multiprocessing import resource_tracker
+from typing import Any
 
 from kmdist.cluster.compute import Compute, usable_cores
 from kmdist.cluster.connection import connect
@@ -40,6 +41,14 @@ LOCAL_MEMORY_SHARE = 0.85
 """Of local workers' memory limits; the rest is for what allocators do not give back."""
 
 
+DEATHS = 3
+"""Local workers that a block may kill before it is set aside; Dask's own is one more."""
+
+
+LOCAL_PATIENCE_S = 60.0
+"""Seconds that there may be no worker on this machine before a job gives up."""
+
+
 @contextmanager
 def open_pool(compute: Compute, *, work_mpx: float) -> Iterator[Pool]:
     """Workers for a job of the given size, released at the end.
@@ -66,7 +75,7 @@ def open_pool(compute: Compute, *, work_mpx: float) -> Iterator[Pool]:
             _quiet_dask(),
             connect(profile, trust=compute.trust, insecure=compute.insecure) as client,
         ):
-            yield DaskPool(client)
+            yield DaskPool(client, patience_s=max(profile.timeout, LOCAL_PATIENCE_S))
 
 
 def local_workers(profile: Profile, compute: Compute, work_mpx: float) -> tuple[int, str]:
@@ -98,6 +107,7 @@ def _local_pool(profile: Profile, compute: Compute, work_mpx: float) -> Iterator
         **_CALM,
         **{f"worker.memory.{key}": value for key, value in memory.items()},
         "nanny.pre-spawn-environ": _ENVIRONMENT,
+        "scheduler.allowed-failures": DEATHS - 1,
     }
     with ExitStack() as stack:
         stack.enter_context(
@@ -117,7 +127,41 @@ def _local_pool(profile: Profile, compute: Compute, work_mpx: float) -> Iterator
             stack.enter_context(cluster)
         # Not the default client: losing its scheduler would leave Dask pointing at it.
         client = stack.enter_context(Client(cluster, set_as_default=False))
-        yield DaskPool(client, memory_share=LOCAL_MEMORY_SHARE)
+        yield DaskPool(
+            client,
+            memory_share=LOCAL_MEMORY_SHARE,
+            patience_s=LOCAL_PATIENCE_S,
+            top_up=_Reviver(cluster, n_workers),
+        )
+
+
+class _Reviver:
+    """Replaces workers of a local cluster that their nannies have given up.
+
+    Dask does not start a worker again that dies before its nanny has seen it start, as one does
+    that is given a block at once which kills it.
+    """
+
+    def __init__(self, cluster: Any, n_workers: int) -> None:
+        self._cluster, self._n_workers = cluster, n_workers
+        self._suspects: set[Any] = set()
+
+    def __call__(self) -> None:
+        """Replace those that were dead at the last call too; a restart takes a moment."""
+        workers = self._cluster.workers
+        dead = {name for name, nanny in list(workers.items()) if _is_dead(nanny)}
+        for name in dead & self._suspects:
+            nanny = workers.pop(name, None)
+            if nanny is not None:
+                self._cluster.loop.add_callback(nanny.close)
+        self._suspects = dead - self._suspects
+        if len(workers) < self._n_workers:
+            self._cluster.scale(self._n_workers)
+
+
+def _is_dead(nanny: Any) -> bool:
+    over = ("closed", "failed", "stopped")
+    return nanny.status.name in over or nanny.process is None or nanny.process.status.name in over
 
 
 @contextmanager

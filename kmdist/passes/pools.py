@@ -1,7 +1,9 @@
 """Pools: threads of this process, or the workers of a Dask cluster, behind one interface."""
 
+import asyncio
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future as ThreadFuture
 from concurrent.futures import ThreadPoolExecutor
@@ -198,16 +200,28 @@ def _run_into(
         result.set_result(value)
 
 
+LOOK_EVERY_S = 5.0
+"""Seconds without a result after which a pool looks whether there are workers at all."""
+
+
 class _DaskCompletion:
-    def __init__(self, client: Any) -> None:
+    def __init__(self, client: Any, look_after: Callable[[], None]) -> None:
         from distributed import as_completed
 
         self._futures = as_completed(loop=client.loop, raise_errors=False)
+        self._look_after = look_after
 
     def add(self, future: Any) -> None:
         self._futures.add(future)
 
     def next(self) -> Any:
+        looked = time.monotonic()
+        while not self._futures.has_ready() and not self._futures.is_empty():
+            with self._futures.thread_condition:
+                self._futures.thread_condition.wait(timeout=0.1)
+            if time.monotonic() - looked > LOOK_EVERY_S:
+                self._look_after()
+                looked = time.monotonic()
         return self._futures.next()
 
 
@@ -223,6 +237,8 @@ class DaskPool:
     client : connected client; it stays the caller's to close.
     memory_share : of the workers' limits that tasks may use. By default 60 %, where Dask begins
         to spill.
+    patience_s : how long there may be no worker at all before the job gives up.
+    top_up : called while there are no results; starts workers anew that are gone for good.
 
     Notes
     -----
@@ -230,9 +246,18 @@ class DaskPool:
     held the value is gone, and each worker fetches the value once from another.
     """
 
-    def __init__(self, client: Any, memory_share: float = 0.6) -> None:
+    def __init__(
+        self,
+        client: Any,
+        memory_share: float = 0.6,
+        patience_s: float = 300.0,
+        top_up: Callable[[], None] | None = None,
+    ) -> None:
         self.client = client
         self._memory_share = memory_share
+        self._patience_s = patience_s
+        self._top_up = top_up
+        self._deserted: float | None = None
 
     def _workers(self) -> dict[str, Any]:
         workers: dict[str, Any] = self.client.scheduler_info(n_workers=-1)["workers"]
@@ -263,11 +288,51 @@ class DaskPool:
             return self.client.submit(_identity, value, pure=False)
 
     def gather(self, futures: Sequence[Any]) -> list[Any]:
-        results: list[Any] = self.client.gather(list(futures))
-        return results
+        # A finished result may be lost with its worker before it is fetched: this may wait, too.
+        fetching = asyncio.run_coroutine_threadsafe(
+            self.client.gather(list(futures), asynchronous=True), self.client.loop.asyncio_loop
+        )
+        while True:
+            try:
+                results: list[Any] = fetching.result(timeout=LOOK_EVERY_S)
+                return results
+            except TimeoutError:
+                if fetching.done():
+                    raise
+            try:
+                self._look_after()
+            except BaseException:
+                fetching.cancel()
+                raise
 
     def completion(self) -> Completion:
-        return _DaskCompletion(self.client)
+        return _DaskCompletion(self.client, self._look_after)
+
+    def _look_after(self) -> None:
+        """Bring workers back where that can be done, and give up where there are none.
+
+        Raises
+        ------
+        KmdistError : there has been no worker for too long.
+        """
+        if self.client.status != "running":
+            return  # futures are cancelled, which says the same
+        if self._top_up is not None:
+            self._top_up()
+        try:
+            n_workers = len(self._workers())
+        except (OSError, TimeoutError, RuntimeError):
+            return  # the scheduler is going
+        now = time.monotonic()
+        if n_workers:
+            self._deserted = None
+        elif self._deserted is None:
+            self._deserted = now
+        elif now - self._deserted > self._patience_s:
+            raise KmdistError(
+                f"the scheduler has had no worker for {self._patience_s:.0f} s; nothing finished "
+                "is lost: start workers and run the same command with --resume"
+            )
 
     def cancel(self, futures: Sequence[Any]) -> None:
         if self.client.status == "running":
