@@ -16,11 +16,11 @@ from kmdist.rows import MEMORY_SHARE
 
 ROW_OVERHEAD_BYTES = 20
 """Of a kept row: labels and bounds."""
-EXTRA_PROCESS_BYTES = 120_000_000
-"""Of SciPy's eigenvectors and solvers, beside what every recipe loads."""
+SOLVER_BYTES = 120_000_000
+"""SciPy's eigenvectors and solvers."""
 TIE_BYTES = 16
 """An entry of an affinity: value, column, and what a product of sparse matrices keeps apart."""
-TIES_EACH = 40
+TIES_EACH = 20
 """Others that a landmark is tied to, for each neighbour a row has (MNIST: 10 to 15)."""
 
 
@@ -58,11 +58,11 @@ def digit_projection(
 ) -> DigitProjection:
     """Project the peak memory of a digits job, and decide whether rows are kept.
 
-    With T task slots, P processes, m images of s bytes in a block, f bytes of features and b of
-    rows an image, d numbers a row: P × (320 + 120 MB) + T × m × (2 s + 2 f + b + 12 h w), with
-    components T × 3 × 8 F² of moments of F features, k clusters in all T × 24 k d. Landmarks, p in
+    With T task slots, P worker processes, m images of s bytes in a block, f bytes of features and b
+    of rows an image, d numbers a row: P × 320 MB + T × m × (2 s + 2 f + b + 12 h w), 120 MB more
+    where the only process is this one, which solves for all; with components T × 3 × 8 F² of moments of F features, k clusters in all T × 24 k d. Landmarks, p in
     all sets, r of them tied to a row: P × 4 p d + (T + 2 × 8) × affinity, of at most p², n r² and
-    40 p r entries of 16 bytes. A kernel of c centres: (T + 2 × 8) × 8 c². And n × (b + 20) where
+    20 p r entries of 16 bytes. A kernel of c centres: (T + 2 × 8) × 8 c². And n × (b + 20) where
     rows are kept.
 
     Parameters
@@ -78,8 +78,9 @@ def digit_projection(
     shown = max(height * width, SIZE_PX**2 if preset.components else 0)
     block = m * (2 * item_bytes * height * width + 8 * n_features + row_bytes + 12 * shown)
     moments = 3 * 8 * n_features**2
+    workers = max(pool.processes - 1, 1)  # the memory of the pool is theirs
     parts = [
-        ("processes", (PROCESS_BYTES + EXTRA_PROCESS_BYTES) * pool.processes),
+        ("processes", PROCESS_BYTES * workers + (SOLVER_BYTES if pool.processes == 1 else 0)),
         ("blocks", pool.threads * (block + moments + 24 * sum(ks) * d)),
     ]
     waiting = pool.threads + 2 * FAN_IN
@@ -87,7 +88,7 @@ def digit_projection(
         p = preset.sets * landmark_count(n, max(ks), preset.rows_each, preset.per_cluster)
         neighbours = preset.sets * preset.neighbours
         ties = TIE_BYTES * min(p**2, n * neighbours**2, TIES_EACH * neighbours * p)
-        parts.append(("landmarks", pool.processes * 4 * p * d + waiting * ties))
+        parts.append(("landmarks", workers * 4 * p * d + waiting * ties))
         if preset.relabelled:
             centres = min(p // preset.sets, MAX_CENTRES)
             parts.append(("kernel", waiting * 8 * centres**2))
