@@ -109,7 +109,7 @@ def run(n: int, options: argparse.Namespace) -> tuple[float, float]:
             while not stop.wait(0.2):
                 peaks[0] = max(peaks[0], *(tree_memory_bytes(pid) for pid in pids))
 
-        thread = threading.Thread(target=sample)
+        thread = threading.Thread(target=sample, daemon=True)
         thread.start()
         before_s, started_s = _cpu_s(pids), time.perf_counter()
         done = digits(

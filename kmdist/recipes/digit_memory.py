@@ -60,10 +60,10 @@ def digit_projection(
 
     With T task slots, P worker processes, m images of s bytes in a block, f bytes of features and b
     of rows an image, d numbers a row: P × 320 MB + T × m × (2 s + 2 f + b + 12 h w), 120 MB more
-    where the only process is this one, which solves for all; with components T × 3 × 8 F² of moments of F features, k clusters in all T × 24 k d. Landmarks, p in
-    all sets, r of them tied to a row: P × 4 p d + (T + 2 × 8) × affinity, of at most p², n r² and
-    20 p r entries of 16 bytes. A kernel of c centres: (T + 2 × 8) × 8 c². And n × (b + 20) where
-    rows are kept.
+    where the only process is this one, which solves for all; with components T × 3 × 8 F² of
+    moments of F features, k clusters in all T × 24 k d. Landmarks, p in all sets, r of them tied
+    to a row: P × 4 p d + (T + 2 × 8) × affinity, of at most p², n r² and 20 p r entries of 16
+    bytes. A kernel of c centres: (T + 2 × 8) × 8 c². And n × (b + 20) where rows are kept.
 
     Parameters
     ----------
