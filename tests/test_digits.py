@@ -402,6 +402,6 @@ def test_an_image_that_cannot_be_decoded_stops_only_strict_runs(tmp_path: Path) 
     run = digits(tmp_path / "in", tmp_path / "r.zarr", k=2, preset="gradient")
     assert run.attributes["n_images"] == len(run.names) == 39
     assert [one["image"] for one in run.attributes["rejected"]] == ["0/2.png"]
-    with pytest.raises(KmdistError, match="because of --strict"):
+    with pytest.raises(KmdistError, match="because of strict=True"):
         digits(tmp_path / "in", tmp_path / "s.zarr", k=2, preset="gradient", strict=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "r.zarr"]

@@ -192,7 +192,7 @@ def _walk(folder: str, inside: str, root: str) -> Iterator[_Entry]:
             with os.scandir(path) as scan:
                 children = list(scan)
         except OSError as error:
-            fault = ImageError("unreadable", f"the folder cannot be read: {error.strerror}")
+            fault = ImageError("unreadable", f"folder {path} cannot be read: {error.strerror}")
             yield _Entry(prefix.rstrip("/") or root, path, root, fault)
             continue
         for child in children:
