@@ -92,7 +92,6 @@ def floor_seconds(folder: Path, run: Path | None, output: Path, n_processes: int
             )
             levels = sorted(name for name in group.group_keys())
             labels[str(Path(path).stat().st_ino)] = [group[f"{name}/labels"][:] for name in levels]
-    back_memory()
     context = get_context("spawn")
     with context.Pool(n_processes) as pool:
         pool.map(decode_only, [[path] for path in paths[:n_processes]])  # start-up is not counted
@@ -119,8 +118,8 @@ def back_memory() -> float:
     """Touch most of the free memory once and release it; seconds per GiB.
 
     A virtual machine whose host takes idle memory back pays for touching it again: 2 s a GiB
-    where this was measured, against 0.2 s a GiB when the host still backs it. Every run of a
-    comparison begins with memory that is backed.
+    where this was measured, against 0.2 s a GiB when the host still backs it. Runs that need
+    gigabytes begin with memory that is backed; it costs what the kernel had cached of the disk.
     """
     done = subprocess.run([sys.executable, "-c", TOUCH], capture_output=True, text=True, check=True)
     return float(done.stdout)
@@ -129,7 +128,6 @@ def back_memory() -> float:
 def quantize(folder: Path, output: Path, *extra: str) -> Measured:
     """One `kmdist quantize -k 256` process and what it took."""
     shutil.rmtree(output, ignore_errors=True)
-    back_memory()
     done = measure(
         [
             sys.executable,
@@ -173,9 +171,11 @@ def large_photographs(work: Path, gpx: float) -> None:
     print(f"memory first touched at {back_memory():.2f} s a GiB, then {back_memory():.2f}")
     print(f"(b) {n} JPEGs of 12 Mpx, {n * 12e6 / 1e9:.2f} Gpx, k = 256")
     kept = quantize(work / "b", work / "b.zarr")
+    back_memory()
     floor_s = floor_seconds(work / "b", work / "b.zarr", work / "floor", os.cpu_count() or 1)
     shutil.rmtree(work / "floor")
     report("  --keep-pixels auto", kept, floor_s)
+    back_memory()
     report(
         "  --keep-pixels never",
         quantize(work / "b", work / "b.zarr", "--keep-pixels", "never"),
