@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 import kmdist
 from kmdist.cli import cli
-from kmdist.cluster import Compute, connect, profile_of, read_profile
+from kmdist.cluster import Compute, connect, local_workers, profile_of, read_profile
 from kmdist.cluster.connection import is_loopback, join, require_kmdist
 from kmdist.errors import KmdistError, UsageError
 from tests.conftest import DaskProcesses
@@ -255,6 +255,21 @@ def test_workers_with_kmdist_pass(dask_processes: DaskProcesses) -> None:
 
     with Client(dask_processes.address) as client:
         require_kmdist(client, profile_of(Compute(scheduler=dask_processes.address)))
+
+
+@pytest.mark.parametrize(
+    ("workers", "mpx", "kind"),
+    [
+        (1, 1e6, "thread"),
+        (2, 15_000, "thread"),
+        (4, 17_000, "process"),
+        (8, 300, "thread"),
+        (8, 500, "process"),
+    ],
+)
+def test_threads_for_small_work_processes_for_large(workers: int, mpx: float, kind: str) -> None:
+    compute = Compute(workers)
+    assert local_workers(profile_of(compute), compute, mpx) == (workers, kind)
 
 
 def test_a_client_that_finds_no_scheduler_leaves_nothing_to_the_garbage_collector() -> None:

@@ -16,6 +16,13 @@ PROCESS_MPX = 400.0
 """Work above this many megapixels starts one process per core; below, threads do (start-up of
 two workers costs about 2 s, what decoding and labelling 400 Mpx costs on two cores is 3.5 s)."""
 
+FEW_CORES = 4
+PROCESS_MPX_FEW_CORES = 16_000.0
+"""The same up to `FEW_CORES` workers. Tasks hold the interpreter for a tenth of their time, so that
+few threads do not wait for each other, and share tables that processes have one each of: 20,000
+VGA images (6,144 Mpx) took two threads 76 s and two processes 88 s. Above it a crash of a decoder,
+which takes threads with it, would cost hours."""
+
 _NOISY = ("distributed", "tornado")
 
 _ENVIRONMENT = {
@@ -84,7 +91,8 @@ def local_workers(profile: Profile, compute: Compute, work_mpx: float) -> tuple[
     n_workers = compute.workers or wanted
     kind = compute.worker_kind if compute.worker_kind != "auto" else profile.worker_kind
     if kind == "auto":
-        kind = "process" if work_mpx > PROCESS_MPX and n_workers > 1 else "thread"
+        most_mpx = PROCESS_MPX_FEW_CORES if n_workers <= FEW_CORES else PROCESS_MPX
+        kind = "process" if work_mpx > most_mpx and n_workers > 1 else "thread"
     return n_workers, kind
 
 
