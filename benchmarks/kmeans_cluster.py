@@ -51,7 +51,12 @@ def cluster(workers: int) -> Iterator[Client]:
     """Worker processes of one thread; the scheduler remembers all transitions of a pass."""
     with (
         dask.config.set({"distributed.admin.low-level-log-length": 100_000}),
-        LocalCluster(workers, threads_per_worker=1, dashboard_address=None, memory_limit=0) as made,
+        LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            dashboard_address="127.0.0.1:0",
+            memory_limit=0,
+        ) as made,
         Client(made) as client,
     ):
         yield client
