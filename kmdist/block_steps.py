@@ -1,16 +1,26 @@
 """What an iteration does to one block: the leaves of the passes of `kmdist.lloyd`."""
 
 import threading
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from kmdist.blas import one_blas_thread
 from kmdist.kernels.assign import PartialSums, assign
-from kmdist.kernels.bounds import assign_bounded
+from kmdist.kernels.bounds import Work, assign_bounded
 from kmdist.kernels.distances import Farthest, cluster_inertia, farthest_rows
 from kmdist.kernels.frame import Frame
+from kmdist.kernels.guide import Guide, make_guide
 from kmdist.kernels.neighbours import Neighbours, find_neighbours, panels_pay
-from kmdist.rows import Block, Memory
+from kmdist.kernels.subspace import (
+    Subspace,
+    find_subspace,
+    plain_cost,
+    project,
+    projected_cost,
+)
+from kmdist.rows import Block, Memory, Points
 
 BOUNDS = ("auto", "always", "never")
 
@@ -32,39 +42,74 @@ def _pays_below(k: int) -> float:
 class Centers:
     """Centroids as they are sent to the workers, once an iteration.
 
+    What passes derive from them is found once a process.
+
     Parameters
     ----------
     centroids : (k, d) floating point.
     bounds : one of `BOUNDS`.
     distance : root of the mean squared distance of rows to their centroids, about, in the
         frame's scale; infinite where it is not known.
+    spacious : whether there is memory for projections of the rows.
     """
 
     def __init__(
-        self, centroids: np.ndarray, bounds: str = "never", distance: float = np.inf
+        self,
+        centroids: np.ndarray,
+        bounds: str = "never",
+        distance: float = np.inf,
+        spacious: bool = False,
     ) -> None:
         self.centroids, self.bounds, self.distance = centroids, bounds, distance
-        self._lock = threading.Lock()
-        self._panels: bool | None = None
-        self._neighbours: Neighbours | None = None
+        self.spacious = spacious
+        self._lock = threading.RLock()
+        self._found: dict[Any, Any] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Centers, (self.centroids, self.bounds, self.distance)
+        return Centers, (self.centroids, self.bounds, self.distance, self.spacious)
+
+    def _once(self, key: Any, find: Callable[[], Any]) -> Any:
+        with self._lock:
+            if key not in self._found:
+                self._found[key] = find()
+            return self._found[key]
 
     def panels_pay(self, frame: Frame) -> bool:
-        """`kmdist.kernels.neighbours.panels_pay`, found once a process."""
-        with self._lock:
-            if self._panels is None:
-                self._panels = panels_pay(self.centroids, frame, self.distance)
-            return self._panels
+        """`kmdist.kernels.neighbours.panels_pay`."""
+        pay: bool = self._once("pay", lambda: panels_pay(self.centroids, frame, self.distance))
+        return pay
+
+    def subspace(self, block: Block, memory: Memory, frame: Frame) -> Subspace | None:
+        """`kmdist.kernels.subspace.find_subspace`, with the first block that asks."""
+
+        def find() -> Subspace | None:
+            previous, counts = memory.centroids, memory.counts
+            if previous is None or counts is None:
+                return None
+            with one_blas_thread():
+                return find_subspace(block.rows, previous, self.centroids, counts, frame)
+
+        found: Subspace | None = self._once("subspace", find)
+        return found
+
+    def guide(self, frame: Frame, subspace: Subspace | None) -> Guide:
+        """`kmdist.kernels.bounds.make_guide`."""
+
+        def make() -> tuple[Guide, Subspace | None]:
+            return make_guide(self.centroids, frame, subspace), subspace  # kept: `id` is the key
+
+        guide: Guide = self._once(id(subspace), make)[0]
+        return guide
 
     def neighbours(self, frame: Frame) -> Neighbours:
-        """`kmdist.kernels.neighbours.find_neighbours`, found once a process."""
-        panels = self.panels_pay(frame)
-        with self._lock:
-            if self._neighbours is None:
-                self._neighbours = find_neighbours(self.centroids, frame, panels=panels)
-            return self._neighbours
+        """`kmdist.kernels.neighbours.find_neighbours`."""
+
+        def find() -> Neighbours:
+            scores = self.guide(frame, None).scores if self.panels_pay(frame) else None
+            return find_neighbours(self.centroids, frame, scores=scores)
+
+        neighbours: Neighbours = self._once("neighbours", find)
+        return neighbours
 
 
 class Finish(NamedTuple):
@@ -92,7 +137,7 @@ def step(source: Any, centers: Centers, frame: Frame) -> PartialSums:
 def _kept_step(block: Block, centers: Centers, frame: Frame) -> PartialSums:
     """An iteration of a block that remembers the last one."""
     memory = _memory_for(block, centers, frame)
-    if _wants_bounds(memory, centers, frame):
+    if _wants_bounds(block, memory, centers, frame):
         sums = _bounded_step(block, memory, centers, frame)
     else:
         sums = _plain_step(block, memory, centers, frame)
@@ -100,14 +145,37 @@ def _kept_step(block: Block, centers: Centers, frame: Frame) -> PartialSums:
     return PartialSums(sums.sums.copy(), sums.counts.copy())
 
 
-def _wants_bounds(memory: Memory, centers: Centers, frame: Frame) -> bool:
+def _wants_bounds(block: Block, memory: Memory, centers: Centers, frame: Frame) -> bool:
     if centers.bounds == "never" or memory.centroids is None or len(centers.centroids) == 1:
         return False
     if centers.bounds == "always" or memory.upper is not None:
         return True
     if memory.pause > 0 or centers.centroids.size < _LEAST_WORK:
         return False
-    return memory.changed < _TRY_BELOW or centers.panels_pay(frame)
+    return (
+        memory.changed < _TRY_BELOW
+        or centers.panels_pay(frame)
+        or _projects(block, memory, centers, frame)
+    )
+
+
+def _projects(block: Block, memory: Memory, centers: Centers, frame: Frame) -> bool:
+    """Project the rows where that saves work; whether projections are at hand."""
+    if memory.points is not None:
+        return True
+    if not centers.spacious or centers.panels_pay(frame):
+        return False
+    memory.wait -= 1
+    if memory.wait > 0:
+        return False
+    subspace = centers.subspace(block, memory, frame)
+    if subspace is None:
+        memory.wait = memory.next_wait
+        memory.next_wait *= 2
+        return False
+    with one_blas_thread():
+        memory.points = Points(subspace, project(block.rows, subspace, frame))
+    return True
 
 
 def _plain_step(block: Block, memory: Memory, centers: Centers, frame: Frame) -> PartialSums:
@@ -148,9 +216,11 @@ def _bounded_step(block: Block, memory: Memory, centers: Centers, frame: Frame) 
     if memory.upper is None or memory.lower is None:
         memory.upper, memory.lower = np.full(n, np.inf, np.float32), np.zeros(n, np.float32)
     partial = PartialSums(sums, memory.counts)
+    points = memory.points
+    subspace = points.subspace if points else None
     # Half-way through, bounds, labels and sums do not match: should this fail, start afresh.
     memory.centroids = None
-    share = assign_bounded(
+    work = assign_bounded(
         block.rows,
         block.weights,
         centers.centroids,
@@ -161,11 +231,22 @@ def _bounded_step(block: Block, memory: Memory, centers: Centers, frame: Frame) 
         previous,
         centers.neighbours(frame),
         partial,
+        centers.guide(frame, subspace),
+        points.values if points else None,
     )
-    if not fresh and share > _pays_below(k) and centers.bounds != "always":
-        memory.upper = memory.lower = None
+    if not fresh and not _paid(work, points, k, block.rows.shape[1]) and centers.bounds != "always":
+        memory.upper = memory.lower = memory.points = None
         memory.pause, memory.next_pause = memory.next_pause, 2 * memory.next_pause
     return partial
+
+
+def _paid(work: Work, points: Points | None, k: int, d: int) -> bool:
+    """Whether a pass with bounds took less than one without."""
+    if points is None:
+        return work.scored <= _pays_below(k)
+    m, opened = points.values.shape[1], work.opened
+    # Every other row that is opened has rivals, one or two of them.
+    return projected_cost(k, d, m, work.scored, opened, 0.7 * opened) < plain_cost(k, d)
 
 
 def labelled(source: Any, centers: Centers, frame: Frame) -> tuple[Block, np.ndarray]:

@@ -6,7 +6,14 @@ from typing import Any
 import numpy as np
 
 from kmdist.passes import DaskPool, Pool
-from kmdist.rows import MEMORY_SHARE, Block, Loader, Rows, unit_rows
+from kmdist.rows import (
+    MEMORY_SHARE,
+    ROW_OVERHEAD_BYTES,
+    Block,
+    Loader,
+    Rows,
+    unit_rows,
+)
 
 
 def is_dask(value: Any) -> bool:
@@ -65,7 +72,7 @@ def rows_of_dask(X: Any, weights: Any, pool: Pool, *, unit: bool = False) -> Row
         for chunk, piece in zip(chunks, pieces, strict=True)
     ]
     dtype = _unit_dtype(array.dtype, unit)
-    row_bytes = array.shape[1] * dtype.itemsize + 20
+    row_bytes = array.shape[1] * dtype.itemsize + ROW_OVERHEAD_BYTES
     budget = MEMORY_SHARE * pool.memory_bytes
     if not array.shape[0] * row_bytes <= budget:  # also where chunk sizes are unknown (NaN)
         unkept = Rows(

@@ -162,7 +162,7 @@ def broadcast_centers(
     rows: Rows, centroids: np.ndarray, bounds: str = "never", distance: float = np.inf
 ) -> Any:
     """A future of the `Centers` that leaves take."""
-    return rows.pool.broadcast(Centers(centroids, bounds, distance))
+    return rows.pool.broadcast(Centers(centroids, bounds, distance, rows.spacious))
 
 
 def finish(

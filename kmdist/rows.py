@@ -13,6 +13,7 @@ import numpy as np
 
 from kmdist.kernels.frame import Frame, make_frame
 from kmdist.kernels.moments import Moments, merge_moments, moments
+from kmdist.kernels.subspace import Subspace, points_bytes
 from kmdist.passes import Pool, run_pass
 
 BLOCK_BYTES = 8 << 20
@@ -20,6 +21,31 @@ BLOCK_BYTES = 8 << 20
 
 MEMORY_SHARE = 0.7
 """Of the pool's memory that kept rows may take; the rest is for results and scratch."""
+
+_SPACIOUS_SHARE = 0.5
+"""Of the pool's memory that kept rows and projections of them may take."""
+
+ROW_OVERHEAD_BYTES = 20
+"""Of a kept row: label, bounds and weight."""
+
+
+def projections_fit(n: int, row_bytes: int, memory_bytes: int) -> bool:
+    """Whether there is memory for projections of n kept rows (`kmdist.kernels.subspace`)."""
+    each = row_bytes + points_bytes(row_bytes) + ROW_OVERHEAD_BYTES
+    return n * each <= _SPACIOUS_SHARE * memory_bytes
+
+
+@dataclass(frozen=True)
+class Points:
+    """Projections of the rows of a block.
+
+    Parameters
+    ----------
+    values : (n, m) float32.
+    """
+
+    subspace: Subspace
+    values: np.ndarray
 
 
 @dataclass
@@ -33,6 +59,8 @@ class Memory:
     upper, lower : (n,) float32 bounds on the distance to the own and to any other centroid.
     changed : share of the labels that the last plain pass changed.
     pause, next_pause : iterations to go without bounds after they did not pay.
+    points : projections of the rows, with bounds.
+    wait, next_wait : iterations to go before another subspace is looked for.
     values : named arrays of other passes.
     """
 
@@ -45,6 +73,9 @@ class Memory:
     changed: float = 1.0
     pause: int = 0
     next_pause: int = 1
+    points: Points | None = None
+    wait: int = 2
+    next_wait: int = 1
     values: dict[str, Any] = field(default_factory=dict)
 
 
@@ -173,6 +204,8 @@ class Rows:
         # A percent more, lest the last bits of a sum that is a power of two decide the grid.
         self.frame = make_frame(m.low, m.high, m.mean, m.variance, 1.01 * m.weight)
         self.frame_future = pool.broadcast(self.frame)
+        row_bytes = self.dtype.itemsize * self.n_features
+        self.spacious = kept and projections_fit(self.n_rows, row_bytes, pool.memory_bytes)
 
     @property
     def n_rows(self) -> int:

@@ -14,8 +14,10 @@ from kmdist.kernels.assign import assign, merge_sums
 from kmdist.kernels.bounds import assign_bounded
 from kmdist.kernels.distances import cluster_inertia, farthest_rows, two_nearest
 from kmdist.kernels.frame import Frame, make_frame
+from kmdist.kernels.guide import make_guide
 from kmdist.kernels.moments import merge_moments, moments
 from kmdist.kernels.neighbours import find_neighbours
+from kmdist.kernels.subspace import Subspace, project
 
 SHAPES = st.tuples(st.integers(1, 300), st.integers(1, 70), st.integers(1, 90))
 DTYPES = st.sampled_from(["f4", "f8", "u1", "u2", "i4", "f2"])
@@ -100,10 +102,16 @@ def test_chunking_and_order_do_not_change_a_bit(
     st.sampled_from(["f4", "f8", "u1"]),
     st.booleans(),
     st.booleans(),
+    st.booleans(),
 )
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=80)
 def test_bounds_and_differences_give_the_same_bits(
-    seed: int, shape: tuple[int, int, int], dtype: str, weighted: bool, panels: bool
+    seed: int,
+    shape: tuple[int, int, int],
+    dtype: str,
+    weighted: bool,
+    panels: bool,
+    projected: bool,
 ) -> None:
     rows, centroids = draw(seed, shape, dtype)
     n = len(rows)
@@ -114,15 +122,30 @@ def test_bounds_and_differences_give_the_same_bits(
     upper, lower = np.full(n, np.inf, np.float32), np.zeros(n, np.float32)
     sums = assign(rows, weights, centroids, frame, labels)
     previous, known = centroids, None
+    subspace = some_subspace(random, rows.shape[1]) if projected else None
+    points = project(rows, subspace, frame) if subspace else None
     for _ in range(5):
-        near = find_neighbours(centroids, frame, panels=panels)
-        share = assign_bounded(
-            rows, weights, centroids, frame, labels, upper, lower, previous, near, sums
+        guide = make_guide(centroids, frame, subspace)
+        near = find_neighbours(centroids, frame, scores=guide.scores if panels else None)
+        work = assign_bounded(
+            rows,
+            weights,
+            centroids,
+            frame,
+            labels,
+            upper,
+            lower,
+            previous,
+            near,
+            sums,
+            guide,
+            points,
         )
         plain_labels = np.empty(n, np.int32)
         plain = assign(rows, weights, centroids, frame, plain_labels)
         known = assign(rows, weights, centroids, frame, moved_labels, sums=known)
-        assert 0 <= share <= 1
+        assert 0 <= work.scored <= 1
+        assert 0 <= work.opened <= (1 if projected else 0)
         assert np.array_equal(labels, plain_labels)
         assert np.array_equal(sums.sums, plain.sums)
         assert np.array_equal(sums.counts, plain.counts)
@@ -132,6 +155,13 @@ def test_bounds_and_differences_give_the_same_bits(
         filled = plain.counts > 0
         centroids = centroids + 0.1 * random.normal(size=centroids.shape)
         centroids[filled] = frame.shift + plain.sums[filled] / plain.counts[filled, None]
+
+
+def some_subspace(random: np.random.Generator, d: int) -> Subspace:
+    """Of up to d directions, none of them chosen for the data."""
+    m = int(random.integers(1, d + 1))
+    basis = np.linalg.qr(random.normal(size=(d, m)))[0]
+    return Subspace(basis, 2.0**-23 + float(np.sqrt(8.0 * d * 2.0**-52)))
 
 
 def assert_bounds(

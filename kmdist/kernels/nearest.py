@@ -121,10 +121,23 @@ def error_bound(square, gamma, longest):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True, fastmath={"contract", "nnan", "nsz"})
-def _scores(tile, r, panel, out):  # type: ignore[no-untyped-def]
+def score_row(tile, r, panel, out):  # type: ignore[no-untyped-def]
+    """Scores ‖c‖² − 2x·c of one row; four features a round, to save stores."""
+    d = tile.shape[1]
     for j in range(out.size):
         out[j] = panel[0, j]
-    for p in range(tile.shape[1]):
+    whole = d // 4 * 4
+    for p in range(0, whole, 4):
+        x, y, z, w = tile[r, p], tile[r, p + 1], tile[r, p + 2], tile[r, p + 3]
+        for j in range(out.size):
+            out[j] = (
+                out[j]
+                + x * panel[p + 1, j]
+                + y * panel[p + 2, j]
+                + z * panel[p + 3, j]
+                + w * panel[p + 4, j]
+            )
+    for p in range(whole, d):
         x = tile[r, p]
         for j in range(out.size):
             out[j] += x * panel[p + 1, j]
@@ -144,7 +157,7 @@ def resolve(rows, i, tile, r, panel, best, centroids, error, scores):  # type: i
     error : from `error_bound`.
     scores : (lanes of the panel,) float32, scratch.
     """
-    _scores(tile, r, panel, scores)
+    score_row(tile, r, panel, scores)
     limit = np.float64(best) + 4.0 * error  # two scores here, two in `best` and its rival
     nearest = np.int32(0)
     least = np.inf
@@ -190,4 +203,5 @@ __all__ = [
     "nearest_rows",
     "norm2",
     "resolve",
+    "score_row",
 ]

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from kmdist.kernels.frame import Frame, make_panel
+from kmdist.kernels.frame import Frame
 
 WIDTHS = (8, 16, 32)
 """Centroids in the panels of each centroid."""
@@ -40,15 +40,17 @@ class Neighbours(NamedTuple):
 
 
 @njit(nogil=True, cache=True, fastmath={"contract", "nnan", "nsz", "reassoc"})
-def _gaps(some, local, out):  # type: ignore[no-untyped-def]
-    """Distances from some centroids to all, from the differences."""
-    for i in range(some.shape[0]):
-        for j in range(local.shape[0]):
+def _gaps(local, step, out):  # type: ignore[no-untyped-def]
+    """Distances from every step-th centroid to all, from the differences."""
+    for i in range(out.shape[0]):
+        for j in range(i + 1 if step == 1 else 0, local.shape[0]):
             total = 0.0
             for p in range(local.shape[1]):
-                t = some[i, p] - local[j, p]
+                t = local[i * step, p] - local[j, p]
                 total += t * t
             out[i, j] = np.sqrt(total)
+            if step == 1:
+                out[j, i] = out[i, j]
 
 
 @njit(nogil=True, cache=True)
@@ -63,9 +65,8 @@ def _gather(scores, order, out):  # type: ignore[no-untyped-def]
 def _gaps_between(centroids: np.ndarray, frame: Frame, step: int = 1) -> np.ndarray:
     """Distances in the frame's scale from every step-th centroid, never more than the true ones."""
     local = (np.asarray(centroids, np.float64) - frame.shift) * frame.scale
-    some = local[::step]
-    gaps = np.empty((len(some), len(local)))
-    _gaps(some, local, gaps)
+    gaps = np.zeros((-(-len(local) // step), len(local)))
+    _gaps(local, step, gaps)
     longest = float(np.sqrt((local * local).sum(axis=1).max()))
     return np.asarray(np.maximum(gaps * (1.0 - 1e-9) - 1e-14 * longest, 0.0))
 
@@ -93,27 +94,29 @@ def panels_pay(centroids: np.ndarray, frame: Frame, distance: float) -> bool:
     return bool(np.array([*WIDTHS, k])[np.searchsorted(WIDTHS, near)].mean() <= 0.5 * k)
 
 
-def find_neighbours(centroids: np.ndarray, frame: Frame, *, panels: bool) -> Neighbours:
+def find_neighbours(
+    centroids: np.ndarray, frame: Frame, *, scores: np.ndarray | None = None
+) -> Neighbours:
     """What `kmdist.kernels.bounds.assign_bounded` takes.
 
     Parameters
     ----------
     centroids : (k, d) floating point.
     frame : Frame
-    panels : whether to make panels of neighbours; never for k ≤ 32.
+    scores : (p + 1, lanes) float32, of the panel that panels of neighbours are taken from; none are
+        made without, nor for k ≤ 32.
     """
-    k, d = centroids.shape
+    k = len(centroids)
     gaps = _gaps_between(centroids, frame)
     others = gaps + np.diag(np.full(k, np.inf))
     half = 0.5 * others.min(axis=1)
-    if not panels or k <= WIDTHS[-1]:
-        none = tuple(np.empty((k, d + 1, 0), np.float32) for _ in WIDTHS)
+    if scores is None or k <= WIDTHS[-1]:
+        none = tuple(np.empty((k, 1, 0), np.float32) for _ in WIDTHS)
         return Neighbours(half, np.zeros((k, len(WIDTHS))), np.empty((k, 0), np.int32), none)
     order = np.argsort(gaps - np.eye(k), axis=1, kind="stable")  # itself first
     reach = np.ascontiguousarray(np.take_along_axis(gaps, order[:, WIDTHS], axis=1))
     order = np.ascontiguousarray(order[:, : WIDTHS[-1]], dtype=np.int32)
-    scores = make_panel(centroids, frame).scores
-    made = tuple(np.empty((k, d + 1, width), np.float32) for width in WIDTHS)
+    made = tuple(np.empty((k, len(scores), width), np.float32) for width in WIDTHS)
     for each in made:
         _gather(scores, order, each)
     return Neighbours(half, reach, order, made)

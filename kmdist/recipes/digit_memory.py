@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from kmdist.digit_features import CELLS, DIRECTIONS, SIZE_PX
 from kmdist.digit_model import Preset
 from kmdist.errors import KmdistError
+from kmdist.kernels.subspace import points_bytes
 from kmdist.landmarks import landmark_count
 from kmdist.passes import FAN_IN, Pool
 from kmdist.recipes.digit_blocks import Range
@@ -12,10 +13,8 @@ from kmdist.recipes.job import Job
 from kmdist.recipes.memory import PROCESS_BYTES, Projection
 from kmdist.recipes.progress import Message
 from kmdist.relabel import MAX_CENTRES
-from kmdist.rows import MEMORY_SHARE
+from kmdist.rows import MEMORY_SHARE, ROW_OVERHEAD_BYTES, projections_fit
 
-ROW_OVERHEAD_BYTES = 20
-"""Of a kept row: labels and bounds."""
 SOLVER_BYTES = 120_000_000
 """SciPy's eigenvectors and solvers."""
 TIE_BYTES = 16
@@ -63,7 +62,8 @@ def digit_projection(
     where the only process is this one, which solves for all; with components T × 3 × 8 F² of
     moments of F features, k clusters in all T × 24 k d. Landmarks, p in all sets, r of them tied
     to a row: P × 4 p d + (T + 2 × 8) × affinity, of at most p², n r² and 20 p r entries of 16
-    bytes. A kernel of c centres: (T + 2 × 8) × 8 c². And n × (b + 20) where rows are kept.
+    bytes. A kernel of c centres: (T + 2 × 8) × 8 c². And n × (b + 20) where rows are kept, and
+    n × b / 3 more for projections of them where these fit.
 
     Parameters
     ----------
@@ -99,6 +99,8 @@ def digit_projection(
         keep_pixels == "auto" and kept <= MEMORY_SHARE * limit and total + kept <= limit
     )
     if keep:
+        if projections_fit(n, row_bytes, limit):
+            kept += n * points_bytes(row_bytes)
         parts.append(("kept rows", kept))
         total += kept
     return DigitProjection(parts, total, limit, keep)
