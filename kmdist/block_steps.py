@@ -171,7 +171,7 @@ def _projects(block: Block, memory: Memory, centers: Centers, frame: Frame) -> b
     subspace = centers.subspace(block, memory, frame)
     if subspace is None:
         memory.wait = memory.next_wait
-        memory.next_wait *= 2
+        memory.next_wait *= 4
         return False
     with one_blas_thread():
         memory.points = Points(subspace, project(block.rows, subspace, frame))

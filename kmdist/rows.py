@@ -75,7 +75,7 @@ class Memory:
     next_pause: int = 1
     points: Points | None = None
     wait: int = 2
-    next_wait: int = 1
+    next_wait: int = 4
     values: dict[str, Any] = field(default_factory=dict)
 
 

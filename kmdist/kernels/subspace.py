@@ -80,15 +80,14 @@ def find_subspace(
     sample = _local(rows[:: len(rows) // (2 * _SAMPLE_ROWS)][: 2 * _SAMPLE_ROWS], frame)
     weights = np.sqrt(np.maximum(counts, 1.0))[:, None]
     local = _local(centroids, frame)
-    basis = _basis(_local(previous, frame) * weights, sample[::2], sizes[-1] - 1)
-    costs = {
-        m: _cost(sample[1::2], local, basis[:, : m - 1]) for m in sizes if m - 1 <= basis.shape[1]
-    }
+    before = _directions(_local(previous, frame) * weights, sample[::2], sizes[-1] - 1)
+    lengths = np.sqrt((before * before).sum(axis=0))
+    costs = _costs(sample[1::2], local, before / np.maximum(lengths, 1e-300), sizes)
     m = min(costs, key=lambda size: costs[size])
     making = m * d / 8.0 + 3.0 * d  # in float64, from rows converted to it
     if making > _PAID_WITHIN * (plain_cost(k, d) - costs[m]):
         return None
-    basis = _basis(local * weights, sample[::2], m - 1)
+    basis = np.linalg.qr(_directions(local * weights, sample[::2], m - 1))[0]
     return Subspace(basis, 2.0**-23 + float(np.sqrt(4.0 * (d + m) * 2.0**-52)))
 
 
@@ -116,37 +115,50 @@ def projected_cost(k: int, d: int, m: int, scored: float, opened: float, rivals:
     return 150.0 + 1.5 * m + scored * -(-k // 16) * m + reading + comparing
 
 
-def _cost(rows: np.ndarray, centroids: np.ndarray, basis: np.ndarray) -> float:
-    """Mean cost of rows with a basis."""
-    x, own = _projected(rows, basis)
-    c, rest = _projected(centroids, basis)
-    squares = (rows * rows).sum(axis=1)[:, None] + (centroids * centroids).sum(axis=1)
-    least = squares - 2.0 * (x @ c.T) - 2.0 * own[:, None] * rest
-    nearest = least.argmin(axis=1)
-    bound = least.min(axis=1) + 4.0 * own * rest[nearest]
-    is_open = (least <= bound[:, None]).sum(axis=1) > 1
-    distance = ((rows - centroids[nearest]) ** 2).sum(axis=1)
-    rivals = (least <= distance[:, None]).sum(axis=1) - 1.0
+def _costs(
+    rows: np.ndarray, centroids: np.ndarray, basis: np.ndarray, sizes: list[int]
+) -> dict[int, float]:
+    """Mean cost of rows with the first directions of a basis, for each of some sizes."""
     k, d = centroids.shape
-    opened, compared = float(is_open.mean()), float((rivals * is_open).mean())
-    return projected_cost(k, d, basis.shape[1] + 1, 1.0, opened, compared)
+    x, c = rows @ basis, centroids @ basis
+    row_squares, squares = (rows * rows).sum(axis=1), (centroids * centroids).sum(axis=1)
+    true = row_squares[:, None] + squares - 2.0 * (rows @ centroids.T)
+    every = np.arange(len(rows))
+    costs = {}
+    for m in sizes:
+        if m - 1 > basis.shape[1]:
+            break
+        inner, outer = x[:, : m - 1], c[:, : m - 1]
+        own = np.sqrt(np.maximum(row_squares - (inner * inner).sum(axis=1), 0.0))
+        rest = np.sqrt(np.maximum(squares - (outer * outer).sum(axis=1), 0.0))
+        least = row_squares[:, None] + squares - 2.0 * (inner @ outer.T + own[:, None] * rest)
+        nearest = least.argmin(axis=1)
+        bound = least[every, nearest] + 4.0 * own * rest[nearest]
+        is_open = (least <= bound[:, None]).sum(axis=1) > 1
+        rivals = (least <= true[every, nearest][:, None]).sum(axis=1) - 1.0
+        compared = float((rivals * is_open).mean())
+        costs[m] = projected_cost(k, d, m, 1.0, float(is_open.mean()), compared)
+    return costs
 
 
 def _local(rows: np.ndarray, frame: Frame) -> np.ndarray:
     return (rows.astype(np.float64) - frame.shift) * frame.scale
 
 
-def _basis(centroids: np.ndarray, rows: np.ndarray, most: int) -> np.ndarray:
-    """Leading directions of the weighted centroids, and of the rows where those are few."""
+def _directions(centroids: np.ndarray, rows: np.ndarray, most: int) -> np.ndarray:
+    """Leading directions of the weighted centroids, and of the rows where those are few.
+
+    Returns
+    -------
+    (d, most) float64, orthogonal columns but for rounding.
+    """
     energy = np.sqrt((centroids * centroids).sum() / max((rows * rows).sum(), 1e-300))
     both = np.concatenate([centroids, rows * (_SAMPLE_SHARE * energy)])
     if len(both) < both.shape[1]:
         _, turned = np.linalg.eigh(both @ both.T)
-        leading = both.T @ turned[:, ::-1][:, :most]
-    else:
-        _, turned = np.linalg.eigh(both.T @ both)
-        leading = turned[:, ::-1][:, :most]
-    return np.asarray(np.linalg.qr(leading)[0])
+        return np.asarray(both.T @ turned[:, ::-1][:, :most])
+    _, turned = np.linalg.eigh(both.T @ both)
+    return np.asarray(turned[:, ::-1][:, :most])
 
 
 def _projected(rows: np.ndarray, basis: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
