@@ -23,6 +23,7 @@ SHEET: dict[str, Any] = {
 TRAIN = DATA / "mnist" / "train-images-idx3-ubyte.gz"
 TEST = DATA / "mnist" / "t10k-images-idx3-ubyte.gz"
 PUBLISHED = {"raw": 0.5480, "deskew": 0.7092}
+SWEEP = (10, 16, 36, 64, 144, 256)
 WALK_THROUGH = {"init": "random", "n_init": 10, "max_iter": 10}
 
 
@@ -45,7 +46,9 @@ def main(argv: list[str]) -> None:
 
 def _say(name: str, values: list[float], note: str = "") -> None:
     a = np.array(values)
-    line = f"{name:44s} mean {a.mean():.4f}  range {a.min():.4f} … {a.max():.4f}  n = {len(a)}"
+    digits = 1 if a.max() > 100 else 4
+    extent = f"{a.min():.{digits}f} … {a.max():.{digits}f}"
+    line = f"{name:48s} mean {a.mean():.{digits}f}  range {extent}  n = {len(a)}"
     print(f"{line}  {note}", flush=True)
 
 
@@ -88,17 +91,38 @@ def reproduce(seeds: int, part: str = "") -> None:
                 run = digits(**options, preset=preset, k=10, seed=seed, **WALK_THROUGH)
                 ours.append(run.attributes["scores"]["accuracy_hungarian"])
             _say(f"{title} {preset}, kmdist", ours, note)
-    if part not in "sweep":
-        return
-    run = digits(TRAIN, preset="raw", k=(10, 16, 36, 64, 144, 256), test=TEST)
-    print("MNIST raw, k sweep: k, inertia, homogeneity, majority accuracy train and test")
-    for k, one in run.runs.items():
-        train, held = one.attributes["scores"], one.attributes["scores_test"]
-        print(
-            f"{k:5d} {one.inertia:12.1f} {train['homogeneity']:.4f} "
-            f"{train['accuracy_majority']:.4f} {held['accuracy_majority']:.4f}",
-            flush=True,
-        )
+    if part in "sweep":
+        sweep(seeds)
+
+
+def sweep(seeds: int) -> None:
+    """MNIST's pixels for several k: MiniBatchKMeans as the walk-through ran it, and kmdist."""
+    from sklearn.cluster import MiniBatchKMeans
+
+    from kmdist.recipes.digits import digits
+    from kmdist.scores import score_labels
+    from kmdist.stacks import open_stack
+
+    train, _ = open_stack(TRAIN)
+    rows = train.read(0, train.n).reshape(train.n, -1) / np.float32(255)
+    classes = np.asarray(train.classes)
+    figures = ("inertia", "homogeneity", "accuracy_majority")
+    found: dict[tuple[str, int, str], list[float]] = {}
+    for seed in range(seeds):
+        runs = digits(TRAIN, preset="raw", k=SWEEP, test=TEST, seed=seed).runs
+        for k in SWEEP:
+            peer = MiniBatchKMeans(k, random_state=seed).fit(rows)
+            scored = score_labels(peer.labels_, classes)
+            theirs = {"inertia": float(peer.inertia_)}
+            theirs |= {name: getattr(scored, name) for name in figures[1:]}
+            ours = {"inertia": float(runs[k].inertia or 0.0)} | runs[k].attributes["scores"]
+            for name, values in (("MiniBatchKMeans", theirs), ("kmdist", ours)):
+                for figure in figures:
+                    found.setdefault((name, k, figure), []).append(values[figure])
+            held = runs[k].attributes["scores_test"]["accuracy_majority"]
+            found.setdefault(("kmdist", k, "test accuracy_majority"), []).append(held)
+    for (name, k, figure), values in sorted(found.items(), key=lambda item: item[0][::2]):
+        _say(f"MNIST raw, k = {k}, {name}, {figure}", values)
 
 
 def accuracy(seeds: int, part: str = "") -> None:
