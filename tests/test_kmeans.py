@@ -497,8 +497,10 @@ NAN[13, 1], INF[7, 0] = np.nan, np.inf
         (GOOD, {"algorithm": "coreset", "metric": "manhattan"}, None, "must be one of 'auto'"),
         (GOOD, {"metric": "chebyshev"}, None, "metric='chebyshev' must be one of"),
         (GOOD * 1e300, {}, None, "rescale the data"),
+        ((GOOD - 20) * 8e306, {}, None, "rescale the data"),  # differences overflow
     ],
 )
+@pytest.mark.filterwarnings("error::RuntimeWarning")
 def test_bad_input_is_an_error(data: Any, parameters: Any, weights: Any, words: str) -> None:
     with pytest.raises((ValueError, TypeError), match=words):
         KMeans(**{"n_clusters": 2, **parameters}).fit(data, sample_weight=weights)

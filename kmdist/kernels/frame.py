@@ -66,12 +66,14 @@ def make_frame(
     Rows are shifted only where their mean is more than twice as long as their spread, and
     tiles of float32 rows copied for it only where it is more than eight times as long.
     """
-    offset, spread = float(mean @ mean), float(variance.sum())
+    with np.errstate(over="ignore", invalid="ignore"):
+        offset, spread = float(mean @ mean), float(variance.sum())
     shifted = offset > 4.0 * spread
     # Few bits of the mean, so that its last ones (which depend on the blocks) do not matter.
     shift = _coarse(mean, np.sqrt(variance)) if shifted else np.zeros_like(mean)
     extent = np.maximum(np.abs(high - shift), np.abs(low - shift))
-    norm = float(np.sqrt((extent * extent).sum()))
+    with np.errstate(over="ignore"):
+        norm = float(np.sqrt((extent * extent).sum()))
     if not math.isfinite(norm) or norm > 1e150:
         raise ValueError(
             f"rows reach a length of {norm:g}, too large for squares in float64 (limit 1e150); "

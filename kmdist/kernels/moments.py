@@ -56,7 +56,7 @@ def _accumulate(rows, weights, pivot, first, second, low, high):  # type: ignore
         for p in range(rows.shape[1]):
             x = np.float64(rows[i, p])
             t = x - pivot[p]
-            check += t - t
+            check += x - x
             first[p] += weight * t
             second[p] += weight * t * t
             low[p] = x if x < low[p] else low[p]
@@ -104,14 +104,16 @@ def moments(rows: np.ndarray, weights: np.ndarray | None = None) -> Moments:
             bad = (0, start + int(row), column, float(part[row, column]))
             break
     total = float(n) if weights is None else float(weights.sum())
-    offset = first / total if total > 0 else np.zeros(d)
+    with np.errstate(over="ignore", invalid="ignore"):  # of values that are refused afterwards
+        offset = first / total if total > 0 else np.zeros(d)
+        mean, m2 = pivot + offset, np.maximum(second - total * offset * offset, 0.0)
     return Moments(
         lengths=(n,),
         weight=total,
         largest_weight=1.0 if weights is None else float(weights.max()),
         positive=n if weights is None else int(np.count_nonzero(weights)),
-        mean=pivot + offset,
-        m2=np.maximum(second - total * offset * offset, 0.0),
+        mean=mean,
+        m2=m2,
         low=low,
         high=high,
         bad=bad,
@@ -130,8 +132,9 @@ def _first_bad_weight(weights: np.ndarray | None, n: int) -> tuple[int, int, flo
 def merge_moments(parts: list[Moments]) -> Moments:
     """Join the statistics of neighbouring blocks (Chan, Golub, LeVeque 1983)."""
     merged = parts[0]
-    for part in parts[1:]:
-        merged = _merge_two(merged, part)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for part in parts[1:]:
+            merged = _merge_two(merged, part)
     return merged
 
 
