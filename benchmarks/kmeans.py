@@ -41,6 +41,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--rows", type=int, default=1_000_000, help="of filter responses")
     parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--seeding", default=",".join(SEEDING), help="data that are seeded")
     options = parser.parse_args(argv)
     cases = [case for case in options.cases.split(",") if case]
     with tempfile.TemporaryDirectory() as name:
@@ -211,7 +212,8 @@ def compare_fit(folder: Path, options: argparse.Namespace) -> None:
 def compare_seeding(folder: Path, options: argparse.Namespace) -> None:
     """Time of seeding, and the mean final inertia from it, over seeds."""
     print(f"\nseeding: means of {options.seeds} seeds")
-    for kind, k in SEEDING.items():
+    for kind in options.seeding.split(","):
+        k = SEEDING[kind]
         rows = dataset(folder, kind, options.rows)
         means = {}
         for peer in ("kmdist", "sklearn"):
