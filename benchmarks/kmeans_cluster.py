@@ -20,6 +20,7 @@ import numpy as np
 from distributed import Client, LocalCluster
 
 from kmdist import KMeans
+from kmdist.cluster.pools import CALM
 from kmdist.dask_rows import rows_of_dask
 from kmdist.kernels.assign import assign
 from kmdist.kernels.frame import Frame
@@ -48,9 +49,13 @@ def main(argv: list[str]) -> None:
 
 @contextmanager
 def cluster(workers: int) -> Iterator[Client]:
-    """Worker processes of one thread; the scheduler remembers all transitions of a pass."""
+    """Worker processes of one thread, set up as `kmdist` starts its own.
+
+    The scheduler remembers all transitions of a pass.
+    """
+    settings = {f"distributed.{key}": value for key, value in CALM.items()}
     with (
-        dask.config.set({"distributed.admin.low-level-log-length": 100_000}),
+        dask.config.set({**settings, "distributed.admin.low-level-log-length": 100_000}),
         LocalCluster(
             n_workers=workers,
             threads_per_worker=1,

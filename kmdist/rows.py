@@ -204,6 +204,8 @@ class Rows:
         # A percent more, lest the last bits of a sum that is a power of two decide the grid.
         self.frame = make_frame(m.low, m.high, m.mean, m.variance, 1.01 * m.weight)
         self.frame_future = pool.broadcast(self.frame)
+        if kept:
+            self.sources = pool.spread(self.sources)
         row_bytes = self.dtype.itemsize * self.n_features
         self.spacious = kept and projections_fit(self.n_rows, row_bytes, pool.memory_bytes)
 

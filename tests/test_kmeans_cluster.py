@@ -58,6 +58,17 @@ def test_processes_give_the_bits_of_one_thread(data: np.ndarray, client: Any) ->
     assert fit(lazy) == fit(lazy)
 
 
+def test_kept_blocks_are_spread_over_the_workers(data: np.ndarray, client: Any) -> None:
+    crowded, _ = client.scheduler_info()["workers"]
+    X = client.persist(da.from_array(data, chunks=(3000, 16)), workers=[crowded])
+    distributed.wait(X)
+    rows = rows_of_dask(X, None, DaskPool(client))
+    run_step(rows, data[:30])
+    homes = Counter(home for (home, *_) in client.who_has(rows.sources).values())
+    assert sorted(homes.values()) == [4, 4]
+    assert fit(X)[:2] == fit(data)[:2]
+
+
 def test_other_numbers_of_workers_and_arrival_orders(data: np.ndarray) -> None:
     lazy = da.from_array(data, chunks=(1001, 16))
     results = set()

@@ -35,7 +35,7 @@ _ENVIRONMENT = {
 """Of worker processes. Dask's own trims every 64 kB that is freed, so that each small image
 faults its pages in anew: twice the time of threads for many VGA images."""
 
-_CALM = {
+CALM = {
     "admin.system-monitor.interval": "5s",
     "admin.tick.interval": "1s",
     "worker.memory.monitor-interval": "500ms",
@@ -112,7 +112,7 @@ def _local_pool(profile: Profile, compute: Compute, work_mpx: float) -> Iterator
     # Jobs project their memory and keep within it; spilling what fits would only cost time.
     memory = {"target": False, "spill": False, "pause": 0.92, "terminate": 0.97}
     settings = {
-        **_CALM,
+        **CALM,
         **{f"worker.memory.{key}": value for key, value in memory.items()},
         "nanny.pre-spawn-environ": _ENVIRONMENT,
         "scheduler.allowed-failures": DEATHS - 1,

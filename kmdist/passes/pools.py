@@ -31,6 +31,14 @@ class Pool(Protocol):
     def submit(self, function: Callable[..., Any], *args: Any) -> Any:
         """Start ``function(*args)``; futures among `args`, or in lists there, become results."""
 
+    def submit_all(
+        self, function: Callable[..., Any], each: Sequence[Sequence[Any]]
+    ) -> Sequence[Any]:
+        """`submit` of the same function for several lists of arguments, in one message."""
+
+    def spread(self, futures: Sequence[Any]) -> list[Any]:
+        """The same finished results, an even share of them on each worker."""
+
     def broadcast(self, value: Any) -> Any:
         """A future of `value`, which travels to each worker once."""
 
@@ -148,6 +156,14 @@ class ThreadPool:
             future.add_done_callback(one_ready)
         one_ready()
         return result
+
+    def submit_all(
+        self, function: Callable[..., Any], each: Sequence[Sequence[Any]]
+    ) -> list["ThreadFuture[Any]"]:
+        return [self.submit(function, *args) for args in each]
+
+    def spread(self, futures: Sequence[Any]) -> list[Any]:
+        return list(futures)
 
     def broadcast(self, value: Any) -> "ThreadFuture[Any]":
         future: ThreadFuture[Any] = ThreadFuture()
@@ -280,6 +296,36 @@ class DaskPool:
 
     def submit(self, function: Callable[..., Any], *args: Any) -> Any:
         return self.client.submit(function, *args, pure=False)
+
+    def submit_all(self, function: Callable[..., Any], each: Sequence[Sequence[Any]]) -> list[Any]:
+        if len(each) == 1:
+            return [self.submit(function, *each[0])]
+        futures: list[Any] = self.client.map(function, *zip(*each, strict=True), pure=False)
+        return futures
+
+    def spread(self, futures: Sequence[Any]) -> list[Any]:
+        """Results of about the same size, an even share of them for each thread of the workers.
+
+        The scheduler places tasks by what it expects of them, and one worker may end up with
+        twice as much as another; kept blocks stay where they are, so that every pass would wait.
+        """
+        threads = {address: worker["nthreads"] for address, worker in self._workers().items()}
+        holders = self.client.who_has(list(futures))
+        homes = [next(iter(holders.get(future.key, ())), "") for future in futures]
+        if len(threads) < 2 or not set(homes) <= set(threads):
+            return list(futures)
+        share = len(futures) / sum(threads.values())
+        excess = {one: homes.count(one) - share * n for one, n in threads.items()}
+        spread = list(futures)
+        for i in reversed(range(len(futures))):
+            least = min(excess, key=lambda one: excess[one])
+            if excess[homes[i]] - excess[least] > 1:
+                spread[i] = self.client.submit(
+                    _identity, futures[i], workers=[least], allow_other_workers=True, pure=False
+                )
+                excess[homes[i]] -= 1
+                excess[least] += 1
+        return spread
 
     def broadcast(self, value: Any) -> Any:
         import dask

@@ -45,20 +45,23 @@ class _Tree:
         self._sizes = tree_shape(n, fan_in)
         self._levels: list[dict[int, Any]] = [{} for _ in self._sizes]
 
-    def add(self, level: int, position: int, future: Any) -> None:
-        self._levels[level][position] = future
-        if level + 1 == len(self._sizes):
+    def add(self, level: int, futures: dict[int, Any]) -> None:
+        """Add results of a level by their positions; merge those that are complete."""
+        self._levels[level].update(futures)
+        if level + 1 == len(self._sizes) or not futures:
             return
-        parent = position // self._fan_in
-        first = parent * self._fan_in
-        last = min(first + self._fan_in, self._sizes[level])
-        if all(child in self._levels[level] for child in range(first, last)):
-            children = [self._levels[level].pop(child) for child in range(first, last)]
-            merged = children[0] if len(children) == 1 else self._submit(children)
-            self.add(level + 1, parent, merged)
-
-    def _submit(self, children: list[Any]) -> Any:
-        return self._pool.submit(self._merge, children)
+        lone, ready = {}, {}
+        for parent in sorted({position // self._fan_in for position in futures}):
+            first = parent * self._fan_in
+            last = min(first + self._fan_in, self._sizes[level])
+            if all(child in self._levels[level] for child in range(first, last)):
+                children = [self._levels[level].pop(child) for child in range(first, last)]
+                if len(children) == 1:
+                    lone[parent] = children[0]
+                else:
+                    ready[parent] = [children]
+        merged = self._pool.submit_all(self._merge, list(ready.values())) if ready else []
+        self.add(level + 1, lone | dict(zip(ready, merged, strict=True)))
 
     @property
     def root(self) -> Any:
@@ -83,7 +86,8 @@ def run_pass(
     """Run ``function(item, *arguments)`` for every item and merge the results.
 
     At most `in_flight` leaves are submitted and not finished, so that a long list of items
-    does not fill the scheduler, and early results are merged and freed while later ones run.
+    does not fill the scheduler, and early results are merged and freed while later ones run. They
+    are submitted many at a time: on a Dask cluster a message costs as much as several tasks.
 
     Parameters
     ----------
@@ -113,19 +117,23 @@ def run_pass(
         while submitted < len(items) or index_of:
             if finished_count % 64 == 0:  # workers come and go: look now and then
                 window = in_flight(pool.threads, ahead)
-            while submitted < len(items) and len(index_of) < window:
-                future = pool.submit(function, items[submitted], *arguments)
-                index_of[future] = submitted
-                completion.add(future)
+            if submitted < len(items) and len(index_of) <= window // 2:
+                end = min(submitted + window - len(index_of), len(items))
+                each = [(items[i], *arguments) for i in range(submitted, end)]
+                futures = pool.submit_all(function, each)
+                started = dict(enumerate(futures, start=submitted))
+                for index, future in started.items():
+                    index_of[future] = index
+                    completion.add(future)
                 if tree and on_failure is None:
-                    tree.add(0, submitted, future)
-                submitted += 1
+                    tree.add(0, started)
+                submitted += len(started)
             finished = completion.next()
             finished_count += 1
             index = index_of.pop(finished)
             outcome = _outcome(pool, finished, index, on_failure, fetch=merge is None)
             if tree and on_failure is not None:
-                tree.add(0, index, outcome)
+                tree.add(0, {index: outcome})
             if on_done:
                 on_done(index, None if merge else outcome)
         return pool.gather([tree.root])[0] if tree else None
