@@ -82,6 +82,7 @@ def run_pass(
     ahead: int = 4,
     on_done: Callable[[int, Any], None] | None = None,
     on_failure: Callable[[int, BaseException], Any] | None = None,
+    alone: Callable[[int], Any] | None = None,
 ) -> Any:
     """Run ``function(item, *arguments)`` for every item and merge the results.
 
@@ -102,6 +103,9 @@ def run_pass(
         they finish, and its result where nothing is merged (else None).
     on_failure : called with the index and the error of an item whose task failed; returns the
         result to use instead, or raises. None: the error is raised.
+    alone : returns the item of an index once more. Where the workers of several items died, each
+        is tried again when no other is in flight, before `on_failure` is told: Dask blames a
+        worker's death on all that waited there.
 
     Returns
     -------
@@ -113,6 +117,15 @@ def run_pass(
     completion = pool.completion()
     index_of: dict[Any, int] = {}
     submitted = finished_count = window = 0
+    suspects: list[tuple[int, Any]] = []
+
+    def settle(finished: Any, index: int) -> None:
+        outcome = _outcome(pool, finished, index, on_failure, fetch=merge is None)
+        if tree and on_failure is not None:
+            tree.add(0, {index: outcome})
+        if on_done:
+            on_done(index, None if merge else outcome)
+
     try:
         while submitted < len(items) or index_of:
             if finished_count % 64 == 0:  # workers come and go: look now and then
@@ -131,15 +144,30 @@ def run_pass(
             finished = completion.next()
             finished_count += 1
             index = index_of.pop(finished)
-            outcome = _outcome(pool, finished, index, on_failure, fetch=merge is None)
-            if tree and on_failure is not None:
-                tree.add(0, {index: outcome})
-            if on_done:
-                on_done(index, None if merge else outcome)
-        return pool.gather([tree.root])[0] if tree else None
+            if alone is not None and isinstance(_error_of(finished), LostBlockError):
+                suspects.append((index, finished))
+            else:
+                settle(finished, index)
+        for index, finished in sorted(suspects, key=lambda suspect: suspect[0]):
+            if alone is None or len(suspects) == 1:  # all others went on: it is the one
+                settle(finished, index)
+                continue
+            future = pool.submit(function, alone(index), *arguments)
+            index_of[future] = index
+            completion.add(future)
+            settle(completion.next(), index)
+            del index_of[future]
+        return _root_of(pool, tree) if tree else None
     except BaseException:
         pool.cancel([*index_of, *(tree.futures() if tree else ())])
         raise
+
+
+def _root_of(pool: Pool, tree: _Tree) -> Any:
+    try:
+        return pool.gather([tree.root])[0]
+    except Exception as error:
+        raise _plain(error) from error
 
 
 def _outcome(
@@ -168,7 +196,12 @@ def _error_of(future: Any) -> BaseException | None:
             "run the same command with --resume once the cluster is back"
         )
     error: BaseException | None = future.exception()
-    if error is not None and type(error).__name__ == "KilledWorker":
+    return None if error is None else _plain(error)
+
+
+def _plain(error: BaseException) -> BaseException:
+    """The error, or what it means that each worker died that had the task."""
+    if type(error).__name__ == "KilledWorker":
         return LostBlockError(
             "the task was tried on several workers and each of them died (out of memory?); "
             "give the workers more memory or use a smaller --block-mpx"

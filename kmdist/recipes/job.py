@@ -139,6 +139,7 @@ class Job:
         merge: Callable[[list[Any]], Any] | None = None,
         on_done: Callable[[int, Any], None] | None = None,
         on_failure: Callable[[int, BaseException], Any] | None = None,
+        alone: Callable[[int], Any] | None = None,
     ) -> Any:
         """`run_pass` with progress in blocks and megapixels, and its seconds recorded."""
         finished, mpx = 0, 0.0
@@ -162,6 +163,7 @@ class Job:
                 ahead=ahead,
                 on_done=advance,
                 on_failure=on_failure,
+                alone=alone,
             )
 
 

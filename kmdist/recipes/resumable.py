@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kmdist.passes import LostBlockError
 from kmdist.recipes.job import Job
 from kmdist.store import RunWriter
 
@@ -30,6 +31,9 @@ def resumable_pass(
     codec: Codec,
     pixels: Sequence[int],
     merge: Callable[[list[Any]], Any],
+    name: str = "",
+    on_failure: Callable[[int, BaseException], Any] | None = None,
+    alone: Sequence[Any] | None = None,
 ) -> Any:
     """``Job.over_blocks`` that goes on where an interrupted run stopped; the same bits.
 
@@ -38,25 +42,52 @@ def resumable_pass(
     Parameters
     ----------
     function : called with an item and `arguments` for each block that is not done.
+    name : of the pass among what is saved; default `stage`.
+    on_failure : as for `run_pass`; what it returns is saved, so that a resume does not try the
+        block again.
+    alone : the items as they are to be tried once more, alone, if their workers died.
     """
-    done = job.writer.done(stage)
+    name = name or stage
+    alone = items if alone is None else alone
+    done = job.writer.done(name)
 
     def finished(index: int, _: Any) -> None:
         if index not in done:
-            job.writer.mark_done(stage, index)
+            job.writer.mark_done(name, index)
 
-    return job.over_blocks(
-        stage,
-        _saved,
-        [[f"{stage}-{index}", index in done, item] for index, item in enumerate(items)],
-        function,
-        codec,
-        job.writer,
-        *arguments,
-        pixels=pixels,
-        merge=merge,
-        on_done=finished,
-    )
+    def failed(index: int, error: BaseException) -> Any:
+        if on_failure is None:
+            raise error
+        result = on_failure(index, error)
+        job.writer.save_state(f"{name}-{index}", codec.pack(result))
+        return result
+
+    def over(blocks: Sequence[Any]) -> Any:
+        return job.over_blocks(
+            stage,
+            _saved,
+            [[f"{name}-{index}", index in done, block] for index, block in enumerate(blocks)],
+            function,
+            codec,
+            job.writer,
+            *arguments,
+            pixels=pixels,
+            merge=merge,
+            on_done=finished,
+            on_failure=None if on_failure is None else failed,
+            alone=None if on_failure is None else again,
+        )
+
+    def again(index: int) -> Any:
+        return [f"{name}-{index}", False, alone[index]]
+
+    try:
+        return over(items)
+    except LostBlockError:
+        done = job.writer.done(name)
+        if on_failure is None or len(done) < len(items):
+            raise
+        return over([None] * len(items))  # results were lost with workers, but all are saved
 
 
 def _saved(
