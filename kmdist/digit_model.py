@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from kmdist.blas import one_blas_thread
-from kmdist.digit_features import deskew_tutorial, gradient_maps, normalise
+from kmdist.digit_features import SIZE_PX, deskew_tutorial, gradient_maps, normalise
 from kmdist.digit_labels import ARRAYS, Ranked, model_of
 from kmdist.errors import KmdistError
 from kmdist.projection import Projection, project
@@ -79,6 +79,10 @@ class Describer:
     def row_dtype(self) -> str:
         """Type of the rows of images like those that are fitted."""
         return "float32" if self.preset.components else self.dtype
+
+    def side(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of what `prepared` makes of images of this height and width."""
+        return (SIZE_PX, SIZE_PX) if self.preset.images == "normalise" else (height, width)
 
     def prepared(self, images: np.ndarray) -> np.ndarray:
         """Images as their rows are made from: deskewed or normalised, where the preset does so."""

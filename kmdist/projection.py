@@ -73,10 +73,9 @@ def feature_sums(features: np.ndarray) -> FeatureSums:
 
 def merge_feature_sums(parts: list[FeatureSums]) -> FeatureSums:
     """Moments of all rows from those of parts (Chan, Golub, LeVeque, 1979)."""
+    parts = [part for part in parts if part.n] or parts[:1]
     n, mean, scatter = parts[0].n, parts[0].mean.copy(), parts[0].scatter.copy()
     for part in parts[1:]:
-        if not part.n:
-            continue
         total = n + part.n
         difference = part.mean - mean
         scatter += part.scatter + np.outer(difference, difference) * (n * part.n / total)

@@ -167,7 +167,7 @@ def test_interrupted_then_resumed(
 def test_blocks_that_are_done_are_not_done_again(
     sample: Path, tmp_path: Path, stage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from kmdist.recipes import digit_report, digit_rows
+    from kmdist.recipes import digit_labelling, digit_rows
     from kmdist.store import RunWriter
 
     options = {"preset": "landmark", "k": (5, 10), "block_mpx": 0.12, "workers": 1}
@@ -187,13 +187,13 @@ def test_blocks_that_are_done_are_not_done_again(
         with pytest.raises(StopError):
             digits(sample, tmp_path / "r.zarr", **options)
     seen: list[int] = []
-    leaf = digit_rows.describe_block if stage == "describe" else digit_report.report_block
+    leaf = digit_rows.describe_block if stage == "describe" else digit_labelling.report_block
 
     def counted(item: Any, *arguments: Any) -> Any:
         seen.append(item.first if stage == "describe" else item[1].first)
         return leaf(item, *arguments)
 
-    module = digit_rows if stage == "describe" else digit_report
+    module = digit_rows if stage == "describe" else digit_labelling
     monkeypatch.setattr(module, leaf.__name__, counted)
     events: list[Event | Message] = []
     digits(sample, tmp_path / "r.zarr", resume=True, watch=events.append, **options)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kmdist.stacks import Stack, StackSource
-from kmdist.stacks.stack import light_ink
+from kmdist.stacks.stack import Usable, light_ink, read_usable
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,19 @@ class Range:
         _, height, width = self.source.shape
         return self.n * height * width
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the images, where each is a file; else empty."""
+        return tuple(getattr(self.source, "names", ()))[self.start : self.stop]
+
     def images(self) -> np.ndarray:
         """(n, h, w) with light ink."""
         return light_ink(self.source.read(self.start, self.stop), self.dark_ink)
+
+    def usable(self) -> Usable:
+        """Those with light ink that can be decoded, and why others cannot."""
+        found = read_usable(self.source, self.start, self.stop)
+        return found._replace(images=light_ink(found.images, self.dark_ink))
 
 
 def ranges(source: StackSource, block_images: int, dark_ink: bool) -> list[Range]:

@@ -12,8 +12,10 @@ import numpy as np
 from kmdist.digit_labels import Model, Ranked
 from kmdist.digit_model import DigitModel
 from kmdist.recipes.digit_job import Opened, fitted_input, open_digit_job
+from kmdist.recipes.digit_labelling import report_all
+from kmdist.recipes.digit_left_out import without_unlabelled
 from kmdist.recipes.digit_memory import keep_rows
-from kmdist.recipes.digit_report import Target, rank_clusters, report_all
+from kmdist.recipes.digit_report import Target, rank_clusters
 from kmdist.recipes.digit_rows import make_rows
 from kmdist.recipes.digit_write import (
     create_labels,
@@ -75,7 +77,7 @@ def change_run(
     UsageError : the images are not those of the run.
     """
     options = options or JobOptions()
-    opened = fitted_input(run, options.block_mpx, images)
+    opened = without_unlabelled(run, fitted_input(run, options.block_mpx, images))
     target = run_location(output) if output is not None else temporary_output()
     with _job_of(run, opened, target, asked, options, watch, command) as job:
         if job.writer.already_complete:
@@ -83,7 +85,7 @@ def change_run(
         else:
             preset = model.describer.preset
             keep = keep_rows(job, opened.items, preset, (model.labelling.k,))
-            rows = make_rows(job, opened.items, model.describer, keep=keep)
+            opened, rows = make_rows(job, opened, model.describer, keep=keep)
             _write(job, run, model, opened, rows, change(job, rows))
     return open_run(target)
 
@@ -120,7 +122,7 @@ def _write(
     with job.timed("rank"):
         ((labelling, centroids),) = rank_clusters(rows, [changed.model], describer.scale)
     goal = Target(labelling, centroids, create_labels(job, opened, labelling.k, ""))
-    (report,) = report_all(job, rows.sources, opened.items, opened.stack, [goal], describer)
+    opened, (report,) = report_all(job, rows.sources, opened, [goal], describer)
     new = DigitModel(describer, labelling, model.size, model.dark_ink)
     write_results(job, "", goal, report)
     write_model(job, "", new)

@@ -11,11 +11,13 @@ import numpy as np
 
 from kmdist.cluster import open_pool
 from kmdist.errors import UsageError
+from kmdist.images import Found, Rejection
 from kmdist.recipes.digit_blocks import Range, ranges
 from kmdist.recipes.job import Job, JobOptions, NoUsableImageError, right_ending
 from kmdist.recipes.progress import Message, Watcher
 from kmdist.stacks import Stack, open_stack, polarity_of
-from kmdist.stacks.folder import NoImagesError
+from kmdist.stacks.folder import classes_by_folder
+from kmdist.stacks.stack import NoImagesError
 from kmdist.store import Run, RunWriter
 
 WORK_FACTOR = 4
@@ -64,6 +66,8 @@ class Opened:
     Parameters
     ----------
     items : its ranges, a block each.
+    lost : ranges that cannot be used, of a stack whose images are no files: they keep their
+        place, and get no labels.
     """
 
     stack: Stack
@@ -71,11 +75,17 @@ class Opened:
     rejected: list[Any]
     dark_ink: bool
     messages: list[Message]
+    lost: tuple[Range, ...] = ()
 
     @property
     def block_images(self) -> int:
         """Images in every block but the last."""
-        return self.items[0].n
+        return max(part.n for part in (*self.items, *self.lost))
+
+    @property
+    def n_usable(self) -> int:
+        """Images in all blocks that are not lost."""
+        return sum(part.n for part in self.items)
 
 
 def _named(images: Any) -> str | list[str] | None:
@@ -100,13 +110,12 @@ def open_input(given: Input, block_mpx: float, size: tuple[int, int] | None = No
     ------
     NoUsableImageError : no file is a usable image.
     """
-    try:
+    with _usable_files():
         stack, rejected = open_stack(given.images, cell=given.cell, labels=given.labels, size=size)
-    except NoImagesError as error:
-        raise NoUsableImageError(str(error), error.rejections) from error
     messages = [Message(stack.note)] if stack.note else []
     if given.polarity == "auto":
-        found = polarity_of(stack)
+        with _usable_files():
+            found = polarity_of(stack)
         dark_ink = found.dark_ink
         if dark_ink:
             messages.append(
@@ -120,6 +129,14 @@ def open_input(given: Input, block_mpx: float, size: tuple[int, int] | None = No
     block_images = int(block_mpx * 1e6 / WORK_FACTOR / (stack.height * stack.width))
     items = ranges(stack.source, max(1, block_images), dark_ink)
     return Opened(stack, items, rejected, dark_ink, messages)
+
+
+@contextmanager
+def _usable_files() -> Iterator[None]:
+    try:
+        yield
+    except NoImagesError as error:
+        raise NoUsableImageError(str(error), error.rejections) from error
 
 
 def open_further(given: Input, block_mpx: float, size: tuple[int, int], dark_ink: bool) -> Opened:
@@ -145,7 +162,8 @@ def open_further(given: Input, block_mpx: float, size: tuple[int, int], dark_ink
             f"{stack.name}: images of {stack.width} × {stack.height} px; the fitted ones have "
             f"{size[0]} × {size[1]}"
         )
-    found = polarity_of(stack)
+    with _usable_files():
+        found = polarity_of(stack)
     if found.dark_ink != opened.dark_ink:
         ink = "dark" if opened.dark_ink else "light"
         warnings.append(
@@ -168,23 +186,64 @@ def fitted_input(run: Run, block_mpx: float, images: Any = None) -> Opened:
     Raises
     ------
     UsageError : the run does not name its images, or these are others.
+
+    Notes
+    -----
+    Files are found by the paths that the run has recorded, whatever else is in their folders now.
     """
     record, given = run.attributes, run.parameters
-    images = given.get("images") if images is None else images
+    width, height = record["image_size"]
+    polarity = "dark" if record["dark_ink"] else "light"
+    elsewhere = images is not None
+    if not elsewhere and run.paths and given.get("labels") is None:
+        images = [Found(*pair) for pair in zip(run.names, run.paths, strict=True)]
+    elif not elsewhere:
+        images = given.get("images")
     if images is None:
         raise UsageError(f"{run.path} was made of images in memory: say where they are (--images)")
     cell = tuple(given["cell"]) if given.get("cell") else None
-    polarity = "dark" if record["dark_ink"] else "light"
-    width, height = record["image_size"]
     wanted = Input(images, cell, given.get("labels"), polarity)
-    opened = open_input(wanted, block_mpx, (width, height))
-    if opened.stack.fingerprint() != record.get("fingerprint"):
+    try:
+        opened = open_input(wanted, block_mpx, (width, height))
+    except NoUsableImageError as error:
+        if elsewhere:
+            raise
         raise UsageError(
-            f"{_named(images) or 'these images'} are not what {run.path} was made of, or have "
+            f"the images of {run.path} are not where they were, such as {run.paths[0]}; --images "
+            "says where they are"
+        ) from error
+    stack = _named_in(run, opened.stack)
+    known = record.get("images_sha256")
+    if known is not None:
+        same = known == stack.images_sha256()
+    else:
+        same = record.get("fingerprint") == stack.fingerprint()
+    if not same:
+        raise UsageError(
+            f"{_named(images) or 'the images'} are not what {run.path} was made of, or have "
             "changed since; --images says where they are"
         )
     names = record.get("class_names") or []
-    return replace(opened, stack=with_classes_of(opened.stack, names)) if names else opened
+    if names:
+        stack = with_classes_of(stack, names)
+    block_images = opened.block_images
+    if record.get("unclustered") is not None:  # blocks without labels are blocks of the run
+        block_images = run.lazy("labels").chunks[0]
+    items = ranges(stack.source, block_images, opened.dark_ink)
+    rejected = [Rejection(**one) for one in record.get("rejected") or []]
+    return replace(opened, stack=stack, items=items, rejected=rejected)
+
+
+def _named_in(run: Run, stack: Stack) -> Stack:
+    """The images that a run names, of files that may be more; with classes of their folders."""
+    if not stack.names or not run.names:
+        return stack
+    if more := set(stack.names).difference(run.names):
+        stack = stack.without(more)
+    if stack.classes is None and run.attributes.get("class_names"):
+        classes, class_names = classes_by_folder(stack.names)
+        stack = replace(stack, classes=classes, class_names=class_names)
+    return stack
 
 
 def with_classes_of(stack: Stack, class_names: Sequence[str]) -> Stack:

@@ -1,4 +1,7 @@
-"""Label new images of characters with the clusters of an earlier run: one pass over the images."""
+"""Label new images of characters with the clusters of an earlier run.
+
+One pass over the images, and one before to find files that are damaged.
+"""
 
 import hashlib
 from collections.abc import Sequence
@@ -16,8 +19,10 @@ from kmdist.recipes.digit_job import (
     open_further,
     with_classes_of,
 )
+from kmdist.recipes.digit_labelling import report_all
+from kmdist.recipes.digit_left_out import check_images
 from kmdist.recipes.digit_memory import keep_rows
-from kmdist.recipes.digit_report import Target, report_all
+from kmdist.recipes.digit_report import Target
 from kmdist.recipes.digit_rows import load_rows
 from kmdist.recipes.digit_write import (
     create_labels,
@@ -91,10 +96,12 @@ def _scored_as(run: Run, opened: Opened) -> Opened:
 def _label(job: Job, run: Run, model: DigitModel, opened: Opened) -> None:
     describer, k = model.describer, model.labelling.k
     keep_rows(job, opened.items, describer.preset, (k,))
+    if opened.stack.names:  # one of which may be damaged; else a block that is lost has no labels
+        opened = check_images(job, opened)
     sources = [Loader(load_rows, (part, describer)) for part in opened.items]
     spec = create_labels(job, opened, k, "")
     goal = Target(model.labelling, np.asarray(run.centroids), spec)
-    (report,) = report_all(job, sources, opened.items, opened.stack, [goal], describer)
+    opened, (report,) = report_all(job, sources, opened, [goal], describer)
     write_results(job, "", goal, report)
     write_model(job, "", model)
     write_names(job, "", opened)

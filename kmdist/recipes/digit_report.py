@@ -10,10 +10,7 @@ from kmdist.blas import one_blas_thread
 from kmdist.digit_labels import CentroidLabels, Model, Ranked, ranked_anew
 from kmdist.digit_model import Describer
 from kmdist.kernels.distances import squared_distances
-from kmdist.recipes.digit_blocks import Range, classes_of
-from kmdist.recipes.job import Job
-from kmdist.recipes.resumable import Codec, resumable_pass
-from kmdist.rows import Rows
+from kmdist.rows import Loader, Rows
 from kmdist.scores import (
     Scores,
     accuracy,
@@ -21,7 +18,6 @@ from kmdist.scores import (
     score_table,
 )
 from kmdist.seeding import row_uniforms
-from kmdist.stacks import Stack
 from kmdist.store import RunWriter
 
 MEMBERS = 20
@@ -177,10 +173,13 @@ def report_block(
     item : the rows' source, a `Range`, and classes (n,) or None.
     """
     source, part, classes = item
-    rows = source.open().rows
     chance = row_uniforms(seed, _MEMBER_STREAM, part.first, part.n)
     scale = describer.scale
-    prepared = describer.prepared(part.images()).astype(np.float64) / scale
+    images = part.images()
+    with one_blas_thread():
+        again = isinstance(source, Loader)  # which would read the images once more
+        rows = describer.rows(images) if again else source.open().rows
+    prepared = describer.prepared(images).astype(np.float64) / scale
     reports = []
     with one_blas_thread():
         for target in targets:
@@ -217,7 +216,23 @@ def merge_reports(parts: list[list[Report]]) -> list[Report]:
     return merged
 
 
-def _pack_reports(reports: Sequence[Report]) -> dict[str, np.ndarray]:
+def no_reports(targets: Sequence[Target], n_classes: int, side: tuple[int, ...]) -> list[Report]:
+    """What the last pass finds in a block without images.
+
+    Parameters
+    ----------
+    side : height and width of `Report.pictures`.
+    """
+    reports = []
+    for k in (target.model.k for target in targets):
+        none = Members(np.full((k, MEMBERS), np.inf), np.full((k, MEMBERS), -1, np.int64))
+        table, pictures = np.zeros((k, n_classes), np.int64), np.zeros((k, *side))
+        reports.append(Report(np.zeros(k, np.int64), 0.0, table, pictures, none, none))
+    return reports
+
+
+def pack_reports(reports: Sequence[Report]) -> dict[str, np.ndarray]:
+    """As a checkpoint has them."""
     arrays: dict[str, Any] = {}
     for number, report in enumerate(reports):
         fields = report._asdict()
@@ -228,7 +243,8 @@ def _pack_reports(reports: Sequence[Report]) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _unpack_reports(saved: Mapping[str, np.ndarray]) -> list[Report]:
+def unpack_reports(saved: Mapping[str, np.ndarray]) -> list[Report]:
+    """From a checkpoint."""
     return [
         Report(
             saved[f"{number} counts"],
@@ -240,40 +256,6 @@ def _unpack_reports(saved: Mapping[str, np.ndarray]) -> list[Report]:
         )
         for number in range(len({name.split()[0] for name in saved}))
     ]
-
-
-def report_all(
-    job: Job,
-    sources: Sequence[Any],
-    items: Sequence[Range],
-    stack: Stack,
-    targets: Sequence[Target],
-    describer: Describer,
-) -> list[Report]:
-    """The last pass over rows and images.
-
-    Parameters
-    ----------
-    sources : of the rows, one an item; see `kmdist.rows.Rows`.
-    """
-    found: list[Report] = resumable_pass(
-        job,
-        "label",
-        report_block,
-        [
-            [source, part, classes_of(stack, part)]
-            for source, part in zip(sources, items, strict=True)
-        ],
-        job.pool.broadcast(list(targets)),
-        job.pool.broadcast(describer),
-        job.writer,
-        job.options.seed,
-        0 if stack.classes is None else len(stack.class_names),
-        codec=Codec(_pack_reports, _unpack_reports),
-        pixels=[part.pixels for part in items],
-        merge=merge_reports,
-    )
-    return found
 
 
 def scores_of(table: np.ndarray) -> dict[str, float]:

@@ -12,7 +12,7 @@ from kmdist.recipes.digit_job import Opened
 from kmdist.recipes.digit_report import Report, Target, scores_of, scores_on
 from kmdist.recipes.job import Job
 from kmdist.scores import hungarian_map, majority_map
-from kmdist.store import label_dtype
+from kmdist.store import label_dtype, unclustered_value
 
 
 def create_labels(job: Job, opened: Opened, k: int, prefix: str) -> Any:
@@ -20,7 +20,7 @@ def create_labels(job: Job, opened: Opened, k: int, prefix: str) -> Any:
     return job.writer.create_array(
         f"{prefix}labels",
         (opened.stack.n,),
-        label_dtype(k, False),
+        label_dtype(k, bool(opened.lost)),
         chunks=(opened.block_images,),
         dimension_names=("image",),
     )
@@ -57,11 +57,16 @@ def write_model(job: Job, prefix: str, model: DigitModel) -> None:
 
 
 def write_names(job: Job, prefix: str, opened: Opened) -> None:
-    """Names of the images, in the order of the labels, where they have any: UTF-8, a line each."""
-    if opened.stack.names:
-        text = "".join(f"{name}\n" for name in opened.stack.names)
-        values = np.frombuffer(text.encode("utf-8", "surrogateescape"), np.uint8)
-        job.writer.write_array(f"{prefix}names", values, ("byte",))
+    """Names and paths of the images, in the order of the labels, where each is a file.
+
+    UTF-8, a line each; no paths where one has a line break.
+    """
+    lines = {"names": opened.stack.names, "paths": opened.stack.paths}
+    for name, values in lines.items():
+        if values and (name == "names" or not any("\n" in one for one in values)):
+            text = "".join(f"{one}\n" for one in values)
+            array = np.frombuffer(text.encode("utf-8", "surrogateescape"), np.uint8)
+            job.writer.write_array(f"{prefix}{name}", array, ("byte",))
 
 
 def record_of(report: Report, *, n_iter: int, stop_reason: str) -> dict[str, Any]:
@@ -110,7 +115,8 @@ def publish_digits(
     common = {
         "seed": job.options.seed,
         "preset": preset,
-        "n_images": opened.stack.n,
+        "n_images": opened.n_usable,
+        "images_sha256": opened.stack.images_sha256(),
         "image_size": [width, height],
         "image_dtype": model.describer.dtype,
         "dark_ink": model.dark_ink,
@@ -120,6 +126,10 @@ def publish_digits(
             for r in sorted(job.rejected.values(), key=lambda r: r.image)
         ],
         "timings": {stage: round(seconds, 3) for stage, seconds in job.timings.items()},
+    }
+    marked = bool(opened.lost)
+    results = {
+        k: {**own, "unclustered": unclustered_value(k, marked)} for k, own in results.items()
     }
     if len(results) == 1:
         (single,) = results.values()

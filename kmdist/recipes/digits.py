@@ -1,13 +1,14 @@
 """Digits: group small images of characters without labels; labels, where known, only score.
 
-Two passes over the images (describe, make rows), one where rows are pixels, and one more for what
-the run records; passes over rows are said in `kmdist.recipes.digit_landmarks`.
+Two passes over the images (describe, make rows) and one more for what the run records. Where rows
+are pixels, there is a first pass only to find damaged files, or where rows are not kept. Passes
+over rows are said in `kmdist.recipes.digit_landmarks`.
 """
 
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from kmdist.cluster import Compute
 from kmdist.digit_labels import Ranked
 from kmdist.digit_model import PRESETS, Describer, DigitModel
 from kmdist.errors import UsageError
+from kmdist.images import Rejection
 from kmdist.passes import run_pass
 from kmdist.recipes.digit_blocks import Range, classes_of
 from kmdist.recipes.digit_centroids import FitOptions
@@ -27,10 +29,12 @@ from kmdist.recipes.digit_job import (
     open_input,
     with_classes_of,
 )
+from kmdist.recipes.digit_labelling import report_all
 from kmdist.recipes.digit_landmarks import fit_models
+from kmdist.recipes.digit_left_out import LeftOut, lost_images, merge_left_out, require_enough
 from kmdist.recipes.digit_memory import keep_rows
-from kmdist.recipes.digit_report import Target, rank_clusters, report_all
-from kmdist.recipes.digit_rows import find_components, make_rows
+from kmdist.recipes.digit_report import Target, rank_clusters
+from kmdist.recipes.digit_rows import first_pass, make_rows
 from kmdist.recipes.digit_write import (
     create_labels,
     publish_digits,
@@ -220,8 +224,9 @@ def _fit_and_write(
     options: FitOptions,
 ) -> None:
     keep = keep_rows(job, opened.items, PRESETS[name], ks)
-    describer = find_components(job, opened.items, PRESETS[name])
-    rows = make_rows(job, opened.items, describer, keep=keep)
+    opened, describer = first_pass(job, opened, PRESETS[name], keep=keep)
+    opened, rows = make_rows(job, opened, describer, keep=keep)
+    require_enough(opened, ks)
     fits = fit_models(job, rows, ks, PRESETS[name], options)
     with job.timed("rank"):
         ranked = rank_clusters(rows, [fit.model for fit in fits], describer.scale)
@@ -230,7 +235,7 @@ def _fit_and_write(
         Target(model, centroids, create_labels(job, opened, k, prefix))
         for k, prefix, (model, centroids) in zip(ks, prefixes, ranked, strict=True)
     ]
-    reports = report_all(job, rows.sources, opened.items, opened.stack, targets, describer)
+    opened, reports = report_all(job, rows.sources, opened, targets, describer)
     tables = _test_tables(job, tested, describer, [model for model, _ in ranked])
     results = {}
     size = (opened.stack.width, opened.stack.height)
@@ -260,29 +265,62 @@ def _test_tables(
     """Clusters × classes of the test images."""
     if tested is None:
         return [None] * len(models)
+    stack = tested.stack
+    items = [(part, classes_of(stack, part)) for part in tested.items]
+
+    def set_aside(index: int, error: BaseException) -> Tested:
+        empty = [np.zeros((model.k, len(stack.class_names)), np.int64) for model in models]
+        return Tested(empty, lost_images(tested, tested.items[index], error))
+
     with job.timed("test"):
-        tables: list[np.ndarray | None] = run_pass(
+        found: Tested = run_pass(
             job.pool,
             _test_block,
-            [(part, classes_of(tested.stack, part)) for part in tested.items],
+            items,
             job.pool.broadcast(describer),
             job.pool.broadcast(models),
-            len(tested.stack.class_names),
-            merge=_merge_tables,
+            len(stack.class_names),
+            merge=_merge_tested,
+            on_failure=set_aside,
+            alone=items.__getitem__,
         )
-    return tables
+    job.reject(
+        [
+            Rejection(f"{_TEST}{one.image}", one.code, one.reason)
+            for one in (*tested.rejected, *found.left_out.rejected)
+        ]
+    )
+    return [*found.tables]
+
+
+_TEST = "--test: "
+"""Before the names of test images, which may be those of fitted ones."""
+
+
+class Tested(NamedTuple):
+    """Clusters × classes of test images, for each model, and images that cannot be used."""
+
+    tables: list[np.ndarray]
+    left_out: LeftOut
 
 
 def _test_block(
     item: tuple[Range, np.ndarray], describer: Describer, models: list[Ranked], n_classes: int
-) -> list[np.ndarray]:
+) -> Tested:
     part, classes = item
+    images, kept, rejected = part.usable()
+    if not len(images):
+        tables = [np.zeros((model.k, n_classes), np.int64) for model in models]
+        return Tested(tables, LeftOut(rejected))
     with one_blas_thread():
-        rows = describer.rows(part.images())
-        return [
-            confusion_matrix(model.label(rows), classes, model.k, n_classes) for model in models
+        rows = describer.rows(images)
+        tables = [
+            confusion_matrix(model.label(rows), classes[kept], model.k, n_classes)
+            for model in models
         ]
+    return Tested(tables, LeftOut(rejected))
 
 
-def _merge_tables(parts: list[list[np.ndarray]]) -> list[np.ndarray]:
-    return [np.sum(same, axis=0) for same in zip(*parts, strict=True)]
+def _merge_tested(parts: list[Tested]) -> Tested:
+    tables = [np.sum(same, axis=0) for same in zip(*(part.tables for part in parts), strict=True)]
+    return Tested(tables, merge_left_out([part.left_out for part in parts]))

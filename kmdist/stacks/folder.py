@@ -4,7 +4,7 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,8 +12,10 @@ import cv2
 import numpy as np
 
 from kmdist.errors import ImageError, KmdistError
-from kmdist.images import Found, ImageSource, Rejection, decode, find_images, probe
-from kmdist.stacks.sheet import grey_image
+from kmdist.images import Found, ImageSource, Rejection, find_images, probe
+from kmdist.images.remote import is_url
+from kmdist.stacks.sheet import decoded_grey, grey_image
+from kmdist.stacks.stack import NoImagesError, Usable
 
 _MAX_SIDE = 4096
 
@@ -26,11 +28,13 @@ class FolderStack:
     ----------
     sources : one an image.
     height, width : that all are brought to.
+    dtype : likewise: uint8 where all images are, else float32.
     """
 
     sources: tuple[ImageSource, ...]
     height: int
     width: int
+    dtype: str
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -38,28 +42,57 @@ class FolderStack:
         return len(self.sources), self.height, self.width
 
     @property
-    def dtype(self) -> str:
-        """uint8 where all images are, else float32."""
-        return "uint8" if all(s.dtype == "uint8" for s in self.sources) else "float32"
-
-    @property
     def names(self) -> tuple[str, ...]:
         """Names of the files, as `ImageSource` has them."""
         return tuple(source.name for source in self.sources)
 
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Where the files are, in full."""
+        return tuple(
+            source.path if is_url(source.path) else os.path.abspath(source.path)
+            for source in self.sources
+        )
+
     def read(self, start: int, stop: int) -> np.ndarray:
-        """Images as (m, h, w)."""
+        """Images as (m, h, w).
+
+        Raises
+        ------
+        KmdistError : one cannot be decoded; names it.
+        """
         images = np.empty((stop - start, self.height, self.width), self.dtype)
         for image, source in zip(images, self.sources[start:stop], strict=True):
-            grey = grey_image(source)
-            if grey.dtype == np.uint8 and self.dtype != "uint8":
-                grey = grey.astype(np.float32) / np.float32(255)
-            image[:] = fit_into(grey, self.height, self.width)
+            image[:] = self._fitted(grey_image(source))
         return images
+
+    def read_usable(self, start: int, stop: int) -> Usable:
+        """As `read`, without those that cannot be decoded."""
+        images = np.empty((stop - start, self.height, self.width), self.dtype)
+        kept: list[int] = []
+        rejected: list[Rejection] = []
+        for number, source in enumerate(self.sources[start:stop]):
+            try:
+                grey = decoded_grey(source)
+            except ImageError as error:
+                rejected.append(Rejection(source.name, error.code, error.reason))
+                continue
+            images[len(kept)] = self._fitted(grey)
+            kept.append(number)
+        return Usable(images[: len(kept)], np.array(kept, dtype=np.int64), tuple(rejected))
+
+    def _fitted(self, grey: np.ndarray) -> np.ndarray:
+        if grey.dtype == np.uint8 and self.dtype != "uint8":
+            grey = grey.astype(np.float32) / np.float32(255)
+        return fit_into(grey, self.height, self.width)
+
+    def some(self, numbers: Sequence[int] | np.ndarray) -> "FolderStack":
+        """A stack of some of the images, in this order."""
+        return replace(self, sources=tuple(self.sources[i] for i in numbers))
 
     def part(self, start: int, stop: int) -> "FolderStack":
         """A stack of some of the images: what a task needs to carry."""
-        return FolderStack(self.sources[start:stop], self.height, self.width)
+        return replace(self, sources=self.sources[start:stop])
 
     def identity(self) -> Sequence[Any]:
         """Names, sizes and times of the files."""
@@ -81,19 +114,6 @@ def fit_into(grey: np.ndarray, height: int, width: int) -> np.ndarray:
     return out
 
 
-class NoImagesError(KmdistError):
-    """No file is a usable image.
-
-    Attributes
-    ----------
-    rejections : why, file by file.
-    """
-
-    def __init__(self, message: str, rejections: Sequence[Rejection]) -> None:
-        super().__init__(message)
-        self.rejections = tuple(rejections)
-
-
 class Files(NamedTuple):
     """What `open_files` finds.
 
@@ -103,7 +123,7 @@ class Files(NamedTuple):
     classes : (n,) int64, or None where there are no sub-folders.
     class_names : of the sub-folders, sorted.
     note : how sizes were made equal; empty where they are.
-    rejected : files that cannot be used.
+    rejected : files whose headers show that they cannot be used.
     """
 
     stack: FolderStack
@@ -116,8 +136,8 @@ class Files(NamedTuple):
 def open_files(inputs: Sequence[str | Path | Found], size: tuple[int, int] | None = None) -> Files:
     """The usable images of folders and files.
 
-    Every file is decoded once, on the threads of this process: one that is damaged is left out
-    here, and does not stop a pass over a block of good ones.
+    Only headers are read, on threads of this process. A file whose pixels turn out to be damaged
+    is left out where a block of them is read first, see `FolderStack.read_usable`.
 
     Parameters
     ----------
@@ -126,20 +146,20 @@ def open_files(inputs: Sequence[str | Path | Found], size: tuple[int, int] | Non
 
     Raises
     ------
-    NoImagesError : no image can be used. KmdistError : they are larger than characters are.
+    NoImagesError : no file has the header of a usable image.
+    KmdistError : they are larger than characters are.
     """
     found, rejected = find_images(inputs)
     sources = []
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
-        for checked in threads.map(_checked, found):
-            if isinstance(checked, Rejection):
-                rejected.append(checked)
+        for probed in threads.map(_probed, found):
+            if isinstance(probed, Rejection):
+                rejected.append(probed)
             else:
-                sources.append(checked)
+                sources.append(probed)
     named = ", ".join(str(one.path if isinstance(one, Found) else one) for one in inputs[:3])
     if not sources:
-        listed = "".join(f"\n  {r.image}: {r.reason} [{r.code}]" for r in rejected[:20])
-        raise NoImagesError(f"{named}: no file is a usable image{listed}", rejected)
+        raise NoImagesError(named, rejected)
     sizes = Counter((source.height, source.width) for source in sources)
     common = max(sizes.items(), key=lambda item: (item[1], item[0]))[0]
     height, width = common if size is None else (size[1], size[0])
@@ -157,24 +177,24 @@ def open_files(inputs: Sequence[str | Path | Found], size: tuple[int, int] | Non
     classes: np.ndarray | None = None
     class_names: tuple[str, ...] = ()
     if len(inputs) == 1 and not isinstance(inputs[0], Found):
-        classes, class_names = _classes(sources)
-    return Files(FolderStack(tuple(sources), height, width), classes, class_names, note, rejected)
+        classes, class_names = classes_by_folder([source.name for source in sources])
+    dtype = "uint8" if all(source.dtype == "uint8" for source in sources) else "float32"
+    stack = FolderStack(tuple(sources), height, width, dtype)
+    return Files(stack, classes, class_names, note, rejected)
 
 
-def _checked(found: Found) -> ImageSource | Rejection:
+def _probed(found: Found) -> ImageSource | Rejection:
     try:
-        source = probe(found)
-        decode(source)
+        return probe(found)
     except ImageError as error:
         return Rejection(found.name, error.code, error.reason)
-    return source
 
 
-def _classes(sources: Sequence[ImageSource]) -> tuple[np.ndarray | None, tuple[str, ...]]:
+def classes_by_folder(names: Sequence[str]) -> tuple[np.ndarray | None, tuple[str, ...]]:
     """Numbers and names of the sub-folders; None where there is one alone."""
-    names = [source.name.split("/")[0] if "/" in source.name else "" for source in sources]
-    class_names = tuple(sorted(set(names)))
+    folders = [name.split("/")[0] if "/" in name else "" for name in names]
+    class_names = tuple(sorted(set(folders)))
     if len(class_names) < 2:
         return None, ()
     number = {name: i for i, name in enumerate(class_names)}
-    return np.array([number[name] for name in names], dtype=np.int64), class_names
+    return np.array([number[folder] for folder in folders], dtype=np.int64), class_names

@@ -73,9 +73,19 @@ def grey_image(source: ImageSource) -> np.ndarray:
     KmdistError : it cannot be decoded; says why.
     """
     try:
-        pixels = decode(source)
+        return decoded_grey(source)
     except ImageError as error:
         raise KmdistError(f"{source.name}: {error.reason} [{error.code}]") from error
+
+
+def decoded_grey(source: ImageSource) -> np.ndarray:
+    """As `grey_image`, but for the error.
+
+    Raises
+    ------
+    ImageError : it cannot be decoded.
+    """
+    pixels = decode(source)
     if pixels.dtype == np.uint16:
         pixels = pixels.astype(np.float32) / np.float32(65535)
     if pixels.shape[2] == 1:

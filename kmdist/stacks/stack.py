@@ -1,13 +1,14 @@
 """What a stack is: n images of one size, read by range."""
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from kmdist.errors import KmdistError
+from kmdist.images import Rejection
 
 SAMPLE_IMAGES = 512
 
@@ -28,6 +29,44 @@ class StackSource(Protocol):
 
     def identity(self) -> Sequence[Any]:
         """What tells these data from others: names, sizes, times; for the run's fingerprint."""
+
+
+class Usable(NamedTuple):
+    """The images of a range that can be used.
+
+    Parameters
+    ----------
+    images : (m, h, w).
+    kept : (m,) int64, which of the range they are, ascending.
+    rejected : why the others cannot be used.
+    """
+
+    images: np.ndarray
+    kept: np.ndarray
+    rejected: tuple[Rejection, ...] = ()
+
+
+class NoImagesError(KmdistError):
+    """No file is a usable image.
+
+    Attributes
+    ----------
+    rejections : why, file by file.
+    """
+
+    def __init__(self, name: str, rejections: Sequence[Rejection]) -> None:
+        listed = "".join(f"\n  {r.image}: {r.reason} [{r.code}]" for r in rejections[:20])
+        super().__init__(f"{name}: no file is a usable image{listed}")
+        self.rejections = tuple(rejections)
+
+
+def read_usable(source: StackSource, start: int, stop: int) -> Usable:
+    """Images `start` … `stop` − 1 without those, of files, that cannot be decoded."""
+    one_by_one = getattr(source, "read_usable", None)
+    if one_by_one is not None:
+        found: Usable = one_by_one(start, stop)
+        return found
+    return Usable(source.read(start, stop), np.arange(stop - start))
 
 
 @dataclass(frozen=True)
@@ -55,6 +94,11 @@ class Stack:
         return tuple(getattr(self.source, "names", ()))
 
     @property
+    def paths(self) -> tuple[str, ...]:
+        """Where the images are, where each is a file; else empty."""
+        return tuple(getattr(self.source, "paths", ()))
+
+    @property
     def n(self) -> int:
         """Number of images."""
         return self.source.shape[0]
@@ -73,9 +117,21 @@ class Stack:
         """Images as (m, h, w)."""
         return self.source.read(start, stop)
 
+    def without(self, names: Collection[str]) -> "Stack":
+        """The stack without the images of these names, where each is a file."""
+        kept = np.array([name not in names for name in self.names], dtype=bool)
+        source: Any = self.source
+        classes = None if self.classes is None else self.classes[kept]
+        return replace(self, source=source.some(np.flatnonzero(kept)), classes=classes)
+
     def fingerprint(self) -> str:
         """SHA-256 of what identifies the images; not of their classes."""
         text = repr([list(self.source.shape), self.source.dtype, list(self.source.identity())])
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def images_sha256(self) -> str:
+        """As `fingerprint`, but not of what the images are brought to: files alone decide."""
+        text = repr([self.n, list(self.source.identity())])
         return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -103,8 +159,19 @@ def polarity_of(stack: Stack) -> Polarity:
 
     Dark ink if the median border pixel lies in the upper half of the range. It is decided once
     for all images, so that one that touches its border is not turned into its negative.
+
+    Raises
+    ------
+    NoImagesError : none of the images can be used.
     """
-    images = stack.read(0, min(stack.n, SAMPLE_IMAGES))
+    rejected: list[Rejection] = []
+    for start in range(0, stack.n, SAMPLE_IMAGES):
+        images, _, unusable = read_usable(stack.source, start, min(start + SAMPLE_IMAGES, stack.n))
+        if len(images):
+            break
+        rejected += unusable
+    else:
+        raise NoImagesError(stack.name, rejected)
     edges = [images[:, 0], images[:, -1], images[:, 1:-1, 0], images[:, 1:-1, -1]]
     values = np.concatenate([edge.reshape(len(images), -1) for edge in edges], axis=1)
     border = float(np.median(values)) / full_scale(stack.source.dtype)

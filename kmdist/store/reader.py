@@ -111,7 +111,15 @@ class Run(Fit):
     @cached_property
     def names(self) -> list[str]:
         """Names of the items that `labels` (n,) are of; empty where they have none."""
-        text = self.array("names")
+        return self._lines("names")
+
+    @cached_property
+    def paths(self) -> list[str]:
+        """Where these items were when the run was made; empty where it does not say."""
+        return self._lines("paths")
+
+    def _lines(self, name: str) -> list[str]:
+        text = self.array(name)
         if text is None:
             return []
         return text.tobytes().decode("utf-8", "surrogateescape").split("\n")[:-1]
