@@ -81,26 +81,41 @@ def test_a_dry_run_counts_what_the_job_then_does(photographs: Path, tmp_path: Pa
     assert written <= plan.disk_bytes
 
 
-def test_a_dry_run_of_digits_counts_what_the_job_then_does(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("preset", "k"), [("landmark", (10,)), ("refined", (5, 10)), ("raw", (4,))]
+)
+def test_a_dry_run_of_digits_counts_what_the_job_then_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, preset: str, k: tuple[int, ...]
+) -> None:
     from kmdist.recipes.digit_plan import plan_digits
     from kmdist.recipes.progress import Event, Message
+    from kmdist.store import RunWriter
 
     keys: dict[str, Any] = {
         "images": "sample:digits",
         "output": str(tmp_path / "run.zarr"),
-        "k": (10,),
-        "preset": "landmark",
+        "k": k,
+        "preset": preset,
         "block_mpx": 0.05,
         "keep_pixels": "always",
     }
     unset = ("cell", "labels", "max_iter", "n_init")
     plan = plan_digits({**keys, **dict.fromkeys(unset), "polarity": "auto"})
     seen: list[Event | Message] = []
+    states: list[int] = []
+    publish = RunWriter.publish
+
+    def weighed(self: RunWriter, *arguments: Any, **options: Any) -> None:
+        states.extend(file.stat().st_size for file in tmp_path.rglob("*.npz"))
+        publish(self, *arguments, **options)
+
+    monkeypatch.setattr(RunWriter, "publish", weighed)
     run = kmdist.digits(**keys, watch=seen.append)
     totals = {event.stage: event.total for event in seen if isinstance(event, Event)}
     assert plan.images == run.attributes["n_images"]
-    assert plan.blocks == totals["describe"] == totals["label"]
-    assert plan.passes == 3
+    assert plan.blocks == totals["label"] == totals.get("describe", plan.blocks)
+    assert plan.passes == (2 if preset == "raw" else 3)
+    assert 0.5 * plan.checkpoint_bytes < sum(states) <= plan.checkpoint_bytes
     written = sum(f.stat().st_size for f in (tmp_path / "run.zarr").rglob("*") if f.is_file())
     assert written <= plan.disk_bytes
     assert plan.memory is not None

@@ -52,6 +52,12 @@ class DigitProjection(Projection):
         )
 
 
+def tie_bytes(preset: Preset, n: int, p: int) -> int:
+    """Of the affinity of p landmarks in all sets, of n rows."""
+    neighbours = preset.sets * preset.neighbours
+    return TIE_BYTES * min(p**2, n * neighbours**2, TIES_EACH * neighbours * p)
+
+
 def digit_projection(
     pool: Pool, items: Sequence[Range], preset: Preset, ks: Sequence[int], keep_pixels: str
 ) -> DigitProjection:
@@ -86,8 +92,7 @@ def digit_projection(
     waiting = pool.threads + 2 * FAN_IN
     if preset.sets:
         p = preset.sets * landmark_count(n, max(ks), preset.rows_each, preset.per_cluster)
-        neighbours = preset.sets * preset.neighbours
-        ties = TIE_BYTES * min(p**2, n * neighbours**2, TIES_EACH * neighbours * p)
+        ties = tie_bytes(preset, n, p)
         parts.append(("landmarks", workers * 4 * p * d + waiting * ties))
         if preset.relabelled:
             centres = min(p // preset.sets, MAX_CENTRES)
