@@ -110,8 +110,17 @@ def sample_stack() -> tuple[SampleStack, np.ndarray]:
     return SampleStack(), _sample()[1]
 
 
-@lru_cache(maxsize=4)
 def _array(path: str, kind: str, key: str) -> Any:
+    status = os.stat(path)
+    return _opened(path, kind, key, (status.st_ino, status.st_size, status.st_mtime_ns))
+
+
+@lru_cache(maxsize=4)
+def _opened(path: str, kind: str, key: str, _: tuple[int, ...]) -> Any:
+    """An array, opened once while its file stays as it is.
+
+    The map of a file that has become shorter ends the process where it is read.
+    """
     if kind == "npy":
         return np.load(path, mmap_mode="r", allow_pickle=False)
     if kind == "npz":

@@ -62,10 +62,13 @@ def predict_digits(model: DigitModel, images: Any) -> NDArray[np.int32]:
     Raises
     ------
     UsageError : not an array (n, h, w), or images of another size than the run's.
+    KmdistError : a file cannot be used; names it.
     """
     width, height = model.size
     if isinstance(images, str | Path | list | tuple) and not _is_numbers(images):
-        stack, _ = open_stack(images, size=model.size)
+        stack, rejected = open_stack(images, size=model.size)
+        for one in rejected:
+            raise ImageError(one.code, f"{one.image}: {one.reason}")
         values = stack.read(0, stack.n)
     else:
         values = np.asarray(images)
