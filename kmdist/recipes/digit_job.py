@@ -14,7 +14,7 @@ from kmdist.errors import UsageError
 from kmdist.images import Found, Rejection
 from kmdist.recipes.digit_blocks import Range, ranges
 from kmdist.recipes.job import Job, JobOptions, NoUsableImageError, right_ending
-from kmdist.recipes.progress import Message, Watcher
+from kmdist.recipes.progress import Message, Watcher, quantity
 from kmdist.stacks import Stack, open_stack, polarity_of
 from kmdist.stacks.folder import classes_by_folder
 from kmdist.stacks.stack import NoImagesError
@@ -304,11 +304,15 @@ def open_digit_job(
                 watch(message)
             watch(
                 Message(
-                    f"{stack.n:,} images of {stack.width} × {stack.height} px, "
-                    f"{len(opened.items):,} blocks, {pool.threads} workers"
+                    f"{quantity(stack.n, 'image')} of {stack.width} × {stack.height} px, "
+                    f"{quantity(len(opened.items), 'block')}, {quantity(pool.threads, 'worker')}"
                 )
             )
             job.reject(opened.rejected)
             if opened.rejected:
-                watch(Message(f"{len(opened.rejected):,} files cannot be used", warning=True))
+                watch(
+                    Message(
+                        f"{quantity(len(opened.rejected), 'file')} cannot be used", warning=True
+                    )
+                )
             yield job

@@ -16,7 +16,7 @@ from kmdist.recipes.digit_blocks import Range, ranges
 from kmdist.recipes.digit_job import Opened
 from kmdist.recipes.job import Job, NoUsableImageError
 from kmdist.recipes.labelling import LOST
-from kmdist.recipes.progress import Message
+from kmdist.recipes.progress import Message, quantity
 from kmdist.recipes.resumable import Codec, resumable_pass
 from kmdist.store import Run
 
@@ -89,7 +89,7 @@ def leave_out(job: Job, opened: Opened, found: LeftOut) -> Opened:
         items = [part for part in opened.items if part.first not in found.firsts]
         opened = replace(opened, items=items, lost=(*opened.lost, *lost))
     n_out = before - opened.n_usable
-    job.watch(Message(f"{n_out:,} images cannot be used and are left out", warning=True))
+    job.watch(Message(f"{quantity(n_out, 'image')} left out that cannot be used", warning=True))
     if not opened.items:
         raise NoUsableImageError(
             f"{opened.stack.name}: no image can be used: {found.rejected[0].reason}",

@@ -5,13 +5,16 @@ from typing import Any
 
 import numpy as np
 
-from kmdist.digit_features import normalise
+from kmdist.digit_model import DigitModel
 from kmdist.errors import UsageError
 from kmdist.recipes.digit_job import fitted_input
+from kmdist.stacks.stack import light_ink
 from kmdist.store import Run
 
 READ_IMAGES = 1024
 """Images of one file that are read at once: going into a gzip file costs as much as reading it."""
+MOST_CLUSTERS = 64
+"""Whose members are drawn."""
 WHAT = ("centroids", "members", "confusion", "sweep", "normalised")
 
 
@@ -61,8 +64,8 @@ def _title(run: Run, cluster: int) -> str:
     count = 0 if run.counts is None else int(run.counts[cluster])
     maps = run.attributes.get("maps")
     if not maps:
-        return f"{cluster} ({count:,})"
-    return f"{run.attributes['class_names'][maps['majority'][cluster]]} ({count:,})"
+        return f"#{cluster} ({count:,})"
+    return f"#{cluster}: {run.attributes['class_names'][maps['majority'][cluster]]} ({count:,})"
 
 
 def _show(axes: Any, image: np.ndarray) -> None:
@@ -94,24 +97,32 @@ def _images_of(run: Run, numbers: np.ndarray) -> np.ndarray:
     return images.reshape(*numbers.shape, stack.height, stack.width)
 
 
-def _tiled(images: np.ndarray) -> np.ndarray:
-    """(m, h, w) side by side."""
-    return np.concatenate(list(images), axis=1)
+def _tiled(images: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """(m, h, w) side by side with gaps between; nothing (NaN) in these and where there is none."""
+    shown = images.astype(np.float32)
+    shown[numbers < 0] = np.nan
+    gap = max(1, images.shape[2] // 8)
+    padded = np.pad(shown, ((0, 0), (0, 0), (0, gap)), constant_values=np.nan)
+    return np.concatenate(list(padded), axis=1)
 
 
 def _members(run: Run) -> Any:
-    means = np.asarray(run.array("means"))[:64]
-    nearest = _images_of(run, np.asarray(run.array("members/nearest"))[:64])
-    drawn = _images_of(run, np.asarray(run.array("members/drawn"))[:64])
+    k = len(np.asarray(run.array("means")))
+    means = np.asarray(run.array("means"))[:MOST_CLUSTERS]
     figure = _figure(13, 0.5 * len(means) + 0.4)
     axes = figure.subplots(len(means), 3, width_ratios=[1, 20, 20], squeeze=False)
-    for row, mean, near, random in zip(axes, means, nearest, drawn, strict=True):
-        for one, image in zip(row, (mean, _tiled(near), _tiled(random)), strict=True):
-            _show(one, image)
-    for cluster, row in enumerate(axes):
-        row[0].set_title(_title(run, cluster), fontsize=6)
+    for column, name in ((1, "nearest"), (2, "drawn")):
+        numbers = np.asarray(run.array(f"members/{name}"))[:MOST_CLUSTERS]
+        images = _images_of(run, numbers)
+        for one, some, which in zip(axes[:, column], images, numbers, strict=True):
+            _show(one, _tiled(some, which))
+    for cluster, (row, mean) in enumerate(zip(axes, means, strict=True)):
+        _show(row[0], mean)
+        row[0].set_title(_title(run, cluster), fontsize=6, loc="left")
     axes[0, 1].set_title("nearest to the centroid", fontsize=8)
     axes[0, 2].set_title("drawn at random", fontsize=8)
+    if k > len(means):
+        figure.suptitle(f"the {len(means)} largest of {k} clusters", fontsize=9)
     return figure
 
 
@@ -145,8 +156,10 @@ def _sweep(run: Run) -> Any:
 
     ks = sorted(run.runs)
     inertia = [float(run.runs[k].inertia or 0.0) for k in ks]
-    figure = _figure(8, 4)
-    left, right = figure.subplots(1, 2)
+    scores = [run.runs[k].attributes.get("scores") for k in ks]
+    scored = all(scores)
+    figure = _figure(8 if scored else 4, 4)
+    left, *others = figure.subplots(1, 1 + scored, squeeze=False)[0]
     left.plot(ks, inertia, "o-")
     left.set_xlabel("k")
     left.set_ylabel("inertia")
@@ -154,28 +167,48 @@ def _sweep(run: Run) -> Any:
     if elbow is not None:
         left.axvline(elbow, color="gray", linestyle="--")
         left.set_title(f"elbow at k = {elbow}", fontsize=9)
-    for name in ("homogeneity", "accuracy_majority"):
-        values = [(run.runs[k].attributes.get("scores") or {}).get(name) for k in ks]
-        if all(value is not None for value in values):
-            right.plot(ks, values, "o-", label=name.replace("_", " "))
-    right.set_xlabel("k")
-    if right.lines:
+    for right in others:
+        for name, label in _CURVES.items():
+            right.plot(ks, [one[name] for one in scores if one], "o-", label=label)
+        right.set_xlabel("k")
+        right.set_title("agreement with the classes", fontsize=9)
         right.legend(fontsize=8)
     return figure
 
 
+_CURVES = {"homogeneity": "homogeneity", "accuracy_majority": "accuracy by majority"}
+
+
 def _normalised(run: Run) -> Any:
-    chosen = np.asarray(run.array("members/drawn"))[:10, :6]
-    originals = _images_of(run, chosen)
-    if run.attributes.get("dark_ink"):
-        originals = originals.max() - originals
-    figure = _figure(8, 0.65 * len(chosen))
-    axes = figure.subplots(*chosen.shape, squeeze=False)
-    for row, images in zip(axes, originals, strict=True):
-        for one, image, upright in zip(row, images, normalise(images), strict=True):
-            side = np.zeros((upright.shape[0], image.shape[1]), np.float32)
-            top = max((side.shape[0] - image.shape[0]) // 2, 0)
-            part = image[: side.shape[0]] / max(float(image.max()), 1e-9)
-            side[top : top + len(part)] = part
-            _show(one, np.concatenate([side, upright], axis=1))
+    numbers = np.asarray(run.array("members/drawn"))[:10, :6]
+    model = DigitModel.of_run(run)
+    originals = _images_of(run, numbers)
+    flat = light_ink(originals.reshape(-1, *originals.shape[2:]), model.dark_ink)
+    prepared = model.describer.prepared(flat)
+    figure = _figure(8, 0.65 * len(numbers) + 0.3)
+    axes = figure.subplots(*numbers.shape, squeeze=False)
+    for one, number, image, upright in zip(axes.flat, numbers.flat, flat, prepared, strict=True):
+        if number < 0:
+            one.set_axis_off()
+            continue
+        _show(one, np.concatenate(_equally_high(_lightness(image), _lightness(upright)), axis=1))
+    for one in axes[0]:
+        one.set_title("as it was | clustered", fontsize=6)
     return figure
+
+
+def _lightness(image: np.ndarray) -> np.ndarray:
+    return np.asarray(image / max(float(image.max()), 1e-9), np.float32)
+
+
+def _equally_high(*images: np.ndarray) -> list[np.ndarray]:
+    """Each centred on paper, with a gap between."""
+    height = max(len(image) for image in images)
+    gap = max(1, height // 14)
+    padded = []
+    for image in images:
+        above = (height - len(image)) // 2
+        below = height - len(image) - above
+        padded.append(np.pad(image, ((above, below), (0, 0))))
+    between = np.full((height, gap), np.nan, np.float32)
+    return [padded[0], between, *padded[1:]]
