@@ -390,7 +390,7 @@ def test_bad_inputs_are_said_plainly_and_leave_nothing(
     assert done.exit_code == code, done.output
     assert said in done.output
     assert "Traceback" not in done.output
-    assert not (tmp_path / "r.zarr").exists()
+    assert not [path for path in tmp_path.iterdir() if "r.zarr" in path.name]
 
 
 def test_an_image_that_cannot_be_decoded_stops_only_strict_runs(tmp_path: Path) -> None:

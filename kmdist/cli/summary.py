@@ -54,6 +54,10 @@ def say_run(run: Any, *, everything: bool = False) -> None:
         size = f", {pixels / 1e6:,.1f} Mpx" if pixels else ""
         how = ", each fitted on its own" if attributes.get("per_image") else ""
         click.echo(f"{quantity(n_images, 'image')}{size}{how}")
+    elif attributes.get("image_size"):
+        width, height = attributes["image_size"]
+        n_stacked = quantity(int(attributes["n_images"]), "image")
+        click.echo(f"{n_stacked} of {width} × {height} px, preset {attributes['preset']}")
     if run.runs:
         _say_runs(run.runs.values())
     else:

@@ -13,7 +13,6 @@ import numpy as np
 
 from kmdist.blas import one_blas_thread
 from kmdist.digit_model import WHITENING, Describer, Preset
-from kmdist.errors import KmdistError
 from kmdist.passes import Pool, run_pass
 from kmdist.projection import FeatureSums, Projection, feature_sums, fit_projection
 from kmdist.projection import merge_feature_sums as merge_moments
@@ -26,7 +25,7 @@ from kmdist.recipes.digit_left_out import (
     lost_images,
     merge_left_out,
 )
-from kmdist.recipes.job import Job
+from kmdist.recipes.job import Job, NothingToFitError
 from kmdist.recipes.progress import Message
 from kmdist.recipes.resumable import Codec, resumable_pass
 from kmdist.rows import Block, Loader, Rows
@@ -95,7 +94,7 @@ def find_components(job: Job, opened: Opened, preset: Preset) -> tuple[Opened, D
             try:
                 projection = fit_projection(found.sums, preset.components, WHITENING)
             except ValueError as error:
-                raise KmdistError(f"the images cannot be told apart: {error}") from error
+                raise NothingToFitError(f"the images cannot be told apart: {error}") from error
         saved = {"mean": projection.mean, "matrix": projection.matrix, **found.left_out.arrays()}
         job.writer.save_state("components", saved)
     else:

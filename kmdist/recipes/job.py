@@ -180,6 +180,10 @@ class NoUsableImageError(KmdistError):
         self.rejections = tuple(rejections)
 
 
+class NothingToFitError(KmdistError):
+    """The images are all alike: a resume would end as this job did, so nothing is kept."""
+
+
 class StrictError(KmdistError):
     """An image cannot be used and ``--strict`` asks to stop: the partial run is removed."""
 
@@ -331,11 +335,11 @@ def open_job(
 def right_ending(writer: RunWriter, watch: Watcher) -> Iterator[None]:
     """If an error ends the block, keep the partial run and say how to go on, or remove it.
 
-    It is removed after `StrictError`, `NoUsableImageError` and `UsageError`.
+    It is removed after `StrictError`, `NoUsableImageError`, `NothingToFitError` and `UsageError`.
     """
     try:
         yield
-    except (StrictError, NoUsableImageError, UsageError):
+    except (StrictError, NoUsableImageError, NothingToFitError, UsageError):
         if not writer.already_complete:
             writer.discard()
         raise

@@ -58,10 +58,13 @@ class ArrayStack:
         )
         if self.stored == "bool":
             return images.astype(np.uint8) * np.uint8(255)
-        images = images.astype(self.dtype, copy=False)
+        with np.errstate(over="ignore"):  # what is too large becomes infinity, which is refused
+            images = images.astype(self.dtype, copy=False)
         if self.dtype == "float32" and not np.isfinite(images).all():
             bad = start + int(np.flatnonzero(~np.isfinite(images).all(axis=(1, 2)))[0])
-            raise KmdistError(f"{self.path}: image {bad:,} holds NaN or infinity")
+            raise KmdistError(
+                f"{self.path}: image {bad:,} holds NaN or infinity, or values beyond float32"
+            )
         return images
 
     def identity(self) -> Sequence[Any]:
