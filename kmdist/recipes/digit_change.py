@@ -11,7 +11,8 @@ import numpy as np
 
 from kmdist.digit_labels import Model, Ranked
 from kmdist.digit_model import DigitModel
-from kmdist.recipes.digit_job import Opened, fitted_input, open_digit_job
+from kmdist.recipes.digit_again import fitted_input
+from kmdist.recipes.digit_job import Opened, open_digit_job
 from kmdist.recipes.digit_labelling import report_all
 from kmdist.recipes.digit_left_out import without_unlabelled
 from kmdist.recipes.digit_memory import keep_rows

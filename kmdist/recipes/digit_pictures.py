@@ -7,7 +7,7 @@ import numpy as np
 
 from kmdist.digit_model import DigitModel
 from kmdist.errors import UsageError
-from kmdist.recipes.digit_job import fitted_input
+from kmdist.recipes.digit_again import fitted_input
 from kmdist.stacks.stack import light_ink
 from kmdist.store import Run
 

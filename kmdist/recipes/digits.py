@@ -8,18 +8,13 @@ over rows are said in `kmdist.recipes.digit_landmarks`.
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from kmdist.blas import one_blas_thread
 from kmdist.cluster import Compute
-from kmdist.digit_labels import Ranked
-from kmdist.digit_model import PRESETS, Describer, DigitModel
+from kmdist.digit_model import PRESETS, DigitModel
 from kmdist.errors import UsageError
-from kmdist.images import Rejection
-from kmdist.passes import run_pass
-from kmdist.recipes.digit_blocks import Range, classes_of
 from kmdist.recipes.digit_centroids import FitOptions
 from kmdist.recipes.digit_job import (
     Input,
@@ -31,10 +26,11 @@ from kmdist.recipes.digit_job import (
 )
 from kmdist.recipes.digit_labelling import report_all
 from kmdist.recipes.digit_landmarks import fit_models
-from kmdist.recipes.digit_left_out import LeftOut, lost_images, merge_left_out, require_enough
+from kmdist.recipes.digit_left_out import require_enough
 from kmdist.recipes.digit_memory import keep_rows
 from kmdist.recipes.digit_report import Target, rank_clusters
 from kmdist.recipes.digit_rows import first_pass, make_rows
+from kmdist.recipes.digit_tests import label_tests
 from kmdist.recipes.digit_write import (
     create_labels,
     publish_digits,
@@ -47,7 +43,6 @@ from kmdist.recipes.digit_write import (
 from kmdist.recipes.job import Job, JobOptions
 from kmdist.recipes.progress import Message, Watcher, watch_nothing
 from kmdist.recipes.quantize import temporary_output
-from kmdist.scores import confusion_matrix
 from kmdist.store import Run, open_run, run_location
 
 DEFAULT_K = 10
@@ -236,7 +231,7 @@ def _fit_and_write(
         for k, prefix, (model, centroids) in zip(ks, prefixes, ranked, strict=True)
     ]
     opened, reports = report_all(job, rows.sources, opened, targets, describer)
-    tables = _test_tables(job, tested, describer, [model for model, _ in ranked])
+    tables = label_tests(job, tested, describer, [model for model, _ in ranked])
     results = {}
     size = (opened.stack.width, opened.stack.height)
     for k, prefix, fit, target, report, table in zip(
@@ -257,70 +252,3 @@ def _fit_and_write(
             job.writer.write_array(f"{prefix}confusion_test", table, ("cluster", "class"))
             results[k]["scores_test"] = scores_by(table, results[k]["maps"])["scores"]
     publish_digits(job, opened, name, model, results)
-
-
-def _test_tables(
-    job: Job, tested: Opened | None, describer: Describer, models: list[Ranked]
-) -> list[np.ndarray | None]:
-    """Clusters × classes of the test images."""
-    if tested is None:
-        return [None] * len(models)
-    stack = tested.stack
-    items = [(part, classes_of(stack, part)) for part in tested.items]
-
-    def set_aside(index: int, error: BaseException) -> Tested:
-        empty = [np.zeros((model.k, len(stack.class_names)), np.int64) for model in models]
-        return Tested(empty, lost_images(tested, tested.items[index], error))
-
-    with job.timed("test"):
-        found: Tested = run_pass(
-            job.pool,
-            _test_block,
-            items,
-            job.pool.broadcast(describer),
-            job.pool.broadcast(models),
-            len(stack.class_names),
-            merge=_merge_tested,
-            on_failure=set_aside,
-            alone=items.__getitem__,
-        )
-    job.reject(
-        [
-            Rejection(f"{_TEST}{one.image}", one.code, one.reason)
-            for one in (*tested.rejected, *found.left_out.rejected)
-        ]
-    )
-    return [*found.tables]
-
-
-_TEST = "--test: "
-"""Before the names of test images, which may be those of fitted ones."""
-
-
-class Tested(NamedTuple):
-    """Clusters × classes of test images, for each model, and images that cannot be used."""
-
-    tables: list[np.ndarray]
-    left_out: LeftOut
-
-
-def _test_block(
-    item: tuple[Range, np.ndarray], describer: Describer, models: list[Ranked], n_classes: int
-) -> Tested:
-    part, classes = item
-    images, kept, rejected = part.usable()
-    if not len(images):
-        tables = [np.zeros((model.k, n_classes), np.int64) for model in models]
-        return Tested(tables, LeftOut(rejected))
-    with one_blas_thread():
-        rows = describer.rows(images)
-        tables = [
-            confusion_matrix(model.label(rows), classes[kept], model.k, n_classes)
-            for model in models
-        ]
-    return Tested(tables, LeftOut(rejected))
-
-
-def _merge_tested(parts: list[Tested]) -> Tested:
-    tables = [np.sum(same, axis=0) for same in zip(*(part.tables for part in parts), strict=True)]
-    return Tested(tables, merge_left_out([part.left_out for part in parts]))
