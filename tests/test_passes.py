@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kmdist.errors import KmdistError
-from kmdist.passes import DaskPool, ThreadPool, run_pass, tree_shape
+from kmdist.passes import DaskPool, LostBlockError, ThreadPool, run_pass, tree_shape
 
 
 def noisy_sum(index: int, scale: float) -> float:
@@ -199,3 +199,28 @@ def test_a_cluster_without_workers_is_given_up_in_time(monkeypatch: pytest.Monke
         # Workers that are brought back take the work on.
         pool = DaskPool(client, patience_s=60, top_up=lambda: cluster.scale(1))
         assert run_pass(pool, abs, [-1, -2], merge=sum) == 3
+
+
+def test_those_that_died_together_are_tried_alone() -> None:
+    lost: list[int] = []
+
+    def die(item: tuple[int, bool]) -> int:
+        index, is_alone = item
+        if index == 4 or (index == 2 and not is_alone):
+            raise LostBlockError("died")
+        return index
+
+    def note(index: int, error: BaseException) -> int:
+        assert isinstance(error, LostBlockError)
+        lost.append(index)
+        return -100
+
+    pool = ThreadPool(2)
+    items = [(i, False) for i in range(7)]
+    options = {"merge": sum, "on_failure": note}
+    assert run_pass(pool, die, items, alone=lambda i: (i, True), **options) == 21 - 4 - 100
+    assert lost == [4]
+    lost.clear()
+    assert run_pass(pool, die, items, **options) == 21 - 4 - 2 - 200
+    assert sorted(lost) == [2, 4]
+    pool.close()
