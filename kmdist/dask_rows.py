@@ -12,6 +12,7 @@ from kmdist.rows import (
     Block,
     Loader,
     Rows,
+    received_block,
     unit_rows,
 )
 
@@ -94,7 +95,7 @@ def _unit_dtype(dtype: Any, unit: bool) -> np.dtype:
 def _make_block(rows: Any, weights: Any, unit: bool) -> Block:
     rows = np.asarray(rows)
     weights = None if weights is None else np.ascontiguousarray(weights, dtype=np.float64)
-    return Block(unit_rows(rows) if unit else rows, weights)
+    return received_block(unit_rows(rows) if unit else rows, weights)
 
 
 class _Graph:

@@ -122,7 +122,15 @@ class Block:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Labels and bounds are left behind: a copy on another worker starts afresh.
-        return Block, (self.rows, self.weights)
+        return received_block, (self.rows, self.weights)
+
+
+def received_block(rows: np.ndarray, weights: np.ndarray | None) -> Block:
+    """A block to keep of rows that came over a network.
+
+    Such arrays may begin at any byte, and the kernels would copy them in every pass.
+    """
+    return Block(np.require(rows, requirements="A"), weights)
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ import kmdist
 from kmdist import BisectingKMeans, KMeans, dask_rows
 from kmdist.lloyd import Options, iterate, last
 from kmdist.passes import ThreadPool
-from kmdist.rows import rows_of_array
+from kmdist.rows import Block, received_block, rows_of_array
 from kmdist.seeding import row_uniforms
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -460,6 +460,15 @@ def test_manhattan_is_medians() -> None:
     assert lazy.cluster_centers_.tobytes() == model.cluster_centers_.tobytes()
     floats = KMeans(3, metric="manhattan", init=model.cluster_centers_).fit(X.astype(float))
     assert floats.inertia_ == model.inertia_
+
+
+def test_received_blocks_are_aligned() -> None:
+    raw = np.zeros(8 * 12 + 3, np.uint8)[3:]
+    rows = raw.view(np.float64).reshape(6, 2)
+    assert not rows.flags.aligned
+    assert received_block(rows, None).rows.flags.aligned
+    function, arguments = Block(rows).__reduce__()
+    assert function(*arguments).rows.flags.aligned
 
 
 # Bad input: what is said, or what the documented result is
