@@ -73,6 +73,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--images", default="60000,1000000")
     parser.add_argument("--limit", default="1.5GiB", help="memory of a worker")
     parser.add_argument("--preset", default="landmark")
+    parser.add_argument("--keep-pixels", default="auto", help="auto, always or never: rows kept")
     options = parser.parse_args(argv)
     per_image = []
     for n in map(int, options.images.split(",")):
@@ -116,6 +117,7 @@ def run(n: int, options: argparse.Namespace) -> tuple[float, float]:
             Augmented(n),
             preset=options.preset,
             k=10,
+            keep_pixels=options.keep_pixels,
             client=client,
             watch=lambda said: print(f"  {said.text}") if isinstance(said, Message) else None,
         )
