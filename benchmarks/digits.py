@@ -56,7 +56,7 @@ def _opencv(images: np.ndarray, classes: np.ndarray, seed: int) -> float:
     """Accuracy as the walk-through reached it: cv2.kmeans, one-to-one map."""
     import cv2
 
-    from kmdist.scores import score_labels
+    from kmdist.recipes.digits.scores import score_labels
 
     cv2.setRNGSeed(seed)
     stop = (cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_MAX_ITER, 10, 1.0)
@@ -67,9 +67,9 @@ def _opencv(images: np.ndarray, classes: np.ndarray, seed: int) -> float:
 
 def reproduce(seeds: int, part: str = "") -> None:
     """The walk-throughs' figures, by their own means and by kmdist's presets of the same name."""
-    from kmdist.digit_features import deskew_tutorial
-    from kmdist.recipes.digits import digits
-    from kmdist.stacks import open_stack
+    from kmdist.recipes.digits.features import deskew_tutorial
+    from kmdist.recipes.digits.recipe import digits
+    from kmdist.recipes.digits.stacks import open_stack
 
     sheet, _ = open_stack(SHEET["images"], cell=SHEET["cell"], labels="rows")
     test, _ = open_stack(TEST)
@@ -99,9 +99,9 @@ def sweep(seeds: int) -> None:
     """MNIST's pixels for several k: MiniBatchKMeans as the walk-through ran it, and kmdist."""
     from sklearn.cluster import MiniBatchKMeans
 
-    from kmdist.recipes.digits import digits
-    from kmdist.scores import score_labels
-    from kmdist.stacks import open_stack
+    from kmdist.recipes.digits.recipe import digits
+    from kmdist.recipes.digits.scores import score_labels
+    from kmdist.recipes.digits.stacks import open_stack
 
     train, _ = open_stack(TRAIN)
     rows = train.read(0, train.n).reshape(train.n, -1) / np.float32(255)
@@ -127,9 +127,9 @@ def sweep(seeds: int) -> None:
 
 def accuracy(seeds: int, part: str = "") -> None:
     """One-to-one accuracy of the landmark presets; MNIST test with the map of train."""
-    from kmdist.recipes.digits import digits
-    from kmdist.scores import score_labels
-    from kmdist.stacks import open_stack
+    from kmdist.recipes.digits.recipe import digits
+    from kmdist.recipes.digits.scores import score_labels
+    from kmdist.recipes.digits.stacks import open_stack
 
     classes = open_stack(TRAIN)[0].classes
     for preset in ("landmark", "refined"):

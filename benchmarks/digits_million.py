@@ -19,7 +19,7 @@ import psutil
 
 from benchmarks.digits import TRAIN
 from benchmarks.process import tree_memory_bytes
-from kmdist.stacks import open_stack
+from kmdist.recipes.digits.stacks import open_stack
 
 
 @lru_cache(maxsize=1)
@@ -91,9 +91,9 @@ def run(n: int, options: argparse.Namespace) -> tuple[float, float]:
     """Wall and CPU seconds of one size."""
     from distributed import Client, LocalCluster
 
-    from kmdist.recipes.digits import digits
-    from kmdist.recipes.progress import Message
-    from kmdist.scores import score_labels
+    from kmdist.job.progress import Message
+    from kmdist.recipes.digits.recipe import digits
+    from kmdist.recipes.digits.scores import score_labels
 
     with (
         LocalCluster(

@@ -66,8 +66,8 @@ def peer(name: str, k: int, seeds: int = 1) -> Callable[[], Callable[[], Any]]:
     """scikit-learn on pixels, as the walk-through runs it."""
     from sklearn import cluster
 
-    from kmdist.scores import score_labels
-    from kmdist.stacks import open_stack
+    from kmdist.recipes.digits.scores import score_labels
+    from kmdist.recipes.digits.stacks import open_stack
 
     options: dict[str, Any] = {"n_init": 1} if name == "KMeans" else {}
 
@@ -98,7 +98,7 @@ def peer(name: str, k: int, seeds: int = 1) -> Callable[[], Callable[[], Any]]:
 
 def ours(preset: str, k: int, seeds: int = 1) -> Callable[[], Callable[[], Any]]:
     """A kmdist job, the run written included; its kernels are compiled, or loaded, before."""
-    from kmdist.recipes.digits import digits
+    from kmdist.recipes.digits.recipe import digits
 
     digits(TEST, preset=preset, k=k, workers=1)
 

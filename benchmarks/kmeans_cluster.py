@@ -20,14 +20,14 @@ import numpy as np
 from distributed import Client, LocalCluster
 
 from kmdist import KMeans
-from kmdist.cluster.pools import CALM
-from kmdist.dask_rows import rows_of_dask
-from kmdist.kernels.assign import assign
-from kmdist.kernels.frame import Frame
-from kmdist.lloyd import Options, iterate, run_step
-from kmdist.passes import DaskPool, tree_shape
-from kmdist.passes.run import FAN_IN
-from kmdist.rows import Rows
+from kmdist.cluster.workers import CALM
+from kmdist.engine.dask_rows import rows_of_dask
+from kmdist.engine.kernels.assign import assign
+from kmdist.engine.kernels.frame import Frame
+from kmdist.engine.lloyd import Options, iterate, run_step
+from kmdist.engine.passes import DaskPool, tree_shape
+from kmdist.engine.passes.run import FAN_IN
+from kmdist.engine.rows import Rows
 
 _ITERATIONS = 7
 
@@ -162,7 +162,7 @@ def count_traffic(options: argparse.Namespace) -> None:
 
 
 def merge_tasks(blocks: int) -> int:
-    """Tasks of the merge tree of `kmdist.passes`: a node with one child needs none."""
+    """Tasks of the merge tree of `kmdist.engine.passes`: a node with one child needs none."""
     levels = tree_shape(blocks)[:-1]
     return sum(-(-n // FAN_IN) - (n % FAN_IN == 1) for n in levels)
 

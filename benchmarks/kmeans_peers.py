@@ -157,9 +157,9 @@ def prepare_seeding(peer: str, rows: str, k: int, seed: int) -> Run:
 
 
 def _our_seeds(X: np.ndarray, k: int, seed: int) -> np.ndarray:
-    from kmdist.passes import ThreadPool
-    from kmdist.rows import rows_of_array
-    from kmdist.seeding import seed_centroids
+    from kmdist.engine.passes import ThreadPool
+    from kmdist.engine.rows import rows_of_array
+    from kmdist.engine.seeding import seed_centroids
 
     pool = ThreadPool(1)
     rows, _ = rows_of_array(X, None, pool)

@@ -108,7 +108,7 @@ def read_rgb(path: Path) -> np.ndarray:
 
 def share_of_distinct(pixels: np.ndarray) -> float:
     """Distinct colours per pixel."""
-    from kmdist.kernels.histogram import count_colors
+    from kmdist.recipes.quantize.kernels.histogram import count_colors
 
     return len(count_colors(pixels)) / len(pixels)
 
@@ -165,9 +165,9 @@ def _exact_centres(pixels: np.ndarray, init: np.ndarray) -> np.ndarray:
 
 def kmdist_fit(pixels: str, init: str) -> Run:
     """Count, six iterations, label table, look-up."""
-    from kmdist.kernels.histogram import count_colors
-    from kmdist.kernels.label_table import apply_table, borrowed_table
-    from kmdist.palette import ColorCloud, PaletteOptions, fit_palette
+    from kmdist.recipes.quantize.kernels.histogram import count_colors
+    from kmdist.recipes.quantize.kernels.label_table import apply_table, borrowed_table
+    from kmdist.recipes.quantize.palette import ColorCloud, PaletteOptions, fit_palette
 
     image, centres = np.load(pixels), np.load(init)
     options = PaletteOptions(init=centres, max_iter=_ITERATIONS, tol=0)
@@ -260,9 +260,9 @@ def opencv_fit(pixels: str, init: str) -> Run:
 
 def kmdist_single(path: str) -> Run:
     """The default fit of one decoded image, its labels and displayable palette."""
-    from kmdist.kernels.histogram import count_colors
-    from kmdist.kernels.label_table import apply_table, borrowed_table
-    from kmdist.palette import ColorCloud, fit_palette
+    from kmdist.recipes.quantize.kernels.histogram import count_colors
+    from kmdist.recipes.quantize.kernels.label_table import apply_table, borrowed_table
+    from kmdist.recipes.quantize.palette import ColorCloud, fit_palette
 
     image = read_rgb(Path(path))
 

@@ -23,14 +23,14 @@ from numpy.typing import NDArray
 from sklearn.metrics import adjusted_rand_score
 
 from benchmarks.texture_material import load_textures, mosaics
-from kmdist.color import to_space
+from kmdist.engine.fits import FitOptions, fit_clusters
 from kmdist.filters import tutorial
+from kmdist.filters.cell_labels import Scorer, label_pixels
 from kmdist.filters.features import PRESETS, TextureFeatures, tile_features, tile_moduli
 from kmdist.filters.grid import TileGrid, sampled_cells
-from kmdist.filters.nearest import Scorer, label_pixels
 from kmdist.filters.statistics import FeatureSums
-from kmdist.recipes.clusters import FitOptions, fit_clusters
-from kmdist.recipes.texture_learning import TEXTON_ITERATIONS, TEXTON_ROWS
+from kmdist.images.color import to_space
+from kmdist.recipes.texture.learning import TEXTON_ITERATIONS, TEXTON_ROWS
 
 DATA = Path(os.environ.get("KMDIST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 

@@ -10,15 +10,15 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOMES: dict[str, str] = {
-    "BisectingKMeans": "kmdist.hierarchy",
-    "KMeans": "kmdist.estimators",
-    "merge_clusters": "kmdist.merging",
+    "BisectingKMeans": "kmdist.estimators.bisecting",
+    "KMeans": "kmdist.estimators.kmeans",
+    "merge_clusters": "kmdist.estimators.merging",
     "open_images": "kmdist.images",
     "open_run": "kmdist.store",
-    "digits": "kmdist.recipes.digits",
-    "quantize": "kmdist.recipes.quantize",
-    "responses": "kmdist.filtering",
-    "texture": "kmdist.recipes.texture",
+    "digits": "kmdist.recipes.digits.recipe",
+    "quantize": "kmdist.recipes.quantize.recipe",
+    "responses": "kmdist.filters.responses",
+    "texture": "kmdist.recipes.texture.recipe",
 }
 
 __all__ = ["__version__", *_HOMES]

@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kmdist.kernels.assign import assign, merge_sums
-from kmdist.kernels.bounds import assign_bounded
-from kmdist.kernels.distances import cluster_inertia, farthest_rows, two_nearest
-from kmdist.kernels.frame import Frame, make_frame
-from kmdist.kernels.guide import make_guide
-from kmdist.kernels.moments import merge_moments, moments
-from kmdist.kernels.neighbours import find_neighbours
-from kmdist.kernels.subspace import Subspace, project
+from kmdist.engine.kernels.assign import assign, merge_sums
+from kmdist.engine.kernels.bounds import assign_bounded
+from kmdist.engine.kernels.distances import cluster_inertia, farthest_rows, two_nearest
+from kmdist.engine.kernels.frame import Frame, make_frame
+from kmdist.engine.kernels.guide import make_guide
+from kmdist.engine.kernels.moments import merge_moments, moments
+from kmdist.engine.kernels.neighbours import find_neighbours
+from kmdist.engine.kernels.subspace import Subspace, project
 
 SHAPES = st.tuples(st.integers(1, 300), st.integers(1, 70), st.integers(1, 90))
 DTYPES = st.sampled_from(["f4", "f8", "u1", "u2", "i4", "f2"])
@@ -183,7 +183,7 @@ def assert_bounds(
 PROBE = """
 import numpy as np
 from tests.test_assign import assert_labels, draw, frame_of, naive
-from kmdist.kernels.assign import assign
+from kmdist.engine.kernels.assign import assign
 for seed, shape, dtype in [(1, (500, 48, 64), 'f4'), (2, (300, 784, 10), 'f4'),
                            (3, (400, 3, 16), 'f8'), (4, (300, 20, 90), 'f4'),
                            (5, (99, 7, 6), 'f4')]:

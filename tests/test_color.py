@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from skimage.color import rgb2hsv, rgb2lab
 
-from kmdist.color import SPACES, to_space, to_srgb
+from kmdist.images.color import SPACES, to_space, to_srgb
 
 GRID = np.stack(np.meshgrid(*[np.arange(0, 256, 15, dtype=np.uint8)] * 3), -1).reshape(-1, 3)
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kmdist.digit_features import (
+from kmdist.recipes.digits.features import (
     blank,
     deskew_tutorial,
     gradient_maps,

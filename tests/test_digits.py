@@ -14,9 +14,9 @@ from click.testing import CliRunner
 
 from kmdist.cli import cli
 from kmdist.errors import KmdistError, UsageError
-from kmdist.recipes.digits import digits
-from kmdist.recipes.progress import Event, Message
-from kmdist.stacks import open_stack
+from kmdist.job.progress import Event, Message
+from kmdist.recipes.digits.recipe import digits
+from kmdist.recipes.digits.stacks import open_stack
 from kmdist.store import Run
 from tests.conftest import DaskProcesses, data_folder
 
@@ -131,7 +131,7 @@ class StopError(Exception):
 def test_interrupted_then_resumed(
     sample: Path, tmp_path: Path, at: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from kmdist.recipes import digits as recipe
+    from kmdist.recipes.digits import recipe
     from kmdist.store import RunWriter
 
     whole = digits(sample, tmp_path / "whole.zarr", preset="landmark", block_mpx=0.12)
@@ -167,7 +167,8 @@ def test_interrupted_then_resumed(
 def test_blocks_that_are_done_are_not_done_again(
     sample: Path, tmp_path: Path, stage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from kmdist.recipes import digit_labelling, digit_rows
+    from kmdist.recipes.digits import labels as digit_labelling
+    from kmdist.recipes.digits import rows as digit_rows
     from kmdist.store import RunWriter
 
     options = {"preset": "landmark", "k": (5, 10), "block_mpx": 0.12, "workers": 1}
@@ -206,7 +207,7 @@ def test_blocks_that_are_done_are_not_done_again(
 def test_a_fit_goes_on_from_its_last_iteration(
     sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from kmdist.recipes import digit_centroids
+    from kmdist.recipes.digits import centroids as digit_centroids
 
     monkeypatch.setattr(digit_centroids, "CHECKPOINT_S", 0.0)
     options = {"preset": "raw", "k": 8, "block_mpx": 0.12}

@@ -8,13 +8,13 @@ import pytest
 
 from kmdist.errors import KmdistError, UsageError
 from kmdist.images import Found
-from kmdist.recipes.digit_pictures import draw_digits
-from kmdist.recipes.digit_tree import merge_digits, split_cluster
-from kmdist.recipes.digits import digits
-from kmdist.recipes.job import NoUsableImageError
+from kmdist.job.job import NoUsableImageError
+from kmdist.pictures.digits import draw_digits
+from kmdist.recipes.digits.recipe import digits
+from kmdist.recipes.digits.stacks import folder as folders
+from kmdist.recipes.digits.stacks import open_stack
+from kmdist.recipes.digits.tree import merge_digits, split_cluster
 from kmdist.recipes.predict import predict
-from kmdist.stacks import folder as folders
-from kmdist.stacks import open_stack
 from tests.test_digits import bytes_of
 
 SAMPLE = open_stack("sample:digits")[0]

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kmdist.recipes.digits import digits
-from kmdist.recipes.progress import Event, Message
-from kmdist.stacks import open_stack
+from kmdist.job.progress import Event, Message
+from kmdist.recipes.digits.recipe import digits
+from kmdist.recipes.digits.stacks import open_stack
 from tests.conftest import DaskProcesses
 from tests.test_digits import bytes_of
 

@@ -7,20 +7,20 @@ import cv2
 import numpy as np
 import pytest
 
-from kmdist.recipes.digit_tree import split_cluster
-from kmdist.recipes.digits import digits
-from kmdist.recipes.job import JobOptions
+from kmdist.job.job import JobOptions
+from kmdist.job.progress import Event, Message
+from kmdist.recipes.digits.recipe import digits
+from kmdist.recipes.digits.stacks import open_stack
+from kmdist.recipes.digits.tree import split_cluster
 from kmdist.recipes.predict import predict
-from kmdist.recipes.progress import Event, Message
-from kmdist.stacks import open_stack
 from kmdist.store import Run
 from tests.test_digits import bytes_of
 from tests.test_lost_blocks import ROOT, deaths
 
 POISON = """
 import os, signal
-import kmdist.stacks.arrays as arrays
-import kmdist.stacks.folder as folder
+import kmdist.recipes.digits.stacks.arrays as arrays
+import kmdist.recipes.digits.stacks.folder as folder
 read, grey = arrays.ArrayStack.read, folder.decoded_grey
 def die_if(poisonous):
     if poisonous and os.path.exists(os.environ["KMDIST_TEST_ARMED"]):

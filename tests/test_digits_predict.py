@@ -11,11 +11,11 @@ from click.testing import CliRunner
 from kmdist.cli import cli
 from kmdist.errors import UsageError
 from kmdist.images import Found
-from kmdist.recipes.digits import digits
-from kmdist.recipes.job import NoUsableImageError
+from kmdist.job.job import NoUsableImageError
+from kmdist.job.progress import Event, Message
+from kmdist.recipes.digits.recipe import digits
+from kmdist.recipes.digits.stacks import open_stack
 from kmdist.recipes.predict import predict
-from kmdist.recipes.progress import Event, Message
-from kmdist.stacks import open_stack
 from kmdist.store import Run
 from tests.conftest import DaskProcesses
 from tests.test_digits import bytes_of

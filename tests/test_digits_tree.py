@@ -8,11 +8,11 @@ from click.testing import CliRunner
 
 from kmdist.cli import cli
 from kmdist.errors import KmdistError, UsageError
-from kmdist.recipes.digit_tree import merge_digits, split_cluster
-from kmdist.recipes.digits import digits
-from kmdist.recipes.job import JobOptions
+from kmdist.job.job import JobOptions
+from kmdist.recipes.digits.recipe import digits
+from kmdist.recipes.digits.stacks import open_stack
+from kmdist.recipes.digits.tree import merge_digits, split_cluster
 from kmdist.recipes.predict import predict
-from kmdist.stacks import open_stack
 from kmdist.store import Run
 from tests.conftest import DaskProcesses
 from tests.test_digits import bytes_of

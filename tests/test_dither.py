@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kmdist.kernels.dither import Ditherer
+from kmdist.pictures.dither import Ditherer
 
 
 def plain_dither(rgb: np.ndarray, palette: np.ndarray) -> np.ndarray:

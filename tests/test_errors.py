@@ -18,9 +18,9 @@ from kmdist.errors import (
     in_python,
     on_command_line,
 )
-from kmdist.recipes.digits import digits
+from kmdist.recipes.digits.recipe import digits
 from kmdist.recipes.predict import predict
-from kmdist.recipes.texture import texture
+from kmdist.recipes.texture.recipe import texture
 
 RECIPES = {"quantize": kmdist.quantize, "texture": texture, "digits": digits, "predict": predict}
 

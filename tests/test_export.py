@@ -14,12 +14,12 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 import kmdist
 from kmdist.errors import KmdistError, UsageError
-from kmdist.recipes import run_images
-from kmdist.recipes.export import TABLE_NAME, export, file_stems
-from kmdist.recipes.extract import extract
-from kmdist.recipes.fidelity import Fidelity
-from kmdist.recipes.palette_files import read_palette
-from kmdist.recipes.png import PngWriter
+from kmdist.pictures import run_pictures as run_images
+from kmdist.pictures.export import TABLE_NAME, export, file_stems
+from kmdist.pictures.extract import extract
+from kmdist.pictures.fidelity import Fidelity
+from kmdist.pictures.palette_files import read_palette
+from kmdist.pictures.png import PngWriter
 from kmdist.store import Run
 
 

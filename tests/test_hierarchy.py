@@ -10,8 +10,9 @@ from sklearn.datasets import make_blobs
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import adjusted_rand_score
 
-from kmdist import BisectingKMeans, KMeans, dask_rows, merge_clusters
-from kmdist.merging import ward_linkage
+from kmdist import BisectingKMeans, KMeans, merge_clusters
+from kmdist.engine import dask_rows
+from kmdist.estimators.merging import ward_linkage
 
 
 def test_tree_of_splits_adds_up() -> None:

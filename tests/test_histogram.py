@@ -8,10 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from kmdist.kernels import histogram
-from kmdist.kernels.color_codes import N_CODES, decode_colors, encode_colors
-from kmdist.kernels.histogram import ColorCounter, Colors, count_colors, merge_colors
-from kmdist.kernels.label_table import apply_table, borrowed_table, label_table
+from kmdist.recipes.quantize.kernels import histogram
+from kmdist.recipes.quantize.kernels.color_codes import N_CODES, decode_colors, encode_colors
+from kmdist.recipes.quantize.kernels.histogram import (
+    ColorCounter,
+    Colors,
+    count_colors,
+    merge_colors,
+)
+from kmdist.recipes.quantize.kernels.label_table import apply_table, borrowed_table, label_table
 
 PIXELS = hnp.arrays(np.uint8, st.tuples(st.integers(0, 200), st.just(3)))
 

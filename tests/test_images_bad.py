@@ -154,7 +154,7 @@ def test_images_beyond_opencvs_limit_are_decoded(tmp_path: Path) -> None:
 
 
 def test_jpeg_with_damage_between_its_scans_and_a_tail() -> None:
-    from kmdist.images.integrity import jpeg_fault
+    from kmdist.images.reading.integrity import jpeg_fault
 
     progressive = encode(photo(), "JPEG", progressive=True)
     assert jpeg_fault(progressive) is None

@@ -59,8 +59,8 @@ def test_a_dry_run_says_the_plan_and_writes_nothing(tmp_path: Path) -> None:
 
 
 def test_a_dry_run_counts_what_the_job_then_does(photographs: Path, tmp_path: Path) -> None:
-    from kmdist.recipes.plan import plan_job
-    from kmdist.recipes.progress import Event, Message
+    from kmdist.job.plan import plan_job
+    from kmdist.job.progress import Event, Message
 
     keys: dict[str, Any] = {
         "inputs": [str(photographs)],
@@ -87,8 +87,8 @@ def test_a_dry_run_counts_what_the_job_then_does(photographs: Path, tmp_path: Pa
 def test_a_dry_run_of_digits_counts_what_the_job_then_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, preset: str, k: tuple[int, ...]
 ) -> None:
-    from kmdist.recipes.digit_plan import plan_digits
-    from kmdist.recipes.progress import Event, Message
+    from kmdist.job.progress import Event, Message
+    from kmdist.recipes.digits.plan import plan_digits
     from kmdist.store import RunWriter
 
     keys: dict[str, Any] = {

@@ -21,11 +21,12 @@ from sklearn.utils._test_common.instance_generator import _get_expected_failed_c
 from sklearn.utils.estimator_checks import check_estimator
 
 import kmdist
-from kmdist import BisectingKMeans, KMeans, dask_rows
-from kmdist.lloyd import Options, iterate, last
-from kmdist.passes import ThreadPool
-from kmdist.rows import Block, received_block, rows_of_array
-from kmdist.seeding import row_uniforms
+from kmdist import BisectingKMeans, KMeans
+from kmdist.engine import dask_rows
+from kmdist.engine.lloyd import Options, iterate, last
+from kmdist.engine.passes import ThreadPool
+from kmdist.engine.rows import Block, received_block, rows_of_array
+from kmdist.engine.seeding import row_uniforms
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 

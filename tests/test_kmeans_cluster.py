@@ -17,9 +17,9 @@ from sklearn.datasets import make_blobs
 
 from benchmarks.kmeans_cluster import counted_bytes
 from kmdist import KMeans
-from kmdist.dask_rows import rows_of_dask
-from kmdist.lloyd import run_step
-from kmdist.passes import DaskPool, tree_shape
+from kmdist.engine.dask_rows import rows_of_dask
+from kmdist.engine.lloyd import run_step
+from kmdist.engine.passes import DaskPool, tree_shape
 
 distributed = pytest.importorskip("distributed")
 
@@ -93,7 +93,7 @@ def slowly(block: np.ndarray) -> np.ndarray:
 def test_deaths_in_the_middle_of_a_fit(
     data: np.ndarray, client: Any, kept: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from kmdist import dask_rows
+    from kmdist.engine import dask_rows
 
     lazy = da.from_array(data, chunks=(1001, 16)).map_blocks(slowly, meta=data[:0])
     parameters = {"algorithm": "lloyd"}

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kmdist.landmarks import (
+from kmdist.engine.components import feature_sums, fit_projection, merge_feature_sums, project
+from kmdist.recipes.digits.landmarks import (
     Landmarks,
     affinity,
     attach,
@@ -17,8 +18,14 @@ from kmdist.landmarks import (
     nearest_landmarks,
     vote,
 )
-from kmdist.projection import feature_sums, fit_projection, merge_feature_sums, project
-from kmdist.relabel import KernelSums, kernel_basis, kernel_sums, merge_kernel_sums, relabel, solve
+from kmdist.recipes.digits.relabelling import (
+    KernelSums,
+    kernel_basis,
+    kernel_sums,
+    merge_kernel_sums,
+    relabel,
+    solve,
+)
 
 
 def cuts(n: int, edges: list[int]) -> list[slice]:

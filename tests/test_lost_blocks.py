@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import kmdist
+from kmdist.job.progress import Event, Message
 from kmdist.nightly import find, verify
-from kmdist.recipes.progress import Event, Message
 from kmdist.store import open_run
 from tests.test_nightly import World
 from tests.test_quantize import bytes_of
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parent.parent
 
 POISON = """
 import os, signal
-import kmdist.recipes.pixels as pixels
+import kmdist.recipes.quantize.blocks as pixels
 decode = pixels.read_piece
 def read(piece):
     if "poison" in piece.source.name and os.path.exists(os.environ["KMDIST_TEST_ARMED"]):

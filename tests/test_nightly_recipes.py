@@ -102,7 +102,7 @@ def test_models_of_another_recipe_are_not_taken(textures: World) -> None:
 
 @pytest.mark.parametrize("more", [{"keep_responses": True}, {"shared": False}])
 def test_a_texture_model_is_shared_and_keeps_nothing(tmp_path: Path, more: dict[str, Any]) -> None:
-    from kmdist.recipes.texture import texture
+    from kmdist.recipes.texture.recipe import texture
 
     with pytest.raises(UsageError, match="fit_only makes clusters"):
         texture("sample:photos", tmp_path / "m.zarr", fit_only=True, **{"shared": True, **more})

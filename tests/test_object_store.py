@@ -21,7 +21,7 @@ from kmdist.cli import cli
 from kmdist.errors import KmdistError, UsageError
 from kmdist.images import open_images
 from kmdist.store import FsspecTarget
-from kmdist.store.url_claims import staging_url
+from kmdist.store.claims.url_claims import staging_url
 
 ROOT = Path(__file__).parent.parent
 SECRET = "kmdist-test-secret-0123456789"

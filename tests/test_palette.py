@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from skimage import data as pictures
 from sklearn.cluster import KMeans
 
-from kmdist.color import SPACES, to_space
 from kmdist.errors import UsageError
-from kmdist.kernels import color_tree
-from kmdist.kernels.histogram import Colors, count_colors, merge_colors
-from kmdist.kernels.label_table import apply_table, label_table
-from kmdist.palette import (
+from kmdist.images.color import SPACES, to_space
+from kmdist.recipes.quantize.kernels import color_tree
+from kmdist.recipes.quantize.kernels.histogram import Colors, count_colors, merge_colors
+from kmdist.recipes.quantize.kernels.label_table import apply_table, label_table
+from kmdist.recipes.quantize.palette import (
     ColorCloud,
     Palette,
     PaletteOptions,
@@ -26,8 +26,8 @@ from kmdist.palette import (
     label_colors,
     seeding,
 )
-from kmdist.palette.repair import pick_members
-from kmdist.palette.seeding import random_seeds, random_stream, summarize
+from kmdist.recipes.quantize.palette.repair import pick_members
+from kmdist.recipes.quantize.palette.seeding import random_seeds, random_stream, summarize
 
 TO_THE_END = PaletteOptions(tol=0)
 

@@ -7,10 +7,16 @@ from hypothesis import strategies as st
 from skimage import data as pictures
 
 from kmdist.errors import UsageError
-from kmdist.kernels.color_medians import medians_by_counting, nearest_manhattan
-from kmdist.kernels.histogram import count_colors
-from kmdist.kernels.label_table import apply_table, label_table
-from kmdist.palette import ColorCloud, PaletteOptions, fit_palette, iterate_palette, label_colors
+from kmdist.recipes.quantize.kernels.color_medians import medians_by_counting, nearest_manhattan
+from kmdist.recipes.quantize.kernels.histogram import count_colors
+from kmdist.recipes.quantize.kernels.label_table import apply_table, label_table
+from kmdist.recipes.quantize.palette import (
+    ColorCloud,
+    PaletteOptions,
+    fit_palette,
+    iterate_palette,
+    label_colors,
+)
 
 OPTIONS = PaletteOptions(metric="manhattan", tol=0)
 

@@ -8,9 +8,15 @@ from skimage import data as pictures
 from skimage.metrics import peak_signal_noise_ratio
 
 from kmdist.errors import UsageError
-from kmdist.kernels.histogram import count_colors
-from kmdist.kernels.label_table import apply_table, label_table
-from kmdist.palette import ColorCloud, PaletteOptions, fit_palette, fit_to_psnr, psnr
+from kmdist.recipes.quantize.kernels.histogram import count_colors
+from kmdist.recipes.quantize.kernels.label_table import apply_table, label_table
+from kmdist.recipes.quantize.palette import (
+    ColorCloud,
+    PaletteOptions,
+    fit_palette,
+    fit_to_psnr,
+    psnr,
+)
 
 
 @pytest.fixture(scope="module")

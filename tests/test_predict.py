@@ -105,7 +105,7 @@ def test_the_same_bytes_however_it_runs(model: Run, others: Path, tmp_path: Path
 def test_resume_gives_the_same_bytes(
     model: Run, others: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import kmdist.recipes.borrowed_palette as borrowed
+    import kmdist.recipes.quantize.predict as borrowed
 
     calls: list[str] = []
     stop_at = 0

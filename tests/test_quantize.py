@@ -13,7 +13,7 @@ import kmdist
 from kmdist.cli.summary import say_run
 from kmdist.errors import KmdistError, UsageError
 from kmdist.images import ImageSource
-from kmdist.recipes.progress import Event
+from kmdist.job.progress import Event
 from kmdist.store import Run
 from tests.conftest import DaskProcesses
 
@@ -187,7 +187,7 @@ def test_resume_gives_the_same_bytes_and_decodes_little(
 
 def count_decodes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the images that are decoded from now on, in this process."""
-    from kmdist.recipes import job
+    from kmdist.job import job
 
     decoded: list[str] = []
     original = job.decode
@@ -280,7 +280,7 @@ def test_a_count_whose_worker_died_is_not_decoded_again(
     photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The task runs again on another worker: it finds what the first one had saved."""
-    from kmdist.recipes import pixels
+    from kmdist.recipes.quantize import blocks as pixels
 
     original, decoded = pixels.count_block, []
 
@@ -294,7 +294,7 @@ def test_a_count_whose_worker_died_is_not_decoded_again(
             monkeypatch.setattr(pixels, "decode_block", decode)
             assert len(decoded) == decodes
 
-    monkeypatch.setattr("kmdist.recipes.shared_palette.count_block", twice)
+    monkeypatch.setattr("kmdist.recipes.quantize.shared.count_block", twice)
     first = kmdist.quantize(
         photographs, tmp_path / "a.zarr", k=4, workers=1, keep_pixels="never", block_mpx=0.01
     )

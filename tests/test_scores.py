@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
 
-from kmdist import scores
+from kmdist.recipes.digits import scores
 
 PAIRS = st.integers(1, 200).flatmap(
     lambda n: st.tuples(

@@ -8,12 +8,12 @@ import pytest
 from sklearn import metrics
 from sklearn.datasets import make_blobs
 
-from kmdist import dask_rows
-from kmdist.lloyd import Options, iterate, last
-from kmdist.passes import ThreadPool
-from kmdist.rows import rows_of_array
-from kmdist.selection import find_elbow, fit_many, select_k
-from kmdist.spread import sampled_silhouettes
+from kmdist.engine import dask_rows
+from kmdist.engine.lloyd import Options, iterate, last
+from kmdist.engine.passes import ThreadPool
+from kmdist.engine.rows import rows_of_array
+from kmdist.estimators.selection import find_elbow, fit_many, select_k
+from kmdist.estimators.selection_scores import sampled_silhouettes
 
 X = make_blobs(2500, 4, centers=5, cluster_std=0.6, random_state=4)[0]
 

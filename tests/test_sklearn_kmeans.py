@@ -17,10 +17,10 @@ from sklearn.cluster.tests import test_k_means as original
 from sklearn.utils import check_random_state
 
 import kmdist
-from kmdist import estimators
-from kmdist.passes import ThreadPool
-from kmdist.rows import rows_of_array
-from kmdist.seeding import seed_centroids
+from kmdist.engine.passes import ThreadPool
+from kmdist.engine.rows import rows_of_array
+from kmdist.engine.seeding import seed_centroids
+from kmdist.estimators import kmeans as estimators
 
 DOES_NOT_APPLY = {
     "test_warning_elkan_1_cluster": "one cluster is no special case for our bounds: no warning",

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kmdist.errors import KmdistError, UsageError
-from kmdist.stacks import as_array, open_stack, polarity_of
-from kmdist.stacks.gzip_index import GzipFile
+from kmdist.recipes.digits.stacks import as_array, open_stack, polarity_of
+from kmdist.recipes.digits.stacks.gzip_index import GzipFile
 from tests.conftest import data_folder
 
 

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from kmdist.errors import ImageError, KmdistError, UsageError
-from kmdist.store import RunWriter, durability, open_run, partial
-from kmdist.store.durability import machine
+from kmdist.store import RunWriter, open_run
+from kmdist.store.claims import durability, partial
+from kmdist.store.claims.durability import machine
 
 REQUEST = {"recipe": "quantize", "parameters": {"k": 5, "seed": 0}, "fingerprint": "f1"}
 
@@ -148,7 +149,7 @@ def test_resume_of_something_else_is_refused(path, change, message):
 
 def test_resume_by_another_version_is_refused(path, monkeypatch):
     interrupt(path)
-    monkeypatch.setattr("kmdist.store.claims.__version__", "99")
+    monkeypatch.setattr("kmdist.store.claims.claims.__version__", "99")
     with pytest.raises(UsageError, match="version of kmdist"):
         claim(path, resume=True)
 
@@ -235,7 +236,7 @@ def test_without_file_locks_the_recorded_owner_counts(path, monkeypatch):
     def no_locks(*_arguments):
         raise OSError(errno.ENOSYS, "no locks here")
 
-    monkeypatch.setattr("kmdist.store.partial.fcntl.flock", no_locks)
+    monkeypatch.setattr("kmdist.store.claims.partial.fcntl.flock", no_locks)
     with claim(path) as writer:
         with pytest.raises(KmdistError, match="is being written by"):
             claim(path, resume=True)
@@ -407,7 +408,7 @@ def test_a_full_disk_is_said_with_the_path(path, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with claim(path) as writer:
-        monkeypatch.setattr("kmdist.store.targets.os.write", full)
+        monkeypatch.setattr("kmdist.store.targets.local.os.write", full)
         with pytest.raises(KmdistError, match=r"zarr\.partial/.*No space left"):
             writer.write_labels("a", np.zeros((2, 2), int), k=5)
         with pytest.raises(KmdistError, match="No space left"):

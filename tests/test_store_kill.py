@@ -8,7 +8,9 @@ import sys
 import numpy as np
 import pytest
 
-from kmdist.store import RunWriter, open_run, partial, targets
+from kmdist.store import RunWriter, open_run
+from kmdist.store.claims import partial
+from kmdist.store.targets import local as targets
 
 IMAGES = ["a/1.png", "a/2.png", "b.png"]
 

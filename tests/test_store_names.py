@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from kmdist.errors import UsageError
-from kmdist.store.names import candidate_keys, clash_ranks, image_key, name_of_key
+from kmdist.store.format.names import candidate_keys, clash_ranks, image_key, name_of_key
 
 FILE_NAME_BYTES = st.binary(min_size=1, max_size=300).map(
     lambda raw: raw.decode("utf-8", "surrogateescape")
@@ -99,7 +99,7 @@ def test_hashed_names_that_clash_again_get_more_digits(monkeypatch):
         def hexdigest(self) -> str:
             return "00000000" + hashlib.sha256(self.raw).hexdigest()[8:]
 
-    monkeypatch.setattr("kmdist.store.names.hashlib", type("H", (), {"sha256": Weak}))
+    monkeypatch.setattr("kmdist.store.format.names.hashlib", type("H", (), {"sha256": Weak}))
     long = ["x" * 150 + str(i) for i in range(4)]
     keys = keys_of(long)
     assert len(set(keys.values())) == 4

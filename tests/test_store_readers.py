@@ -15,7 +15,8 @@ from ome_zarr.io import parse_url
 from ome_zarr.reader import Reader
 from ome_zarr_models.v05.image_label import ImageLabel
 
-from kmdist.store import RunWriter, layout
+from kmdist.store import RunWriter
+from kmdist.store.format import layout
 
 PALETTE = np.random.default_rng(1).integers(0, 256, (7, 3), dtype=np.uint8)
 LARGE, SMALL, CLEAR = "images/a=2Flarge.png", "images/small.jpg", "images/clear.png"

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from kmdist.errors import KmdistError, UsageError
-from kmdist.store import Run, RunWriter, layout, open_run
-from kmdist.store import labels as labels_module
+from kmdist.store import Run, RunWriter, open_run
+from kmdist.store.format import labels as labels_module
+from kmdist.store.format import layout
 
 RANDOM = np.random.default_rng(7)
 PALETTE = RANDOM.integers(0, 256, (5, 3), dtype=np.uint8)
@@ -294,7 +295,7 @@ def test_arrays_of_odd_shapes(tmp_path, array):
 
 
 def test_many_images_are_not_consolidated(tmp_path, monkeypatch):
-    monkeypatch.setattr("kmdist.store.root.CONSOLIDATE_IMAGES", 3)
+    monkeypatch.setattr("kmdist.store.format.root.CONSOLIDATE_IMAGES", 3)
     for count in (3, 4):
         names = [f"{i}.png" for i in range(count)]
         path = tmp_path / f"{count}.zarr"

@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kmdist.kernels.frame import Frame
-from kmdist.kernels.subspace import find_subspace, project
-from kmdist.lloyd import Options, iterate, last
-from kmdist.passes import ThreadPool
-from kmdist.rows import Rows, rows_of_array
+from kmdist.engine.kernels.frame import Frame
+from kmdist.engine.kernels.subspace import find_subspace, project
+from kmdist.engine.lloyd import Options, iterate, last
+from kmdist.engine.passes import ThreadPool
+from kmdist.engine.rows import Rows, rows_of_array
 from tests.test_assign import frame_of, some_subspace
 
 

@@ -16,10 +16,10 @@ from kmdist.errors import KmdistError, UsageError
 from kmdist.filters import leung_malik, tile_responses, with_halo
 from kmdist.filters.grey import grey
 from kmdist.images import ImageSource
+from kmdist.job.progress import Event
 from kmdist.recipes.predict import predict
-from kmdist.recipes.progress import Event
+from kmdist.recipes.texture.model import PRESET_NAMES, TextureModel
 from kmdist.store import Run
-from kmdist.texture_model import PRESET_NAMES, TextureModel
 from tests.conftest import DaskProcesses
 from tests.test_quantize import bytes_of
 
@@ -203,7 +203,7 @@ def test_a_tile_that_cannot_be_read_spoils_its_image_alone(
     textures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tiled_tiff(textures / "big.tif", 600, 1100)
-    import kmdist.recipes.job as job
+    import kmdist.job.job as job
 
     real = job.decode
 

@@ -7,6 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kmdist.filters import FilterBank, gabor, tile_responses, tutorial, with_halo
+from kmdist.filters.cell_labels import (
+    Scorer,
+    label_pixels,
+    nearest,
+    squared_distances,
+    sum_colors,
+)
 from kmdist.filters.cells import CELL, average_modulus, average_pair
 from kmdist.filters.features import (
     COLOR_TEXTURE,
@@ -23,13 +30,6 @@ from kmdist.filters.features import (
     tile_textons,
 )
 from kmdist.filters.grid import TileGrid, grid_shape, sampled_cells
-from kmdist.filters.nearest import (
-    Scorer,
-    label_pixels,
-    nearest,
-    squared_distances,
-    sum_colors,
-)
 from kmdist.filters.pooling import pool, texton_histograms, window_radius, window_weights
 from kmdist.filters.statistics import (
     FeatureSums,

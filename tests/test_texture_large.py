@@ -13,8 +13,8 @@ import pytest
 import tifffile
 
 import kmdist
-from kmdist.passes import ThreadPool
-from kmdist.recipes.plan import plan_job
+from kmdist.engine.passes import ThreadPool
+from kmdist.job.plan import plan_job
 from kmdist.store import Run
 from tests.conftest import DaskProcesses
 from tests.test_quantize import bytes_of

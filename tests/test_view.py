@@ -9,9 +9,9 @@ from PIL import Image
 
 import kmdist
 from kmdist.errors import KmdistError, UsageError
-from kmdist.recipes import drawing
-from kmdist.recipes.drawing import justified, label_colors, palette_bar, resized
-from kmdist.recipes.view import SHEET_PX, draw_run
+from kmdist.pictures import drawing
+from kmdist.pictures.drawing import justified, label_colors, palette_bar, resized
+from kmdist.pictures.view import SHEET_PX, draw_run
 from kmdist.store import Run
 
 MARGIN = 2 * drawing.GAP_PX

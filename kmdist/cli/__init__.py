@@ -6,7 +6,6 @@ import click
 
 from kmdist.cli.cluster import cluster
 from kmdist.cli.demo import demo
-from kmdist.cli.digit_tree import merge, split
 from kmdist.cli.digits import digits
 from kmdist.cli.export import export, extract
 from kmdist.cli.info import info
@@ -15,6 +14,7 @@ from kmdist.cli.options import COMMAND_KEY
 from kmdist.cli.predict import predict
 from kmdist.cli.quantize import quantize
 from kmdist.cli.run import run
+from kmdist.cli.split_merge import merge, split
 from kmdist.cli.summary import shown_lines
 from kmdist.cli.texture import filters, texture
 from kmdist.cli.view import view

@@ -12,8 +12,8 @@ def demo(output: str, k: int) -> None:
 
     from kmdist.cli.progress import Reporter
     from kmdist.cli.summary import say_result
-    from kmdist.recipes.quantize import quantize
-    from kmdist.recipes.view import draw_run
+    from kmdist.pictures.view import draw_run
+    from kmdist.recipes.quantize.recipe import quantize
 
     folder = Path(output)
     folder.mkdir(parents=True, exist_ok=True)

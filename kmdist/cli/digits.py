@@ -68,7 +68,7 @@ def digits(images: str, **options: Any) -> None:
     kmdist digits digits.png --cell 20x20 --labels rows -o run.zarr
     """
     from kmdist.cli.progress import Reporter
-    from kmdist.recipes.digits import digits as run_digits
+    from kmdist.recipes.digits.recipe import digits as run_digits
 
     quiet, verbose = options.pop("quiet"), options.pop("verbose")
     own, shared = split_job_options(options)

@@ -24,7 +24,7 @@ def export(run: str, folder: str, quiet: bool, verbose: bool, **options: Any) ->
     """
     from kmdist.cli.progress import Reporter
     from kmdist.cli.summary import say_table, shown
-    from kmdist.recipes.export import export as run_export
+    from kmdist.pictures.export import export as run_export
     from kmdist.store import open_run
 
     with Reporter(quiet=quiet) as reporter:
@@ -76,7 +76,7 @@ def extract(run: str, image: str, **options: Any) -> None:
     kmdist extract face.zarr portrait.jpg --at 250,120 -o cutout.png
     """
     from kmdist.cli.summary import shown
-    from kmdist.recipes.extract import extract as run_extract
+    from kmdist.pictures.extract import extract as run_extract
     from kmdist.store import open_run
 
     cutout = run_extract(open_run(run), image, **options)

@@ -9,7 +9,7 @@ import click
 
 from kmdist.cli.summary import shown_lines
 from kmdist.errors import on_command_line
-from kmdist.recipes.progress import Event, Message
+from kmdist.job.progress import Event, Message
 
 PLAIN_INTERVAL_S = 10.0
 

@@ -60,7 +60,7 @@ def quantize(**options: Any) -> None:
     """
     from kmdist.cli.progress import Reporter
     from kmdist.cli.summary import say_result
-    from kmdist.recipes.quantize import quantize as run_quantize
+    from kmdist.recipes.quantize.recipe import quantize as run_quantize
 
     quiet, verbose = options.pop("quiet"), options.pop("verbose")
     own, shared = split_job_options(options)

@@ -74,11 +74,11 @@ def context_of(
 
 def _say_plan(recipe: str, options: dict[str, Any]) -> None:
     if recipe == "digits":
-        from kmdist.recipes.digit_plan import plan_digits
+        from kmdist.recipes.digits.plan import plan_digits
 
         plan = plan_digits(options)
     else:
-        from kmdist.recipes.plan import plan_job
+        from kmdist.job.plan import plan_job
 
         plan = plan_job(recipe, options)
     for line in plan.lines():

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from kmdist.recipes.progress import quantity
+from kmdist.job.progress import quantity
 
 SHOWN_COLORS = 16
 SHOWN_IMAGES = 24
@@ -84,7 +84,7 @@ def say_table(rows: Sequence[Any], *, everything: bool = False) -> None:
 
     Parameters
     ----------
-    rows : of `kmdist.recipes.export.ExportedImage`, at least one.
+    rows : of `kmdist.pictures.export.ExportedImage`, at least one.
     """
     head = ["image", "k", "bytes", "bit/px", "of original", "PSNR dB", "SSIM"]
     lines = [_table_line(row) for row in (rows if everything else rows[:SHOWN_IMAGES])]
@@ -115,7 +115,7 @@ def _table_line(row: Any) -> list[str]:
 
 
 def _total_line(rows: Sequence[Any]) -> list[str]:
-    from kmdist.recipes.fidelity import psnr_db
+    from kmdist.pictures.fidelity import psnr_db
 
     total = sum(row.bytes for row in rows)
     pixels = sum(row.width * row.height for row in rows)

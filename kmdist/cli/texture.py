@@ -82,7 +82,7 @@ def texture(**options: Any) -> None:
     """
     from kmdist.cli.progress import Reporter
     from kmdist.cli.summary import say_result
-    from kmdist.recipes.texture import texture as run_texture
+    from kmdist.recipes.texture.recipe import texture as run_texture
 
     quiet, verbose = options.pop("quiet"), options.pop("verbose")
     own, shared = split_job_options(options)
@@ -106,8 +106,8 @@ def filters(bank: str, output: str, scales: str, variant: str) -> None:
     \b
     kmdist filters lm -o bank.png
     """
-    from kmdist.recipes.view_filters import draw_bank
-    from kmdist.texture_model import bank_named
+    from kmdist.pictures.bank import draw_bank
+    from kmdist.recipes.texture.model import bank_named
 
     drawn = draw_bank(bank_named(bank, scales=scales, variant=variant), output)
     click.echo(f"picture: {drawn}")

@@ -30,12 +30,12 @@ def view(run: str, image: str | None, output: str, overlay: float | None, what: 
     kmdist view run.zarr photo.jpg -o picture.png --overlay 0.5
     """
     from kmdist.cli.summary import shown
-    from kmdist.recipes.view import draw_run
+    from kmdist.pictures.view import draw_run
     from kmdist.store import open_run
 
     opened = open_run(run)
     if what or opened.recipe == "digits":
-        from kmdist.recipes.digit_pictures import draw_digits
+        from kmdist.pictures.digits import draw_digits
 
         picture = draw_digits(opened, output, what or ("sweep" if opened.runs else "centroids"))
     else:

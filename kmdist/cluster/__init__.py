@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from kmdist.cluster.check import Finding, check_cluster
     from kmdist.cluster.compute import Compute, usable_cores
     from kmdist.cluster.connection import connect
-    from kmdist.cluster.pools import local_workers, open_pool
     from kmdist.cluster.profiles import Profile, profile_of, read_profile
+    from kmdist.cluster.workers import local_workers, open_pool
 
 _HOMES = {
     "Compute": "kmdist.cluster.compute",
@@ -25,8 +25,8 @@ _HOMES = {
     "Profile": "kmdist.cluster.profiles",
     "check_cluster": "kmdist.cluster.check",
     "connect": "kmdist.cluster.connection",
-    "local_workers": "kmdist.cluster.pools",
-    "open_pool": "kmdist.cluster.pools",
+    "local_workers": "kmdist.cluster.workers",
+    "open_pool": "kmdist.cluster.workers",
     "profile_of": "kmdist.cluster.profiles",
     "read_profile": "kmdist.cluster.profiles",
     "usable_cores": "kmdist.cluster.compute",

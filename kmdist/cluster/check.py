@@ -11,8 +11,8 @@ from typing import Any
 
 from kmdist.cluster.compute import Compute
 from kmdist.cluster.connection import connect, worker_versions
-from kmdist.cluster.pools import local_workers
 from kmdist.cluster.profiles import profile_of
+from kmdist.cluster.workers import local_workers
 
 PACKAGES = ("kmdist", "numpy", "numba", "zarr", "cv2")
 """Packages whose versions decide the bytes of a result, by import name."""

@@ -40,10 +40,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kmdist.filters.banks import FilterBank, gabor, leung_malik
+from kmdist.filters.cell_labels import Scorer, nearest
 from kmdist.filters.cells import CELL
 from kmdist.filters.grey import grey
 from kmdist.filters.grid import TileGrid, cells_of, within
-from kmdist.filters.nearest import Scorer, nearest
 from kmdist.filters.pooling import pool, texton_histograms, window_radius
 from kmdist.filters.spectra import plan_axis
 from kmdist.filters.statistics import FeatureSums, Projection, half_whiten, standardise

@@ -27,20 +27,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from kmdist.images.blocks import Block, Part, Window, plan_blocks, shard_windows
-from kmdist.images.find import Found, find_images
+from kmdist.images.finding.find import Found, find_images
 from kmdist.images.source import ImageSource, Rejection
 
 if TYPE_CHECKING:
     from kmdist.images.collection import ImageCollection, open_images
-    from kmdist.images.decoding import decode
-    from kmdist.images.header import probe
     from kmdist.images.pixels import to_rgb8
+    from kmdist.images.reading.decoding import decode
+    from kmdist.images.reading.header import probe
 
 _HOMES = {
     "ImageCollection": "kmdist.images.collection",
-    "decode": "kmdist.images.decoding",
+    "decode": "kmdist.images.reading.decoding",
     "open_images": "kmdist.images.collection",
-    "probe": "kmdist.images.header",
+    "probe": "kmdist.images.reading.header",
     "to_rgb8": "kmdist.images.pixels",
 }
 

@@ -9,9 +9,9 @@ from dask.delayed import delayed
 
 from kmdist.errors import ImageError
 from kmdist.images.blocks import Window, plan_blocks
-from kmdist.images.decoding import decode
-from kmdist.images.find import find_images
-from kmdist.images.header import MAX_PIXELS, probe
+from kmdist.images.finding.find import find_images
+from kmdist.images.reading.decoding import decode
+from kmdist.images.reading.header import MAX_PIXELS, probe
 from kmdist.images.source import ImageSource, Rejection
 
 

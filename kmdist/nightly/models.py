@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from kmdist.errors import UsageError
+from kmdist.job.progress import Message, Watcher
 from kmdist.nightly.ledger import DONE, PENDING, FileRow, Ledger
-from kmdist.nightly.makers import maker_of
 from kmdist.nightly.scan import found_of
 from kmdist.nightly.settings import Settings
-from kmdist.recipes.progress import Message, Watcher
+from kmdist.recipes.registry import maker_of
 from kmdist.store import Run, open_run
 
 DAY_S = 86_400.0

@@ -15,17 +15,17 @@ import numpy as np
 
 from kmdist.errors import KmdistError
 from kmdist.images import Rejection
+from kmdist.job.job import NoUsableImageError
+from kmdist.job.progress import Event, Message, Watcher, watch_nothing
 from kmdist.nightly.digests import image_digests, root_digest
 from kmdist.nightly.ledger import DONE, LEDGER, PENDING, QUARANTINED, WAITING, FileRow, Ledger
 from kmdist.nightly.lock import hold_lock
-from kmdist.nightly.makers import maker_of
 from kmdist.nightly.models import current_model, drift_of, fit_model, is_due, model_path
 from kmdist.nightly.outcome import Night, stamp_of
 from kmdist.nightly.scan import compare, found_of, look
 from kmdist.nightly.settings import Clock, Settings, system_clock
 from kmdist.nightly.settling import quarantined, settled
-from kmdist.recipes.job import NoUsableImageError
-from kmdist.recipes.progress import Event, Message, Watcher, watch_nothing
+from kmdist.recipes.registry import maker_of
 from kmdist.store import open_run
 
 

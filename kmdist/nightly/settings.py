@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kmdist.errors import UsageError
-from kmdist.nightly.makers import maker_of
+from kmdist.recipes.registry import maker_of
 
 KEYS = (
     "results",
@@ -41,7 +41,7 @@ class Settings:
     ----------
     inputs : folders (or globs, lists) that grow.
     results : folder of ledger, models, runs and nights.
-    recipe : whose models are fitted; one of `kmdist.nightly.makers.MAKERS`.
+    recipe : whose models are fitted; one of `kmdist.recipes.registry.MAKERS`.
     options : the recipe's, by the names of its function's parameters, where it runs among them.
     refit : ``never``, ``weekly``, or a number of days after which a new model is fitted.
     refit_images : images that a model is fitted to at most, chosen by their contents' hash.

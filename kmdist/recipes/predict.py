@@ -11,11 +11,11 @@ import numpy as np
 
 from kmdist.cluster import Compute
 from kmdist.errors import UsageError
-from kmdist.recipes.borrowed_palette import Model, label_job
-from kmdist.recipes.job import Job, JobOptions, open_job
-from kmdist.recipes.progress import Message, Watcher, watch_nothing
-from kmdist.recipes.quantize import publish, temporary_output
-from kmdist.recipes.run_images import single_k
+from kmdist.job.job import Job, JobOptions, open_job
+from kmdist.job.progress import Message, Watcher, watch_nothing
+from kmdist.pictures.run_pictures import single_k
+from kmdist.recipes.quantize.predict import Model, label_job
+from kmdist.recipes.quantize.recipe import publish, temporary_output
 from kmdist.store import Run, open_run, run_location
 
 
@@ -84,8 +84,8 @@ def predict(
     target = run_location(output) if output is not None else temporary_output()
     command = command or ("kmdist", "predict", str(run.path), *map(str, listed), "-o", str(target))
     if run.recipe == "digits":
-        from kmdist.recipes.digit_job import Input
-        from kmdist.recipes.digit_predict import predict_digits
+        from kmdist.recipes.digits.opening import Input
+        from kmdist.recipes.digits.predict import predict_digits
 
         given = Input(inputs, cell, labels, polarity)
         predict_digits(run, given, target, options, watch=watch, command=command)
@@ -126,7 +126,7 @@ class _Textures:
 
     @cached_property
     def model(self) -> Any:
-        from kmdist.texture_model import TextureModel
+        from kmdist.recipes.texture.model import TextureModel
 
         return TextureModel.of_run(self.run)
 
@@ -138,7 +138,7 @@ class _Textures:
         return centroids
 
     def label(self, job: Job) -> dict[str, Any]:
-        from kmdist.recipes.texture_predict import predict_textures
+        from kmdist.recipes.texture.predict import predict_textures
 
         palette = self.run.palette
         if palette is None:

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 from kmdist.errors import ImageError
 from kmdist.images import Rejection
-from kmdist.recipes.job import Job, Work
-from kmdist.recipes.labelling import lost_images
-from kmdist.recipes.texture_pieces import read_moduli, texton_map_of
-from kmdist.recipes.texture_tiles import map_name
+from kmdist.job.job import Job, Work
+from kmdist.recipes.quantize.labels import lost_images
+from kmdist.recipes.texture.measuring import read_moduli, texton_map_of
+from kmdist.recipes.texture.model import Textons, Texture
+from kmdist.recipes.texture.tiles import map_name
 from kmdist.store import RunWriter
-from kmdist.texture_model import Textons, Texture
 
 
 def map_textons(

@@ -18,19 +18,19 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
-    "ArraySpec": "kmdist.store.layout",
-    "LabelMap": "kmdist.store.labels",
-    "LocalTarget": "kmdist.store.targets",
+    "ArraySpec": "kmdist.store.format.layout",
+    "LabelMap": "kmdist.store.format.labels",
+    "LocalTarget": "kmdist.store.targets.local",
     "Run": "kmdist.store.reader",
-    "RunImage": "kmdist.store.images",
+    "RunImage": "kmdist.store.fits",
     "RunWriter": "kmdist.store.writer",
-    "Target": "kmdist.store.targets",
-    "image_key": "kmdist.store.names",
-    "label_dtype": "kmdist.store.layout",
-    "FsspecTarget": "kmdist.store.object_store",
+    "Target": "kmdist.store.targets.local",
+    "image_key": "kmdist.store.format.names",
+    "label_dtype": "kmdist.store.format.layout",
+    "FsspecTarget": "kmdist.store.targets.object_store",
     "open_run": "kmdist.store.reader",
-    "run_location": "kmdist.store.targets",
-    "unclustered_value": "kmdist.store.layout",
+    "run_location": "kmdist.store.targets.local",
+    "unclustered_value": "kmdist.store.format.layout",
 }
 
 __all__ = list(_HOMES)

@@ -14,9 +14,9 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from kmdist.store.layout import dump_json
-from kmdist.store.names import image_key
-from kmdist.store.targets import STATE, Target
+from kmdist.store.format.layout import dump_json
+from kmdist.store.format.names import image_key
+from kmdist.store.targets.local import STATE, Target
 
 
 def save_state(target: Target, name: str, arrays: Mapping[str, ArrayLike]) -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kmdist.errors import KmdistError, UsageError
-from kmdist.store.images import Fit, Images, RunImage
-from kmdist.store.root import COMPLETE, SCHEMA
-from kmdist.store.targets import LocalTarget, Target, is_url
+from kmdist.store.fits import Fit, Images, RunImage
+from kmdist.store.format.root import COMPLETE, SCHEMA
+from kmdist.store.targets.local import LocalTarget, Target, is_url
 
 if TYPE_CHECKING:
     import zarr
@@ -146,7 +146,8 @@ class Run(Fit):
         ----------
         images : one image, a sequence of them, or a mapping of names to them. An image is a path,
             or an array (y, x), (y, x, 3) or (y, x, 4) in NumPy or Dask, RGB order. For a run of
-            digits: an array (n, h, w), or what names a stack; see `kmdist.stacks.open_stack`.
+            digits: an array (n, h, w), or what names a stack; see
+            `kmdist.recipes.digits.stacks.open_stack`.
 
         Returns
         -------
@@ -158,16 +159,16 @@ class Run(Fit):
         UsageError : the run has no single palette, or an array is no image.
         ImageError : a file cannot be used.
         """
-        from kmdist.store.predict import predict_digits, predict_labels, predict_textures
+        from kmdist.job.in_memory import predict_digits, predict_labels, predict_textures
 
         if self.runs:
             raise UsageError(f"{self.path} holds several k; take one: run.runs[{min(self.runs)}]")
         if self.recipe == "digits":
-            from kmdist.digit_model import DigitModel
+            from kmdist.recipes.digits.model import DigitModel
 
             return predict_digits(DigitModel.of_run(self), images)
         if self.recipe == "texture":
-            from kmdist.texture_model import TextureModel
+            from kmdist.recipes.texture.model import TextureModel
 
             return predict_textures(TextureModel.of_run(self), images)
         centroids = self.centroids
@@ -217,7 +218,7 @@ def open_run(path: str | os.PathLike[str]) -> Run:
 
 def _open_url(url: str) -> Run:
     """A run in an object store, or one k of it."""
-    from kmdist.store.object_store import FsspecTarget, UrlPath
+    from kmdist.store.targets.object_store import FsspecTarget, UrlPath
 
     target, place = FsspecTarget(url), UrlPath(url)
     text = target.get("zarr.json")

@@ -10,12 +10,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from kmdist.errors import ImageError, KmdistError, UsageError
 from kmdist.store import checkpoints
-from kmdist.store.claims import Claim, claim_output
-from kmdist.store.contents import RunContents
-from kmdist.store.layout import plain
-from kmdist.store.names import clash_ranks
-from kmdist.store.root import CONSOLIDATE_IMAGES, write_root
-from kmdist.store.targets import Target, is_url, local_path
+from kmdist.store.claims.claims import Claim, claim_output
+from kmdist.store.format.contents import RunContents
+from kmdist.store.format.layout import plain
+from kmdist.store.format.names import clash_ranks
+from kmdist.store.format.root import CONSOLIDATE_IMAGES, write_root
+from kmdist.store.targets.local import Target, is_url, local_path
 
 
 class RunWriter(RunContents):
@@ -86,7 +86,7 @@ class RunWriter(RunContents):
         ranks = clash_ranks(names)
         claim: Claim
         if is_url(output):
-            from kmdist.store.url_claims import claim_url
+            from kmdist.store.claims.url_claims import claim_url
 
             claim = claim_url(os.fspath(output), request, resume=resume, overwrite=overwrite)
         else:

@@ -1,0 +1,224 @@
+"""Rows beyond memory: a weighted sample or mini-batches, drawn in one pass, stand for all.
+
+Two passes over the rows whatever their number (statistics; draw), then one that labels them and
+measures the exact inertia.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from kmdist.engine.kernels.assign import assign
+from kmdist.engine.kernels.distances import squared_distances
+from kmdist.engine.kernels.frame import make_frame
+from kmdist.engine.kernels.moments import moments
+from kmdist.engine.lloyd import Options, final_state, iterate
+from kmdist.engine.passes import ThreadPool
+from kmdist.engine.rows import Rows, rows_of_array
+from kmdist.engine.seeding import (
+    Sample,
+    generator,
+    join_samples,
+    row_uniforms,
+    seed_centroids,
+    seed_from_sample,
+)
+from kmdist.engine.state import State
+
+CORESET_ROWS = 50_000
+CORESET_PER_CLUSTER = 200
+CORESET_BYTES = 256 << 20
+BATCH_ROWS = 4096
+BATCHES = 100
+
+_STREAM = 1 << 20
+"""Streams of random numbers from here on are the coreset's; those of seeding lie below."""
+
+
+def coreset_size(k: int, n_features: int, itemsize: int) -> int:
+    """Rows of a coreset: 50,000, or 200 a cluster if that is more, within 256 MiB."""
+    wanted = max(CORESET_ROWS, CORESET_PER_CLUSTER * k)
+    return max(min(wanted, CORESET_BYTES // (n_features * itemsize)), 4 * k)
+
+
+def draw_coreset(rows: Rows, size: int, seed: int) -> Sample:
+    """A lightweight coreset (Bachem, Lucic, Krause, KDD 2018): one pass.
+
+    A row is taken with probability ``min(1, size · (½ w/W + ½ w‖x − mean‖²/Σ))``, independently
+    of all others (the paper draws `size` times with replacement), and weighs w divided by it.
+
+    Parameters
+    ----------
+    rows : what to draw from.
+    size : rows expected in the coreset.
+    seed : of the random stream, indexed by global row.
+
+    Returns
+    -------
+    Sample
+    """
+    m = rows.moments
+    spread = float(m.m2.sum())
+    by_weight = 0.5 * size / m.weight if spread > 0 else size / m.weight
+    by_distance = 0.5 * size / spread if spread > 0 else 0.0
+    return _draw(rows, (m.mean, by_weight, by_distance), seed)
+
+
+def draw_uniform(rows: Rows, size: int, seed: int) -> Sample:
+    """Rows drawn in proportion to their weights, independently; one pass.
+
+    Returns
+    -------
+    Sample : `size` rows are expected; their weights are theirs over their probability.
+    """
+    return _draw(rows, (rows.moments.mean, size / rows.moments.weight, 0.0), seed)
+
+
+def _draw(rows: Rows, chances: tuple[np.ndarray, float, float], seed: int) -> Sample:
+    sample: Sample = rows.run(
+        _draw_block,
+        rows.pool.broadcast(chances),
+        seed,
+        rows.centroid_dtype,
+        each=[int(first) for first in rows.starts[:-1]],
+        merge=join_samples,
+    )
+    return sample
+
+
+def _draw_block(
+    item: list[Any], chances: tuple[np.ndarray, float, float], seed: int, dtype: Any
+) -> Sample:
+    source, first = item
+    mean, by_weight, by_distance = chances
+    block = source.open()
+    n = len(block.rows)
+    weights = np.ones(n) if block.weights is None else block.weights
+    chance = by_weight * weights
+    if by_distance:
+        distances = squared_distances(block.rows, mean[None], np.zeros(n, np.int32))
+        chance = chance + by_distance * weights * distances
+    chosen = np.flatnonzero(row_uniforms(seed, _STREAM, first, n) < chance)
+    return Sample(
+        block.rows[chosen].astype(dtype), weights[chosen] / np.minimum(chance[chosen], 1.0)
+    )
+
+
+def fit_coreset(
+    rows: Rows,
+    k: int,
+    init: Any,
+    options: Options,
+    seed: int,
+    attempts: int = 1,
+) -> State:
+    """Fit a coreset, then label all rows.
+
+    Parameters
+    ----------
+    rows, k, init, seed : as in `kmdist.engine.seeding.seed_centroids`.
+    options : how to iterate on the coreset.
+    attempts : restarts on the coreset, of which the best there is kept.
+
+    Returns
+    -------
+    State : counts and inertia are exact and of all rows.
+    """
+    size = coreset_size(k, rows.n_features, rows.centroid_dtype.itemsize)
+    sample = draw_coreset(rows, size, seed)
+    pool = ThreadPool(rows.pool.threads if isinstance(rows.pool, ThreadPool) else 1)
+    try:
+        small, _ = rows_of_array(sample.rows, sample.weights, pool)
+        best = None
+        for attempt in range(attempts):
+            for state in iterate(small, seed_centroids(small, k, init, seed, attempt), options):
+                last = state
+            if best is None or last.inertia < best.inertia:
+                best = last
+    finally:
+        pool.close()
+    if best is None:
+        raise ValueError(f"attempts={attempts} must be at least 1")
+    return final_state(rows, best)
+
+
+def fit_minibatch(rows: Rows, k: int, init: Any, options: Options, seed: int) -> State:
+    """Mini-batch k-means (Sculley, WWW 2010) on random batches, then label all rows.
+
+    All batches are drawn in one pass: 100, or `max_iter` if that is less, of 4,096 rows
+    (or 10·k if that is more), within 256 MiB, in an order that depends on the seed alone. Stops
+    when the centroids have moved less than ``tol`` allows in each of the last ten batches.
+
+    Returns
+    -------
+    State : counts and inertia are exact and of all rows; `iteration` counts batches.
+    """
+    batch = max(BATCH_ROWS, 10 * k)
+    width = rows.n_features * rows.centroid_dtype.itemsize
+    total = max(batch, min(min(BATCHES, options.max_iter) * batch, CORESET_BYTES // width))
+    drawn = draw_uniform(rows, total, seed)
+    order = generator(seed, _STREAM + 1).permutation(len(drawn.rows))
+    sample = Sample(drawn.rows[order], np.ones(len(order)))
+    if isinstance(init, str):
+        head = Sample(sample.rows[: 4 * batch], sample.weights[: 4 * batch])
+        init = seed_from_sample(head, k, generator(seed, _STREAM + 2), refine=True)
+        if len(init) < k:
+            init = seed_centroids(rows, k, "k-means++", seed)
+    state = State(np.asarray(init, rows.centroid_dtype), np.zeros(k), np.inf, 0)
+    tolerance = options.tol * float(rows.moments.variance.mean())
+    calm, reason = 0, "max_iter"
+    for part in _batches(sample, batch):
+        state = minibatch_step(state, part.rows, part.weights)
+        calm = calm + 1 if state.shift <= tolerance else 0
+        if calm == 10:
+            reason = "tolerance"
+            break
+    return final_state(rows, replace(state, stop_reason=reason))
+
+
+def _batches(sample: Sample, batch: int) -> Iterator[Sample]:
+    for first in range(0, len(sample.rows), batch):
+        here = slice(first, first + batch)
+        yield Sample(sample.rows[here], sample.weights[here])
+
+
+def minibatch_step(state: State, rows: np.ndarray, weights: np.ndarray | None) -> State:
+    """Move centroids to the running means of what they have been assigned (Sculley, 2010).
+
+    Parameters
+    ----------
+    state : counts hold the weight each centroid has seen.
+    rows : (n, d) finite real numbers. weights : (n,) float64, or None.
+
+    Returns
+    -------
+    State : its inertia is that of the batch for the old centroids.
+    """
+    statistics = moments(rows, weights)
+    frame = make_frame(
+        statistics.low,
+        statistics.high,
+        statistics.mean,
+        statistics.variance,
+        1.01 * statistics.weight,
+    )
+    labels = np.empty(len(rows), np.int32)
+    sums = assign(rows, weights, state.centroids, frame, labels)
+    distances = squared_distances(rows, state.centroids, labels)
+    seen = state.counts + sums.counts
+    touched = sums.counts > 0
+    centroids = state.centroids.astype(np.float64)
+    means = frame.shift + sums.sums[touched] / sums.counts[touched, None]
+    rate = (sums.counts[touched] / seen[touched])[:, None]
+    centroids[touched] += rate * (means - centroids[touched])
+    moved = centroids.astype(state.centroids.dtype)
+    return State(
+        moved,
+        seen,
+        float(distances.sum() if weights is None else distances @ weights),
+        state.iteration + 1,
+        None,
+        float(((moved.astype(np.float64) - state.centroids) ** 2).sum()),
+    )

@@ -1,0 +1,121 @@
+"""Fit k clusters to rows in memory, in the order and with the record that runs have."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from kmdist.engine.lloyd import Options, iterate
+from kmdist.engine.passes import ThreadPool
+from kmdist.engine.rows import rows_of_array
+from kmdist.engine.seeding import seed_centroids
+from kmdist.engine.state import State
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """How clusters are fitted.
+
+    Parameters
+    ----------
+    init : ``k-means++``, ``k-means||`` or ``random``.
+    n_init : starts, of which the one of least inertia is kept.
+    max_iter, tol, seed : as in `kmdist.KMeans`.
+    """
+
+    init: str = "k-means++"
+    n_init: int = 1
+    max_iter: int = 300
+    tol: float = 1e-4
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """Fitted clusters, by count, descending, then by centroid.
+
+    Parameters
+    ----------
+    centroids : (k, d) float32.
+    counts : (k,) int64, rows of each.
+    inertia : of the fitted rows.
+    history : (iterations, 3) float64: inertia, shift, empty clusters repaired.
+    n_iter, stop_reason : of the start that was kept.
+    warning : None, or what the user should be told.
+    """
+
+    centroids: np.ndarray
+    counts: np.ndarray
+    inertia: float
+    history: np.ndarray
+    n_iter: int
+    stop_reason: str
+    warning: str | None = None
+
+    @property
+    def k(self) -> int:
+        """Clusters found: fewer than asked for where the rows have fewer distinct ones."""
+        return len(self.centroids)
+
+
+def fit_clusters(
+    rows: np.ndarray,
+    k: int,
+    options: FitOptions,
+    *,
+    threads: int = 1,
+    on_state: Callable[[State], None] | None = None,
+) -> Clusters:
+    """Fit k clusters to rows; the same bits for any number of threads.
+
+    Parameters
+    ----------
+    rows : (n, d) float32 or uint8, at least one.
+    k : clusters wanted. Where the rows have fewer distinct ones, each of them is a cluster.
+    on_state : called with every state.
+    """
+    pool = ThreadPool(threads)
+    best: tuple[State, list[tuple[float, float, int]]] | None = None
+    try:
+        prepared, _ = rows_of_array(rows, None, pool)
+        lloyd = Options(max_iter=options.max_iter, tol=options.tol)
+        for attempt in range(options.n_init):
+            centroids = seed_centroids(prepared, k, options.init, options.seed, attempt)
+            distinct = np.unique(centroids, axis=0)
+            history = []
+            for state in iterate(prepared, centroids if len(distinct) == k else distinct, lloyd):
+                history.append((state.inertia, state.shift, state.n_repaired))
+                if on_state is not None:
+                    on_state(state)
+            if best is None or state.inertia < best[0].inertia:
+                best = state, history
+    finally:
+        pool.close()
+    assert best is not None
+    return _described(*best, k)
+
+
+def _described(state: State, history: list[tuple[float, float, int]], k: int) -> Clusters:
+    centroids = state.centroids.astype(np.float32)
+    order = cluster_order(state.counts, centroids)
+    filled = order[state.counts[order] > 0]
+    warning = None
+    if len(filled) < k:
+        warning = (
+            f"{k} clusters were asked for, but there are only {len(filled)} different textures"
+        )
+    return Clusters(
+        centroids[filled],
+        state.counts[filled].astype(np.int64),
+        state.inertia,
+        np.array(history, np.float64),
+        state.iteration,
+        state.stop_reason or "max_iter",
+        warning,
+    )
+
+
+def cluster_order(counts: np.ndarray, centroids: np.ndarray) -> np.ndarray:
+    """Indices of clusters by count, descending, then by centroid."""
+    keys = [*np.asarray(centroids).T[::-1], -np.asarray(counts)]
+    return np.lexsort(keys)

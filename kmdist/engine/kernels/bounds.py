@@ -1,0 +1,369 @@
+"""A Lloyd pass that skips rows, and centroids, that cannot matter.
+
+Each row keeps an upper bound on the distance to its own centroid and a lower bound on that to
+any other (Hamerly, SDM 2010). Centroids move; the bounds are widened by as much; while upper <
+lower the label stands and the row is not read. Other rows are gathered by their centroid, and
+scored against those centroids alone that lie near it (`kmdist.engine.kernels.neighbours`). Where
+projections of the rows are at hand (`kmdist.engine.kernels.subspace`) they are read in place of the
+rows, and a row only where its projection leaves its centroid open. All bounds include the rounding
+error of the scores, so the labels, and with exact sums every bit of the result, are those of the
+plain pass.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from kmdist.engine.kernels.assign import (
+    _NO_TILE,
+    _NO_WEIGHTS,
+    PartialSums,
+    as_kernel_rows,
+    kernel_chunks,
+    move_row,
+)
+from kmdist.engine.kernels.frame import Frame
+from kmdist.engine.kernels.frame_row import frame_row, prefetch
+from kmdist.engine.kernels.guide import Guide
+from kmdist.engine.kernels.nearest import PLAIN, TILE_ROWS, nearest_rows, resolve
+from kmdist.engine.kernels.neighbours import WIDTHS, Neighbours
+from kmdist.engine.kernels.settling import DOWN, UP, make_exact, settle
+from kmdist.engine.kernels.widening import local_moves, suspects, two_largest, widen
+
+_ZERO, _FOUR = np.float32(0.0), np.float32(4.0)
+
+_GROUP_ROWS = 48
+"""Rows of one centroid that are scored together; a multiple of the 16, 12 and 6 rows of the blocks
+of the score kernel, which reads whole blocks."""
+
+_STAGE_ROWS = 1024
+"""Rows whose bounds are widened together."""
+
+_AHEAD_BYTES = 8192
+"""Of the rows to come for which memory is asked before they are used."""
+
+
+_CLASSES = len(WIDTHS)
+_WIDTHS = np.array(WIDTHS)
+
+
+@njit(nogil=True, cache=True)
+def _width(group, lanes):  # type: ignore[no-untyped-def]
+    """Scores of a row of a group; `lanes` are those of all centroids."""
+    return _WIDTHS[(group - 1) % _CLASSES] if group else lanes
+
+
+@njit(nogil=True, cache=True, fastmath={"contract", "nnan", "nsz", "reassoc"})
+def _gather(points, single, todo, frame, local, rest, labels, bounds, near, blur, gathered):  # type: ignore[no-untyped-def]
+    """Put rows with the others of their group, unless their tightened upper bound is enough.
+
+    Group 0 holds rows that need all centroids, the others those of one centroid and width. Lengths
+    and distances are for bounds alone: summed in whatever order is fast. There is no branch that
+    depends on a row, since none of them could be foreseen: rows that are done with are written
+    too, and then overwritten.
+
+    Returns
+    -------
+    The group that has become full, or −1 after the last row.
+    """
+    index_of, position = todo
+    shift, scale = frame
+    upper, lower = bounds
+    half_gaps, reach = near
+    tiles, index, squares, sizes, stage = gathered
+    d = points.shape[1]
+    first, width = points.ctypes.data, d * points.itemsize
+    ahead = max(2, _AHEAD_BYTES // width)
+    stretch = np.float32(1.0 + (d + 16) * 2.0**-24) * UP
+    for at in range(position[0], position[1]):
+        i = index_of[at]
+        label = labels[i]
+        if at + ahead < position[1]:
+            for byte in range(0, width, 64):
+                prefetch(first + index_of[at + ahead] * width + byte)  # type: ignore[call-arg]
+        if single:
+            square, distance = frame_row(  # type: ignore[call-arg,var-annotated]
+                first + i * width, d, shift.ctypes.data, scale, local.ctypes.data + 4 * d * label,
+                stage.ctypes.data,
+            )  # fmt: skip
+        else:
+            square, distance = np.float32(0), np.float32(0)  # type: ignore[assignment]
+            for p in range(d):
+                x = np.float32((points[i, p] - shift[p]) * scale)
+                stage[p] = x
+                t = x - local[label, p]
+                square += x * x  # type: ignore[assignment]
+                distance += t * t
+        up = np.sqrt(distance) * stretch + blur
+        if rest.size:
+            up = np.sqrt(up * up + _FOUR * (stage[d - 1] + blur) * rest[label]) * UP
+        up = min(up, upper[i])
+        upper[i] = up
+        twice, place = np.float32(2.0) * up, 0
+        for c in range(_CLASSES):
+            place += twice >= reach[label, c]
+        g = (1 + _CLASSES * label + place) * (place < _CLASSES)
+        slot = sizes[g]
+        for p in range(d):
+            tiles[g, slot, p] = stage[p]
+        index[g, slot] = i
+        squares[g, slot] = square
+        slot += (up >= lower[i]) & (up >= half_gaps[label])
+        sizes[g] = slot
+        if slot == index.shape[1]:
+            position[0] = at + 1
+            return g
+    position[0] = position[1]
+    return -1
+
+
+@njit(nogil=True, cache=True, fastmath={"contract", "nnan", "nsz"})
+def _measure(squares, best, second, size, gamma, longest, uppers, lowers, errors):  # type: ignore[no-untyped-def]
+    """Bounds on distances from scores, and twice the error of the scores, for a tile."""
+    factor = np.float32((gamma + 2.0**-21) * 1.001)  # and the rounding of what follows
+    reach = np.float32(longest * 1.001)
+    one, zero = np.float32(1.0), np.float32(0.0)
+    for r in range(size):
+        length = np.sqrt(squares[r]) * (one + factor) + reach
+        error = factor * length * length
+        own, other = squares[r] + best[r] + error, squares[r] + second[r] - error
+        uppers[r] = np.sqrt(own if own > zero else zero) * UP
+        lowers[r] = np.sqrt(other if other > zero else zero) * DOWN
+        errors[r] = error
+
+
+@njit(nogil=True, cache=True)
+def _score_group(  # type: ignore[no-untyped-def]
+    g, size, rows, rows32, weights, made, centroids, exact, frame, labels, bounds, near, gathered,
+    plain, out, scratch,
+):  # fmt: skip
+    """Assign the gathered rows of a group, set their bounds, and move them between sums.
+
+    Returns
+    -------
+    How many of them had to be read.
+    """
+    opened = 0
+    shift, magic, weight_magic, origin = frame
+    panel, _, rest, gamma, longest, blur = made
+    upper, lower = bounds
+    _, reach, order, (narrow, middle, wide) = near
+    tiles, index, squares, _, _ = gathered
+    sums, counts = out
+    best, second, nearest, uppers, lowers, slack, single = scratch
+    own, place = (g - 1) // _CLASSES, (g - 1) % _CLASSES
+    tile = tiles[g]
+    last = tile.shape[1] - 1
+    start, width = rows.ctypes.data, rows.shape[1] * rows.itemsize
+    if g == 0:
+        nearest_rows(tile, size, panel, plain, best, second, nearest)
+    elif place == 0:
+        nearest_rows(tile, size, narrow[own], plain, best, second, nearest)
+    elif place == 1:
+        nearest_rows(tile, size, middle[own], plain, best, second, nearest)
+    else:
+        nearest_rows(tile, size, wide[own], plain, best, second, nearest)
+    _measure(squares[g], best, second, size, gamma, longest, uppers, lowers, slack)
+    for r in range(size):
+        i = index[g, r]
+        if g:
+            nearest[r] = order[own, nearest[r]]
+        if rest.size:
+            up = uppers[r]
+            gap = _FOUR * (tile[r, last] + blur) * rest[nearest[r]]
+            uppers[r] = np.sqrt(up * up + gap) * UP + blur
+            lowers[r] = lowers[r] * DOWN - blur
+        if g:
+            outside = np.float32((reach[own, place] - upper[i]) * DOWN)  # of those left out
+            lowers[r] = min(lowers[r], outside)
+        if rest.size and not lowers[r] > uppers[r]:
+            for byte in range(0, min(width, _AHEAD_BYTES), 64):
+                prefetch(start + i * width + byte)  # type: ignore[call-arg]
+    for r in range(size):
+        i = index[g, r]
+        label, up, low = nearest[r], uppers[r], lowers[r]
+        if rest.size:
+            if not low > up:
+                limits = (squares[g, r], slack[r], blur)
+                guess = label
+                opened += 1
+                label, up = settle(
+                    rows, rows32, i, origin, guess, low, limits, tile, r, panel, centroids, exact,
+                    single,
+                )  # fmt: skip
+                if label != guess:
+                    least = squares[g, r] + best[r] - slack[r]
+                    low = min(low, np.sqrt(max(least, _ZERO)) * DOWN - blur)
+        elif np.float64(second[r]) <= np.float64(best[r]) + 2.0 * np.float64(slack[r]):
+            error = np.float64(slack[r])
+            found = resolve(rows, i, tile, r, panel, best[r], centroids, error, single[1])
+            if found != label:  # its score is within four errors of the best
+                square, score = np.float64(squares[g, r]), np.float64(best[r])
+                up = np.float32(np.sqrt(max(square + score + 5.0 * error, 0.0)) * UP)
+                low = min(low, np.float32(np.sqrt(max(square + score - error, 0.0)) * DOWN))
+            label = found
+        upper[i], lower[i] = up, low
+        old = labels[i]
+        if old != label:
+            weight = weights[i] if weights.size else 1.0
+            count = (weight + weight_magic) - weight_magic
+            counts[old] -= count
+            counts[label] += count
+            move_row(rows, i, shift, weight, magic, sums, old, label)
+            labels[i] = label
+    return opened
+
+
+@njit(nogil=True, cache=True)
+def _assign_bounded(  # type: ignore[no-untyped-def]
+    rows, rows32, weights, points, points32, origin, made, centroids, exact, frame, labels, bounds,
+    moves, near, plain, out,
+):  # fmt: skip
+    n, d = points.shape
+    k = centroids.shape[0]
+    frame32 = frame[0].astype(np.float32)
+    frame = (frame[0], frame[2], frame[3], (frame[0], frame[1], frame32, np.float32(frame[1])))
+    panel, local, rest, _, _, blur = made
+    half_gaps, reach = near[0], near[1]
+    half_gaps32 = (half_gaps * DOWN).astype(np.float32)
+    wide = (half_gaps32, (reach * DOWN).astype(np.float32))
+    shift, scale = origin
+    shift32, scale32 = shift.astype(np.float32), np.float32(scale)
+    single = points32.shape[1] == d
+    limited = reach[0, 0] > 0.0
+    groups = _CLASSES * k + 1 if limited else 1
+    capacity = _GROUP_ROWS if limited else TILE_ROWS
+    tiles = np.empty((groups, capacity, d), np.float32)
+    index = np.empty((groups, capacity), np.int64)
+    squares = np.empty((groups, capacity), np.float32)
+    sizes = np.zeros(groups, np.int64)
+    gathered = (tiles, index, squares, sizes, np.empty(d, np.float32))
+    scratch = (
+        np.empty(TILE_ROWS, np.float32), np.empty(TILE_ROWS, np.float32),
+        np.empty(TILE_ROWS, np.int32), np.empty(TILE_ROWS, np.float32),
+        np.empty(TILE_ROWS, np.float32), np.empty(TILE_ROWS, np.float32),
+        (
+            np.empty((1, rows.shape[1]), np.float32), np.empty(panel.shape[1], np.float32),
+            np.empty(k, np.float32),
+        ),
+    )  # fmt: skip
+    index_of, position = np.empty(_STAGE_ROWS, np.int64), np.zeros(2, np.int64)
+    todo = (index_of, position)
+    most, farthest, runner_up = two_largest(moves)
+    grown = (
+        (moves * np.float64(UP)).astype(np.float32), farthest, most, runner_up,
+        local_moves(moves, near[2]),
+    )  # fmt: skip
+    scored, opened = 0, 0
+    for first in range(0, n, _STAGE_ROWS):
+        last = min(first + _STAGE_ROWS, n)
+        position[0] = 0
+        widen(labels, bounds, grown, wide, first, last)
+        position[1] = suspects(labels, bounds, half_gaps32, first, last, index_of)
+        while position[0] < position[1]:
+            if single:
+                g = _gather(
+                    points32, True, todo, (shift32, scale32), local, rest, labels, bounds, wide,
+                    blur, gathered,
+                )  # fmt: skip
+            else:
+                g = _gather(
+                    points, False, todo, (shift, scale), local, rest, labels, bounds, wide, blur,
+                    gathered,
+                )  # fmt: skip
+            if g >= 0:
+                scored += sizes[g] * _width(g, panel.shape[1])
+                opened += _score_group(
+                    g, sizes[g], rows, rows32, weights, made, centroids, exact, frame, labels,
+                    bounds, near, gathered, plain, out, scratch,
+                )  # fmt: skip
+                sizes[g] = 0
+    for g in range(groups):
+        if sizes[g]:
+            scored += sizes[g] * _width(g, panel.shape[1])
+            opened += _score_group(
+                g, sizes[g], rows, rows32, weights, made, centroids, exact, frame, labels, bounds,
+                near, gathered, plain, out, scratch,
+            )  # fmt: skip
+    return scored, opened
+
+
+class Work(NamedTuple):
+    """What a pass with bounds took.
+
+    Parameters
+    ----------
+    scored : share of the n · k scores that were computed.
+    opened : share of the rows that were read beside their projections.
+    """
+
+    scored: float
+    opened: float
+
+
+def assign_bounded(
+    rows: np.ndarray,
+    weights: np.ndarray | None,
+    centroids: np.ndarray,
+    frame: Frame,
+    labels: np.ndarray,
+    upper: np.ndarray,
+    lower: np.ndarray,
+    previous: np.ndarray,
+    neighbours: Neighbours,
+    sums: PartialSums,
+    guide: Guide,
+    points: np.ndarray | None = None,
+) -> Work:
+    """`kmdist.engine.kernels.assign.assign` with bounds; labels, bounds and sums change in place.
+
+    Parameters
+    ----------
+    rows, weights, centroids, frame : as there.
+    labels : (n,) int32, nearest of `previous`; written.
+    upper, lower : (n,) float32, the bounds that belong to them, infinite and zero where nothing
+        is known; written.
+    previous : (k, d), the centroids of labels and bounds.
+    neighbours : of `centroids` and `guide`.
+    sums : partial sums that belong to `labels`; changed.
+    guide : of `centroids`.
+    points : (n, p) float32, projections of the rows where the guide is for these.
+
+    Returns
+    -------
+    Work
+    """
+    exact_centroids = np.ascontiguousarray(centroids, dtype=np.float64)
+    move = (exact_centroids - np.asarray(previous, np.float64)) * frame.scale
+    moves = np.sqrt((move * move).sum(axis=1)) * (1.0 + 1e-9)
+    exact = make_exact(centroids, frame)
+    scored, opened = 0, 0
+    for first, chunk in kernel_chunks(rows):
+        part = as_kernel_rows(chunk)
+        here = slice(first, first + len(part))
+        if points is None:
+            read, origin = part, (frame.shift, frame.scale)
+        else:
+            read, origin = points[here], (np.zeros(points.shape[1]), 1.0)
+        more = _assign_bounded(
+            part,
+            part if part.dtype == np.float32 else _NO_TILE,
+            _NO_WEIGHTS if weights is None else weights[here],
+            read,
+            read if read.dtype == np.float32 else _NO_TILE,
+            origin,
+            tuple(guide),
+            exact_centroids,
+            tuple(exact),
+            tuple(frame),
+            labels[here],
+            (upper[here], lower[here]),
+            moves,
+            tuple(neighbours),
+            PLAIN,
+            tuple(sums),
+        )
+        scored, opened = scored + more[0], opened + more[1]
+    n = max(1, len(rows))
+    return Work(scored / (n * guide.scores.shape[1]), opened / n)

@@ -1,0 +1,25 @@
+"""Passes over data in blocks, on threads of this process or on a Dask cluster.
+
+`pools` is where tasks run; `run` is one function on every item, merged in a fixed tree.
+"""
+
+from kmdist.engine.passes.pools import (
+    DaskPool,
+    LostBlockError,
+    Pool,
+    ThreadPool,
+    memory_limit_bytes,
+)
+from kmdist.engine.passes.run import FAN_IN, in_flight, run_pass, tree_shape
+
+__all__ = [
+    "FAN_IN",
+    "DaskPool",
+    "LostBlockError",
+    "Pool",
+    "ThreadPool",
+    "in_flight",
+    "memory_limit_bytes",
+    "run_pass",
+    "tree_shape",
+]

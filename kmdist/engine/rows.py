@@ -1,0 +1,348 @@
+"""Rows to be clustered, in blocks: where they come from, and whether they are kept.
+
+A block that fits is loaded once and kept where its tasks run, together with what an iteration
+remembers about it; any other is loaded, or computed from its graph, anew in every pass.
+"""
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from kmdist.engine.kernels.frame import Frame, make_frame
+from kmdist.engine.kernels.moments import Moments, merge_moments, moments
+from kmdist.engine.kernels.subspace import Subspace, points_bytes
+from kmdist.engine.passes import Pool, run_pass
+
+BLOCK_BYTES = 8 << 20
+"""An array in memory is worked on in blocks of this size: about 1 ms of work at the least."""
+
+MEMORY_SHARE = 0.7
+"""Of the pool's memory that kept rows may take; the rest is for results and scratch."""
+
+_SPACIOUS_SHARE = 0.5
+"""Of the pool's memory that kept rows and projections of them may take."""
+
+ROW_OVERHEAD_BYTES = 20
+"""Of a kept row: label, bounds and weight."""
+
+
+def projections_fit(n: int, row_bytes: int, memory_bytes: int) -> bool:
+    """Whether there is memory for projections of n kept rows (`kmdist.engine.kernels.subspace`)."""
+    each = row_bytes + points_bytes(row_bytes) + ROW_OVERHEAD_BYTES
+    return n * each <= _SPACIOUS_SHARE * memory_bytes
+
+
+@dataclass(frozen=True)
+class Points:
+    """Projections of the rows of a block.
+
+    Parameters
+    ----------
+    values : (n, m) float32.
+    """
+
+    subspace: Subspace
+    values: np.ndarray
+
+
+@dataclass
+class Memory:
+    """What a kept block remembers between iterations; it can be lost at any time.
+
+    Parameters
+    ----------
+    centroids : those that `labels` and the bounds belong to.
+    sums, counts : the block's partial sums for `labels`.
+    upper, lower : (n,) float32 bounds on the distance to the own and to any other centroid.
+    changed : share of the labels that the last plain pass changed.
+    pause, next_pause : iterations to go without bounds after they did not pay.
+    points : projections of the rows, with bounds.
+    wait, next_wait : iterations to go before another subspace is looked for.
+    values : named arrays of other passes.
+    """
+
+    frame: Frame | None = None
+    centroids: np.ndarray | None = None
+    sums: np.ndarray | None = None
+    counts: np.ndarray | None = None
+    upper: np.ndarray | None = None
+    lower: np.ndarray | None = None
+    changed: float = 1.0
+    pause: int = 0
+    next_pause: int = 1
+    points: Points | None = None
+    wait: int = 2
+    next_wait: int = 4
+    values: dict[str, Any] = field(default_factory=dict)
+
+
+class Block:
+    """Rows of one block with their weights.
+
+    Parameters
+    ----------
+    rows : (n, d) real numbers.
+    weights : (n,) float64 or None (all one).
+    labels : (n,) int32 to write labels to, or None: made when needed.
+    """
+
+    def __init__(
+        self,
+        rows: np.ndarray,
+        weights: np.ndarray | None = None,
+        labels: np.ndarray | None = None,
+    ) -> None:
+        self.rows = rows
+        self.weights = weights
+        self._labels = labels
+        self.memory = Memory()
+        self.lock = threading.Lock()
+
+    @property
+    def labels(self) -> np.ndarray:
+        """(n,) int32, of `memory.centroids`."""
+        if self._labels is None:
+            self._labels = np.empty(len(self.rows), np.int32)
+        return self._labels
+
+    def open(self) -> "Block":
+        """Itself: the rows are here."""
+        return self
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __sizeof__(self) -> int:
+        """Rows, weights, and 12 bytes a row of labels and bounds: what Dask accounts for."""
+        weights = 0 if self.weights is None else self.weights.nbytes
+        return self.rows.nbytes + weights + 12 * len(self.rows)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Labels and bounds are left behind: a copy on another worker starts afresh.
+        return received_block, (self.rows, self.weights)
+
+
+def received_block(rows: np.ndarray, weights: np.ndarray | None) -> Block:
+    """A block to keep of rows that came over a network.
+
+    Such arrays may begin at any byte, and the kernels would copy them in every pass.
+    """
+    return Block(np.require(rows, requirements="A"), weights)
+
+
+@dataclass(frozen=True)
+class Loader:
+    """A block that is loaded, or computed, each time it is opened.
+
+    Parameters
+    ----------
+    load : called with `item`; returns the rows (n, d), or a tuple of rows and weights.
+    item : argument of `load`; picklable, as `load` is.
+    weights : (n,) float64 or None, where `load` returns rows alone.
+    unit : divide each row by its length (for cosine distances).
+    """
+
+    load: Callable[[Any], Any]
+    item: Any
+    weights: np.ndarray | None = None
+    unit: bool = False
+
+    def open(self) -> Block:
+        """Load the rows."""
+        loaded = self.load(self.item)
+        rows, weights = loaded if isinstance(loaded, tuple) else (loaded, self.weights)
+        rows = np.asarray(rows)
+        if rows.ndim != 2:
+            raise ValueError(f"a block must have shape (n, d), received {rows.shape}")
+        if weights is not None:
+            weights = np.ascontiguousarray(weights, dtype=np.float64)
+        return Block(unit_rows(rows) if self.unit else rows, weights)
+
+
+def unit_rows(rows: np.ndarray) -> np.ndarray:
+    """Rows divided by their lengths, float32 for types it holds exactly; zero rows stay zero."""
+    exact = rows.dtype in (np.float32, np.float16, np.uint8, np.int8, np.uint16, np.int16)
+    lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))
+    lengths[lengths == 0] = 1.0
+    return np.asarray((rows / lengths[:, None]).astype(np.float32 if exact else np.float64))
+
+
+def _open(source: Any) -> Block:
+    block: Block = source.open()
+    return block
+
+
+def _moments_of(source: Any) -> Moments:
+    block = _open(source)
+    return moments(block.rows, block.weights)
+
+
+class Rows:
+    """Rows in blocks on a pool, with what every fit of them needs to know.
+
+    Parameters
+    ----------
+    pool : where passes over the rows run.
+    sources : one `Block` or `Loader` a block, or a future of one.
+    dtype : type of the rows.
+    kept : whether the sources hold their rows between passes.
+
+    Raises
+    ------
+    ValueError : there are no rows, or a value or weight is not allowed; says where.
+
+    Notes
+    -----
+    Making one costs a pass over the rows (statistics; n blocks: n tasks and their merge tree).
+    """
+
+    def __init__(self, pool: Pool, sources: Sequence[Any], dtype: Any, *, kept: bool) -> None:
+        self.pool = pool
+        self.sources = list(sources)
+        self.dtype = np.dtype(dtype)
+        self.kept = kept
+        if not self.sources:
+            raise ValueError("the data have no blocks: at least one row is required")
+        self.moments: Moments = run_pass(pool, _moments_of, self.sources, merge=merge_moments)
+        self._check()
+        m = self.moments
+        # A percent more, lest the last bits of a sum that is a power of two decide the grid.
+        self.frame = make_frame(m.low, m.high, m.mean, m.variance, 1.01 * m.weight)
+        self.frame_future = pool.broadcast(self.frame)
+        if kept:
+            self.sources = pool.spread(self.sources)
+        row_bytes = self.dtype.itemsize * self.n_features
+        self.spacious = kept and projections_fit(self.n_rows, row_bytes, pool.memory_bytes)
+
+    @property
+    def n_rows(self) -> int:
+        """Rows in all blocks."""
+        return self.moments.n_rows
+
+    @property
+    def n_features(self) -> int:
+        """Length of a row."""
+        return len(self.moments.mean)
+
+    @property
+    def starts(self) -> np.ndarray:
+        """(blocks + 1,) int64, global index of the first row of each block."""
+        return np.concatenate([[0], np.cumsum(self.moments.lengths, dtype=np.int64)])
+
+    @property
+    def centroid_dtype(self) -> np.dtype:
+        """float32 for rows that it holds exactly and for float32; else float64."""
+        return centroid_dtype(self.dtype)
+
+    def run(
+        self,
+        function: Callable[..., Any],
+        *arguments: Any,
+        merge: Callable[[list[Any]], Any] | None = None,
+        on_done: Callable[[int, Any], None] | None = None,
+        each: Sequence[Any] | None = None,
+        only: Sequence[int] | None = None,
+    ) -> Any:
+        """One pass: ``function(source, *arguments)`` for each block.
+
+        Parameters
+        ----------
+        function, arguments, merge, on_done : as in `kmdist.engine.passes.run_pass`.
+        each : one value a block; `function` then receives ``[source, value]`` first.
+        only : indices of the blocks to visit, ascending; None: all.
+        """
+        chosen = range(len(self.sources)) if only is None else only
+        items = [self.sources[i] if each is None else [self.sources[i], each[i]] for i in chosen]
+        return run_pass(self.pool, function, items, *arguments, merge=merge, on_done=on_done)
+
+    def _check(self) -> None:
+        m = self.moments
+        if m.bad is not None:
+            block, row, column, value = m.bad
+            kind = "NaN" if np.isnan(value) else "infinity"
+            raise ValueError(
+                f"Input X contains {kind}: block {block}, row {row:,} of it (row "
+                f"{self.starts[block] + row:,} of the data), column {column}. All values must "
+                "be finite: remove or impute such rows."
+            )
+        if m.bad_weight is not None:
+            block, row, weight = m.bad_weight
+            raise ValueError(
+                f"sample_weight is {weight:g} at row {self.starts[block] + row:,}; negative "
+                "values in data passed as weights are not allowed, nor NaN or infinity"
+            )
+        if m.n_rows == 0:
+            raise ValueError(
+                f"Found array with 0 sample(s) (shape=(0, {self.n_features})) while a minimum "
+                "of 1 is required."
+            )
+        if m.weight <= 0:
+            raise ValueError("all sample weights are zero: at least one row must count")
+
+
+def centroid_dtype(dtype: Any) -> np.dtype:
+    """The type of centroids for rows of a type: float32 for float32 and float16, else float64."""
+    single = np.dtype(dtype) in (np.dtype(np.float32), np.dtype(np.float16))
+    return np.dtype(np.float32 if single else np.float64)
+
+
+def rows_of_array(
+    X: np.ndarray, weights: np.ndarray | None, pool: Pool, *, unit: bool = False
+) -> tuple[Rows, np.ndarray]:
+    """Rows of an array in this process; blocks are views, nothing is copied.
+
+    Parameters
+    ----------
+    X : (n, d) real numbers.
+    weights : (n,) float64 or None (all one).
+    pool : pool of this process's threads.
+    unit : divide each row by its length; this does copy the rows.
+
+    Returns
+    -------
+    rows : Rows
+    labels : (n,) int32; holds the labels once a fit of these rows has stopped.
+    """
+    labels = np.empty(len(X), np.int32)
+    step = max(1, BLOCK_BYTES // max(1, X.shape[1] * X.dtype.itemsize))
+    blocks = []
+    for start in range(0, max(len(X), 1), step):
+        here = slice(start, start + step)
+        part = unit_rows(X[here]) if unit else X[here]
+        blocks.append(Block(part, None if weights is None else weights[here], labels[here]))
+    dtype = blocks[0].rows.dtype
+    return Rows(pool, blocks, dtype, kept=True), labels
+
+
+def rows_of_items(
+    pool: Pool,
+    load: Callable[[Any], Any],
+    items: Sequence[Any],
+    dtype: Any,
+    *,
+    keep: bool,
+    unit: bool = False,
+) -> Rows:
+    """Rows that a function loads, item by item.
+
+    Parameters
+    ----------
+    pool : where `load` runs.
+    load : importable function; returns rows (n, d), or rows and weights (n,), of one item.
+    items : picklable, or futures of the pool.
+    dtype : type of the rows.
+    keep : load once and keep, instead of once a pass.
+    unit : divide each row by its length.
+    """
+    if keep:
+        sources = [pool.submit(_load_block, load, item, unit) for item in items]
+    else:
+        sources = [Loader(load, item, None, unit) for item in items]
+    return Rows(pool, sources, dtype, kept=keep)
+
+
+def _load_block(load: Callable[[Any], Any], item: Any, unit: bool) -> Block:
+    return Loader(load, item, None, unit).open()

@@ -1,0 +1,1 @@
+"""k-means with scikit-learn's contract."""

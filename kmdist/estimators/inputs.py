@@ -1,0 +1,113 @@
+"""What estimators accept as rows and weights, and the pool that works on them."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from numbers import Real
+from typing import Any
+
+import numpy as np
+
+from kmdist.engine.dask_rows import as_dask_array, is_dask, rows_of_dask
+from kmdist.engine.passes import DaskPool, Pool, ThreadPool
+from kmdist.engine.rows import Rows, rows_of_array
+
+
+def usable_threads() -> int:
+    """Threads for work in this process: Dask's ``num_workers`` where set, else usable cores."""
+    from dask import config
+
+    chosen = config.get("num_workers", None)
+    if chosen:
+        return int(chosen)
+    if hasattr(os, "sched_getaffinity"):
+        return max(1, len(os.sched_getaffinity(0)))
+    return os.cpu_count() or 1
+
+
+def active_client() -> Any:
+    """The `distributed.Client` in use, or None; does not import distributed."""
+    if "distributed" not in sys.modules:
+        return None
+    from distributed import default_client
+
+    try:
+        return default_client()
+    except ValueError:
+        return None
+
+
+@contextmanager
+def pool_for(X: Any) -> Iterator[Pool]:
+    """Where work on X runs: the active client for Dask collections, else threads of this process.
+
+    An array that is in this process is worked on here: to send it elsewhere costs more.
+    """
+    client = active_client() if is_dask(X) else None
+    if client is not None:
+        yield DaskPool(client)
+        return
+    pool = ThreadPool(usable_threads())
+    try:
+        yield pool
+    finally:
+        pool.close()
+
+
+def checked(estimator: Any, X: Any, *, reset: bool) -> Any:
+    """X as a NumPy or Dask array of rows; sets or checks `n_features_in_` and feature names.
+
+    Parameters
+    ----------
+    estimator : whose attributes are meant.
+    X : array-like, data frame or Dask collection (n, d).
+    reset : True while fitting.
+
+    Raises
+    ------
+    ValueError : sparse, complex, not two-dimensional, no rows, or another number of features.
+    """
+    from sklearn.utils.validation import _check_feature_names, _check_n_features, validate_data
+
+    if is_dask(X):
+        columns = getattr(X, "columns", None)
+        array = as_dask_array(X)
+        if columns is not None:
+            _check_feature_names(estimator, X._meta, reset=reset)
+        elif reset and hasattr(estimator, "feature_names_in_"):
+            del estimator.feature_names_in_
+        _check_n_features(estimator, np.empty((1, array.shape[1])), reset=reset)
+        return array
+    # Whether values are finite is checked in the first pass, by block.
+    return validate_data(
+        estimator, X, reset=reset, accept_sparse=False, dtype="numeric", ensure_all_finite=False
+    )
+
+
+def checked_weights(sample_weight: Any, X: Any) -> Any:
+    """Weights as (n,) float64, a Dask array, or None.
+
+    Raises
+    ------
+    ValueError : their number differs from that of the rows, or they are not one-dimensional.
+    """
+    if sample_weight is None or is_dask(sample_weight):
+        return sample_weight
+    if isinstance(sample_weight, Real):
+        if is_dask(X):
+            raise ValueError("sample_weight of a Dask array must be an array (n,), not a number")
+        sample_weight = np.full(len(X), sample_weight, np.float64)
+    weights = np.ascontiguousarray(sample_weight, dtype=np.float64)
+    if weights.ndim != 1:
+        raise ValueError("Sample weights must be 1D array or scalar")
+    if not is_dask(X) and weights.shape != (len(X),):
+        raise ValueError(f"sample_weight.shape == {weights.shape}, expected ({len(X)},)!")
+    return weights
+
+
+def as_rows(X: Any, weights: Any, pool: Pool, *, unit: bool = False) -> tuple[Rows, Any]:
+    """Rows of a checked X, and their labels (n,) where X is in this process, else None."""
+    if is_dask(X):
+        return rows_of_dask(X, weights, pool, unit=unit), None
+    return rows_of_array(X, weights, pool, unit=unit)

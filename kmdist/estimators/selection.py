@@ -1,0 +1,310 @@
+"""How many clusters: fit a range of k with shared passes, score each, recommend one.
+
+P passes over the data fit all k together, P being the most iterations any of them takes, plus
+three: statistics and a sample at the start, the scores at the end. Each pass loads a block once.
+Rows that are kept in this process are fitted one k after another instead, so that bounds and the
+labels of the last iteration save work; the bits are the same.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from kmdist.engine.block_steps import Centers, Finish, finish_block, merge_finish
+from kmdist.engine.kernels.assign import PartialSums, assign, merge_sums
+from kmdist.engine.kernels.frame import Frame
+from kmdist.engine.lloyd import Options, advance, run_step, tidy_counts, typical_distance
+from kmdist.engine.rows import Block, Rows
+from kmdist.engine.seeding import (
+    generator,
+    sample_rows,
+    sample_size,
+    seed_centroids,
+    seed_from_sample,
+)
+from kmdist.engine.state import State
+from kmdist.estimators.inputs import as_rows, checked, checked_weights, pool_for
+from kmdist.estimators.model import CentroidModel
+from kmdist.estimators.selection_scores import (
+    Spread,
+    davies_bouldin,
+    merge_spreads,
+    sampled_silhouettes,
+    spread_block,
+)
+
+OnState = Callable[[State], None]
+
+SILHOUETTE_ROWS = 4000
+"""Rows of the sampled silhouette, which costs their number squared."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One k and how good it is.
+
+    Parameters
+    ----------
+    k : clusters.
+    state : the fit; exact inertia and counts.
+    inertia : Σ w‖x − c‖².
+    gvf : goodness of variance fit, 1 − inertia / Σ w‖x − mean‖².
+    simplified_silhouette : mean of (b − a)/max(a, b), a and b the distances to the own and the
+        next nearest centroid (Hruschka, de Castro, Campello, 2004); all rows.
+    silhouette : Rousseeuw's (1987), of a sample of rows.
+    calinski_harabasz : ratio of the dispersion between to that within clusters (1974).
+    davies_bouldin : mean similarity of each cluster to its most similar one (1979); low is good.
+    """
+
+    k: int
+    state: State
+    inertia: float
+    gvf: float
+    simplified_silhouette: float
+    silhouette: float
+    calinski_harabasz: float
+    davies_bouldin: float
+
+
+@dataclass(frozen=True)
+class Selection:
+    """A range of k, scored.
+
+    Parameters
+    ----------
+    table : one `Candidate` a k, ascending.
+    k : the recommended one.
+    reason : why, in a sentence.
+    elbow : the knee of the inertia curve, or None where it has none.
+    """
+
+    table: tuple[Candidate, ...]
+    k: int
+    reason: str
+    elbow: int | None
+
+    @property
+    def best(self) -> Candidate:
+        """The recommended candidate."""
+        return next(row for row in self.table if row.k == self.k)
+
+
+def select_k(
+    X: Any,
+    ks: Iterable[int],
+    *,
+    sample_weight: Any = None,
+    init: str = "k-means++",
+    max_iter: int = 300,
+    tol: float = 1e-4,
+    random_state: int = 0,
+    on_state: OnState | None = None,
+) -> Selection:
+    """Fit every k, score it, and recommend one.
+
+    Parameters
+    ----------
+    X, sample_weight : as in `kmdist.KMeans.fit`.
+    ks : the numbers of clusters to try, each at least 1.
+    init, max_iter, tol, random_state : as in `kmdist.KMeans`.
+    on_state : called with each state of each fit; its k is the number of its centroids.
+
+    Returns
+    -------
+    Selection
+    """
+    X = checked(CentroidModel(), X, reset=True)
+    with pool_for(X) as pool:
+        rows, _ = as_rows(X, checked_weights(sample_weight, X), pool)
+        options = Options(max_iter=max_iter, tol=tol)
+        return select_rows(rows, ks, init, options, random_state, on_state)
+
+
+def select_rows(
+    rows: Rows,
+    ks: Iterable[int],
+    init: str,
+    options: Options,
+    seed: int,
+    on_state: OnState | None = None,
+) -> Selection:
+    """`select_k` for rows on a pool."""
+    wanted = sorted(set(ks))
+    if not wanted or wanted[0] < 1 or wanted[-1] > rows.n_rows:
+        raise ValueError(f"k must lie in 1 … {rows.n_rows} (the rows there are), received {wanted}")
+    sample, initial = _seed_all(rows, wanted, init, seed)
+    states = _iterate_many(rows, initial, options, on_state)
+    spreads: list[Spread] = rows.run(
+        spread_block,
+        rows.pool.broadcast([state.centroids for state in states]),
+        rows.frame_future,
+        merge=merge_spreads,
+    )
+    some = sample[:: -(-len(sample) // SILHOUETTE_ROWS)]
+    silhouettes = sampled_silhouettes(some, [state.centroids for state in states])
+    table = tuple(
+        _candidate(rows, _finished(rows, state, spread.inertias, spread.counts), spread, value)
+        for state, spread, value in zip(states, spreads, silhouettes, strict=True)
+    )
+    return recommend(table)
+
+
+def _seed_all(
+    rows: Rows, ks: list[int], init: str, seed: int
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """A sample of the rows, and initial centroids for each k; from the sample if possible."""
+    size = sample_size(ks[-1], rows.n_features, rows.centroid_dtype.itemsize)
+    sample = sample_rows(rows, size, seed)
+    initial = []
+    for k in ks:
+        found = np.empty((0, rows.n_features))
+        if init == "k-means++":
+            refine = size < rows.n_rows
+            found = seed_from_sample(sample, k, generator(seed, 1), refine=refine)
+        initial.append(found if len(found) == k else seed_centroids(rows, k, init, seed))
+    return sample.rows, initial
+
+
+def fit_many(rows: Rows, initial: list[np.ndarray], options: Options) -> list[State]:
+    """Fit several sets of centroids together: each pass serves all that have not stopped.
+
+    Parameters
+    ----------
+    rows : what to cluster.
+    initial : (k, d) initial centroids of each fit.
+    options : how to iterate; bounds are not used.
+
+    Returns
+    -------
+    list of State : the same as `kmdist.engine.lloyd.iterate` gives for each alone.
+    """
+    states = _iterate_many(rows, initial, options)
+    centers = [Centers(state.centroids) for state in states]
+    done: list[Finish] = rows.run(
+        _finish_many, rows.pool.broadcast(centers), rows.frame_future, merge=_merge_finishes
+    )
+    return [
+        _finished(rows, state, part.inertia, part.counts)
+        for state, part in zip(states, done, strict=True)
+    ]
+
+
+def _iterate_many(
+    rows: Rows, initial: list[np.ndarray], options: Options, on_state: OnState | None = None
+) -> list[State]:
+    """States whose counts and inertia have yet to be measured."""
+    say = on_state or _say_nothing
+    states = [
+        State(np.asarray(c, rows.centroid_dtype), np.zeros(len(c)), np.inf, 0) for c in initial
+    ]
+    if rows.kept and rows.pool.processes == 1:
+        return [_iterate_one(rows, state, options, say) for state in states]
+    running = list(range(len(states)))
+    while running:
+        centers = [Centers(states[i].centroids) for i in running]
+        sums = rows.run(
+            _step_many, rows.pool.broadcast(centers), rows.frame_future, merge=_merge_many
+        )
+        for i, part in zip(running, sums, strict=True):
+            states[i] = advance(rows, states[i], part, options)
+            say(states[i])
+        running = [i for i in running if states[i].stop_reason is None]
+    return states
+
+
+def _iterate_one(rows: Rows, state: State, options: Options, say: OnState) -> State:
+    while state.stop_reason is None:
+        distance = typical_distance(rows, state)
+        sums = run_step(rows, state.centroids, options.bounds, distance)
+        state = advance(rows, state, sums, options)
+        say(state)
+    return state
+
+
+def _say_nothing(_: State) -> None:
+    """For callers who want silence."""
+
+
+def _finished(rows: Rows, state: State, inertias: np.ndarray, counts: np.ndarray) -> State:
+    return replace(state, counts=tidy_counts(rows, counts), inertia=float(inertias.sum()))
+
+
+def _finish_many(source: Any, centers: list[Centers], frame: Frame) -> list[Finish]:
+    block = source.open()
+    return [finish_block(Block(block.rows, block.weights), each, frame) for each in centers]
+
+
+def _merge_finishes(parts: list[list[Finish]]) -> list[Finish]:
+    return [merge_finish(list(same)) for same in zip(*parts, strict=True)]
+
+
+def _step_many(source: Any, centers: list[Centers], frame: Frame) -> list[PartialSums]:
+    block = source.open()
+    return [assign(block.rows, block.weights, each.centroids, frame) for each in centers]
+
+
+def _merge_many(parts: list[list[PartialSums]]) -> list[PartialSums]:
+    return [merge_sums(list(same)) for same in zip(*parts, strict=True)]
+
+
+def _candidate(rows: Rows, state: State, spread: Spread, silhouette: float) -> Candidate:
+    k, weight = len(state.centroids), rows.moments.weight
+    total = float(rows.moments.m2.sum())
+    within = state.inertia
+    between = max(total - within, 0.0)
+    possible = 1 < k < rows.n_rows and within > 0
+    return Candidate(
+        k=k,
+        state=state,
+        inertia=within,
+        gvf=1.0 - within / total if total > 0 else 1.0,
+        simplified_silhouette=float(spread.silhouettes.sum() / weight) if k > 1 else 0.0,
+        silhouette=silhouette,
+        calinski_harabasz=(between / (k - 1)) / (within / (weight - k)) if possible else 0.0,
+        davies_bouldin=davies_bouldin(state.centroids, spread),
+    )
+
+
+def find_elbow(ks: np.ndarray, inertias: np.ndarray) -> int | None:
+    """The knee of a falling convex curve (Satopaa et al., *Finding a Kneedle*, 2011).
+
+    Parameters
+    ----------
+    ks : (n,) ascending. inertias : (n,).
+
+    Returns
+    -------
+    int or None : the k farthest below the chord from the first to the last point, both axes
+        scaled to 0 … 1; None for fewer than three points or where none lies a tenth below.
+    """
+    if len(ks) < 3 or inertias[0] <= inertias[-1]:
+        return None
+    x = (ks - ks[0]) / (ks[-1] - ks[0])
+    y = (inertias - inertias[-1]) / (inertias[0] - inertias[-1])
+    below = 1.0 - x - y
+    best = int(np.argmax(below))
+    return int(ks[best]) if below[best] > 0.1 else None
+
+
+def recommend(table: tuple[Candidate, ...]) -> Selection:
+    """The k with the most votes of four criteria and the elbow; ties go to the smaller k."""
+    elbow = find_elbow(np.array([row.k for row in table]), np.array([row.inertia for row in table]))
+    scored = [row for row in table if row.k > 1]
+    if not scored:
+        return Selection(table, table[0].k, "the only k that was tried", elbow)
+    votes = {
+        "simplified silhouette": max(scored, key=lambda row: row.simplified_silhouette).k,
+        "silhouette": max(scored, key=lambda row: row.silhouette).k,
+        "Calinski-Harabasz": max(scored, key=lambda row: row.calinski_harabasz).k,
+        "Davies-Bouldin": min(scored, key=lambda row: row.davies_bouldin).k,
+    }
+    if elbow is not None:
+        votes["elbow of the inertia"] = elbow
+    choices = list(votes.values())
+    k = min(set(choices), key=lambda choice: (-choices.count(choice), choice))
+    names = " and ".join(name for name, choice in votes.items() if choice == k)
+    others = ", ".join(f"{name}: {choice}" for name, choice in votes.items() if choice != k)
+    reason = f"k = {k} is best by {names}" + (f" ({others})" if others else "")
+    return Selection(table, k, reason, elbow)

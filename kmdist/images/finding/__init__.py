@@ -1,0 +1,1 @@
+"""From what a user names to files: folders, globs, lists, samples, remote stores."""

@@ -1,0 +1,273 @@
+"""Find the image files that folders, globs, lists and paths stand for."""
+
+import glob
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from kmdist.errors import ImageError, UsageError
+from kmdist.images.finding.files import open_regular, require_regular
+from kmdist.images.finding.formats import (
+    REFUSED_SUFFIXES,
+    SIDECAR_SUFFIXES,
+    SNIFFED_BYTES,
+    SUFFIXES,
+    detect,
+    refused,
+)
+from kmdist.images.finding.remote import find_objects, is_url
+from kmdist.images.finding.samples import is_sample, sample_files
+from kmdist.images.source import Rejection
+
+LIST_SUFFIXES = frozenset({".txt", ".lst", ".list"})
+
+
+@dataclass(frozen=True)
+class Found:
+    """A file to be probed.
+
+    Parameters
+    ----------
+    name : path relative to its input folder, ``/`` between folders; unique in a job.
+    path : where it is.
+    """
+
+    name: str
+    path: str
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A file, the input folder it came from, and why it is left out, if it is."""
+
+    name: str
+    path: str
+    root: str
+    fault: ImageError | None = None
+
+
+def find_images(inputs: Sequence[str | Path | Found]) -> tuple[list[Found], list[Rejection]]:
+    """Find image files.
+
+    Folders are searched recursively and links to folders followed. Passed over are hidden files,
+    Zarr groups that are no image (kmdist's own runs) and files that are no image by suffix or,
+    where the suffix says nothing, by first bytes. What is named itself is always taken. A text
+    file (.txt, .lst, .list) lists one path a line, relative to its own folder; ``#`` begins a
+    comment. The same file named twice counts once.
+
+    Parameters
+    ----------
+    inputs : folders, globs, files, lists, ``sample:NAME``, URLs of object stores; `Found` is
+        taken under its own name.
+
+    Returns
+    -------
+    found : sorted by name, which is unique.
+    rejections : what is there but must not be opened: FIFOs, link loops, dangling links.
+
+    Raises
+    ------
+    UsageError : an input does not exist or matches nothing, or there is no image at all.
+    """
+    entries: dict[str, _Entry] = {}
+    for one in inputs:
+        if isinstance(one, Found) and is_url(one.path):
+            entries.setdefault(one.path, _Entry(one.name, one.path, ""))
+            continue
+        if isinstance(one, Found):
+            entries.setdefault(os.path.abspath(one.path), _checked(one.path, one.name, ""))
+            continue
+        for entry in _expand(os.fspath(one)):
+            entries.setdefault(os.path.abspath(entry.path), entry)
+    if not entries:
+        listed = ", ".join(str(one) for one in inputs) or "no inputs"
+        raise UsageError(f"no images in {listed}; known suffixes: {' '.join(sorted(SUFFIXES))}")
+    found, rejections = [], []
+    for name, entry in sorted(_unique(list(entries.values()))):
+        if entry.fault is None:
+            found.append(Found(name, entry.path))
+        else:
+            rejections.append(Rejection(name, entry.fault.code, entry.fault.reason))
+    return found, rejections
+
+
+def _expand(text: str) -> Iterator[_Entry]:
+    if is_sample(text):
+        yield from (_Entry(path.name, str(path), text) for path in sample_files(text))
+        return
+    if is_url(text):
+        for name, url in find_objects(text):
+            if _looks_remote(name):
+                yield _Entry(name, url, text.rstrip("/").rpartition("/")[2])
+        return
+    path = os.path.expanduser(text)
+    if not os.path.lexists(path):
+        yield from _globbed(path, text)
+    elif os.path.splitext(path)[1].lower() in LIST_SUFFIXES and os.path.isfile(path):
+        yield from _listed(path)
+    else:
+        base = os.path.basename(os.path.abspath(path))
+        yield from _named(path, base, os.path.basename(os.path.dirname(os.path.abspath(path))), "")
+
+
+def _named(path: str, name: str, root: str, inside: str) -> Iterator[_Entry]:
+    """A path that was named itself: a folder is searched, all else taken.
+
+    Parameters
+    ----------
+    name : of the image, if it is one; `inside` : what to put before names within a folder.
+    """
+    if os.path.isdir(path) and not _is_zarr(path):
+        yield from _walk(path, inside, os.path.basename(os.path.realpath(path)))
+    elif os.path.isdir(path):
+        yield _Entry(name, path, root)
+    else:
+        yield _checked(path, name, root)
+
+
+def _globbed(pattern: str, text: str) -> Iterator[_Entry]:
+    if not glob.has_magic(pattern):
+        raise UsageError(f"{text}: no such file or folder")
+    matches = sorted(glob.glob(pattern, recursive=True))
+    if not matches:
+        raise UsageError(f"{text}: matches nothing")
+    parts = Path(pattern).parts
+    fixed = next(i for i, part in enumerate(parts) if glob.has_magic(part))
+    base = os.path.join(*parts[:fixed]) if fixed else "."
+    root = os.path.basename(os.path.realpath(base))
+    for match in matches:
+        name = _relative(match, base)
+        if os.path.isdir(match):
+            yield from _named(match, name, root, "" if name == "." else f"{name}/")
+        elif _looks_like_image(match):
+            yield _checked(match, name, root)
+
+
+def _listed(path: str) -> Iterator[_Entry]:
+    try:
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: cannot be read as a list of images: {error}") from error
+    folder = os.path.dirname(os.path.abspath(path))
+    root = os.path.basename(folder)
+    for line in lines:
+        text = line.strip()
+        if not text or text.startswith("#"):
+            continue
+        target = os.path.join(folder, os.path.expanduser(text))
+        name = _relative(target, folder)
+        if name.startswith("../"):
+            name = os.path.basename(os.path.normpath(target))
+        yield from _named(target, name, root, f"{name}/")
+
+
+def _looks_remote(name: str) -> bool:
+    """By suffix alone: to look into objects costs a request each."""
+    suffix = os.path.splitext(name)[1].lower()
+    return suffix in SUFFIXES or suffix in REFUSED_SUFFIXES
+
+
+def _relative(path: str, base: str) -> str:
+    return os.path.relpath(path, base).replace(os.sep, "/")
+
+
+def _walk(folder: str, inside: str, root: str) -> Iterator[_Entry]:
+    """Search a folder and all below it.
+
+    A link to a folder on the way that led to it would never end, and is told of; as in ``find
+    -L``, any other link is followed, even if its folder has been searched under another name.
+    """
+    pending: list[tuple[str, str, tuple[tuple[int, int], ...]]] = [(folder, inside, ())]
+    while pending:
+        path, prefix, above = pending.pop()
+        try:
+            status = os.stat(path)
+            identity = (status.st_dev, status.st_ino)
+            if identity in above:
+                fault = ImageError("link_loop", "a link back to a folder above it")
+                yield _Entry(prefix.rstrip("/"), path, root, fault)
+                continue
+            with os.scandir(path) as scan:
+                children = list(scan)
+        except OSError as error:
+            fault = ImageError("unreadable", f"folder {path} cannot be read: {error.strerror}")
+            yield _Entry(prefix.rstrip("/") or root, path, root, fault)
+            continue
+        for child in children:
+            if child.name.startswith("."):
+                continue
+            name = prefix + child.name
+            if not _is_folder(child):
+                if _looks_like_image(child.path):
+                    regular = child.is_file(follow_symlinks=False)
+                    yield (
+                        _Entry(name, child.path, root)
+                        if regular
+                        else _checked(child.path, name, root)
+                    )
+            elif not _is_zarr(child.path):
+                pending.append((child.path, f"{name}/", (*above, identity)))
+            elif _is_zarr_image(child.path):
+                yield _Entry(name, child.path, root)
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def _looks_like_image(path: str) -> bool:
+    """By suffix, or where that says nothing by first bytes; what cannot be opened counts."""
+    suffix = os.path.splitext(path)[1].lower()
+    if suffix in SUFFIXES or suffix in REFUSED_SUFFIXES:
+        return True
+    if suffix in SIDECAR_SUFFIXES:
+        return False
+    try:
+        with open_regular(path) as file:
+            prefix = file.read(SNIFFED_BYTES)
+    except (ImageError, OSError):
+        return True
+    return (detect(prefix, "") or refused(prefix, "")) is not None
+
+
+def _checked(path: str, name: str, root: str) -> _Entry:
+    """An entry, with its fault if it is no regular file."""
+    try:
+        require_regular(path)
+    except ImageError as fault:
+        return _Entry(name, path, root, fault)
+    return _Entry(name, path, root)
+
+
+def _is_zarr(path: str) -> bool:
+    from kmdist.images.reading.zarr_images import is_zarr
+
+    return is_zarr(path)
+
+
+def _is_zarr_image(path: str) -> bool:
+    from kmdist.images.reading.zarr_images import is_image
+
+    return is_image(path)
+
+
+def _unique(entries: list[_Entry]) -> Iterator[tuple[str, _Entry]]:
+    """Give every file a name of its own: the input folder's name in front, then a number."""
+    seen = Counter(entry.name for entry in entries)
+    named = [
+        (f"{entry.root}/{entry.name}" if seen[entry.name] > 1 else entry.name, entry.path, entry)
+        for entry in entries
+    ]
+    taken: set[str] = set()
+    for name, _, entry in sorted(named, key=lambda item: item[:2]):
+        unique, n = name, 1
+        while unique in taken:
+            n += 1
+            unique = f"{name}~{n}"
+        taken.add(unique)
+        yield unique, entry

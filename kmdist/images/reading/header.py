@@ -1,0 +1,107 @@
+"""Read an image's header: size, kind, orientation. Nothing is decoded."""
+
+import os
+from typing import BinaryIO
+
+from kmdist.errors import ImageError
+from kmdist.images.finding.files import file_status, open_regular, os_fault
+from kmdist.images.finding.find import Found
+from kmdist.images.finding.formats import SNIFFED_BYTES, detect, refused
+from kmdist.images.finding.remote import is_url
+from kmdist.images.pixels import TRANSPOSED
+from kmdist.images.reading.integrity import diagnose
+from kmdist.images.source import Header, ImageSource
+
+MAX_PIXELS = 200_000_000
+
+
+def probe(found: Found, *, max_pixels: int = MAX_PIXELS) -> ImageSource:
+    """Read the header of one image.
+
+    Parameters
+    ----------
+    max_pixels : limit for images that must be decoded whole.
+
+    Raises
+    ------
+    ImageError : the file cannot be used; see the codes of `kmdist.images`.
+    """
+    if os.path.isdir(found.path):
+        from kmdist.images.reading.zarr_images import probe_zarr
+
+        header, size_bytes, mtime_ns = probe_zarr(found.path)
+        return _source(found, "zarr", header, size_bytes, mtime_ns, max_pixels)
+    with open_regular(found.path) as file:
+        try:
+            size_bytes, mtime_ns = _status(file, found.path)
+            kind, header = _probe_file(file, found.path, size_bytes)
+        except OSError as error:
+            raise os_fault(error, found.path) from error
+    return _source(found, kind, header, size_bytes, mtime_ns, max_pixels)
+
+
+def _status(file: BinaryIO, path: str) -> tuple[int, int]:
+    """Size and modification time, of the open file where it has a descriptor."""
+    if is_url(path):
+        return file_status(path)
+    status = os.fstat(file.fileno())
+    return status.st_size, status.st_mtime_ns
+
+
+def _probe_file(file: BinaryIO, path: str, size_bytes: int) -> tuple[str, Header]:
+    prefix = file.read(SNIFFED_BYTES)
+    file.seek(0)
+    if not prefix:
+        raise ImageError("empty", "the file is empty (0 bytes)")
+    suffix = os.path.splitext(path)[1].lower()
+    kind = detect(prefix, suffix)
+    unread = refused(prefix, suffix)
+    if unread is not None:
+        raise ImageError("unsupported", f"{unread} is not read: convert it to TIFF, PNG or JPEG")
+    if kind is None:
+        raise ImageError("not_image", f"not an image: it begins with {prefix[:12]!r}")
+    if kind == "tiff":
+        from kmdist.images.reading.tiff import probe_tiff
+
+        return kind, probe_tiff(file, size_bytes)
+    from kmdist.images.reading.pillow_images import probe_picture
+
+    try:
+        return kind, probe_picture(file, kind)
+    except (ImageError, MemoryError):
+        raise
+    except Exception as error:  # Pillow's readers fail in ways of their own on broken bytes
+        file.seek(0)
+        raise diagnose(kind, file.read(), error) from error
+
+
+def _source(
+    found: Found, kind: str, header: Header, size_bytes: int, mtime_ns: int, max_pixels: int
+) -> ImageSource:
+    width, height = header.width, header.height
+    if min(width, height) < 1:
+        raise ImageError("corrupt", f"corrupt {kind.upper()}: it says {width} × {height} px")
+    if not header.windowed and width * height > max_pixels:
+        raise ImageError(
+            "too_large",
+            f"{width:,} × {height:,} = {width * height:,} px, more than the {max_pixels:,} "
+            "allowed for an image decoded whole: raise --max-pixels, or store it as a tiled TIFF "
+            "or Zarr, which have no such limit",
+        )
+    if header.orientation in TRANSPOSED:
+        width, height = height, width
+    return ImageSource(
+        name=found.name,
+        path=found.path,
+        width=width,
+        height=height,
+        channels=header.channels,
+        dtype=header.dtype,
+        format=kind,
+        windowed=header.windowed,
+        size_bytes=size_bytes,
+        mtime_ns=mtime_ns,
+        pages=header.pages,
+        orientation=header.orientation,
+        decoder=header.decoder,
+    )

@@ -1,0 +1,1 @@
+"""What every recipe's run goes through, whatever it clusters."""

@@ -1,0 +1,141 @@
+"""Each image on its own: the pass, its manifest and its ending, whatever is done to an image.
+
+Tasks: one a block of whole images. An image larger than a block has passes of its own.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from kmdist.errors import ImageError, KmdistError
+from kmdist.images import Rejection
+from kmdist.job.job import Job, NoUsableImageError, Piece, Work
+from kmdist.recipes.quantize.labels import lost_images
+from kmdist.store import RunWriter
+
+Fits = Mapping[int, Mapping[str, Any]]
+"""Attributes of one image's fits, by the number of clusters asked for."""
+
+
+@dataclass(frozen=True)
+class EachImage:
+    """What a recipe does to images one by one.
+
+    Parameters
+    ----------
+    stage : name of the pass, for progress.
+    one : fits, labels and writes one whole image; called in tasks, with `wanted` and the run's
+        writer, so that it must be a function of a module. It raises `ImageError` for an image
+        that cannot be used.
+    tiled : does the same on the driver for an image larger than a block, of which it is given the
+        blocks and a name for the manifests of its passes. It raises `KmdistError` after rejecting
+        the image where that cannot be used.
+    wanted : what clusters are asked for.
+    """
+
+    stage: str
+    one: Callable[[Piece, Any, RunWriter], Fits]
+    tiled: Callable[[list[Work], str], Fits]
+    wanted: Any
+
+    def run(self, job: Job) -> dict[str, Fits]:
+        """Work on all images of a job; attributes of their fits, by name, in the order of names.
+
+        Raises
+        ------
+        NoUsableImageError : no image has a pixel that can be clustered.
+        """
+        fits = self._whole_images(job)
+        tiled: dict[str, list[Work]] = {}
+        for work in job.work:
+            if not work.pieces[0].whole:
+                tiled.setdefault(work.pieces[0].source.name, []).append(work)
+        for name, blocks in tiled.items():
+            try:
+                fits[name] = self.tiled(blocks, f"-{blocks[0].index}")
+            except KmdistError:
+                if name not in job.rejected:
+                    raise
+        if not fits:
+            raise NoUsableImageError(
+                "no pixel can be clustered: every image is transparent or unreadable",
+                job.rejected.values(),
+            )
+        return {name: fits[name] for name in sorted(fits)}
+
+    def _whole_images(self, job: Job) -> dict[str, Fits]:
+        """One pass over the blocks of whole images, but for those that an earlier run did."""
+        fits: dict[str, Fits] = {}
+        todo = [work for work in job.work if work.pieces[0].whole]
+        done = job.writer.done("each")
+        for _, saved in sorted(done.items()):
+            fits.update({n: {int(k): v for k, v in by_k.items()} for n, by_k in saved["fits"]})
+            job.reject([Rejection(*row) for row in saved["rejected"]])
+        left = [work for work in todo if work.index not in done]
+
+        def finished(position: int, result: Finished) -> None:
+            fits.update(result.fits)
+            job.reject(result.rejected)
+            rejected = [[r.image, r.code, r.reason] for r in result.rejected]
+            record = {"fits": list(result.fits.items()), "rejected": rejected}
+            job.writer.mark_done("each", left[position].index, record)
+
+        def lost(position: int, error: BaseException) -> Finished:
+            rejected = lost_images(left[position], error)
+            for rejection in rejected:  # what killed workers wrote of them
+                for k in self.wanted.ks:
+                    job.writer.remove_labels(rejection.image, self.wanted.prefix(k))
+            return Finished({}, rejected)
+
+        job.over_blocks(
+            self.stage,
+            each_of_block,
+            left,
+            self.one,
+            self.wanted,
+            job.writer,
+            pixels=[work.pixels for work in left],
+            done_before=len(todo) - len(left),
+            on_done=finished,
+            on_failure=lost,
+        )
+        return fits
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a task says of its images.
+
+    Parameters
+    ----------
+    fits : by image name.
+    """
+
+    fits: Mapping[str, Fits]
+    rejected: tuple[Rejection, ...]
+
+
+def each_of_block(
+    work: Work, one: Callable[[Piece, Any, RunWriter], Fits], wanted: Any, writer: RunWriter
+) -> Finished:
+    """Work on each image of a block; a task."""
+    fits, rejected = {}, []
+    for piece in work.pieces:
+        try:
+            fits[piece.source.name] = one(piece, wanted, writer)
+        except ImageError as error:
+            rejected.append(Rejection(piece.source.name, error.code, error.reason))
+    return Finished(fits, tuple(rejected))
+
+
+def summary(fits: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Attributes of a run of one k from those of its images, in the order of their names."""
+    reasons = {fit["stop_reason"] for fit in fits}
+    return {
+        "k": max(fit["k"] for fit in fits),
+        "space": fits[0]["space"],
+        "inertia": float(sum(fit["inertia"] for fit in fits)),
+        "n_iter": max(fit["n_iter"] for fit in fits),
+        "stop_reason": "max_iter" if "max_iter" in reasons else min(reasons),
+        "per_image": True,
+    }

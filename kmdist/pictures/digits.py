@@ -1,0 +1,214 @@
+"""Pictures of a digits run: centroids, members, confusion, sweep, normalised images."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kmdist.errors import UsageError
+from kmdist.recipes.digits.found_again import fitted_input
+from kmdist.recipes.digits.model import DigitModel
+from kmdist.recipes.digits.stacks.stack import light_ink
+from kmdist.store import Run
+
+READ_IMAGES = 1024
+"""Images of one file that are read at once: going into a gzip file costs as much as reading it."""
+MOST_CLUSTERS = 64
+"""Whose members are drawn."""
+WHAT = ("centroids", "members", "confusion", "sweep", "normalised")
+
+
+def draw_digits(run: Run, output: str | Path, what: str = "centroids") -> Path:
+    """Draw one picture of a digits run.
+
+    Parameters
+    ----------
+    what : ``centroids``: the mean image of each cluster with its class; ``members``: 20 nearest
+        and 20 random ones beside it; ``confusion``: clusters × classes; ``sweep``: scores
+        against k, for a run of several; ``normalised``: originals beside what is clustered.
+
+    Raises
+    ------
+    UsageError : the run has no such picture, or its images are not where they were.
+    """
+    if what not in WHAT:
+        raise UsageError(f"--what {what!r}: must be one of {', '.join(WHAT)}")
+    if run.recipe != "digits":
+        raise UsageError(f"{run.path} is a run of {run.recipe}; --what is for runs of digits")
+    if (what == "sweep") != bool(run.runs):
+        needs = "several k; fit -k 10,16,36" if what == "sweep" else "one k; name RUN.zarr/kN"
+        raise UsageError(f"--what {what} needs a run of {needs}")
+    path = Path(output)
+    figure = {
+        "centroids": _centroids,
+        "members": _members,
+        "confusion": _confusion,
+        "sweep": _sweep,
+        "normalised": _normalised,
+    }[what](run)
+    try:
+        figure.savefig(path, dpi=150)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: cannot be written: {error}") from error
+    return path
+
+
+def _figure(width_in: float, height_in: float) -> Any:
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width_in, height_in), layout="constrained")
+
+
+def _title(run: Run, cluster: int) -> str:
+    """The cluster's number, the class most of its members have, and how many members."""
+    count = 0 if run.counts is None else int(run.counts[cluster])
+    maps = run.attributes.get("maps")
+    if not maps:
+        return f"#{cluster} ({count:,})"
+    return f"#{cluster}: {run.attributes['class_names'][maps['majority'][cluster]]} ({count:,})"
+
+
+def _show(axes: Any, image: np.ndarray) -> None:
+    axes.imshow(image, cmap="gray", interpolation="nearest")
+    axes.set_axis_off()
+
+
+def _centroids(run: Run) -> Any:
+    means = np.asarray(run.array("means"))
+    columns = int(np.ceil(np.sqrt(len(means))))
+    rows = -(-len(means) // columns)
+    figure = _figure(0.9 * columns, 1.05 * rows)
+    for cluster, image in enumerate(means):
+        axes = figure.add_subplot(rows, columns, cluster + 1)
+        _show(axes, image)
+        axes.set_title(_title(run, cluster), fontsize=7)
+    return figure
+
+
+def _images_of(run: Run, numbers: np.ndarray) -> np.ndarray:
+    """Some images of the stack the run was fitted to; blank where the number is −1."""
+    stack, flat = fitted_input(run, 16.0).stack, numbers.ravel()
+    images = np.zeros((flat.size, stack.height, stack.width), stack.source.dtype)
+    step = 1 if stack.names else READ_IMAGES
+    for start in np.unique(flat[flat >= 0] // step) * step:
+        stop = min(int(start) + step, stack.n)
+        here = (flat >= start) & (flat < stop)
+        images[here] = stack.read(int(start), stop)[flat[here] - start]
+    return images.reshape(*numbers.shape, stack.height, stack.width)
+
+
+def _tiled(images: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """(m, h, w) side by side with gaps between; nothing (NaN) in these and where there is none."""
+    shown = images.astype(np.float32)
+    shown[numbers < 0] = np.nan
+    gap = max(1, images.shape[2] // 8)
+    padded = np.pad(shown, ((0, 0), (0, 0), (0, gap)), constant_values=np.nan)
+    return np.concatenate(list(padded), axis=1)
+
+
+def _members(run: Run) -> Any:
+    k = len(np.asarray(run.array("means")))
+    means = np.asarray(run.array("means"))[:MOST_CLUSTERS]
+    figure = _figure(13, 0.5 * len(means) + 0.4)
+    axes = figure.subplots(len(means), 3, width_ratios=[1, 20, 20], squeeze=False)
+    for column, name in ((1, "nearest"), (2, "drawn")):
+        numbers = np.asarray(run.array(f"members/{name}"))[:MOST_CLUSTERS]
+        images = _images_of(run, numbers)
+        for one, some, which in zip(axes[:, column], images, numbers, strict=True):
+            _show(one, _tiled(some, which))
+    for cluster, (row, mean) in enumerate(zip(axes, means, strict=True)):
+        _show(row[0], mean)
+        row[0].set_title(_title(run, cluster), fontsize=6, loc="left")
+    axes[0, 1].set_title("nearest to the centroid", fontsize=8)
+    axes[0, 2].set_title("drawn at random", fontsize=8)
+    if k > len(means):
+        figure.suptitle(f"the {len(means)} largest of {k} clusters", fontsize=9)
+    return figure
+
+
+def _confusion(run: Run) -> Any:
+    table = run.array("confusion")
+    if table is None:
+        raise UsageError(f"{run.path} has no classes to compare with; fit it with --labels")
+    names = [str(name) for name in run.attributes["class_names"]]
+    full = np.zeros((len(table) + 1, len(names) + 1), np.int64)
+    full[:-1, :-1] = table
+    full[-1, :-1], full[:, -1] = table.sum(axis=0), full[:, :-1].sum(axis=1)
+    full[-1, -1] = table.sum()
+    figure = _figure(1.5 + 0.6 * full.shape[1], 1.2 + 0.35 * full.shape[0])
+    axes = figure.add_subplot()
+    shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
+    shown = np.zeros(full.shape)
+    shown[:-1, :-1] = shares
+    axes.imshow(shown, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    for i, j in np.ndindex(*full.shape):
+        color = "white" if shown[i, j] > 0.6 else "black"
+        axes.text(j, i, f"{full[i, j]:,}", ha="center", va="center", fontsize=7, color=color)
+    axes.set_xticks(range(full.shape[1]), [*names, "total"])
+    axes.set_yticks(range(full.shape[0]), [*map(str, range(len(table))), "total"])
+    axes.set_xlabel("class")
+    axes.set_ylabel("cluster")
+    return figure
+
+
+def _sweep(run: Run) -> Any:
+    from kmdist.estimators.selection import find_elbow
+
+    ks = sorted(run.runs)
+    inertia = [float(run.runs[k].inertia or 0.0) for k in ks]
+    scores = [run.runs[k].attributes.get("scores") for k in ks]
+    scored = all(scores)
+    figure = _figure(8 if scored else 4, 4)
+    left, *others = figure.subplots(1, 1 + scored, squeeze=False)[0]
+    left.plot(ks, inertia, "o-")
+    left.set_xlabel("k")
+    left.set_ylabel("inertia")
+    elbow = find_elbow(np.array(ks), np.array(inertia)) if len(ks) > 2 else None
+    if elbow is not None:
+        left.axvline(elbow, color="gray", linestyle="--")
+        left.set_title(f"elbow at k = {elbow}", fontsize=9)
+    for right in others:
+        for name, label in _CURVES.items():
+            right.plot(ks, [one[name] for one in scores if one], "o-", label=label)
+        right.set_xlabel("k")
+        right.set_title("agreement with the classes", fontsize=9)
+        right.legend(fontsize=8)
+    return figure
+
+
+_CURVES = {"homogeneity": "homogeneity", "accuracy_majority": "accuracy by majority"}
+
+
+def _normalised(run: Run) -> Any:
+    numbers = np.asarray(run.array("members/drawn"))[:10, :6]
+    model = DigitModel.of_run(run)
+    originals = _images_of(run, numbers)
+    flat = light_ink(originals.reshape(-1, *originals.shape[2:]), model.dark_ink)
+    prepared = model.describer.prepared(flat)
+    figure = _figure(8, 0.65 * len(numbers) + 0.3)
+    axes = figure.subplots(*numbers.shape, squeeze=False)
+    for one, number, image, upright in zip(axes.flat, numbers.flat, flat, prepared, strict=True):
+        if number < 0:
+            one.set_axis_off()
+            continue
+        _show(one, np.concatenate(_equally_high(_lightness(image), _lightness(upright)), axis=1))
+    for one in axes[0]:
+        one.set_title("as it was | clustered", fontsize=6)
+    return figure
+
+
+def _lightness(image: np.ndarray) -> np.ndarray:
+    return np.asarray(image / max(float(image.max()), 1e-9), np.float32)
+
+
+def _equally_high(*images: np.ndarray) -> list[np.ndarray]:
+    """Each centred on paper, with a gap between."""
+    height = max(len(image) for image in images)
+    gap = max(1, height // 14)
+    padded = []
+    for image in images:
+        above = (height - len(image)) // 2
+        below = height - len(image) - above
+        padded.append(np.pad(image, ((above, below), (0, 0))))
+    between = np.full((height, gap), np.nan, np.float32)
+    return [padded[0], between, *padded[1:]]

@@ -1,0 +1,311 @@
+"""Parts that pictures of runs are put together from: text, panels, rows of panels, palettes.
+
+Pillow alone: pixels of label maps appear as they are, and nothing global is changed by drawing.
+"""
+
+import importlib.util
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from kmdist.images.color import to_srgb
+from kmdist.pictures.output_files import replacing
+from kmdist.pictures.palette_files import hex_color
+
+PAPER, INK, FAINT, LINE = (250, 250, 247), (38, 38, 36), (122, 122, 116), (222, 222, 214)
+GAP_PX = 16
+PAIR_GAP_PX = 2
+CAPTION_PX = 17
+MAX_LEGEND = 40
+"""Colours named one by one; above this number only their squares are drawn."""
+
+_FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF", ".tiff": "TIFF", ".webp": "WEBP"}
+_GOLDEN_ANGLE = np.pi * (3 - np.sqrt(5))
+_BLUE = 4.5
+"""Hue of label 0 in Oklab, in radians."""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A picture with a line below it, and its own palette if it has one.
+
+    Parameters
+    ----------
+    palette : (k, 3) uint8 drawn as a bar of shares below the picture; None: no bar.
+    counts : (k,) members of each colour.
+    """
+
+    picture: Image.Image
+    caption: str = ""
+    palette: np.ndarray | None = None
+    counts: np.ndarray | None = None
+
+
+def label_colors(k: int) -> np.ndarray:
+    """(k, 3) uint8 colours that neighbouring labels tell apart by, the same on every machine.
+
+    Hues a golden angle apart on circles of Oklab (Ottosson, 2020) of three lightnesses.
+    """
+    number = np.arange(k)
+    hue = _BLUE + _GOLDEN_ANGLE * number
+    lightness = np.array([0.52, 0.76, 0.87])[number % 3]
+    chroma = np.array([0.14, 0.15, 0.10])[number % 3]
+    points = np.stack([lightness, chroma * np.cos(hue), chroma * np.sin(hue)], axis=1)
+    return to_srgb(points, "oklab")
+
+
+def resized(pixels: np.ndarray, box: tuple[int, int], *, nearest: bool = False) -> Image.Image:
+    """A picture as large as fits a box (width, height); small ones are enlarged by whole factors.
+
+    Parameters
+    ----------
+    pixels : (y, x, 3) or (y, x, 4) uint8; where the latter is transparent a chequer shows.
+    nearest : take pixels as they are instead of means, as label maps must be.
+    """
+    height, width = pixels.shape[:2]
+    size = fitted((width, height), box)
+    nearest = nearest or size[0] >= width
+    how = Image.Resampling.NEAREST if nearest else Image.Resampling.LANCZOS
+    picture = Image.fromarray(pixels).resize(size, how, reducing_gap=None if nearest else 3.0)
+    if picture.mode != "RGBA":
+        return picture
+    below = _chequer(size)
+    below.paste(picture, mask=picture.getchannel("A"))
+    return below
+
+
+def fitted(size: tuple[int, int], box: tuple[int, int]) -> tuple[int, int]:
+    """Width and height of a picture in a box; see `resized`."""
+    scale = min(box[0] / size[0], box[1] / size[1])
+    scale = int(scale) if scale >= 1 else scale
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def placeholder(size: tuple[int, int], text: str) -> Image.Image:
+    """A picture that says why there is none."""
+    picture = Image.new("RGB", size, LINE)
+    draw = ImageDraw.Draw(picture)
+    lines = _wrapped(text, CAPTION_PX, max(size[0] - 2 * GAP_PX, 40))
+    draw.multiline_text(
+        (size[0] / 2, size[1] / 2), lines, FAINT, _font(CAPTION_PX), anchor="mm", align="center"
+    )
+    return picture
+
+
+def heading(text: str, width: int, *, note: str = "", above: int = 0) -> Image.Image:
+    """A line of large text with a fainter one below it, and so many pixels of space above."""
+    picture = Image.new("RGB", (width, above + 36 + (26 if note else 0)), PAPER)
+    draw = ImageDraw.Draw(picture)
+    draw.text((0, above), _elided(text, 26, width), INK, _font(26, bold=True))
+    if note:
+        draw.text((0, above + 37), _elided(note, CAPTION_PX, width), FAINT, _font(CAPTION_PX))
+    return picture
+
+
+def palette_bar(
+    palette: np.ndarray, counts: np.ndarray | None, width: int, height: int = 44
+) -> Image.Image:
+    """The palette as one bar, each colour as wide as its share (all equal without counts)."""
+    weights = np.ones(len(palette)) if counts is None or not counts.sum() else counts
+    edges = np.concatenate([[0], np.cumsum(weights, dtype=np.float64)])
+    edges = edges / edges[-1] * width
+    # Each column of pixels shows the colour that holds its middle.
+    index = np.searchsorted(edges, np.arange(width) + 0.5, side="right") - 1
+    row = palette[index.clip(0, len(palette) - 1)]
+    return Image.fromarray(np.repeat(row[None], height, axis=0))
+
+
+def legend(
+    palette: np.ndarray,
+    counts: np.ndarray | None,
+    width: int,
+    marks: np.ndarray | None = None,
+) -> Image.Image:
+    """Every colour with its number, code and share; of many colours the squares alone.
+
+    Parameters
+    ----------
+    marks : (k, 3) uint8 colour of each cluster in a label map, drawn beside its own.
+    """
+    if len(palette) > MAX_LEGEND:
+        return _squares(palette, width)
+    cell, row = 230, 34
+    columns = max(1, min(width // cell, len(palette)))
+    rows = -(-len(palette) // columns)
+    picture = Image.new("RGB", (width, rows * row), PAPER)
+    draw = ImageDraw.Draw(picture)
+    shares = None if counts is None or not counts.sum() else counts / counts.sum()
+    for number, color in enumerate(palette):
+        # Down the columns, so that ranks are read as a list.
+        x, y = number // rows * cell, number % rows * row
+        draw.rectangle((x, y, x + 33, y + 25), tuple(color.tolist()), LINE)
+        if marks is not None:
+            draw.rectangle((x + 36, y, x + 43, y + 25), tuple(marks[number].tolist()))
+        share = "" if shares is None else f"{shares[number]:.1%}"
+        draw.text((x + 52, y + 13), f"{number}", INK, _font(15, bold=True), anchor="lm")
+        draw.text((x + 78, y + 13), hex_color(color), FAINT, _font(15), anchor="lm")
+        draw.text((x + 208, y + 13), share, INK, _font(15), anchor="rm")
+    return picture
+
+
+def panel_row(panels: Sequence[Panel]) -> Image.Image:
+    """Panels beside each other, their tops and captions aligned."""
+    height = max(panel.picture.height for panel in panels)
+    drawn = [_with_caption(panel, height) for panel in panels]
+    width = sum(one.width for one in drawn) + GAP_PX * (len(drawn) - 1)
+    row = Image.new("RGB", (width, max(one.height for one in drawn)), PAPER)
+    x = 0
+    for one in drawn:
+        row.paste(one, (x, 0))
+        x += one.width + GAP_PX
+    return row
+
+
+def justified(
+    sizes: Sequence[tuple[int, int]], width: int, row_height: int, n_across: int = 1
+) -> list[tuple[list[int], int]]:
+    """Break pictures into rows that fill a width, the last as nearly as can be.
+
+    Parameters
+    ----------
+    sizes : (width, height) of each picture.
+    row_height : wished for; rows are up to a quarter lower, or higher by what fills the last.
+    n_across : times that each picture is repeated side by side.
+
+    Returns
+    -------
+    list of (positions of the pictures in the row, height of the row in pixels).
+    """
+    aspects = [bounded_aspect(size) * n_across for size in sizes]
+    spare = PAIR_GAP_PX * (n_across - 1)
+    wished = range(round(0.75 * row_height), round(1.3 * row_height), 4)
+    layouts = [_rows(aspects, width, height, spare) for height in wished]
+
+    def unused(position: int) -> tuple[float, int]:
+        rows = layouts[position]
+        filled = sum(aspects[i] * rows[-1][1] for i in rows[-1][0]) / width
+        return round(-min(filled, 0.95), 2), abs(wished[position] - row_height)
+
+    return layouts[min(range(len(layouts)), key=unused)]
+
+
+def bounded_aspect(size: tuple[int, int]) -> float:
+    """Width over height, no further from 1 than a thumbnail can show."""
+    return min(max(size[0] / size[1], 0.2), 8.0)
+
+
+def _rows(
+    aspects: Sequence[float], width: int, row_height: int, spare: int
+) -> list[tuple[list[int], int]]:
+    rows: list[tuple[list[int], int]] = []
+    row: list[int] = []
+    for position in range(len(aspects)):
+        row.append(position)
+        free = width - GAP_PX * (len(row) - 1) - spare * len(row)
+        height = free / sum(aspects[i] for i in row)
+        if height <= row_height or position == len(aspects) - 1:
+            rows.append((row, max(int(min(height, row_height)), 24)))
+            row = []
+    return rows
+
+
+def beside(pictures: Sequence[Image.Image]) -> Image.Image:
+    """Pictures of equal height close together."""
+    gap = PAIR_GAP_PX
+    width = sum(one.width for one in pictures) + gap * (len(pictures) - 1)
+    joined = Image.new("RGB", (width, max(one.height for one in pictures)), PAPER)
+    x = 0
+    for one in pictures:
+        joined.paste(one, (x, 0))
+        x += one.width + gap
+    return joined
+
+
+def stacked(parts: Sequence[Image.Image]) -> Image.Image:
+    """Parts below each other, on paper with a margin."""
+    margin = 2 * GAP_PX
+    width = max(part.width for part in parts) + 2 * margin
+    height = sum(part.height for part in parts) + GAP_PX * (len(parts) - 1) + 2 * margin
+    sheet = Image.new("RGB", (width, height), PAPER)
+    y = margin
+    for part in parts:
+        sheet.paste(part, (margin, y))
+        y += part.height + GAP_PX
+    return sheet
+
+
+def save(picture: Image.Image, path: Path) -> None:
+    """Write a picture in the format its name asks for, whole or not at all."""
+    with replacing(path) as file:
+        picture.save(file, _FORMATS.get(path.suffix.lower(), "PNG"), quality=92)
+
+
+def _with_caption(panel: Panel, height: int) -> Image.Image:
+    bar = 10 if panel.palette is not None else 0
+    text = CAPTION_PX + 8 if panel.caption else 0
+    drawn = Image.new("RGB", (panel.picture.width, height + bar + text), PAPER)
+    drawn.paste(panel.picture, (0, 0))
+    y = panel.picture.height
+    if panel.palette is not None:
+        drawn.paste(palette_bar(panel.palette, panel.counts, drawn.width, bar - 2), (0, y + 2))
+    draw = ImageDraw.Draw(drawn)
+    caption = _elided(panel.caption, CAPTION_PX - 1, drawn.width)
+    draw.text((0, y + bar + 4), caption, INK, _font(CAPTION_PX - 1))
+    return drawn
+
+
+def _squares(palette: np.ndarray, width: int) -> Image.Image:
+    columns = 32 if len(palette) <= 512 else 64
+    side = max(width // columns, 4)
+    rows = -(-len(palette) // columns)
+    picture = Image.new("RGB", (columns * side, rows * side), PAPER)
+    draw = ImageDraw.Draw(picture)
+    for number, color in enumerate(palette):
+        x, y = number % columns * side, number // columns * side
+        draw.rectangle((x, y, x + side - 2, y + side - 2), tuple(color.tolist()))
+    return picture
+
+
+def _chequer(size: tuple[int, int]) -> Image.Image:
+    y, x = np.ogrid[: size[1], : size[0]]
+    light = ((x // 8 + y // 8) % 2).astype(np.uint8)
+    return Image.fromarray(np.repeat((208 + 28 * light)[..., None], 3, axis=2))
+
+
+def _elided(text: str, size: int, width: int) -> str:
+    """Text that fits, with an ellipsis in its middle if it must."""
+    text = "".join(char if char.isprintable() else "\ufffd" for char in text)
+    measure = _font(size).getlength
+    if measure(text) <= width:
+        return text
+    keep = len(text)
+    while keep > 2 and measure(f"{text[: keep // 2]}…{text[-(keep // 2) :]}") > width:
+        keep -= 1
+    return f"{text[: keep // 2]}…{text[-(keep // 2) :]}"
+
+
+def _wrapped(text: str, size: int, width: int) -> str:
+    lines: list[str] = []
+    for word in text.split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and _font(size).getlength(longer) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(_elided(word, size, width))
+    return "\n".join(lines)
+
+
+@lru_cache(maxsize=16)
+def _font(size: int, *, bold: bool = False) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """DejaVu Sans, which matplotlib brings along and which knows more scripts than Pillow's own."""
+    package = importlib.util.find_spec("matplotlib")
+    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
+    for folder in (package.submodule_search_locations or []) if package else []:
+        path = Path(folder) / "mpl-data" / "fonts" / "ttf" / name
+        if path.exists():
+            return ImageFont.truetype(path, size)
+    return ImageFont.load_default(size)

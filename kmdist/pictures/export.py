@@ -1,0 +1,302 @@
+"""Export a run to files that any program opens: indexed PNG, palettes, a table of what it cost."""
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kmdist.cluster import usable_cores
+from kmdist.engine.passes import ThreadPool, memory_limit_bytes, run_pass
+from kmdist.images import Window
+from kmdist.job.progress import Event, Watcher, watch_nothing
+from kmdist.pictures.dither import Ditherer
+from kmdist.pictures.fidelity import Fidelity, psnr_db
+from kmdist.pictures.output_files import prepare_folder, replacing, write_text
+from kmdist.pictures.palette_files import write_gpl, write_json, write_strip
+from kmdist.pictures.png import PngWriter
+from kmdist.pictures.run_pictures import BAND_PIXELS, BAND_ROWS, Original, RunPicture, try_original
+from kmdist.recipes.quantize.memory import DECODE_BYTES
+from kmdist.store import Run, image_key
+
+TABLE_NAME = "table.csv"
+_BAND_BYTES = 24
+"""A pixel of a band: labels, colours, mask, packed rows, compressed rows."""
+_SSIM_BYTES = 340 << 20
+
+
+@dataclass(frozen=True)
+class ExportedImage:
+    """A row of the table.
+
+    Parameters
+    ----------
+    k : colours; `folder` and `file` say where the picture is.
+    bytes : of the PNG; `original_bytes` of the original file, None where it is gone.
+    squared_error, n_values, ssim : see `Fidelity`; nothing compared where the original is gone.
+    note : what was not as asked for, or empty.
+    """
+
+    image: str
+    k: int
+    file: str
+    width: int
+    height: int
+    bytes: int
+    original_bytes: int | None
+    squared_error: int
+    n_values: int
+    ssim: float
+    note: str
+
+    @property
+    def bits_per_pixel(self) -> float:
+        """Of the PNG file."""
+        return 8 * self.bytes / (self.width * self.height)
+
+    @property
+    def psnr_db(self) -> float:
+        """Against the original; not a number where it is gone."""
+        return psnr_db(self.squared_error, self.n_values)
+
+    def row(self) -> dict[str, Any]:
+        """Columns of the table by name; None where there is no figure."""
+        original = self.original_bytes
+        return {
+            "image": self.image,
+            "k": self.k,
+            "file": self.file,
+            "width": self.width,
+            "height": self.height,
+            "bytes": self.bytes,
+            "bits_per_pixel": round(self.bits_per_pixel, 4),
+            "original_bytes": original,
+            "share_of_original": None if original is None else round(self.bytes / original, 4),
+            "psnr_db": None if math.isnan(self.psnr_db) else round(self.psnr_db, 3),
+            "ssim": None if math.isnan(self.ssim) else round(self.ssim, 5),
+            "note": self.note,
+        }
+
+
+def export(
+    run: Run,
+    folder: str | Path,
+    *,
+    dither: bool = False,
+    overwrite: bool = False,
+    workers: int | None = None,
+    watch: Watcher = watch_nothing,
+) -> list[ExportedImage]:
+    """Write every image of a run recoloured, the palettes, and a table.
+
+    Files: ``STEM.png`` for each image (its node name where stems are equal), ``palette.json``,
+    ``palette.gpl``, ``palette.png`` (in ``palettes/STEM.*`` where each image has its own) and
+    ``table.csv``; of a run of several k in a folder ``kN`` each.
+
+    Parameters
+    ----------
+    dither : diffuse errors, as `kmdist.pictures.dither.Ditherer`; else every pixel has the colour
+        of its label.
+    overwrite : write into a folder that is not empty.
+    workers : threads; None: the usable cores, fewer where their memory does not suffice.
+
+    Returns
+    -------
+    list : a row for each image and k, by k and name.
+
+    Raises
+    ------
+    UsageError : `folder` is not empty.
+    KmdistError : the run's clusters have no colours, or a file cannot be written.
+    """
+    folder = prepare_folder(folder, overwrite=overwrite)
+    rows: list[ExportedImage] = []
+    for name, one in {f"k{k}": run for k, run in run.runs.items()}.items():
+        inside = prepare_folder(folder / name, overwrite=True)
+        rows += _export_one(one, inside, dither, workers, watch, stage=f"export {name}")
+    if not run.runs:
+        rows = _export_one(run, folder, dither, workers, watch)
+    write_text(folder / TABLE_NAME, table_csv(rows))
+    return rows
+
+
+def table_csv(rows: Iterable[ExportedImage]) -> str:
+    """The table as CSV, one line an image and k."""
+    listed = [row.row() for row in rows]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(listed[0]) if listed else ["image"], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(listed)
+    return text.getvalue()
+
+
+def file_stems(names: Sequence[str]) -> dict[str, str]:
+    """File names without suffix for the pictures of a run: safe, and different on any file system.
+
+    The node name without its suffix; with it where two images would have the same (``a.jpg`` and
+    ``a.png``), and a number where that is taken as well.
+    """
+    keys = {name: image_key(name) for name in names}
+    stems = {name: key.rpartition(".")[0] or key for name, key in keys.items()}
+    n_alike: dict[str, int] = {}
+    for stem in stems.values():
+        n_alike[stem.casefold()] = n_alike.get(stem.casefold(), 0) + 1
+    taken = {"palette", *(stem for stem, n in n_alike.items() if n == 1)}
+    for name in sorted(names):
+        if n_alike[stems[name].casefold()] == 1 and stems[name].casefold() != "palette":
+            continue
+        candidate, number = keys[name], 2
+        while candidate.casefold() in taken:
+            candidate, number = f"{keys[name]}-{number}", number + 1
+        stems[name] = candidate
+        taken.add(candidate.casefold())
+    return stems
+
+
+def _export_one(
+    run: Run,
+    folder: Path,
+    dither: bool,
+    workers: int | None,
+    watch: Watcher,
+    *,
+    stage: str = "export",
+) -> list[ExportedImage]:
+    names = list(run.images)
+    stems = file_stems(names)
+    if run.palette is not None:
+        _write_palette(folder / "palette", run.path.name, run.palette, run.counts)
+    elif names:
+        prepare_folder(folder / "palettes", overwrite=True)
+    rows: list[ExportedImage | None] = [None] * len(names)
+    pictures = _Pictures(run, names)
+    n_done, mpx = 0, 0.0
+
+    def done(position: int, row: ExportedImage) -> None:
+        nonlocal n_done, mpx
+        rows[position] = row
+        n_done, mpx = n_done + 1, mpx + row.width * row.height / 1e6
+        watch(Event(stage, n_done, len(names), unit="images", mpx=mpx))
+
+    pool = ThreadPool(_threads(pictures, workers), memory_bytes=1)
+    try:
+        run_pass(pool, export_image, pictures, stems, folder, dither, on_done=done)
+    finally:
+        pool.close()
+    return [row for row in rows if row is not None]
+
+
+class _Pictures(Sequence[RunPicture]):
+    """Images of a run, each read when its turn comes."""
+
+    def __init__(self, run: Run, names: Sequence[str]) -> None:
+        self._run, self._names = run, names
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __getitem__(self, position: Any) -> Any:
+        return RunPicture(self._run, self._run.images[self._names[position]])
+
+
+def _threads(pictures: _Pictures, workers: int | None) -> int:
+    """Threads for which there is memory: each holds one original whole, and a band of it."""
+    wanted = min(workers or usable_cores(), len(pictures)) or 1
+    if wanted == 1:
+        return 1
+    largest = max(p.image.width * p.image.height for p in pictures)
+    widest = max(p.image.width for p in pictures)
+    band = max(BAND_PIXELS, BAND_ROWS * widest)
+    each = largest * DECODE_BYTES + band * _BAND_BYTES + _SSIM_BYTES
+    return max(1, min(wanted, memory_limit_bytes() // each))
+
+
+def export_image(
+    picture: RunPicture, stems: Mapping[str, str], folder: Path, dither: bool
+) -> ExportedImage:
+    """Write one image as PNG and compare it with its original; a task."""
+    image = picture.image
+    stem = stems[image.name]
+    if picture.has_own_palette:
+        own = folder / "palettes" / stem
+        _write_palette(own, image.name, picture.palette, picture.counts)
+    original, note = try_original(picture)
+    if original is None and dither:
+        note += "; not dithered"
+    fidelity = Fidelity()
+    path = folder / f"{stem}.png"
+    with replacing(path) as file:
+        writer = _png_writer(file, picture)
+        ditherer = Ditherer(picture.palette, image.width) if dither and original else None
+        for window in picture.bands():
+            writer.write_rows(_rows(picture, window, original, ditherer, fidelity))
+        writer.close()
+    return ExportedImage(
+        image.name,
+        picture.k,
+        path.name,
+        image.width,
+        image.height,
+        path.stat().st_size,
+        original.source.size_bytes if original else None,
+        fidelity.squared_error,
+        fidelity.n_values,
+        fidelity.ssim,
+        note,
+    )
+
+
+def _is_indexed(picture: RunPicture) -> bool:
+    return len(picture.palette) + (picture.image.unclustered is not None) <= 256
+
+
+def _png_writer(file: Any, picture: RunPicture) -> PngWriter:
+    palette, width, height = picture.palette, picture.image.width, picture.image.height
+    transparent = picture.image.unclustered is not None
+    if not _is_indexed(picture):
+        return PngWriter(file, width, height, channels=4 if transparent else 3)
+    if not transparent:
+        return PngWriter(file, width, height, palette=palette)
+    colors = np.concatenate([palette, np.zeros((1, 3), np.uint8)])
+    return PngWriter(file, width, height, palette=colors, transparent=len(palette))
+
+
+def _rows(
+    picture: RunPicture,
+    window: Window,
+    original: Original | None,
+    ditherer: Ditherer | None,
+    fidelity: Fidelity,
+) -> np.ndarray:
+    """Rows of the PNG, compared with the original on the way."""
+    labels = picture.labels(window)
+    nowhere = picture.unclustered(labels)
+    if original is not None:
+        wanted = original.rgb(window)
+        if ditherer is not None:
+            labels = ditherer(wanted, nowhere)
+        index = labels if nowhere is None else np.where(nowhere, 0, labels)
+        shown = picture.palette[index]
+        if nowhere is not None:
+            shown[nowhere] = wanted[nowhere]
+        fidelity.add(wanted, shown, nowhere)
+    index = labels if nowhere is None else np.where(nowhere, 0, labels)
+    if _is_indexed(picture):
+        if nowhere is not None:
+            index[nowhere] = len(picture.palette)
+        return index.astype(np.uint8, copy=False)
+    colored = picture.palette[index]
+    if nowhere is None:
+        return colored
+    return np.concatenate([colored, np.where(nowhere, 0, 255).astype(np.uint8)[..., None]], axis=2)
+
+
+def _write_palette(base: Path, name: str, palette: np.ndarray, counts: np.ndarray | None) -> None:
+    shares = np.zeros(len(palette), np.int64) if counts is None else counts
+    write_json(base.with_name(f"{base.name}.json"), palette, shares)
+    write_gpl(base.with_name(f"{base.name}.gpl"), name, palette)
+    write_strip(base.with_name(f"{base.name}.png"), palette)

@@ -1,0 +1,264 @@
+"""Draw a run: one image as original, recoloured and labels, or a contact sheet of several."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from PIL import Image
+
+from kmdist.errors import ImageError, KmdistError, UsageError
+from kmdist.images import Window
+from kmdist.pictures import drawing
+from kmdist.pictures.drawing import Panel
+from kmdist.pictures.output_files import check_picture_path
+from kmdist.pictures.run_pictures import Original, RunPicture, find_image
+from kmdist.store import Run, RunImage
+
+PANEL_PX = 768
+"""Longest side of a panel: photographs of Kodak's size appear pixel by pixel."""
+SHEET_PX = 1920
+THUMBNAIL_PX = 236
+MAX_SHEET_IMAGES = 12
+MAX_ORIGINAL_PIXELS = 200_000_000
+"""Larger originals are not read to be drawn a few hundred pixels wide."""
+MAX_FITS = 8
+
+T = TypeVar("T")
+
+
+def draw_run(
+    run: Run, path: str | Path, image: str | None = None, overlay: float | None = None
+) -> Path:
+    """Draw a run, or one image of it.
+
+    One image: original, recoloured and labels beside each other, and the palette with shares; of
+    a run of several k, recoloured once for each. Without `image`: a contact sheet of up to 12
+    images spread evenly over the run, each beside its original; of several k one sheet below the
+    other. Originals that are gone are replaced by a note.
+
+    Parameters
+    ----------
+    path : .png, .jpg, .webp or .tif.
+    image : name in the run, or path of the photograph.
+    overlay : 0 … 1: draw the labels over the original, so much of them.
+
+    Returns
+    -------
+    Path : what was written.
+
+    Raises
+    ------
+    UsageError : no such image, a path that cannot be written to, or an overlay out of range.
+    KmdistError : the run has no label maps, or its clusters have no colours.
+    """
+    if overlay is not None and not 0 <= overlay <= 1:
+        raise UsageError(f"--overlay {overlay}: must be 0 (original) to 1 (labels)")
+    fits = list(run.runs.values()) or [run]
+    if not len(fits[0].images):
+        raise KmdistError(f"{run.path} has no label maps of images to draw (recipe {run.recipe})")
+    if image is not None:
+        found = find_image(fits[0], image)
+        path = check_picture_path(path, not_over=found.source)
+        views = [_View(fit, fit.images[found.name]) for fit in _some(fits, MAX_FITS)]
+        several = len(fits) > 1
+        parts = _several_fits(views, overlay) if several else _one_image(views[0], overlay)
+    else:
+        path = check_picture_path(path)
+        parts = _contact_sheet(run, _some(fits, MAX_FITS), overlay)
+    drawing.save(drawing.stacked(parts), path)
+    return path
+
+
+@dataclass(frozen=True)
+class _View:
+    """One image of one fit, drawn in any size."""
+
+    run: Run
+    image: RunImage
+
+    @cached_property
+    def data(self) -> RunPicture:
+        return RunPicture(self.run, self.image)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.image.width, self.image.height
+
+    def labels(self, box: tuple[int, int]) -> np.ndarray:
+        """Labels from the level of the pyramid that has at least twice the pixels of the box."""
+        level, width, levels = 0, self.size[0], self.image.levels
+        while level + 1 < levels and width >= 4 * drawing.fitted(self.size, box)[0]:
+            level, width = level + 1, width // 2
+        return np.asarray(self.image.labels(level)[...])
+
+    @cached_property
+    def counts(self) -> np.ndarray:
+        """(k,) pixels of each cluster in this image; of large ones in the level that is drawn."""
+        if self.data.has_own_palette:
+            return self.data.counts
+        labels = self.labels(_panel_box(self.size))
+        return np.bincount(labels[labels < self.data.k].ravel(), minlength=self.data.k)
+
+    def recolored(self, box: tuple[int, int]) -> Image.Image:
+        labels = self.labels(box)
+        return drawing.resized(_with_alpha(self.data, labels, self.data.palette), box)
+
+    def label_map(self, box: tuple[int, int]) -> Image.Image:
+        labels, colors = self.labels(box), drawing.label_colors(self.data.k)
+        return drawing.resized(_with_alpha(self.data, labels, colors), box, nearest=True)
+
+    def overlaid(self, box: tuple[int, int], share: float) -> Image.Image:
+        labels = self.label_map(box)
+        original = self.original(box)
+        return Image.blend(original.resize(labels.size), labels, share)
+
+    def original(self, box: tuple[int, int]) -> Image.Image:
+        width, height = self.size
+        size = drawing.fitted(self.size, box)
+        if width * height > MAX_ORIGINAL_PIXELS:
+            return drawing.placeholder(size, f"original: {width:,} × {height:,} px, too large")
+        try:
+            pixels = Original(self.data).rgb(Window(0, 0, height, width))
+        except ImageError as error:
+            return drawing.placeholder(size, error.reason)
+        return drawing.resized(pixels, box)
+
+
+def _with_alpha(data: RunPicture, labels: np.ndarray, colors: np.ndarray) -> np.ndarray:
+    nowhere = data.unclustered(labels)
+    if nowhere is None:
+        return colors[labels]
+    rgba = np.empty((*labels.shape, 4), np.uint8)
+    rgba[..., :3] = colors[np.where(nowhere, 0, labels)]
+    rgba[..., 3] = np.where(nowhere, 0, 255)
+    return rgba
+
+
+def _one_image(view: _View, overlay: float | None) -> list[Image.Image]:
+    """Original, recoloured, labels; the palette with shares below."""
+    box = _panel_box(view.size)
+    data, k = view.data, view.data.k
+    panels = [
+        Panel(view.original(box), "original"),
+        Panel(view.recolored(box), f"recoloured: {k} colours"),
+        Panel(view.label_map(box), "labels")
+        if overlay is None
+        else Panel(view.overlaid(box, overlay), f"labels over the original, {overlay:.0%}"),
+    ]
+    wide = view.size[0] > 2.2 * view.size[1]
+    rows = [[panel] for panel in panels] if wide else [panels]
+    drawn = [drawing.panel_row(row) for row in rows]
+    width = max(max(row.width for row in drawn), 660)
+    note = f"{view.size[0]:,} × {view.size[1]:,} px · {view.run.recipe} · k = {k}"
+    return [
+        drawing.heading(view.image.name, width, note=note),
+        *drawn,
+        drawing.palette_bar(data.palette, view.counts, width),
+        drawing.legend(data.palette, view.counts, width, drawing.label_colors(k)),
+    ]
+
+
+def _several_fits(views: Sequence[_View], overlay: float | None) -> list[Image.Image]:
+    """The original and one picture for each k, each with its palette."""
+    first = views[0]
+    box = _panel_box(first.size)
+    panels = [Panel(first.original(box), "original")]
+    for view in views:
+        picture = view.recolored(box) if overlay is None else view.overlaid(box, overlay)
+        panels.append(Panel(picture, f"k = {view.data.k}", view.data.palette, view.counts))
+    columns = 1 if first.size[0] > 2.2 * first.size[1] else min(len(panels), 3)
+    if len(panels) == 4 and columns == 3:
+        columns = 2
+    drawn = [drawing.panel_row(panels[i : i + columns]) for i in range(0, len(panels), columns)]
+    width = max(max(row.width for row in drawn), 660)
+    note = f"{first.size[0]:,} × {first.size[1]:,} px"
+    return [drawing.heading(first.image.name, width, note=note), *drawn]
+
+
+def _contact_sheet(run: Run, fits: Sequence[Run], overlay: float | None) -> list[Image.Image]:
+    names = _some(list(fits[0].images), MAX_SHEET_IMAGES)
+    n_images = len(fits[0].images)
+    of = f"{len(names)} of {n_images:,} images" if n_images > len(names) else f"{n_images} images"
+    title = drawing.heading(run.path.name, SHEET_PX, note=f"{of} · {_described(run)}")
+    parts = [title]
+    if len(fits) == 1:
+        views = [_View(fits[0], fits[0].images[name]) for name in names]
+        parts += _palette_parts(fits[0])
+        return [*parts, *_thumbnails(views, overlay, with_original=True)]
+    views = [_View(fits[0], fits[0].images[name]) for name in names]
+    parts += _thumbnails(views, 0.0, with_original=False)
+    for fit in fits:
+        views = [_View(fit, fit.images[name]) for name in names]
+        inertia = "" if fit.inertia is None else f"inertia {fit.inertia:.4g}"
+        parts.append(drawing.heading(f"k = {fit.k}", SHEET_PX, note=inertia, above=drawing.GAP_PX))
+        parts += _palette_parts(fit)[:1]
+        parts += _thumbnails(views, overlay, with_original=False, named=False)
+    return parts
+
+
+def _thumbnails(
+    views: Sequence[_View], overlay: float | None, *, with_original: bool, named: bool = True
+) -> list[Image.Image]:
+    """Rows of thumbnails, each beside its original if asked for."""
+    across = 2 if with_original else 1
+    rows: list[Image.Image] = []
+    sizes = [view.size for view in views]
+    for positions, height in drawing.justified(sizes, SHEET_PX, THUMBNAIL_PX, across):
+        panels = [_thumbnail(views[i], height, overlay, with_original, named) for i in positions]
+        rows.append(drawing.panel_row(panels))
+    return rows
+
+
+def _thumbnail(
+    view: _View, height: int, overlay: float | None, with_original: bool, named: bool
+) -> Panel:
+    width = round(height * drawing.bounded_aspect(view.size))
+    box = (width, height)
+    original = view.original(box) if with_original or overlay == 0 else None
+    if overlay == 0 and original is not None:
+        picture = original
+    else:
+        picture = view.recolored(box) if overlay is None else view.overlaid(box, overlay)
+    shown = [original, picture] if with_original and original is not None else [picture]
+    own = view.data.has_own_palette and overlay != 0
+    return Panel(
+        drawing.beside(shown),
+        view.image.name if named else "",
+        view.data.palette if own else None,
+        view.data.counts if own else None,
+    )
+
+
+def _palette_parts(run: Run) -> list[Image.Image]:
+    """The bar and the legend of a palette that all images share."""
+    palette = run.palette
+    if palette is None:
+        return []
+    return [
+        drawing.palette_bar(palette, run.counts, SHEET_PX),
+        drawing.legend(palette, run.counts, SHEET_PX),
+    ]
+
+
+def _described(run: Run) -> str:
+    if run.runs:
+        return "k = " + ", ".join(map(str, run.runs))
+    figures = [run.recipe, f"k = {run.k}"]
+    if run.inertia is not None:
+        figures.append(f"inertia {run.inertia:.4g}")
+    return " · ".join(figures)
+
+
+def _panel_box(size: tuple[int, int]) -> tuple[int, int]:
+    wide = size[0] > 2.2 * size[1]
+    return (2 * PANEL_PX if wide else PANEL_PX, PANEL_PX)
+
+
+def _some(items: Sequence[T], limit: int) -> list[T]:
+    """At most so many, spread evenly, the first and the last among them."""
+    if len(items) <= limit:
+        return list(items)
+    return [items[round(i * (len(items) - 1) / (limit - 1))] for i in range(limit)]

@@ -1,0 +1,19 @@
+"""Stacks of small images of one size, and their classes where they are known.
+
+=============  =====================================================================
+`idx`          MNIST's IDX files, gzipped or not
+`sheet`        a sprite sheet cut into cells
+`folder`       a folder of images; sub-folders are classes
+`arrays`       ``.npy``, ``.npz``, Zarr, and the bundled ``sample:digits``
+`gzip_index`   random access to gzip files
+`opening`      from what a user names to a stack
+=============  =====================================================================
+
+A `Stack` describes the images and reads any range of them; it pickles, and workers read their
+own ranges.
+"""
+
+from kmdist.recipes.digits.stacks.opening import open_stack
+from kmdist.recipes.digits.stacks.stack import Polarity, Stack, StackSource, as_array, polarity_of
+
+__all__ = ["Polarity", "Stack", "StackSource", "as_array", "open_stack", "polarity_of"]

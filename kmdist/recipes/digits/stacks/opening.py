@@ -1,0 +1,166 @@
+"""From what a user names to a stack of images with classes."""
+
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kmdist.errors import KmdistError, UsageError
+from kmdist.images import Rejection
+from kmdist.images.finding.remote import is_url
+from kmdist.recipes.digits.stacks import arrays, folder, idx, sheet
+from kmdist.recipes.digits.stacks.stack import Stack, StackSource
+
+_ARRAYS = (".npy", ".npz")
+
+
+def open_stack(
+    source: Any,
+    *,
+    cell: tuple[int, int] | None = None,
+    labels: str | Path | None = None,
+    size: tuple[int, int] | None = None,
+) -> tuple[Stack, list[Rejection]]:
+    """Open a stack of images.
+
+    Parameters
+    ----------
+    source : ``sample:digits``; an IDX file, gzipped or not; a ``.npy``, ``.npz`` or Zarr array
+        (n, h, w); a folder of images, which may lie in an object store (a URL); a list of folders
+        and image files; a picture that is a sprite sheet; or a `StackSource`.
+    cell : width and height of the cells of a sheet.
+    labels : where the classes are: an IDX, ``.npy`` or text file with one a line; or, of a
+        sheet, ``rows``: classes take equal numbers of rows, ten of them where the rows divide
+        by ten, else one a row. None: those that come with the images, if any.
+    size : width and height that image files are brought to, a single one included; None: the
+        most frequent, of a folder.
+
+    Returns
+    -------
+    stack : Stack
+    rejected : files of a folder that cannot be used.
+
+    Raises
+    ------
+    UsageError : nothing is there, it is not a stack, or the classes do not fit the images.
+    KmdistError : a file is damaged.
+    """
+    rejected: list[Rejection] = []
+    if isinstance(source, list | tuple):
+        if len(source) > 1 or not isinstance(source[0], str | Path):
+            files = folder.open_files(source, size)
+            names = ", ".join(str(getattr(one, "path", one)) for one in source[:3])
+            return _with_classes(names, files.stack, None, (), files.note, labels), files.rejected
+        (source,) = source
+    if not isinstance(source, str | Path):
+        return _with_classes(type(source).__name__, source, None, (), "", labels), rejected
+    text = str(source)
+    if text == arrays.SAMPLE:
+        sample, classes = arrays.sample_stack()
+        return _with_classes(text, sample, classes, (), "", labels), rejected
+    if is_url(text):
+        stack, found, class_names, note, rejected = folder.open_files([text], size)
+        return _with_classes(text, stack, found, class_names, note, labels), rejected
+    path = Path(text).expanduser()
+    if not path.exists():
+        raise UsageError(f"{text} does not exist; expected images, or {arrays.SAMPLE}")
+    if cell is not None:
+        cells = sheet.open_sheet(path, cell)
+        if labels == "rows":
+            return _stack(text, cells, _by_rows(path, cells), (), ""), rejected
+        return _with_classes(text, cells, None, (), "", labels), rejected
+    if labels == "rows":
+        raise UsageError("--labels rows is for sheets: give --cell WIDTHxHEIGHT too")
+    if path.suffix.lower() in _ARRAYS or _is_zarr(path):
+        array, found = arrays.open_array(path)
+        return _with_classes(text, array, found, (), "", labels), rejected
+    if path.is_dir():
+        stack, found, class_names, note, rejected = folder.open_files([path], size)
+        return _with_classes(text, stack, found, class_names, note, labels), rejected
+    if idx.is_idx(path):
+        images = idx.images_of(path)
+        beside = idx.labels_beside(path) if labels is None else None
+        return _with_classes(text, images, None, (), "", labels or beside), rejected
+    if size is not None:
+        files = folder.open_files([path], size)
+        return _with_classes(text, files.stack, None, (), files.note, labels), files.rejected
+    raise UsageError(
+        f"{text}: one file is a sheet only with --cell WIDTHxHEIGHT; other stacks are IDX, .npy, "
+        f".npz and Zarr arrays, folders of images, and {arrays.SAMPLE}"
+    )
+
+
+def _is_zarr(path: Path) -> bool:
+    return path.is_dir() and any(
+        (path / name).is_file() for name in ("zarr.json", ".zarray", ".zgroup")
+    )
+
+
+def _by_rows(path: Path, cells: sheet.SheetStack) -> np.ndarray:
+    rows = cells.shape[0] // cells.columns
+    n_classes = 10 if rows % 10 == 0 else rows
+    return np.repeat(np.arange(n_classes, dtype=np.int64), cells.shape[0] // n_classes)
+
+
+def _with_classes(
+    name: str,
+    source: StackSource,
+    classes: np.ndarray | None,
+    class_names: tuple[str, ...],
+    note: str,
+    labels: str | Path | None,
+) -> Stack:
+    if labels is not None:
+        classes, class_names = read_labels(Path(labels).expanduser()), ()
+    return _stack(name, source, classes, class_names, note)
+
+
+def _stack(
+    name: str,
+    source: StackSource,
+    classes: np.ndarray | None,
+    class_names: tuple[str, ...],
+    note: str,
+) -> Stack:
+    n, height, width = source.shape
+    if not n:
+        raise UsageError(f"{name} holds no images")
+    if min(height, width) < 2:
+        raise UsageError(f"{name}: images of {width} × {height} px; at least 2 × 2 are needed")
+    if classes is None:
+        return Stack(name, source, None, (), note)
+    if classes.shape != (n,):
+        raise UsageError(f"{name}: {n:,} images but {classes.size:,} labels: one each is needed")
+    if not class_names:
+        values, classes = np.unique(classes, return_inverse=True)
+        class_names = tuple(str(value) for value in values)
+    return Stack(name, source, classes.astype(np.int64), class_names, note)
+
+
+def read_labels(path: Path) -> np.ndarray:
+    """Labels (n,) from an IDX, ``.npy`` or text file.
+
+    Raises
+    ------
+    UsageError : not there, or not one label an image. KmdistError : damaged.
+    """
+    if not path.is_file():
+        raise UsageError(f"labels {path}: not there; give a file, or 'rows' for a sheet")
+    if path.suffix.lower() == ".npy":
+        try:
+            values = np.load(path, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise KmdistError(f"labels {path}: cannot be read: {error}") from error
+    elif idx.is_idx(path):
+        return idx.labels_of(path)
+    else:
+        try:
+            values = np.array(path.read_text(encoding="utf-8").split())
+        except (OSError, UnicodeDecodeError) as error:
+            raise KmdistError(f"labels {path}: cannot be read: {error}") from error
+        with suppress(ValueError):  # names of classes stay text
+            values = values.astype(np.int64)
+    if values.ndim != 1 or not values.size:
+        raise UsageError(f"labels {path}: shape {values.shape}; expected one label an image")
+    return np.asarray(values)

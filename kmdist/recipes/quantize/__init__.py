@@ -1,0 +1,1 @@
+"""Photographs to palettes: one for a collection, or one an image."""

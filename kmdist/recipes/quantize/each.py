@@ -1,0 +1,74 @@
+"""One palette an image: decode, count, fit, label and write in one task a block."""
+
+from typing import Any
+
+from kmdist.errors import ImageError
+from kmdist.job.each_image import EachImage, Fits, summary
+from kmdist.job.job import Job, Piece, Work
+from kmdist.job.progress import Message
+from kmdist.recipes.quantize.blocks import decode_piece
+from kmdist.recipes.quantize.kernels.histogram import ColorCounter
+from kmdist.recipes.quantize.kernels.label_table import apply_table, borrowed_table
+from kmdist.recipes.quantize.memory import projection
+from kmdist.recipes.quantize.palette import ColorCloud
+from kmdist.recipes.quantize.shared import Group, attributes_of, write_arrays
+from kmdist.recipes.quantize.wanted import Wanted
+from kmdist.store import RunWriter
+
+
+def quantize_each(job: Job, wanted: Wanted) -> dict[int, dict[str, Any]]:
+    """Fit the wanted palettes to every image on its own and label it.
+
+    Returns
+    -------
+    dict : attributes of the run, by the number of colours asked for.
+    """
+    plan = projection(job, len(wanted.ks), passes=1)
+    job.watch(Message(str(plan)))
+    plan.require()
+    prefixes = {k: wanted.prefix(k) for k in wanted.ks}
+
+    def tiled(blocks: list[Work], name: str) -> Fits:
+        return Group(job, blocks, name=name).quantize(wanted, prefixes, at_image=True)
+
+    fits = EachImage("quantize", quantize_image, tiled, wanted).run(job)
+    attributes = {}
+    for k in wanted.ks:
+        of_k = [fit[k] for fit in fits.values()]
+        markers = [fit["unclustered"] for fit in of_k if fit["unclustered"] is not None]
+        attributes[k] = {**summary(of_k), "unclustered": max(markers, default=None)}
+    return attributes
+
+
+def quantize_image(piece: Piece, wanted: Wanted, writer: RunWriter) -> Fits:
+    """Fit the wanted palettes to one image, label and write it.
+
+    Raises
+    ------
+    ImageError : it cannot be read, or has no pixel that can be clustered.
+    """
+    pixels = decode_piece(piece)
+    with ColorCounter() as counter:
+        counter.add(pixels.rgb, pixels.unclustered)
+        colors = counter.colors()
+    if not len(colors):
+        raise ImageError("transparent", "every pixel is transparent; none can be clustered")
+    results = {}
+    for k, fit in wanted.fit_all(ColorCloud(colors, wanted.space)).items():
+        with borrowed_table(colors.codes, fit.labels) as table:
+            labels = apply_table(pixels.rgb, table)
+        attributes = attributes_of(fit)
+        prefix = wanted.prefix(k)
+        marker = writer.write_labels(
+            piece.source.name,
+            labels,
+            k=fit.k,
+            unclustered=pixels.unclustered,
+            palette=fit.palette,
+            source=piece.source.path,
+            prefix=prefix,
+            attributes=attributes,
+        )
+        write_arrays(writer, writer.image_group(piece.source.name, prefix), fit)
+        results[k] = {**attributes, "unclustered": marker}
+    return results

@@ -1,0 +1,1 @@
+"""Numba mathematics of colours: counting, trees, seeds, label tables."""

@@ -1,0 +1,300 @@
+"""Exact colour histograms of 8-bit RGB pixels."""
+
+import os
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from kmdist.recipes.quantize.kernels.color_codes import (
+    BLUE_BITS,
+    GREEN_BITS,
+    N_CODES,
+    RED_BITS,
+    decode_colors,
+    flat_mask,
+    flat_pixels,
+    four_codes,
+    pixel_words,
+)
+
+# The counting table is visited in runs of 64 codes (a 4×4×4 cell, 128 bytes): one flag each
+# says which to read back and clear, so that a small image does not pay for 32 MiB.
+_RUN_BITS = 6
+_RUN = 1 << _RUN_BITS
+# Counters of 16 bits wrap at 2¹⁶; each time one does, its code is put on a list. The table is
+# half the size, and counting a tenth faster, than with 32 bits.
+_WRAP = 1 << 16
+
+TABLE_MEMORY_BYTES = N_CODES * 2 + (N_CODES >> _RUN_BITS)
+"""Scratch of one thread that counts colours."""
+
+
+@dataclass(frozen=True)
+class Colors:
+    """The distinct colours of some pixels and how often each occurs.
+
+    Attributes
+    ----------
+    codes : (n,) uint32, strictly ascending; see `decode_colors`.
+    counts : (n,) int64, positive.
+    """
+
+    codes: npt.NDArray[np.uint32]
+    counts: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    @property
+    def n_pixels(self) -> int:
+        """Pixels that were counted."""
+        return int(self.counts.sum())
+
+    @property
+    def rgb(self) -> npt.NDArray[np.uint8]:
+        """The colours themselves, (n, 3)."""
+        return decode_colors(self.codes)
+
+    @classmethod
+    def empty(cls) -> Self:
+        """No colour at all."""
+        return cls(np.empty(0, np.uint32), np.empty(0, np.int64))
+
+
+class _Scratch:
+    """One zeroed counting table with its flags."""
+
+    def __init__(self) -> None:
+        self.table = np.zeros(N_CODES, np.uint16)
+        self.touched = np.zeros(N_CODES >> _RUN_BITS, np.uint8)
+
+
+class _ScratchPool:
+    """Counting tables to borrow: a fresh one costs 8,000 page faults, a used one nothing.
+
+    At most one idle table per core is kept, however many threads come and go.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._idle: list[_Scratch] = []
+
+    def take(self) -> _Scratch:
+        with self._lock:
+            return self._idle.pop() if self._idle else _Scratch()
+
+    def give_back(self, scratch: _Scratch) -> None:
+        with self._lock:
+            if len(self._idle) < (os.cpu_count() or 1):
+                self._idle.append(scratch)
+
+
+_POOL = _ScratchPool()
+
+
+class ColorCounter:
+    """Counts the colours of one image after another into one table.
+
+    Use it as a context manager from one thread: the table (`TABLE_MEMORY_BYTES`) is borrowed
+    on entry and returned, cleared, on exit. 1.8 ns a pixel, and 25 ns a distinct colour once.
+
+    Examples
+    --------
+    >>> with ColorCounter() as counter:
+    ...     counter.add(np.zeros((4, 5, 3), np.uint8))
+    ...     colors = counter.colors()
+    >>> colors.rgb.tolist(), colors.counts.tolist()
+    ([[0, 0, 0]], [20])
+    """
+
+    def __init__(self) -> None:
+        self._scratch: _Scratch | None = None
+        self._pixels = 0
+        self._wrapped: list[npt.NDArray[np.uint32]] = []
+
+    def __enter__(self) -> Self:
+        self._scratch = _POOL.take()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        if self._scratch is not None:
+            self.colors()
+            _POOL.give_back(self._scratch)
+            self._scratch = None
+
+    def add(
+        self,
+        pixels: npt.NDArray[np.uint8],
+        unclustered: npt.NDArray[np.bool_] | None = None,
+    ) -> None:
+        """Count pixels (..., 3), leaving out those where `unclustered` (...,) is True.
+
+        Raises
+        ------
+        ValueError : pixels are not uint8 with three channels, or the mask does not fit them.
+        RuntimeError : used outside its ``with`` block.
+        """
+        if self._scratch is None:
+            raise RuntimeError("ColorCounter is used outside its `with` block")
+        flat = flat_pixels(pixels)
+        skip = flat_mask(unclustered, len(flat))
+        table, touched = self._scratch.table, self._scratch.touched
+        # Each wrap takes that many pixels, some of which earlier calls may have counted.
+        self._pixels += len(flat)
+        room = self._pixels // _WRAP - sum(map(len, self._wrapped))
+        wrapped = np.empty(room, np.uint32)
+        if skip is None:
+            n = _count(flat, pixel_words(flat), table, touched, wrapped)
+        else:
+            n = _count_unmasked(flat, skip, table, touched, wrapped)
+        self._wrapped.append(wrapped[:n].copy())
+
+    def colors(self) -> Colors:
+        """What was counted since the last call; the table is clear again afterwards."""
+        if self._scratch is None:
+            raise RuntimeError("ColorCounter is used outside its `with` block")
+        table, touched = self._scratch.table, self._scratch.touched
+        n = _count_distinct(table, touched)
+        codes, counts = np.empty(n, np.uint32), np.empty(n, np.int64)
+        _read_and_clear(table, touched, codes, counts)
+        often, wraps = np.unique(np.concatenate([codes[:0], *self._wrapped]), return_counts=True)
+        self._pixels, self._wrapped = 0, []
+        return merge_colors([Colors(codes, counts), Colors(often, wraps * _WRAP)])
+
+
+def count_colors(
+    pixels: npt.NDArray[np.uint8], unclustered: npt.NDArray[np.bool_] | None = None
+) -> Colors:
+    """Count the distinct colours of 8-bit RGB pixels, exactly.
+
+    Parameters
+    ----------
+    pixels : (n, 3) or (y, x, 3) uint8.
+    unclustered : (n,) or (y, x) bool, True where a pixel is not to be counted; None: nowhere.
+
+    Returns
+    -------
+    Colors, sorted by code. The result depends on the pixels alone, not on their order.
+
+    Raises
+    ------
+    ValueError : pixels are not uint8 with three channels, or the mask does not fit them.
+    """
+    with ColorCounter() as counter:
+        counter.add(pixels, unclustered)
+        return counter.colors()
+
+
+def merge_colors(parts: Sequence[Colors]) -> Colors:
+    """Sum several histograms: linear in their length, exact, the same for any grouping."""
+    level = [part for part in parts if len(part)]
+    if not level:
+        return Colors.empty()
+    while len(level) > 1:
+        pairs = [_merge_two(*level[i : i + 2]) for i in range(0, len(level) - 1, 2)]
+        level = pairs + level[len(pairs) * 2 :]
+    return level[0]
+
+
+def _merge_two(a: Colors, b: Colors) -> Colors:
+    codes = np.empty(len(a) + len(b), np.uint32)
+    counts = np.empty(len(codes), np.int64)
+    n = _merge(a.codes, a.counts, b.codes, b.counts, codes, counts)
+    # A view would keep up to twice the memory alive.
+    return Colors(codes[:n].copy(), counts[:n].copy())
+
+
+@njit(nogil=True, cache=True)
+def _count(pixels, words, table, touched, wrapped):  # type: ignore[no-untyped-def]
+    n = 0
+    for i in range(0, words.size, 3):
+        for code in four_codes(words[i], words[i + 1], words[i + 2]):
+            count = np.uint16(table[code] + np.uint16(1))
+            table[code] = count
+            touched[code >> np.uint32(_RUN_BITS)] = 1
+            if count == 0:
+                wrapped[n] = code
+                n += 1
+    for i in range(words.size // 3 * 4, pixels.shape[0]):
+        code = RED_BITS[pixels[i, 0]] | GREEN_BITS[pixels[i, 1]] | BLUE_BITS[pixels[i, 2]]
+        count = np.uint16(table[code] + np.uint16(1))
+        table[code] = count
+        touched[code >> np.uint32(_RUN_BITS)] = 1
+        if count == 0:
+            wrapped[n] = code
+            n += 1
+    return n
+
+
+@njit(nogil=True, cache=True)
+def _count_unmasked(pixels, skip, table, touched, wrapped):  # type: ignore[no-untyped-def]
+    n = 0
+    for i in range(pixels.shape[0]):
+        if not skip[i]:
+            code = RED_BITS[pixels[i, 0]] | GREEN_BITS[pixels[i, 1]] | BLUE_BITS[pixels[i, 2]]
+            count = np.uint16(table[code] + np.uint16(1))
+            table[code] = count
+            touched[code >> np.uint32(_RUN_BITS)] = 1
+            if count == 0:
+                wrapped[n] = code
+                n += 1
+    return n
+
+
+@njit(nogil=True, cache=True)
+def _count_distinct(table, touched):  # type: ignore[no-untyped-def]
+    n = 0
+    for run in range(touched.size):
+        if touched[run]:
+            # Counted in 32 bits, in which the loop is vectorised: 1.1 against 4.2 ms for 46,486
+            # runs.
+            in_run = np.uint32(0)
+            for offset in range(_RUN):
+                in_run = np.uint32(in_run + np.uint32(table[run * _RUN + offset] != 0))
+            n += int(in_run)
+    return n
+
+
+@njit(nogil=True, cache=True)
+def _read_and_clear(table, touched, codes, counts):  # type: ignore[no-untyped-def]
+    n = 0
+    for run in range(touched.size):
+        if touched[run]:
+            first = run * _RUN
+            for code in range(first, first + _RUN):
+                count = table[code]
+                if count:
+                    codes[n] = code
+                    counts[n] = count
+                    n += 1
+            for code in range(first, first + _RUN):
+                table[code] = 0
+            touched[run] = 0
+
+
+@njit(nogil=True, cache=True)
+def _merge(codes_a, counts_a, codes_b, counts_b, codes, counts):  # type: ignore[no-untyped-def]
+    i = j = n = 0
+    # Without branches on the data: they mispredict every other time (2 against 7 ns a colour).
+    while i < codes_a.size and j < codes_b.size:
+        a, b = codes_a[i], codes_b[j]
+        take_a, take_b = a <= b, b <= a
+        codes[n] = a if take_a else b
+        counts[n] = (counts_a[i] if take_a else 0) + (counts_b[j] if take_b else 0)
+        i += take_a
+        j += take_b
+        n += 1
+    for rest in range(i, codes_a.size):
+        codes[n] = codes_a[rest]
+        counts[n] = counts_a[rest]
+        n += 1
+    for rest in range(j, codes_b.size):
+        codes[n] = codes_b[rest]
+        counts[n] = counts_b[rest]
+        n += 1
+    return n

@@ -1,0 +1,31 @@
+"""Palettes: exact weighted k-means on the distinct colours of a collection.
+
+Count colours with `kmdist.recipes.quantize.kernels.histogram`, put them into a `ColorCloud`, fit
+any number of palettes, and label pixels with `kmdist.recipes.quantize.kernels.label_table`. Knows
+neither files nor Dask.
+"""
+
+from kmdist.recipes.quantize.palette.cloud import ColorCloud, fit_memory_bytes
+from kmdist.recipes.quantize.palette.fit import (
+    MAX_COLORS,
+    Palette,
+    PaletteOptions,
+    fit_palette,
+    iterate_palette,
+    label_colors,
+)
+from kmdist.recipes.quantize.palette.quality import PsnrFit, fit_to_psnr, psnr
+
+__all__ = [
+    "MAX_COLORS",
+    "ColorCloud",
+    "Palette",
+    "PaletteOptions",
+    "PsnrFit",
+    "fit_memory_bytes",
+    "fit_palette",
+    "fit_to_psnr",
+    "iterate_palette",
+    "label_colors",
+    "psnr",
+]

@@ -1,0 +1,272 @@
+"""Fit a palette to a colour histogram: exact weighted k-means on the distinct colours.
+
+The objective is that of k-means on all the pixels; an iteration takes milliseconds whatever
+the size of the collection (0.7 ms at k = 8, 2.8 ms at k = 256 for 191,267 colours).
+"""
+
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, field, replace
+from types import ModuleType
+
+import numpy as np
+import numpy.typing as npt
+
+from kmdist.engine.state import State
+from kmdist.errors import UsageError
+from kmdist.images.color import to_space, to_srgb
+from kmdist.recipes.quantize.palette import means, medians
+from kmdist.recipes.quantize.palette.cloud import ColorCloud
+from kmdist.recipes.quantize.palette.seeding import plus_plus_seeds, random_seeds, random_stream
+
+MAX_COLORS = 65_536
+METRICS = {"euclidean": means, "manhattan": medians}
+
+Float32Array = npt.NDArray[np.float32]
+Labels = npt.NDArray[np.unsignedinteger]
+
+
+@dataclass(frozen=True)
+class PaletteOptions:
+    """How a palette is fitted.
+
+    Attributes
+    ----------
+    init : ``k-means++``, ``random``, or the initial colours (k, 3) in sRGB, 0 … 255.
+    n_init : starts with different random numbers, of which the one that ends with the lowest
+        inertia is kept.
+    max_iter : updates of the centroids, at most.
+    tol : stop when Σ‖c − c before‖² is at most this share of the mean variance of the three
+        coordinates, as in scikit-learn; 0: stop when no label changes.
+    seed : of the random numbers, 0 … 2⁶⁴ − 1.
+    metric : ``euclidean`` (k-means), or ``manhattan`` (k-medians, exact, only in `rgb`), for
+        which inertia is Σ w Σ|x − c|.
+
+    Raises
+    ------
+    UsageError : a value that is not allowed.
+    """
+
+    init: str | npt.NDArray[np.floating] = "k-means++"
+    n_init: int = 1
+    max_iter: int = 300
+    tol: float = 1e-4
+    seed: int = 0
+    metric: str = "euclidean"
+
+    def __post_init__(self) -> None:
+        if isinstance(self.init, str) and self.init not in ("k-means++", "random"):
+            raise UsageError(
+                f"init is {self.init!r}; allowed: k-means++, random, or an array of colours"
+            )
+        if self.n_init < 1:
+            raise UsageError(f"n_init is {self.n_init}; at least 1 start is needed")
+        if self.max_iter < 0:
+            raise UsageError(f"max_iter is {self.max_iter}; it must not be negative")
+        if not 0 <= self.tol < np.inf:
+            raise UsageError(f"tol is {self.tol}; it must be finite and not negative")
+        if not 0 <= self.seed < 1 << 64:
+            raise UsageError(f"seed is {self.seed}; allowed are 0 to 2^64 - 1")
+        _check_metric(self.metric)
+
+
+@dataclass(frozen=True)
+class Palette:
+    """A fitted palette: clusters by count, descending, then by centroid.
+
+    Attributes
+    ----------
+    state : the last state; its `centroids` (k, 3) float32 in `space`, `counts` (k,) int64.
+    space : the colour space of the centroids.
+    palette : (k, 3) uint8 sRGB that a display can show.
+    labels : (n,) uint8 (uint16 where k > 256) nearest centroid of each distinct colour.
+    history : (iterations + 1, 3) float64: inertia, shift, empty clusters repaired.
+    warning : None, or what the caller of the fit should be told.
+    selection : how k was chosen, where it was not given; set by those who choose.
+    """
+
+    state: State
+    space: str
+    palette: npt.NDArray[np.uint8]
+    labels: Labels
+    history: npt.NDArray[np.float64] = field(repr=False)
+    warning: str | None = None
+    selection: Mapping[str, object] | None = field(default=None, repr=False)
+
+    @property
+    def k(self) -> int:
+        """Colours in the palette: fewer than asked for where the pixels have fewer."""
+        return len(self.palette)
+
+
+def iterate_palette(
+    cloud: ColorCloud,
+    k: int,
+    options: PaletteOptions | None = None,
+    *,
+    start: State | None = None,
+    attempt: int = 0,
+) -> Generator[State, None, None]:
+    """Fit k centroids by Lloyd's method (1982), one state after another.
+
+    Parameters
+    ----------
+    k : 1 … 65,536. As many centroids as there are colours, at most.
+    start : continue from this state of an earlier, equal call: what follows has the same bytes
+        as if it had never been interrupted.
+    attempt : which of the `n_init` starts this is; it selects the random numbers.
+
+    Yields
+    ------
+    State for the initial centres (iteration 0) and after each update; the last has a
+    `stop_reason`, and inertia from differences in float64. Centroids keep the order of the
+    initial ones. In `rgb` sums are exact integers.
+
+    Raises
+    ------
+    UsageError : k out of range, or initial colours that do not fit it.
+    """
+    options = options or PaletteOptions()
+    k = min(_check_k(k), len(cloud.colors))
+    method = _method(cloud, options.metric)
+    state = start or State(_initial(cloud, k, options, attempt), np.zeros(k, np.int64), np.inf, 0)
+    centroids, iteration, shift = state.centroids.astype(np.float32), state.iteration, state.shift
+    n_repaired, stop_reason = state.n_repaired, state.stop_reason
+    tolerance = options.tol * cloud.variance
+    while True:
+        if stop_reason is None and iteration >= options.max_iter:
+            stop_reason = "max_iter"
+        if stop_reason is None:
+            counts, inertia, updated, next_repaired = method.step(cloud, centroids)
+            if np.array_equal(updated, centroids):
+                stop_reason = "converged"
+        if stop_reason is not None:
+            _, counts, inertia = method.assign(cloud, centroids)
+            yield State(centroids, counts, inertia, iteration, stop_reason, shift, n_repaired)
+            return
+        yield State(centroids, counts, inertia, iteration, None, shift, n_repaired)
+        shift = float(((updated.astype(np.float64) - centroids) ** 2).sum())
+        centroids, n_repaired, iteration = updated, next_repaired, iteration + 1
+        if shift <= tolerance:
+            stop_reason = "tolerance"
+
+
+def fit_palette(
+    cloud: ColorCloud,
+    k: int,
+    options: PaletteOptions | None = None,
+    *,
+    start: State | None = None,
+    on_state: Callable[[State], None] | None = None,
+) -> Palette:
+    """Fit a palette of k colours and label every distinct colour with it.
+
+    Parameters
+    ----------
+    start : a state of an earlier, equal call to continue from; only with ``n_init=1``.
+    on_state : called with every state, in order.
+
+    Raises
+    ------
+    UsageError : as `iterate_palette`; or `start` with several starts.
+    """
+    options = options or PaletteOptions()
+    if start is not None and options.n_init > 1:
+        raise UsageError("a fit with n_init > 1 cannot continue from a state: start it again")
+    attempts = []
+    for attempt in range(options.n_init):
+        history = []
+        for state in iterate_palette(cloud, k, options, start=start, attempt=attempt):
+            history.append((state.inertia, state.shift, state.n_repaired))
+            if on_state is not None:
+                on_state(state)
+        attempts.append((state, history))
+    best, best_history = min(attempts, key=lambda done: done[0].inertia)
+    warning = None
+    if len(best.centroids) < k:
+        warning = (
+            f"{k} colours were asked for, but the pixels have only {len(best.centroids)} "
+            "different ones: the palette is exact"
+        )
+    best, labels = _sorted(cloud, best, options.metric)
+    colors = to_srgb(best.centroids, cloud.space)
+    return Palette(best, cloud.space, colors, labels, np.array(best_history, np.float64), warning)
+
+
+def label_colors(
+    cloud: ColorCloud, centroids: npt.NDArray[np.floating], metric: str = "euclidean"
+) -> tuple[Labels, npt.NDArray[np.int64], float]:
+    """Nearest centroid of every colour, in float64; ties go to the lowest index.
+
+    Parameters
+    ----------
+    centroids : (k, 3) in the cloud's space, of this or of an older palette.
+
+    Returns
+    -------
+    labels (n,) uint8, or uint16 where k > 256; counts (k,) int64; inertia Σ w‖x − c‖².
+    """
+    _check_k(len(centroids))
+    return _method(cloud, metric).assign(cloud, np.asarray(centroids, np.float32))
+
+
+def _check_k(k: int) -> int:
+    """Return k.
+
+    Raises
+    ------
+    UsageError : not 1 … 65,536.
+    """
+    if not 1 <= k <= MAX_COLORS:
+        raise UsageError(f"k is {k}; allowed are 1 to {MAX_COLORS} colours")
+    return k
+
+
+def _check_metric(metric: str) -> None:
+    if metric not in METRICS:
+        raise UsageError(f"metric is {metric!r}; allowed: {', '.join(METRICS)}")
+
+
+def _method(cloud: ColorCloud, metric: str) -> ModuleType:
+    _check_metric(metric)
+    if metric == "manhattan" and cloud.space != "rgb":
+        raise UsageError(
+            f"medians are found by counting 8-bit values, not in {cloud.space}: use space rgb "
+            "with metric manhattan, or metric euclidean"
+        )
+    return METRICS[metric]
+
+
+def _initial(cloud: ColorCloud, k: int, options: PaletteOptions, attempt: int) -> Float32Array:
+    counts, points = cloud.colors.counts, cloud.points
+    if len(points) == k:
+        return points
+    if not isinstance(options.init, str):
+        colors = np.asarray(options.init)
+        if colors.shape != (k, 3) or not np.isfinite(colors).all():
+            raise UsageError(
+                f"initial colours must be {k} finite rows of red, green, blue; received "
+                f"an array of shape {colors.shape}"
+            )
+        return to_space(colors, cloud.space)
+    random = random_stream(options.seed, attempt)
+    if options.init == "random":
+        return random_seeds(points, counts, k, random)
+    seeds = plus_plus_seeds(cloud.colors.codes, points, counts, k, random)
+    # Medians are values that occur, and so are centres on the way to them.
+    return np.rint(seeds) if options.metric == "manhattan" else seeds
+
+
+def _sorted(cloud: ColorCloud, state: State, metric: str) -> tuple[State, Labels]:
+    """Sort clusters by count, descending, then by centroid, and label the colours anew.
+
+    Labels are those of the sorted centroids, so that a later look-up of the same colours
+    agrees with them where two centroids are equally near; counts follow the labels.
+    """
+    centroids, counts = state.centroids, state.counts
+    for _ in range(8):
+        order = np.lexsort((*centroids.T[::-1], -counts))
+        centroids = np.ascontiguousarray(centroids[order])
+        labels, counts, inertia = METRICS[metric].assign(cloud, centroids)
+        if np.all(counts[:-1] >= counts[1:]):
+            break
+    return replace(state, centroids=centroids, counts=counts, inertia=inertia), labels

@@ -1,0 +1,185 @@
+"""Initial centroids of a palette: k-means++ on a summary of the colours, refined on it.
+
+Seeding on all colours costs more than the fit itself (747 ms against 173 ms for 191,267
+colours and k = 256). A summary of 16 k cells, refined where colours are spread widest, ends at
+the same inertia (mean of 6 seeds: +0.1 % on 12 photographs together, -0.1 % on each of four)
+in 15 ms. A random sample of 20,000 pixels does as well but takes longer.
+"""
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from kmdist.recipes.quantize.kernels.color_filter import sum_chunk
+from kmdist.recipes.quantize.kernels.color_seeding import seed_indices
+from kmdist.recipes.quantize.kernels.color_tree import ColorTree, build_tree
+
+_CELLS_PER_CENTROID = 16
+_MIN_CELLS = 2048
+_REFINEMENTS = 10
+# Final inertia against one attempt, means of 8 seeds, 6 photographs and 12 together: -1.1 % at
+# k = 8, -1.6 % at 16, -1.2 % at 32, -0.2 % at 64, for a tenth more time.
+_ATTEMPTED_SEEDS = 128
+_MAX_ATTEMPTS = 8
+_MAX_SINGLE_COLORS = 1 << 18
+
+Float32Array = npt.NDArray[np.float32]
+Float64Array = npt.NDArray[np.float64]
+
+
+def random_stream(seed: int, start: int) -> np.random.Generator:
+    """Random numbers of one start of one seed: a Philox counter stream (Salmon et al., 2011)."""
+    return np.random.Generator(np.random.Philox(key=np.array([seed, start], np.uint64)))
+
+
+def random_seeds(
+    points: Float32Array, weights: npt.NDArray[np.int64], k: int, random: np.random.Generator
+) -> Float32Array:
+    """Draw k of n distinct points without replacement, with probability by weight.
+
+    Efraimidis and Spirakis (2006): the k smallest of n exponential variates over weights. Each
+    colour's variate comes from its place in the sorted histogram, whatever order the pixels
+    were counted in.
+
+    Returns
+    -------
+    (k, 3) float32, in order of drawing.
+    """
+    keys = random.exponential(size=len(points)) / weights
+    return points[np.argsort(keys, kind="stable")[:k]]
+
+
+def plus_plus_seeds(
+    codes: npt.NDArray[np.uint32],
+    points: Float32Array,
+    weights: npt.NDArray[np.int64],
+    k: int,
+    random: np.random.Generator,
+) -> Float32Array:
+    """Seed by greedy k-means++ on a summary of the points, and refine there by Lloyd's method.
+
+    The best of several attempts, which cost little where k is small and matter most there.
+
+    Parameters
+    ----------
+    codes : (n,) uint32, ascending colour codes.
+    points : (n, 3) float32, n ≥ k.
+    weights : (n,) int64.
+
+    Returns
+    -------
+    (k, 3) float32, different wherever refinement leaves them so.
+    """
+    size = max(_MIN_CELLS, _CELLS_PER_CENTROID * k)
+    codes, points, masses = summarize(codes, points, weights, size)
+    tree = build_tree(codes, points, masses)
+    best_explained, best = -np.inf, points[:k]
+    for _ in range(min(_MAX_ATTEMPTS, max(1, _ATTEMPTED_SEEDS // k))):
+        # As many candidates a centre as scikit-learn tries.
+        uniforms = random.random((k, 2 + int(math.log(k))))
+        seeds = points[seed_indices(points, masses, uniforms)]
+        for _ in range(_REFINEMENTS):
+            seeds, explained = _refine(tree, seeds)
+        if explained > best_explained:
+            best_explained, best = explained, seeds
+    return best
+
+
+def _refine(tree: ColorTree, seeds: Float32Array) -> tuple[Float32Array, float]:
+    """Means of the seeds' clusters, and Σ w‖mean‖², which is high where inertia is low."""
+    sums = np.zeros((len(seeds), 4))
+    for chunk in range(tree.n_chunks):
+        sums += sum_chunk(tree, chunk, seeds)
+    refined = seeds.copy()
+    filled = sums[:, 3] > 0
+    refined[filled] = sums[filled, :3] / sums[filled, 3:]
+    explained = (sums[filled, :3] ** 2).sum(axis=1) / sums[filled, 3]
+    return refined, float(explained.sum())
+
+
+def summarize(
+    codes: npt.NDArray[np.uint32],
+    points: Float32Array,
+    weights: npt.NDArray[np.int64],
+    size: int,
+) -> tuple[npt.NDArray[np.uint32], Float32Array, Float64Array]:
+    """Replace points by the means of about `size` cells of the colour cube.
+
+    Starting from the whole cube, the cell with the largest Σ w‖x − mean‖² is divided into its
+    up to eight children until there are `size` cells or more.
+
+    Parameters
+    ----------
+    codes : (n,) uint32, ascending.
+    points : (n, 3) float32.
+    weights : (n,) int64.
+
+    Returns
+    -------
+    codes (m,) uint32: the lowest of each cell, ascending; means (m, 3) float32; weights (m,)
+    float64. At least min(n, size) and fewer than size + 8 of them, or all of n ≤ size points.
+    """
+    if len(codes) <= size:
+        return codes, points, weights.astype(np.float64)
+    # Of millions of colours, pairs of neighbouring values a channel are fine enough to start
+    # from; it bounds the memory of the moments.
+    cells = codes >> np.uint32(0 if len(codes) <= _MAX_SINGLE_COLORS else 3)
+    first = _first_of_runs(cells)
+    starts = first[_adaptive_starts(cells[first], _moments(points, weights, first), size)]
+    moments = _moments(points, weights, starts)
+    means = (moments[1:4] / moments[0]).T.astype(np.float32)
+    return codes[starts], means, moments[0]
+
+
+def _first_of_runs(values: npt.NDArray[np.uint32]) -> npt.NDArray[np.int64]:
+    return np.flatnonzero(np.diff(values, prepend=~values[:1]))
+
+
+def _moments(
+    points: Float32Array, weights: npt.NDArray[np.int64], starts: npt.NDArray[np.int64]
+) -> Float64Array:
+    """Σw, Σwx, Σwy, Σwz and Σw‖x‖² of runs of points, (5, runs)."""
+    moments = np.zeros((5, len(starts)))
+    moments[0] = np.add.reduceat(weights, starts)
+    for axis in range(3):
+        column = weights.astype(np.float64) * points[:, axis]
+        moments[1 + axis] = np.add.reduceat(column, starts)
+        column = column * points[:, axis]
+        moments[4] += np.add.reduceat(column, starts)
+    return moments
+
+
+def _adaptive_starts(
+    codes: npt.NDArray[np.uint32], moments: Float64Array, size: int
+) -> npt.NDArray[np.int64]:
+    """First of the cells, of which `codes` are the codes, in each cell of the summary.
+
+    A cell's scatter is at least that of each cell in it, so dividing the worst first means
+    dividing exactly the cells above some threshold.
+    """
+    starts = [np.arange(len(codes))]
+    scatters: list[Float64Array] = []
+    first_children: list[npt.NDArray[np.int64]] = []
+    while len(codes) > 1 or not scatters:
+        parents = codes >> np.uint32(3)
+        first = _first_of_runs(parents)
+        moments = np.add.reduceat(moments, first, axis=1)
+        scatters.append(moments[4] - (moments[1:4] ** 2).sum(axis=0) / moments[0])
+        first_children.append(np.append(first, len(codes)))
+        starts.append(starts[-1][first])
+        codes = parents[first]
+    scatter = np.concatenate(scatters)
+    n_children = np.concatenate([np.diff(first) for first in first_children])
+    worst_first = np.argsort(-scatter, kind="stable")
+    n_cells = 1 + np.cumsum(n_children[worst_first] - 1)
+    divided = np.zeros(len(scatter), np.bool_)
+    divided[worst_first[: np.searchsorted(n_cells, size) + 1]] = True
+    is_start = np.zeros(len(starts[0]), np.bool_)
+    is_start[0] = True
+    offset = 0
+    for level, first in enumerate(first_children):
+        of_divided = np.repeat(divided[offset : offset + len(first) - 1], np.diff(first))
+        is_start[starts[level][of_divided]] = True
+        offset += len(first) - 1
+    return np.flatnonzero(is_start)

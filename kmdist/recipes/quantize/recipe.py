@@ -1,0 +1,207 @@
+"""Quantize: photographs to a palette of k colours, shared by the collection or one an image.
+
+Passes over the files: ``--shared`` decodes each block twice (count, label), or once where the
+pixels are kept on the workers; ``--per-image`` decodes each image once, but an image larger than
+a block as ``--shared`` does. Tasks: blocks × passes, plus the merge tree of the counting pass.
+"""
+
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kmdist.cluster import Compute
+from kmdist.errors import UsageError
+from kmdist.images import Found
+from kmdist.job.compiling import compile_kernels, exercise_palette_kernels
+from kmdist.job.job import Job, JobOptions, open_job
+from kmdist.job.progress import Message, Watcher, watch_nothing
+from kmdist.pictures.palette_files import read_palette
+from kmdist.recipes.quantize.each import quantize_each
+from kmdist.recipes.quantize.palette import PaletteOptions
+from kmdist.recipes.quantize.shared import quantize_shared
+from kmdist.recipes.quantize.wanted import Wanted, k_choices
+from kmdist.store import Run, open_run, run_location
+
+DEFAULT_K = 16
+MAX_K = 256
+
+
+def quantize(
+    inputs: str | Path | Sequence[str | Path | Found],
+    output: str | Path | None = None,
+    *,
+    k: int | str | Sequence[int] | None = None,
+    psnr: float | None = None,
+    shared: bool = True,
+    space: str = "rgb",
+    init: str | Path | np.ndarray = "k-means++",
+    metric: str = "euclidean",
+    n_init: int = 1,
+    max_iter: int = 300,
+    tol: float = 1e-4,
+    seed: int = 0,
+    workers: int | None = None,
+    worker_kind: str = "auto",
+    cluster: str | None = None,
+    scheduler: str | None = None,
+    client: Any = None,
+    trust: Sequence[str] = (),
+    insecure: bool = False,
+    block_mpx: float = 16.0,
+    keep_pixels: str = "auto",
+    max_pixels: int = 200_000_000,
+    fit_only: bool = False,
+    strict: bool = False,
+    resume: bool = False,
+    overwrite: bool = False,
+    watch: Watcher = watch_nothing,
+    command: Sequence[str] = (),
+) -> Run:
+    """Reduce photographs to palettes, by exact k-means on their colour histogram.
+
+    Parameters
+    ----------
+    inputs : folders, globs, files, text files that list files, or ``sample:photos``.
+    output : the run to write; None: a temporary one, removed when this process ends.
+    k : colours of the palette, 1 to 256, default 16; several numbers share the passes.
+        ``auto`` (2 to 32) and ``A..B`` choose one from a range, by `kmdist.estimators.selection`.
+    psnr : instead of `k`, a quality in dB to reach with the fewest colours found.
+    shared : one palette for the collection; False: one an image.
+    space : ``rgb``, ``lab``, ``oklab`` or ``hsv``.
+    init : ``k-means++``, ``random``, (k, 3) sRGB colours, or a file that holds them.
+    metric : ``euclidean`` (k-means) or ``manhattan`` (k-medians, `rgb` only).
+    n_init, max_iter, tol, seed : as in `kmdist.recipes.quantize.palette.PaletteOptions`.
+    workers, worker_kind, cluster, scheduler, client, trust, insecure : where to run; see
+        `kmdist.cluster.Compute`.
+    fit_only : write the palette and no label maps; the run is a model for `kmdist.predict`.
+    block_mpx, keep_pixels, max_pixels, strict, resume, overwrite : see
+        `kmdist.job.job.JobOptions`.
+    watch : called with progress.
+    command : the command line, to say how to resume.
+
+    Returns
+    -------
+    Run : the published run.
+
+    Raises
+    ------
+    UsageError : an option or an input is not as it must be.
+    KmdistError : no image can be used, or the job cannot be done; what is finished is kept.
+    """
+    fit = PaletteOptions(_initial(init), n_init, max_iter, tol, seed, metric)
+    wanted = _wanted(k, psnr, space, fit)
+    if wanted.choices and not shared:
+        raise UsageError(f"k = {k} chooses one k for the collection; give a number of colours")
+    parameters = {
+        "k": list(wanted.choices or wanted.ks) if psnr is None else None,
+        "choose": bool(wanted.choices),
+        "metric": metric,
+        "psnr": psnr,
+        "shared": shared,
+        "space": space,
+        "init": _describe(wanted.fit.init),
+        "n_init": n_init,
+        "max_iter": max_iter,
+        "tol": tol,
+        "seed": seed,
+        "block_mpx": block_mpx,
+        "max_pixels": max_pixels,
+        **({"fit_only": True} if fit_only else {}),
+    }
+    options = JobOptions(
+        Compute(workers, worker_kind, cluster, scheduler, client, tuple(trust), insecure),
+        block_mpx=block_mpx,
+        keep_pixels=keep_pixels,
+        max_pixels=max_pixels,
+        strict=strict,
+        resume=resume,
+        overwrite=overwrite,
+        seed=seed,
+    )
+    compile_kernels(lambda: exercise_palette_kernels(space), watch)
+    listed = [inputs] if isinstance(inputs, str | Path) else list(inputs)
+    target = run_location(output) if output is not None else temporary_output()
+    with open_job(
+        "quantize", listed, target, parameters, options, watch=watch, command=command
+    ) as job:
+        if job.writer.already_complete:
+            watch(Message(f"{target} is complete already"))
+        else:
+            publish(job, _quantize(job, wanted, shared=shared, fit_only=fit_only))
+    return open_run(target)
+
+
+def _quantize(
+    job: Job, wanted: Wanted, *, shared: bool, fit_only: bool
+) -> dict[int, dict[str, Any]]:
+    if shared:
+        return quantize_shared(job, wanted, label=not fit_only)
+    if fit_only:
+        raise UsageError("fit_only makes one palette to label with later; it needs shared=True")
+    return quantize_each(job, wanted)
+
+
+def publish(job: Job, results: Mapping[int, Mapping[str, Any]]) -> None:
+    """Complete the run: its attributes, those of each k where there are several, the rename."""
+    rejected = [
+        {"image": r.image, "code": r.code, "reason": r.reason}
+        for r in sorted(job.rejected.values(), key=lambda r: r.image)
+    ]
+    common = {
+        "seed": job.options.seed,
+        "rejected": rejected,
+        "timings": {stage: round(seconds, 3) for stage, seconds in job.timings.items()},
+        "pixels": job.pixels,
+    }
+    if len(results) == 1:
+        (single,) = results.values()
+        job.writer.publish({**common, **single})
+    else:
+        job.writer.publish(common, runs=results)
+
+
+def _initial(init: str | Path | np.ndarray) -> str | np.ndarray:
+    if isinstance(init, Path) or (isinstance(init, str) and init not in ("k-means++", "random")):
+        return read_palette(init)
+    return init
+
+
+def _wanted(
+    k: int | str | Sequence[int] | None, psnr: float | None, space: str, fit: PaletteOptions
+) -> Wanted:
+    if k is not None and psnr is not None:
+        raise UsageError("k and psnr both decide the number of colours: give one of them")
+    choices = k_choices(k) if isinstance(k, str) else ()
+    if k is None or isinstance(k, str):
+        ks: tuple[int, ...] = choices or (DEFAULT_K,)
+    else:
+        ks = (k,) if isinstance(k, int | np.integer) else tuple(k)
+    ks = tuple(sorted({int(one) for one in ks}))
+    for one in ks:
+        if not 1 <= one <= MAX_K:
+            raise UsageError(f"k is {one}; palettes have 1 to {MAX_K} colours")
+    if choices or psnr is not None:
+        ks = (0,)
+    if not isinstance(fit.init, str) and (len(ks) > 1 or len(fit.init) != ks[0]):
+        raise UsageError(
+            f"the initial palette has {len(fit.init)} colours; give -k {len(fit.init)} alone"
+        )
+    return Wanted(ks, choices, psnr, space, fit)
+
+
+def _describe(init: str | np.ndarray) -> Any:
+    return init if isinstance(init, str) else np.asarray(init).tolist()
+
+
+def temporary_output() -> Path:
+    """A place for a run nobody named, removed when the process ends."""
+    import atexit
+    import shutil
+
+    folder = tempfile.mkdtemp(prefix="kmdist-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(os.path.join(folder, "run.zarr"))

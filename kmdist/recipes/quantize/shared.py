@@ -1,0 +1,238 @@
+"""One palette for many images: count colours block by block, fit once, label block by block.
+
+Passes over the files: two, or one where decoded pixels are kept. Tasks: per block one to count
+(two where pixels are kept: decode, count) and one to label; ⌈n/4⌉ + ⌈n/16⌉ + … to merge; for
+images larger than a block, one a pyramid window of at most 8,192². Bytes that reach this process:
+the merged histogram, 12 a distinct colour, at most 201 MB; that leave it: 16.8 MB of label table
+per k, once a worker.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from kmdist.engine.state import State
+from kmdist.errors import KmdistError
+from kmdist.job.job import Job, NoUsableImageError, Work
+from kmdist.job.progress import Event, Message
+from kmdist.recipes.quantize.blocks import (
+    Counted,
+    KeptPixels,
+    SavedBlock,
+    count_block,
+    merge_counted,
+    save_counted,
+)
+from kmdist.recipes.quantize.kernels.histogram import Colors
+from kmdist.recipes.quantize.kernels.label_table import label_table
+from kmdist.recipes.quantize.labels import Labelling, Layer, label_items, label_pass, lost_images
+from kmdist.recipes.quantize.memory import COUNT_AHEAD, COUNT_FAN_IN, projection
+from kmdist.recipes.quantize.palette import ColorCloud, Palette
+from kmdist.recipes.quantize.wanted import Wanted
+from kmdist.store import unclustered_value
+
+
+def quantize_shared(job: Job, wanted: Wanted, *, label: bool = True) -> dict[int, dict[str, Any]]:
+    """Fit the wanted palettes to all images together and, unless told not to, label them.
+
+    Returns
+    -------
+    dict : attributes of the run, by the number of colours asked for.
+    """
+    plan = projection(job, len(wanted.ks))
+    job.watch(Message(str(plan)))
+    plan.require()
+    group = Group(job, job.work, keep=plan.keep_pixels and label)
+    prefixes = {k: wanted.prefix(k) for k in wanted.ks}
+    return group.quantize(wanted, prefixes, label=label)
+
+
+@dataclass
+class Group:
+    """Images that share palettes: the whole collection, or one image larger than a block.
+
+    Parameters
+    ----------
+    work : the blocks of these images.
+    keep : keep decoded pixels on the workers between the passes.
+    name : tells the manifests of several groups apart.
+    """
+
+    job: Job
+    work: Sequence[Work]
+    keep: bool = False
+    name: str = ""
+
+    def quantize(
+        self,
+        wanted: Wanted,
+        prefix_of: Mapping[int, str],
+        *,
+        at_image: bool = False,
+        label: bool = True,
+    ) -> dict[int, dict[str, Any]]:
+        """Count, fit, label and write; see `quantize_shared`.
+
+        Parameters
+        ----------
+        prefix_of : group of each fit's label maps, by k.
+        at_image : centroids, palette, counts and history lie in the image's group.
+        label : write label maps besides.
+        """
+        counted, kept = self._count()
+        if not len(counted.colors):
+            raise NoUsableImageError(
+                "no pixel can be clustered: every image is transparent or unreadable",
+                self.job.rejected.values(),
+            )
+        cloud = ColorCloud(counted.colors, wanted.space, threads=_local_threads(self.job))
+        if wanted.choices:
+            low, high = wanted.choices[0], wanted.choices[-1]
+            self.job.watch(Message(f"fitting and scoring k = {low} … {high}: the longest part"))
+        with self.job.timed("fit"):
+            fits = wanted.fit_all(cloud, on_state=self._say_state)
+        if label:
+            self._label(counted, kept, fits, prefix_of)
+        name = self.work[0].pieces[0].source.name
+        if at_image and name in self.job.rejected:
+            raise KmdistError(f"{name}: {self.job.rejected[name].reason}")
+        results = {}
+        for k, fit in fits.items():
+            key = prefix_of[k]
+            if at_image:
+                key = self.job.writer.image_group(name, key)
+            write_arrays(self.job.writer, key, fit)
+            marker = unclustered_value(fit.k, bool(counted.marked))
+            results[k] = {**attributes_of(fit), "unclustered": marker}
+            if fit.selection:
+                self.job.watch(Message(str(fit.selection["reason"])))
+            if fit.warning:
+                self.job.watch(Message(fit.warning, warning=True))
+        return results
+
+    def _count(self) -> tuple[Counted, dict[int, Any]]:
+        done = self.job.writer.done(f"count{self.name}")
+        items: list[Any] = [
+            SavedBlock(work.index) if work.index in done else work for work in self.work
+        ]
+        kept: KeptPixels | None = None
+        if self.keep:
+            kept = KeptPixels(self.job.pool, items)
+        counted = self._count_pass(kept if kept is not None else items)
+        self.job.reject(counted.rejected)
+        if self._partly_lost(counted):
+            counted = self._recount()
+        return counted, kept.futures if kept is not None else {}
+
+    def _count_pass(self, items: Sequence[Any]) -> Counted:
+        job, name = self.job, f"count{self.name}"
+
+        def finished(position: int, _: Any) -> None:
+            job.writer.mark_done(name, self.work[position].index)
+
+        merged = job.over_blocks(
+            "count",
+            count_block,
+            items,
+            job.writer,
+            pixels=[work.pixels for work in self.work],
+            fan_in=COUNT_FAN_IN,
+            ahead=COUNT_AHEAD,
+            merge=merge_counted,
+            on_done=finished,
+            on_failure=self._set_aside,
+        )
+        assert isinstance(merged, Counted)
+        return merged
+
+    def _set_aside(self, position: int, error: BaseException) -> Counted:
+        """What a block counts that killed its workers: nothing, its images named."""
+        work = self.work[position]
+        counted = Counted(Colors.empty(), rejected=lost_images(work, error))
+        save_counted(work.index, counted, self.job.writer)  # a resume does not try it again
+        return counted
+
+    def _partly_lost(self, counted: Counted) -> bool:
+        """Whether some tiles of a rejected image were counted."""
+        rejected = {rejection.image for rejection in counted.rejected}
+        tiled = {p.source.name for w in self.work for p in w.pieces if not p.whole}
+        return bool(rejected & tiled)
+
+    def _recount(self) -> Counted:
+        """Merge again without the blocks of images of which a tile cannot be read."""
+        job = self.job
+        keep = [
+            w for w in self.work if w.pieces[0].source.name not in job.rejected or w.pieces[0].whole
+        ]
+        if not keep:
+            return Counted(Colors.empty())
+        merged = job.over_blocks(
+            "count",
+            count_block,
+            [SavedBlock(work.index) for work in keep],
+            job.writer,
+            pixels=[work.pixels for work in keep],
+            fan_in=COUNT_FAN_IN,
+            ahead=COUNT_AHEAD,
+            merge=merge_counted,
+        )
+        assert isinstance(merged, Counted)
+        return merged
+
+    def _say_state(self, state: State) -> None:
+        self.job.watch(
+            Event(
+                "fit",
+                state.iteration,
+                0,
+                unit="iteration",
+                note=f"k = {len(state.centroids)}  inertia {state.inertia:.6g}",
+            )
+        )
+
+    def _label(
+        self,
+        counted: Counted,
+        kept: Mapping[int, Any],
+        fits: Mapping[int, Palette],
+        prefix_of: Mapping[int, str],
+    ) -> None:
+        job = self.job
+        layers = tuple(
+            Layer(prefix_of[k], fit.k, label_table(counted.colors.codes, fit.labels), fit.palette)
+            for k, fit in fits.items()
+        )
+        items = label_items(self.work, kept, job.rejected)
+        label_pass(job, items, Labelling(layers, frozenset(counted.marked)), name=self.name)
+
+
+def write_arrays(writer: Any, key: str, fit: Palette) -> None:
+    """The arrays of a palette, as the run format names them."""
+    base = f"{key}/" if key else ""
+    channels = ("cluster", "channel")
+    writer.write_array(f"{base}centroids", fit.state.centroids.astype(np.float32), channels)
+    writer.write_array(f"{base}palette", fit.palette, channels)
+    writer.write_array(f"{base}counts", fit.state.counts.astype(np.int64), ("cluster",))
+    writer.write_array(f"{base}history", fit.history, ("iteration", "quantity"))
+
+
+def attributes_of(fit: Palette) -> dict[str, Any]:
+    """What the run's record says of a palette."""
+    return {
+        "k": fit.k,
+        "space": fit.space,
+        "inertia": fit.state.inertia,
+        "n_iter": fit.state.iteration,
+        "stop_reason": fit.state.stop_reason,
+        "warning": fit.warning,
+        "selection": fit.selection,
+    }
+
+
+def _local_threads(job: Job) -> int:
+    """Threads for the fit in this process, while the workers wait."""
+    from kmdist.cluster import usable_cores
+
+    return job.options.compute.workers or usable_cores()

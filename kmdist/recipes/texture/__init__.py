@@ -1,0 +1,1 @@
+"""Segmentation by filter banks, shared or per image."""

@@ -1,0 +1,204 @@
+"""What a texture run has learnt: features, textons, projection, centroids; and how it is stored.
+
+Arrays beside ``centroids`` (cluster, component): ``feature_mean`` (feature) and
+``feature_projection`` (feature, component); with textons also ``textons`` (texton, modulus),
+``texton_mean`` (modulus) and ``texton_scale`` (modulus). Attribute ``features`` says what is
+measured. That is all that labels of new images need.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from kmdist.errors import UsageError
+from kmdist.filters import gabor, leung_malik
+from kmdist.filters.cell_labels import Scorer
+from kmdist.filters.features import PRESETS, TextureFeatures, with_options
+from kmdist.filters.statistics import Projection
+from kmdist.filters.tutorial import BANK as TUTORIAL_BANK
+
+TUTORIAL = "tutorial"
+PRESET_NAMES = (*PRESETS, TUTORIAL)
+DEFAULT_PRESET = "textons"
+
+SETTABLE = ("pool_px", "contrast", "whiten", "textons", "color_weight", "color_px")
+"""Numbers of a preset that a job may change."""
+
+
+@dataclass(frozen=True)
+class Texture:
+    """What is measured.
+
+    Parameters
+    ----------
+    preset : one of `PRESET_NAMES`.
+    scales : of the Leung-Malik bank, ``linear`` or ``published``.
+    options : changed numbers of the preset, (name, value).
+    """
+
+    preset: str = DEFAULT_PRESET
+    scales: str = "linear"
+    options: tuple[tuple[str, float], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.preset not in PRESET_NAMES:
+            raise UsageError(
+                f"preset {self.preset!r} is not known; allowed: {', '.join(PRESET_NAMES)}"
+            )
+        if self.scales not in ("linear", "published"):
+            raise UsageError(f"scales {self.scales!r}: must be linear or published")
+        if self.scales != "linear" and self.preset != "lm":
+            raise UsageError(f"scales {self.scales!r} goes with the preset lm, not {self.preset}")
+        unknown = [name for name, _ in self.options if name not in SETTABLE]
+        if unknown or (self.options and self.is_tutorial):
+            raise UsageError(
+                f"the preset {self.preset} has nothing to set by {unknown or list(self.options)}"
+            )
+        if not self.is_tutorial:
+            _ = self.features
+
+    @property
+    def is_tutorial(self) -> bool:
+        """Whether rows are 8-bit responses of pixels instead of features of cells."""
+        return self.preset == TUTORIAL
+
+    @property
+    def features(self) -> TextureFeatures:
+        """The features of cells.
+
+        Raises
+        ------
+        UsageError : numbers that do not go together.
+        """
+        features = PRESETS[self.preset]
+        if self.scales == "published":
+            features = TextureFeatures(leung_malik(scales="published"))
+        try:
+            return with_options(features, self.options)
+        except ValueError as error:
+            raise UsageError(f"preset {self.preset}: {error}") from error
+
+    @property
+    def has_textons(self) -> bool:
+        """Whether features are histograms of textons."""
+        return not self.is_tutorial and self.features.textons > 0
+
+    @property
+    def depth(self) -> int:
+        """Numbers measured per cell or pixel."""
+        return len(TUTORIAL_BANK) if self.is_tutorial else self.features.depth
+
+    @property
+    def bytes_per_pixel(self) -> float:
+        """Of the features, between fit and labelling."""
+        return len(TUTORIAL_BANK) if self.is_tutorial else 4 * self.features.depth / 16
+
+    def record(self) -> dict[str, Any]:
+        """As a run's attributes hold it."""
+        return {"preset": self.preset, "scales": self.scales, "options": dict(self.options)}
+
+    @staticmethod
+    def of_record(record: Mapping[str, Any]) -> "Texture":
+        """From a run's attributes."""
+        options = tuple(sorted((record.get("options") or {}).items()))
+        return Texture(str(record["preset"]), str(record.get("scales", "linear")), options)
+
+
+@dataclass(frozen=True)
+class Textons:
+    """Textons and the space they lie in.
+
+    Parameters
+    ----------
+    projection : of moduli.
+    centroids : (n, d) float32.
+    """
+
+    projection: Projection
+    centroids: np.ndarray
+
+    @property
+    def scorer(self) -> Scorer:
+        """Finds the nearest texton."""
+        return Scorer.of(self.projection, self.centroids)
+
+
+@dataclass(frozen=True)
+class TextureModel:
+    """All that labelling an image takes, for one k.
+
+    Parameters
+    ----------
+    texture : what is measured.
+    textons : where it has textons.
+    projection : of features.
+    centroids : (k, m) float32 in the projected space.
+    """
+
+    texture: Texture
+    textons: Textons | None
+    projection: Projection
+    centroids: np.ndarray
+
+    @property
+    def scorer(self) -> Scorer:
+        """Finds the nearest centroid."""
+        return Scorer.of(self.projection, self.centroids)
+
+    def arrays(self) -> dict[str, tuple[np.ndarray, tuple[str, ...]]]:
+        """Arrays of the run with the names of their dimensions."""
+        found = {
+            "centroids": (self.centroids, ("cluster", "component")),
+            "feature_mean": (self.projection.mean, ("feature",)),
+            "feature_projection": (self.projection.matrix, ("feature", "component")),
+        }
+        if self.textons is not None:
+            projection = self.textons.projection
+            found["textons"] = (self.textons.centroids, ("texton", "modulus"))
+            found["texton_mean"] = (projection.mean, ("modulus",))
+            found["texton_scale"] = (np.diag(projection.matrix).copy(), ("modulus",))
+        return found
+
+    @staticmethod
+    def of_run(run: Any) -> "TextureModel":
+        """The model of a published run of one k.
+
+        Raises
+        ------
+        UsageError : it has none for new images.
+        """
+        names = ("centroids", "feature_mean", "feature_projection")
+        centroids, mean, matrix = (run.array(name) for name in names)
+        if centroids is None or mean is None or matrix is None:
+            raise UsageError(
+                f"{run.path} has clusters for each image and none for new ones; make the model "
+                "with --shared"
+            )
+        textons = None
+        if run.array("textons") is not None:
+            scale = np.diag(run.array("texton_scale")).astype(np.float32)
+            projection = Projection(run.array("texton_mean"), scale)
+            textons = Textons(projection, run.array("textons"))
+        texture = Texture.of_record(run.attributes["features"])
+        return TextureModel(texture, textons, Projection(mean, matrix), centroids)
+
+
+def bank_named(name: str, *, scales: str = "linear", variant: str = "corrected") -> Any:
+    """A filter bank by its name on the command line.
+
+    Raises
+    ------
+    UsageError : no such bank, or options that it does not have.
+    """
+    if name == "lm":
+        try:
+            return leung_malik(scales=scales, variant=variant)  # type: ignore[arg-type]
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+    if name == "gabor":
+        if (scales, variant) != ("linear", "corrected"):
+            raise UsageError("scales and variant go with the bank lm, not gabor")
+        return gabor()
+    raise UsageError(f"bank {name!r} is not known; allowed: lm, gabor")

@@ -1,0 +1,185 @@
+"""What clusters a texture job is asked for, and what a run records of them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from kmdist.engine.fits import Clusters, FitOptions, fit_clusters
+from kmdist.engine.state import State
+from kmdist.errors import UsageError
+from kmdist.recipes.quantize.wanted import k_choices, selection_record
+from kmdist.recipes.texture.model import Texture, TextureModel
+
+DEFAULT_K = 6
+MAX_K = 4096
+SAMPLE_ROWS = 131_072
+"""Cells that a fit takes where no share is given: an image of 2 Mpx still has all of its own."""
+
+
+@dataclass(frozen=True)
+class TextureWanted:
+    """What is measured and how it is clustered.
+
+    Parameters
+    ----------
+    texture : what is measured.
+    ks : numbers of clusters, ascending; one entry of 0 where `choices` decides.
+    choices : numbers of clusters of which one is chosen by label-free scores; or empty.
+    sample : share of the rows that a fit takes; None: all, up to `SAMPLE_ROWS`.
+    fit : how clusters are fitted.
+    keep_responses : write the bank's responses of every image.
+    """
+
+    texture: Texture
+    ks: tuple[int, ...]
+    choices: tuple[int, ...] = ()
+    sample: float | None = None
+    fit: FitOptions = field(default_factory=FitOptions)
+    keep_responses: bool = False
+
+    def prefix(self, k: int) -> str:
+        """Group of the fit for `k`: the root for a single one, ``kN`` for several."""
+        return f"k{k}" if len(self.ks) > 1 else ""
+
+    def fraction(self, n_rows: int) -> float:
+        """Share of `n_rows` rows that a fit takes."""
+        if self.sample is not None:
+            return self.sample
+        return min(1.0, SAMPLE_ROWS / max(n_rows, 1))
+
+    def fit_all(
+        self,
+        rows: np.ndarray,
+        *,
+        threads: int = 1,
+        on_state: Callable[[State], None] | None = None,
+    ) -> dict[int, tuple[Clusters, Mapping[str, Any] | None]]:
+        """Fit every k that is wanted, with how it was chosen where it was not given.
+
+        Parameters
+        ----------
+        rows : (n, m) projected rows.
+        """
+        if not self.choices:
+            return {
+                k: (fit_clusters(rows, k, self.fit, threads=threads, on_state=on_state), None)
+                for k in self.ks
+            }
+        from kmdist.estimators.selection import select_k
+
+        choices = [k for k in self.choices if k <= len(rows)] or [len(rows)]
+        selection = select_k(
+            rows,
+            choices,
+            max_iter=self.fit.max_iter,
+            tol=self.fit.tol,
+            random_state=self.fit.seed,
+            on_state=on_state,
+        )
+        clusters = fit_clusters(rows, selection.k, self.fit, threads=threads, on_state=on_state)
+        return {0: (clusters, selection_record(selection))}
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """One k's clusters, labelled: what the run's arrays and attributes are made of.
+
+    Parameters
+    ----------
+    model : to label with.
+    clusters : of the fit.
+    sums : (k, 4) int64 red, green, blue and number of the pixels of each cluster.
+    inertia : of all rows, for the model's centroids.
+    selection : how k was chosen, or None.
+    """
+
+    model: TextureModel
+    clusters: Clusters
+    sums: np.ndarray
+    inertia: float
+    selection: Mapping[str, Any] | None = None
+
+    def reordered(self, order: np.ndarray) -> "Fitted":
+        """The same clusters in another order; old label ``order[i]`` becomes i."""
+        return replace(
+            self,
+            model=replace(self.model, centroids=self.model.centroids[order]),
+            sums=self.sums[order],
+        )
+
+    def attributes(self) -> dict[str, Any]:
+        """What the run's record says."""
+        return {
+            "k": len(self.model.centroids),
+            "space": "texture",
+            "inertia": self.inertia,
+            "n_iter": self.clusters.n_iter,
+            "stop_reason": self.clusters.stop_reason,
+            "warning": self.clusters.warning,
+            "selection": self.selection,
+        }
+
+
+def texture_of(preset: str, scales: str, **changed: float | None) -> Texture:
+    """A preset with the numbers that are given.
+
+    Raises
+    ------
+    UsageError : they do not go together.
+    """
+    numbers = tuple(sorted((name, v) for name, v in changed.items() if v is not None))
+    return Texture(preset, scales, numbers)
+
+
+def texture_wanted(
+    k: int | str | Sequence[int] | None,
+    shared: bool,
+    measured: Texture,
+    sample: float | None,
+    fit: FitOptions,
+    keep_responses: bool,
+) -> TextureWanted:
+    """What the options of a texture job ask for; see `kmdist.texture`.
+
+    Raises
+    ------
+    UsageError : an option is not as it must be.
+    """
+    choices = k_choices(k) if isinstance(k, str) else ()
+    if choices and not shared:
+        raise UsageError(f"k = {k} chooses one k for the collection; give a number, or --shared")
+    if k is None or isinstance(k, str):
+        ks: tuple[int, ...] = (0,) if choices else (DEFAULT_K,)
+    else:
+        ks = (k,) if isinstance(k, int | np.integer) else tuple(k)
+        ks = tuple(sorted({int(one) for one in ks}))
+        if not ks or not 1 <= ks[0] <= ks[-1] <= MAX_K:
+            raise UsageError(f"k is {k}; textures have 1 to {MAX_K} clusters")
+    if sample is not None and not 0 < sample <= 1:
+        raise UsageError(f"sample is {sample}; it must be a share above 0 and up to 1")
+    if fit.init not in ("k-means++", "k-means||", "random"):
+        raise UsageError(f"init is {fit.init!r}; allowed: k-means++, k-means||, random")
+    if fit.n_init < 1 or fit.max_iter < 1 or not fit.tol >= 0:
+        raise UsageError(
+            f"n_init {fit.n_init} and max_iter {fit.max_iter} must be at least 1, tol {fit.tol} "
+            "at least 0"
+        )
+    return TextureWanted(measured, ks, choices, sample, fit, keep_responses)
+
+
+def write_fit(writer: Any, key: str, fitted: Fitted, palette: np.ndarray) -> None:
+    """The arrays of a fit, as the run format names them.
+
+    Parameters
+    ----------
+    key : group they belong to; empty for the root.
+    palette : (k, 3) uint8 mean colours.
+    """
+    base = f"{key}/" if key else ""
+    for name, (array, dimensions) in fitted.model.arrays().items():
+        writer.write_array(f"{base}{name}", array, dimensions)
+    writer.write_array(f"{base}palette", palette, ("cluster", "channel"))
+    writer.write_array(f"{base}counts", fitted.sums[:, 3], ("cluster",))
+    writer.write_array(f"{base}history", fitted.clusters.history, ("iteration", "quantity"))

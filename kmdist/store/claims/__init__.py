@@ -1,0 +1,1 @@
+"""Who may write to an output, and how a run becomes visible."""

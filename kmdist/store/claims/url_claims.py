@@ -1,0 +1,225 @@
+"""Who may write to an output in an object store, and how a run there becomes visible.
+
+An object store has neither rename nor locks. A run is written in its place, and what makes it a
+run, the root's ``zarr.json``, is put last; until then readers refuse it, and ``state/`` holds what
+a resume needs. One writer at a time: `kmdist.store.claims.lease`.
+
+A run that replaces another is written beside it::
+
+    PREFIX/RUN.zarr                  the old run, complete until the new one is
+    PREFIX/.RUN.zarr.partial         the new one; readers of kmdist refuse it as an output's name
+
+and exchanged when it is complete: the old root's metadata are deleted, what only the old run has
+is removed, the new run is copied (within the store), its root's metadata last, and its first
+place is cleared. Meanwhile readers are told that the run is not complete; they never open half of
+each. A kill in between loses nothing: the next writer finds the complete new run and goes on with
+the exchange. Who has opened the old run keeps its metadata, and may read chunks of the new one.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kmdist.errors import UsageError
+from kmdist.store.claims.claims import Claim, differences, versions_asked
+from kmdist.store.claims.lease import CLAIMS, Lease
+from kmdist.store.format.layout import dump_json
+from kmdist.store.format.root import COMPLETE
+from kmdist.store.targets.local import STATE
+from kmdist.store.targets.object_store import FsspecTarget, UrlPath
+
+_REQUEST = f"{STATE}/request.json"
+_ROOT = "zarr.json"
+
+
+@dataclass
+class UrlClaim(Claim):
+    """The right to write to a prefix.
+
+    Attributes
+    ----------
+    place : where the run is written; `final` where it belongs.
+    """
+
+    place: FsspecTarget | None = None
+    final: FsspecTarget | None = None
+    lease: Lease | None = None
+
+    def target(self) -> FsspecTarget:
+        """Where the run is written."""
+        assert self.place is not None
+        return self.place
+
+    def tick(self) -> None:
+        """Make sure that the claim has not lapsed.
+
+        Raises
+        ------
+        KmdistError : another process has taken over.
+        """
+        if self.lease is not None:
+            self.lease.check()
+
+    def tidy(self) -> None:
+        """Nothing is ever half put."""
+
+    def publish(self) -> None:
+        """Make the run visible whose root has been written."""
+        place, final = self.target(), self.final
+        if final is None or place.url == final.url:
+            _clear_state(place)
+            return
+        exchange(place, final)
+
+    def discard(self) -> None:
+        """Remove what has been written of the run."""
+        place = self.target()
+        if self.final is None or place.url == self.final.url:
+            _clear(place)
+        else:
+            _clear_staged(place)
+
+    def release(self) -> None:
+        """Let another process take over."""
+        if self.lease is not None:
+            self.lease.release()
+
+
+def claim_url(url: str, request: Mapping[str, Any], *, resume: bool, overwrite: bool) -> UrlClaim:
+    """Claim a prefix as `kmdist.store.claims.claims.claim_output` claims a folder.
+
+    Raises
+    ------
+    UsageError : a run is there, or something else, or an interrupted run of another request.
+    KmdistError : another process writes to it; the store refuses or is gone.
+    """
+    final, staged = FsspecTarget(url), FsspecTarget(staging_url(url))
+    _refuse_others(final)
+    lease = Lease.take(final, url)
+    try:
+        claim = _claim(final, staged, request, resume=resume, overwrite=overwrite)
+    except BaseException:
+        lease.release()
+        raise
+    claim.final, claim.lease = final, lease
+    if claim.complete:
+        lease.release()
+    return claim
+
+
+def staging_url(url: str) -> str:
+    """Where a run is written that replaces another."""
+    base, _, name = url.rstrip("/").rpartition("/")
+    return f"{base}/.{name}.partial"
+
+
+def _claim(
+    final: FsspecTarget,
+    staged: FsspecTarget,
+    request: Mapping[str, Any],
+    *,
+    resume: bool,
+    overwrite: bool,
+) -> UrlClaim:
+    output: Any = UrlPath(final.url)
+    asked = {**request, "versions": versions_asked()}
+    if _record(staged).get("state") == COMPLETE:
+        exchange(staged, final)  # which a kill has interrupted
+    there = _record(final)
+    complete = there.get("state") == COMPLETE
+    for place in (staged,) if complete else (staged, final):
+        saved = place.get(_REQUEST)
+        if saved is None:
+            continue
+        changes = differences(json.loads(saved), asked)
+        if resume and not changes:
+            return UrlClaim(output, None, resumed=True, place=place)
+        if not overwrite:
+            why = f" of another request ({'; '.join(changes)})" if resume else ""
+            raise UsageError(
+                f"an interrupted run{why} is kept in {place.url}. Continue it with --resume, or "
+                "discard it with --overwrite"
+            )
+    same = not differences({**there, "versions": {}}, {**request, "versions": {}})
+    if complete and resume and same:
+        _clear_state(final)
+        _clear_staged(staged)
+        return UrlClaim(output, None, complete=True, place=final)
+    if complete and not overwrite:
+        raise UsageError(f"output {final.url} exists. Choose another, or replace it: --overwrite")
+    place = staged if complete else final
+    _clear_staged(staged)
+    if not complete:
+        _clear(final)
+    place.put(_REQUEST, dump_json(asked))
+    return UrlClaim(output, None, place=place)
+
+
+def exchange(staged: FsspecTarget, final: FsspecTarget) -> None:
+    """Put a complete run in the place of another; may be repeated after a kill at any moment.
+
+    Raises
+    ------
+    KmdistError : the store refuses or is gone; the new run is kept, and the next attempt goes on.
+    """
+    new = [key for key in staged.keys("") if not _is_state(key)]
+    final.delete(_ROOT)
+    wanted = set(new)
+    final.delete_keys([k for k in final.keys("") if k not in wanted and not k.startswith(CLAIMS)])
+    final.copy_from(staged, [key for key in new if key != _ROOT])
+    final.copy_from(staged, [_ROOT])
+    _clear_staged(staged)
+
+
+def _refuse_others(final: FsspecTarget) -> None:
+    """Refuse a prefix that holds something that is no run, whole or half."""
+    if _record(final) or final.exists(_REQUEST):
+        return
+    staged = FsspecTarget(staging_url(final.url))
+    if staged.exists(_REQUEST) or _record(staged):
+        return
+    if any(not key.startswith(CLAIMS) for key in final.keys("")):
+        raise UsageError(
+            f"output {final.url} is not empty, and is no run of kmdist: choose another"
+        )
+
+
+def _clear(place: FsspecTarget) -> None:
+    """Remove a run so that a kill leaves nothing that could be resumed as if it were whole.
+
+    What is asked goes last: what lies there is known by it.
+    """
+    place.delete(_ROOT)
+    keys = [key for key in place.keys("") if not key.startswith(CLAIMS)]
+    place.delete_keys([key for key in keys if _is_state(key) and key != _REQUEST])
+    place.delete_keys([key for key in keys if not _is_state(key)])
+    place.delete(_REQUEST)
+
+
+def _clear_staged(place: FsspecTarget) -> None:
+    """Remove a run that was to replace another.
+
+    Without its request it is not taken for an interrupted one; until its root has gone it is
+    whole, and would be exchanged once more.
+    """
+    place.delete(_REQUEST)
+    place.delete(_ROOT)
+    place.delete_keys(list(place.keys("")))
+
+
+def _clear_state(place: FsspecTarget) -> None:
+    """Remove what only a resume needs, once the run is complete."""
+    place.delete_keys([key for key in place.keys(STATE) if not key.startswith(CLAIMS)])
+
+
+def _is_state(key: str) -> bool:
+    return key.startswith(f"{STATE}/")
+
+
+def _record(target: FsspecTarget) -> dict[str, Any]:
+    try:
+        found = json.loads(target.get(_ROOT) or b"{}")["attributes"]["kmdist"]
+    except (ValueError, KeyError, TypeError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,206 @@
+"""What a run holds below its root: the arrays of a fit, and its images by name."""
+
+import json
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kmdist.errors import KmdistError
+from kmdist.store.format.labels import LABELS_NAME
+from kmdist.store.format.names import candidate_keys, name_of_key
+from kmdist.store.targets.local import Target
+
+if TYPE_CHECKING:
+    import zarr
+
+
+class Fit:
+    """Arrays of one fit: of a run, or of an image of a run fitted per image."""
+
+    def __init__(self, target: Target, key: str, attributes: Mapping[str, Any]) -> None:
+        self._target = target
+        self._key = key
+        self.attributes = dict(attributes)
+
+    @property
+    def centroids(self) -> NDArray[np.float32] | None:
+        """(k, d) float32, in the space that was clustered; None if this level has no fit."""
+        return self.array("centroids")
+
+    @property
+    def palette(self) -> NDArray[np.uint8] | None:
+        """(k, 3) uint8 sRGB; None where clusters have no colour."""
+        return self.array("palette")
+
+    @property
+    def counts(self) -> NDArray[np.int64] | None:
+        """(k,) int64, members of each cluster."""
+        return self.array("counts")
+
+    @property
+    def history(self) -> NDArray[np.float64] | None:
+        """(iteration, 3) float64: inertia, shift, empty clusters repaired."""
+        return self.array("history")
+
+    @property
+    def inertia(self) -> float | None:
+        """Σ w‖x − c‖² for the centroids that were returned."""
+        value = self.attributes.get("inertia")
+        return None if value is None else float(value)
+
+    def clusters_info(self) -> dict[str, Any]:
+        """Counts and palette as plain lists; None where this level has none."""
+        counts, palette = self.counts, self.palette
+        return {
+            "counts": None if counts is None else counts.tolist(),
+            "palette": None if palette is None else palette.tolist(),
+        }
+
+    def array(self, key: str) -> NDArray[Any] | None:
+        """A small array below this level, read whole; None if there is none.
+
+        Raises
+        ------
+        KmdistError : what is stored does not match its checksum, or cannot be read.
+        """
+        if not self._target.exists(self._path(f"{key}/zarr.json")):
+            return None
+        try:
+            return np.asarray(self.lazy(key)[...])
+        except (RuntimeError, ValueError, OSError) as error:  # a checksum is a RuntimeError
+            raise KmdistError(
+                f"array {self._path(key)!r} of {self._target!r} is damaged or cannot be read: "
+                f"{error}"
+            ) from error
+
+    def lazy(self, key: str) -> "zarr.Array[Any]":
+        """An array below this level, of which slicing reads the chunks needed.
+
+        Raises
+        ------
+        KmdistError : there is no such array.
+        """
+        import zarr
+
+        path = self._path(key)
+        if not self._target.exists(f"{path}/zarr.json"):
+            raise KmdistError(f"{self._target!r} has no array {path!r}")
+        store = self._target.zarr_store()
+        return zarr.open_array(store, path=path, mode="r", zarr_format=3)
+
+    def _path(self, key: str) -> str:
+        return f"{self._key}/{key}" if self._key else key
+
+
+class RunImage(Fit):
+    """One image of a run; its arrays are None where the run was fitted as a whole.
+
+    Attributes
+    ----------
+    name : path relative to its input folder; key : node name below ``images/``.
+    attributes : source, width, height, unclustered, and what the recipe added.
+    """
+
+    def __init__(self, target: Target, key: str, attributes: Mapping[str, Any]) -> None:
+        super().__init__(target, key, attributes)
+        self.key = key.rpartition("/")[2]
+        self.name = str(self.attributes.get("name", self.key))
+
+    def __repr__(self) -> str:
+        return f"<RunImage {self.name!r} {self.width} × {self.height}>"
+
+    @property
+    def source(self) -> str:
+        """True path of the image."""
+        return str(self.attributes.get("source", self.name))
+
+    @property
+    def width(self) -> int:
+        """Columns, after EXIF orientation."""
+        return int(self.attributes["width"])
+
+    @property
+    def height(self) -> int:
+        """Rows, after EXIF orientation."""
+        return int(self.attributes["height"])
+
+    @property
+    def unclustered(self) -> int | None:
+        """Label of pixels that were not clustered; None if there are none."""
+        value = self.attributes.get("unclustered")
+        return None if value is None else int(value)
+
+    @property
+    def levels(self) -> int:
+        """Levels of the pyramid, the image itself among them."""
+        names = self._target.children(f"{self._key}/labels/{LABELS_NAME}")
+        return sum(name[0] == "s" and name[1:].isdigit() for name in names)
+
+    def info(self) -> dict[str, Any]:
+        """Name and size; where the image has a fit of its own, that as well."""
+        found: dict[str, Any] = {"name": self.name, "width": self.width, "height": self.height}
+        if self.inertia is not None:
+            fitted = ("k", "inertia", "n_iter", "stop_reason")
+            found.update({key: self.attributes.get(key) for key in fitted})
+            found.update(self.clusters_info())
+        return found
+
+    def labels(self, level: int = 0) -> "zarr.Array[Any]":
+        """Label map (y, x), lazily sliced; each level is half the last."""
+        return self.lazy(f"labels/{LABELS_NAME}/s{level}/labels")
+
+
+class Images(Mapping[str, RunImage]):
+    """Images of a run by name, each read when asked for.
+
+    Names are listed from one folder; only those that end in a hash cost a read each.
+    """
+
+    def __init__(self, target: Target, key: str) -> None:
+        self._target = target
+        self._key = key
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} images>"
+
+    def __getitem__(self, name: str) -> RunImage:
+        for key in candidate_keys(name) if name else []:
+            image = self._read(key)
+            if image is not None and image.name == name:
+                return image
+        raise KeyError(name)
+
+    def __contains__(self, name: object) -> bool:
+        try:
+            self[str(name)]
+        except KeyError:
+            return False
+        return True
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    @cached_property
+    def _names(self) -> list[str]:
+        names = []
+        for key in self._target.children(self._key):
+            name = None if key == "zarr.json" else name_of_key(key)
+            if name is None and key != "zarr.json":
+                image = self._read(key)
+                name = None if image is None else image.name
+            if name is not None:
+                names.append(name)
+        return sorted(names)
+
+    def _read(self, key: str) -> RunImage | None:
+        path = f"{self._key}/{key}"
+        text = self._target.get(f"{path}/zarr.json")
+        if text is None:
+            return None
+        return RunImage(self._target, path, json.loads(text)["attributes"])

@@ -1,0 +1,1 @@
+"""The run format: names, layout, chunks, metadata."""

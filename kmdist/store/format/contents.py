@@ -1,0 +1,202 @@
+"""What a run holds, as workers write it: label maps with pyramids, arrays, groups."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from kmdist.store.format import labels
+from kmdist.store.format.chunks import write_region
+from kmdist.store.format.labels import LabelMap, label_map
+from kmdist.store.format.layout import ArraySpec, array_metadata, array_spec, group_metadata
+from kmdist.store.format.names import image_key
+from kmdist.store.targets.local import Target
+
+
+class RunContents:
+    """Writes into a run, from many workers at once: whole chunks, whole shards, whole images.
+
+    Parameters
+    ----------
+    target : where objects go.
+    ranks : of images whose names differ in case alone; see `kmdist.store.format.names.clash_ranks`.
+    images : label maps that the run will have.
+    """
+
+    def __init__(self, target: Target, ranks: Mapping[str, int], images: int) -> None:
+        self._target = target
+        self._ranks = dict(ranks)
+        self._images = images
+
+    def write_labels(
+        self,
+        image: str,
+        labels_yx: ArrayLike,
+        *,
+        k: int,
+        unclustered: NDArray[np.bool_] | None = None,
+        marked: bool | None = None,
+        palette: ArrayLike | None = None,
+        source: str | None = None,
+        attributes: Mapping[str, Any] | None = None,
+        prefix: str = "",
+    ) -> int | None:
+        """Write the label map of a whole image, its pyramid and metadata.
+
+        Parameters
+        ----------
+        image : its name, as given to `create`.
+        labels_yx : (y, x) integers 0 … k − 1; no copy is made of the type `label_dtype` names.
+        unclustered : (y, x) True where the pixel is not clustered; the label there is ignored.
+        marked : whether the type has room for the marker; None: where `unclustered` has a True.
+        palette : (k, 3) uint8 sRGB, to draw the labels.
+        source : true path of the image, if it differs from the name.
+        attributes : more for the image's group.
+        prefix : ``kN`` where the run holds several k.
+
+        Returns
+        -------
+        int or None : the marker of unclustered pixels in this map, if it has one.
+
+        Raises
+        ------
+        ValueError : labels out of range, or shapes differ.
+        KmdistError : the disk is full, or the run is gone.
+        """
+        values = np.asarray(labels_yx)
+        if marked is None:
+            marked = unclustered is not None and bool(unclustered.any())
+        described = label_map(image, self.image_group(image, prefix), values.shape, k, marked)
+        labels.write_image(self._open_target(), described, values, unclustered)
+        self._write_label_metadata(described, palette, source, attributes)
+        return described.unclustered
+
+    def open_labels(
+        self,
+        image: str,
+        shape: tuple[int, int],
+        *,
+        k: int,
+        marked: bool,
+        palette: ArrayLike | None = None,
+        source: str | None = None,
+        attributes: Mapping[str, Any] | None = None,
+        prefix: str = "",
+    ) -> LabelMap:
+        """Begin a label map that is written by window; parameters as for `write_labels`."""
+        described = label_map(image, self.image_group(image, prefix), shape, k, marked)
+        self._write_label_metadata(described, palette, source, attributes)
+        return described
+
+    def write_label_window(
+        self,
+        label_map: LabelMap,
+        y0: int,
+        x0: int,
+        labels_yx: ArrayLike,
+        unclustered: NDArray[np.bool_] | None = None,
+    ) -> None:
+        """Write labels at (y0, x0): whole chunks, or whole shards, or up to the image's edge.
+
+        Raises
+        ------
+        ValueError : the window is not aligned, or labels are out of range.
+        """
+        labels.write_window(self._open_target(), label_map, 0, (y0, x0), labels_yx, unclustered)
+
+    def write_pyramid_window(
+        self, label_map: LabelMap, level: int, window: tuple[int, int, int, int]
+    ) -> None:
+        """Make a window (of ``label_map.windows(level)``) from the complete level below."""
+        labels.write_pyramid_window(self._open_target(), label_map, level, window)
+
+    def write_array(
+        self,
+        key: str,
+        array: ArrayLike,
+        dimension_names: Sequence[str],
+        attributes: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Write a small array whole, in one chunk: centroids, palette, counts, history."""
+        values = np.asarray(array)
+        _check_dimensions(key, dimension_names)
+        spec = array_spec(key, values.shape, values.dtype, dimension_names=dimension_names)
+        self._open_target().put(f"{key}/zarr.json", array_metadata(spec, attributes))
+        write_region(self._open_target(), spec, (0,) * values.ndim, values)
+
+    def create_array(
+        self,
+        key: str,
+        shape: Sequence[int],
+        dtype: DTypeLike,
+        *,
+        chunks: Sequence[int],
+        shards: Sequence[int] | None = None,
+        dimension_names: Sequence[str],
+        fill_value: float = 0,
+        attributes: Mapping[str, Any] | None = None,
+    ) -> ArraySpec:
+        """Begin an array that is written by region; the result pickles, for the workers."""
+        _check_dimensions(key, dimension_names)
+        spec = array_spec(
+            key,
+            shape,
+            dtype,
+            chunks=chunks,
+            shards=shards,
+            dimension_names=dimension_names,
+            fill_value=fill_value,
+        )
+        self._open_target().put(f"{key}/zarr.json", array_metadata(spec, attributes))
+        return spec
+
+    def write_region(self, spec: ArraySpec, origin: Sequence[int], values: ArrayLike) -> None:
+        """Write whole chunks (whole shards) of an array from `create_array`.
+
+        Raises
+        ------
+        ValueError : the region is not aligned: two writers of one chunk would lose data.
+        """
+        write_region(self._open_target(), spec, origin, np.asarray(values))
+
+    def write_group(self, key: str, attributes: Mapping[str, Any] | None = None) -> None:
+        """Write the metadata of a group of one's own; those of images come with their labels."""
+        self._open_target().put(f"{key}/zarr.json", group_metadata(attributes))
+
+    def image_group(self, image: str, prefix: str = "") -> str:
+        """Key of an image's group, ``images/NAME``, for arrays that belong to the image."""
+        if not self._images:
+            raise ValueError(
+                f"{image}: create the writer with images=[all names], so that names which differ "
+                "in case alone do not become one folder"
+            )
+        key = f"images/{image_key(image, self._ranks.get(image, 0))}"
+        return f"{prefix}/{key}" if prefix else key
+
+    def remove_labels(self, image: str, prefix: str = "") -> None:
+        """Remove what was written of an image that turned out to be unreadable in the middle."""
+        self._open_target().delete(self.image_group(image, prefix))
+
+    def _open_target(self) -> Target:
+        return self._target
+
+    def _write_label_metadata(
+        self,
+        described: LabelMap,
+        palette: ArrayLike | None,
+        source: str | None,
+        attributes: Mapping[str, Any] | None,
+    ) -> None:
+        own = {"source": source or described.image, **(attributes or {})}
+        labels.write_metadata(self._open_target(), described, palette, own)
+
+
+def _check_dimensions(key: str, dimension_names: Sequence[str]) -> None:
+    """Refuse sizes of y and x above a pyramid, whose levels have other ones."""
+    if "images" in key.split("/") and {"y", "x"} & set(dimension_names):
+        raise ValueError(
+            f"array {key!r}: dimensions {tuple(dimension_names)} above the label pyramid, whose "
+            "levels have y and x of other sizes, keep xarray.open_datatree from opening the run; "
+            "give them other names"
+        )

@@ -1,0 +1,1 @@
+"""Where runs lie: folders and object stores."""
