@@ -18,8 +18,8 @@ from kmdist.pictures import run_pictures as run_images
 from kmdist.pictures.export import TABLE_NAME, export, file_stems
 from kmdist.pictures.extract import extract
 from kmdist.pictures.fidelity import Fidelity
-from kmdist.pictures.palette_files import read_palette
 from kmdist.pictures.png import PngWriter
+from kmdist.recipes.quantize.palette_files import read_palette
 from kmdist.store import Run
 
 

@@ -15,8 +15,8 @@ import pytest
 
 import kmdist
 from kmdist.errors import KmdistError
+from kmdist.job import pixels
 from kmdist.job.progress import Event, Message
-from kmdist.recipes.quantize import blocks as pixels
 from tests.test_nightly import small_disk  # noqa: F401  a fixture
 from tests.test_quantize import bytes_of
 

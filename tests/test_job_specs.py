@@ -59,8 +59,8 @@ def test_a_dry_run_says_the_plan_and_writes_nothing(tmp_path: Path) -> None:
 
 
 def test_a_dry_run_counts_what_the_job_then_does(photographs: Path, tmp_path: Path) -> None:
-    from kmdist.job.plan import plan_job
     from kmdist.job.progress import Event, Message
+    from kmdist.recipes.registry import plan_of
 
     keys: dict[str, Any] = {
         "inputs": [str(photographs)],
@@ -70,7 +70,7 @@ def test_a_dry_run_counts_what_the_job_then_does(photographs: Path, tmp_path: Pa
         "keep_pixels": "never",
         "max_pixels": 10**8,
     }
-    plan = plan_job("quantize", keys)
+    plan = plan_of("quantize", keys)
     seen: list[Event | Message] = []
     run = kmdist.quantize(**keys, watch=seen.append)
     totals = {event.stage: event.total for event in seen if isinstance(event, Event)}

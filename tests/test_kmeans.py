@@ -26,7 +26,7 @@ from kmdist.engine import dask_rows
 from kmdist.engine.lloyd import Options, iterate, last
 from kmdist.engine.passes import ThreadPool
 from kmdist.engine.rows import Block, received_block, rows_of_array
-from kmdist.engine.seeding import row_uniforms
+from kmdist.engine.sampling import row_uniforms
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 

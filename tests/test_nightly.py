@@ -231,7 +231,7 @@ def test_it_stops_at_its_hour_and_goes_on_the_next_night(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Decoding an image takes eight minutes of the injected clock; the night has two hours."""
-    from kmdist.recipes.quantize import blocks as pixels
+    from kmdist.job import pixels
 
     original = pixels.read_piece
     decoded: list[str] = []
@@ -429,7 +429,7 @@ def test_an_input_that_vanishes_in_the_middle(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After it was found and before it is decoded: it is left out, and not quarantined."""
-    from kmdist.recipes.quantize import blocks as pixels
+    from kmdist.job import pixels
 
     world.put("first.png", 0)
     world.night()
@@ -456,7 +456,7 @@ import sys
 from datetime import datetime, timedelta, UTC
 from kmdist.nightly import Settings, run_night
 inbox, results, now, log = sys.argv[1:5]
-import kmdist.recipes.quantize.blocks as pixels
+import kmdist.job.pixels as pixels
 decode = pixels.read_piece
 def logged(piece):
     with open(log, "a") as file:

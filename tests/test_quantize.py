@@ -187,7 +187,7 @@ def test_resume_gives_the_same_bytes_and_decodes_little(
 
 def count_decodes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the images that are decoded from now on, in this process."""
-    from kmdist.job import job
+    from kmdist.job import work as job
 
     decoded: list[str] = []
     original = job.decode

@@ -203,7 +203,7 @@ def test_a_tile_that_cannot_be_read_spoils_its_image_alone(
     textures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tiled_tiff(textures / "big.tif", 600, 1100)
-    import kmdist.job.job as job
+    import kmdist.job.work as job
 
     real = job.decode
 

@@ -14,7 +14,7 @@ import tifffile
 
 import kmdist
 from kmdist.engine.passes import ThreadPool
-from kmdist.job.plan import plan_job
+from kmdist.recipes.registry import plan_of
 from kmdist.store import Run
 from tests.conftest import DaskProcesses
 from tests.test_quantize import bytes_of
@@ -99,7 +99,7 @@ def test_a_dry_run_counts_the_tasks(
     words |= {"preset": preset, "shared": shared, "workers": 2, "worker_kind": "thread"}
     rest = {"scales": "linear", "sample": None, "keep_responses": False, "seed": 0}
     rest |= {"init": "k-means++", "n_init": 1, "max_iter": 300, "tol": 1e-4, "max_pixels": 10**8}
-    plan = plan_job("texture", {**words, **rest, "output": str(tmp_path / "run.zarr")})
+    plan = plan_of("texture", {**words, **rest, "output": str(tmp_path / "run.zarr")})
     submitted: list[str] = []
     submit = ThreadPool.submit
 

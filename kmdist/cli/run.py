@@ -73,14 +73,9 @@ def context_of(
 
 
 def _say_plan(recipe: str, options: dict[str, Any]) -> None:
-    if recipe == "digits":
-        from kmdist.recipes.digits.plan import plan_digits
+    from kmdist.recipes.registry import plan_of
 
-        plan = plan_digits(options)
-    else:
-        from kmdist.job.plan import plan_job
-
-        plan = plan_job(recipe, options)
+    plan = plan_of(recipe, options)
     for line in plan.lines():
         click.echo(line)
     for rejection in plan.rejected[:10]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kmdist.cluster.check import Finding, check_cluster
-    from kmdist.cluster.compute import Compute, usable_cores
+    from kmdist.cluster.compute import Compute
     from kmdist.cluster.connection import connect
     from kmdist.cluster.profiles import Profile, profile_of, read_profile
     from kmdist.cluster.workers import local_workers, open_pool
@@ -29,7 +29,6 @@ _HOMES = {
     "open_pool": "kmdist.cluster.workers",
     "profile_of": "kmdist.cluster.profiles",
     "read_profile": "kmdist.cluster.profiles",
-    "usable_cores": "kmdist.cluster.compute",
 }
 
 __all__ = [
@@ -42,7 +41,6 @@ __all__ = [
     "open_pool",
     "profile_of",
     "read_profile",
-    "usable_cores",
 ]
 
 

@@ -1,6 +1,5 @@
 """What a job's options say of where it runs."""
 
-import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,10 +49,3 @@ class Compute:
     def remote(self) -> bool:
         """Whether something other than this machine's default is asked for."""
         return bool(self.client or self.scheduler or self.cluster)
-
-
-def usable_cores() -> int:
-    """Cores this process may use, by affinity and cgroup."""
-    from dask.system import CPU_COUNT
-
-    return int(CPU_COUNT or os.cpu_count() or 1)

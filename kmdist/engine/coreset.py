@@ -17,14 +17,8 @@ from kmdist.engine.kernels.moments import moments
 from kmdist.engine.lloyd import Options, final_state, iterate
 from kmdist.engine.passes import ThreadPool
 from kmdist.engine.rows import Rows, rows_of_array
-from kmdist.engine.seeding import (
-    Sample,
-    generator,
-    join_samples,
-    row_uniforms,
-    seed_centroids,
-    seed_from_sample,
-)
+from kmdist.engine.sampling import Sample, generator, join_samples, row_uniforms
+from kmdist.engine.seeding import seed_centroids, seed_from_sample
 from kmdist.engine.state import State
 
 CORESET_ROWS = 50_000

@@ -20,7 +20,7 @@ from kmdist.engine.kernels.manhattan import (
 )
 from kmdist.engine.lloyd import Options
 from kmdist.engine.rows import Rows
-from kmdist.engine.seeding import Sample, sample_rows
+from kmdist.engine.sampling import Sample, sample_rows
 from kmdist.engine.state import State
 
 COUNT_BYTES = 256 << 20

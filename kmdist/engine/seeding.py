@@ -5,7 +5,7 @@ Random numbers are Philox streams (Salmon et al., SC 2011) of the seed, indexed 
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +16,14 @@ from kmdist.engine.kernels.frame import Frame, make_frame
 from kmdist.engine.kernels.moments import moments
 from kmdist.engine.kernels.plusplus import plus_plus
 from kmdist.engine.rows import Rows
+from kmdist.engine.sampling import (
+    Sample,
+    generator,
+    join_samples,
+    row_uniforms,
+    sample_rows,
+    take_rows,
+)
 
 SAMPLE_ROWS = 20_000
 SAMPLE_VALUES = 2_500_000
@@ -29,38 +37,6 @@ SAMPLE_ITERATIONS = 10
 INITS = ("k-means++", "k-means||", "random")
 
 
-class Sample(NamedTuple):
-    """Some of the rows, on the driver.
-
-    Parameters
-    ----------
-    rows : (m, d) float32 or float64.
-    weights : (m,) float64.
-    """
-
-    rows: np.ndarray
-    weights: np.ndarray
-
-
-def generator(seed: int, stream: int) -> np.random.Generator:
-    """A stream of random numbers of its own for each purpose."""
-    return np.random.Generator(np.random.Philox(key=[seed & (2**64 - 1), stream]))
-
-
-def row_uniforms(seed: int, stream: int, first: int, n: int) -> np.ndarray:
-    """Random numbers of rows ``first … first + n − 1``, whichever block holds them.
-
-    Returns
-    -------
-    (n,) float64 in [0, 1).
-    """
-    bits = np.random.Philox(key=[seed & (2**64 - 1), stream])
-    bits.advance(first // 4)  # a counter gives four numbers
-    skip = first % 4
-    raw = bits.random_raw(skip + n)[skip:]
-    return np.asarray((raw >> np.uint64(11)) * 2.0**-53)
-
-
 def sample_size(k: int, n_features: int, itemsize: int) -> int:
     """Rows of the seeding sample.
 
@@ -69,43 +45,6 @@ def sample_size(k: int, n_features: int, itemsize: int) -> int:
     """
     wanted = max(min(SAMPLE_ROWS, SAMPLE_VALUES // n_features), SAMPLE_PER_CLUSTER * k)
     return max(min(wanted, SAMPLE_BYTES // (n_features * itemsize)), 4 * k)
-
-
-def sample_rows(rows: Rows, size: int, seed: int, stream: int = 0) -> Sample:
-    """Rows drawn uniformly without replacement, in row order; one pass over the blocks they are in.
-
-    Returns
-    -------
-    Sample : all rows where `size` is not less than their number.
-    """
-    n = rows.n_rows
-    if size >= n:
-        chosen = np.arange(n)
-    else:
-        chosen = np.sort(generator(seed, stream).choice(n, size, replace=False, shuffle=False))
-    return take_rows(rows, chosen)
-
-
-def take_rows(rows: Rows, chosen: np.ndarray) -> Sample:
-    """Rows by global index (ascending)."""
-    starts = rows.starts
-    edges = np.searchsorted(chosen, starts)
-    each = [chosen[a:b] - first for a, b, first in zip(edges, edges[1:], starts, strict=False)]
-    only = [i for i, part in enumerate(each) if len(part)]
-    sample: Sample = rows.run(_take, rows.centroid_dtype, each=each, only=only, merge=join_samples)
-    return sample
-
-
-def _take(item: list[Any], dtype: Any) -> Sample:
-    source, index = item
-    block = source.open()
-    weights = np.ones(len(index)) if block.weights is None else block.weights[index]
-    return Sample(block.rows[index].astype(dtype), weights)
-
-
-def join_samples(parts: list[Sample]) -> Sample:
-    """Samples of neighbouring blocks, one after the other."""
-    return Sample(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
 
 def seed_centroids(

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from kmdist.estimators.affinity import group_by_affinity
 from kmdist.estimators.parameters import require_one_of
-from kmdist.recipes.digits.landmarks import group_by_affinity
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def merge_clusters(
     n_clusters : m, at most k.
     method : ``'ward'``: the pair whose union adds least inertia first (Ward, 1963);
         ``'spectral'``: by the leading eigenvectors of the normalised affinity, which follows
-        clusters that are not round; see `kmdist.recipes.digits.landmarks.group_by_affinity`.
+        clusters that are not round; see `kmdist.estimators.affinity.group_by_affinity`.
     affinity : (k, k) symmetric, not negative, for ``'spectral'``: how strongly rows tie two
         clusters together, for instance how often they are a row's two nearest.
 

@@ -17,13 +17,8 @@ from kmdist.engine.kernels.assign import PartialSums, assign, merge_sums
 from kmdist.engine.kernels.frame import Frame
 from kmdist.engine.lloyd import Options, advance, run_step, tidy_counts, typical_distance
 from kmdist.engine.rows import Block, Rows
-from kmdist.engine.seeding import (
-    generator,
-    sample_rows,
-    sample_size,
-    seed_centroids,
-    seed_from_sample,
-)
+from kmdist.engine.sampling import generator, sample_rows
+from kmdist.engine.seeding import sample_size, seed_centroids, seed_from_sample
 from kmdist.engine.state import State
 from kmdist.estimators.inputs import as_rows, checked, checked_weights, pool_for
 from kmdist.estimators.model import CentroidModel

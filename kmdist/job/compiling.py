@@ -4,8 +4,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
-
 from kmdist.job.progress import Message, Watcher
 
 
@@ -36,21 +34,3 @@ def compile_kernels(exercise: Callable[[], object], watch: Watcher) -> None:
     """
     with said_once(watch):
         exercise()
-
-
-def exercise_palette_kernels(space: str) -> None:
-    """Use every kernel of a quantize job once."""
-    from kmdist.recipes.quantize.kernels.histogram import ColorCounter, merge_colors
-    from kmdist.recipes.quantize.kernels.label_table import apply_table, borrowed_table
-    from kmdist.recipes.quantize.palette import ColorCloud, fit_palette
-
-    pixels = np.arange(4 * 5 * 3, dtype=np.uint8).reshape(4, 5, 3)
-    unclustered = np.zeros((4, 5), bool)
-    with ColorCounter() as counter:
-        counter.add(pixels)
-        counter.add(pixels, unclustered)
-        colors = counter.colors()
-    colors = merge_colors([colors, colors])
-    fit = fit_palette(ColorCloud(colors, space), 3)
-    with borrowed_table(colors.codes, fit.labels) as table:
-        apply_table(pixels, table)

@@ -9,8 +9,10 @@ from typing import Any
 
 from kmdist.errors import ImageError, KmdistError
 from kmdist.images import Rejection
-from kmdist.job.job import Job, NoUsableImageError, Piece, Work
-from kmdist.recipes.quantize.labels import lost_images
+from kmdist.job.endings import NoUsableImageError
+from kmdist.job.job import Job
+from kmdist.job.label_maps import lost_images
+from kmdist.job.work import Piece, Work
 from kmdist.store import RunWriter
 
 Fits = Mapping[int, Mapping[str, Any]]

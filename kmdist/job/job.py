@@ -4,10 +4,8 @@ Client-side cost: one probe an image (batches of `PROBE_BATCH` to a task), one t
 pass, and what `kmdist.engine.passes` adds for merging.
 """
 
-import hashlib
-import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,25 +13,21 @@ from typing import Any
 
 from kmdist.cluster import Compute, open_pool, profile_of
 from kmdist.engine.passes import FAN_IN, Pool, ThreadPool, run_pass
-from kmdist.errors import ImageError, KmdistError, UsageError
+from kmdist.errors import UsageError
 from kmdist.images import (
-    Block,
     Found,
     ImageSource,
     Rejection,
-    Window,
-    decode,
     find_images,
     plan_blocks,
-    probe,
 )
-from kmdist.images.finding.files import file_status
+from kmdist.job.endings import NoUsableImageError, StrictError, right_ending
+from kmdist.job.probing import fingerprint, probe_all
 from kmdist.job.progress import Event, Message, Watcher, quantity, watch_nothing
+from kmdist.job.work import Work, work_of
 from kmdist.store import RunWriter
 from kmdist.store.claims.claims import check_output
 from kmdist.store.targets.local import local_path
-
-PROBE_BATCH = 256
 
 
 @dataclass(frozen=True)
@@ -66,32 +60,6 @@ class JobOptions:
             raise UsageError(f"--keep-pixels {self.keep_pixels!r}: must be auto, always or never")
         if not 0.01 <= self.block_mpx <= 1024:
             raise UsageError(f"--block-mpx {self.block_mpx}: must be 0.01 to 1024")
-
-
-@dataclass(frozen=True)
-class Piece:
-    """One image, or one tile of it, with all a worker needs to read it."""
-
-    source: ImageSource
-    window: Window
-
-    @property
-    def whole(self) -> bool:
-        """Whether the piece is the whole image."""
-        return self.window.pixels == self.source.width * self.source.height
-
-
-@dataclass(frozen=True)
-class Work:
-    """One block as a task receives it: it carries its own sources, not the whole list."""
-
-    index: int
-    pieces: tuple[Piece, ...]
-
-    @property
-    def pixels(self) -> int:
-        """Pixels of all pieces."""
-        return sum(piece.window.pixels for piece in self.pieces)
 
 
 @dataclass
@@ -167,103 +135,6 @@ class Job:
             )
 
 
-class NoUsableImageError(KmdistError):
-    """No image has a pixel that can be clustered: there is nothing to keep.
-
-    Attributes
-    ----------
-    rejections : why, image by image.
-    """
-
-    def __init__(self, message: str, rejections: Iterable[Rejection]) -> None:
-        super().__init__(message)
-        self.rejections = tuple(rejections)
-
-
-class NothingToFitError(KmdistError):
-    """The images are all alike: a resume would end as this job did, so nothing is kept."""
-
-
-class StrictError(KmdistError):
-    """An image cannot be used and ``--strict`` asks to stop: the partial run is removed."""
-
-    def __init__(self, rejection: Rejection) -> None:
-        super().__init__(
-            f"{rejection.image}: {rejection.reason} [{rejection.code}]; stopped because of --strict"
-        )
-
-
-def read_piece(piece: Piece) -> Any:
-    """Decode one piece in its stored dtype, unless the file is no longer what was probed.
-
-    Raises
-    ------
-    ImageError : the file changed, vanished or cannot be decoded.
-    """
-    source = piece.source
-    if source.mtime_ns >= 0:
-        try:
-            status = file_status(source.path)
-        except ImageError as error:
-            raise ImageError(error.code, f"vanished while the job ran ({error.reason})") from error
-        if source.format != "zarr" and status != (source.size_bytes, source.mtime_ns):
-            raise ImageError("changed", "changed while the job ran; run the job again")
-    try:
-        return decode(source, None if piece.whole else piece.window)
-    except MemoryError as error:
-        raise ImageError(
-            "memory", "needs more memory to decode than there is; its header may be damaged"
-        ) from error
-
-
-def probe_batch(found: Sequence[Found], max_pixels: int) -> list[ImageSource | Rejection]:
-    """Probe some files; a task of the probing pass."""
-    results: list[ImageSource | Rejection] = []
-    for one in found:
-        try:
-            results.append(probe(one, max_pixels=max_pixels))
-        except ImageError as error:
-            results.append(Rejection(one.name, error.code, error.reason))
-    return results
-
-
-def probe_all(
-    pool: Pool, found: Sequence[Found], max_pixels: int, watch: Watcher
-) -> tuple[list[ImageSource], list[Rejection]]:
-    """Probe every file, on the workers, in batches."""
-    batches = [found[i : i + PROBE_BATCH] for i in range(0, len(found), PROBE_BATCH)]
-    results: list[list[ImageSource | Rejection]] = [[] for _ in batches]
-    n_probed = 0
-
-    def collect(index: int, batch: list[ImageSource | Rejection]) -> None:
-        nonlocal n_probed
-        results[index] = batch
-        n_probed += len(batch)
-        watch(Event("probe", n_probed, len(found), unit="images"))
-
-    run_pass(pool, probe_batch, batches, max_pixels, on_done=collect)
-    flat = [result for batch in results for result in batch]
-    sources = [result for result in flat if isinstance(result, ImageSource)]
-    return sources, [result for result in flat if isinstance(result, Rejection)]
-
-
-def fingerprint(sources: Sequence[ImageSource]) -> str:
-    """SHA-256 of the names, sizes and modification times of the usable images."""
-    digest = hashlib.sha256()
-    for source in sources:
-        line = json.dumps([source.name, source.size_bytes, source.mtime_ns], ensure_ascii=True)
-        digest.update(line.encode() + b"\n")
-    return digest.hexdigest()
-
-
-def work_of(blocks: Sequence[Block], sources: Sequence[ImageSource]) -> list[Work]:
-    """Blocks with the sources they refer to."""
-    return [
-        Work(block.index, tuple(Piece(sources[part.image], part.window) for part in block.parts))
-        for block in blocks
-    ]
-
-
 @contextmanager
 def open_job(
     recipe: str,
@@ -331,25 +202,8 @@ def open_job(
             yield job
 
 
-@contextmanager
-def right_ending(writer: RunWriter, watch: Watcher) -> Iterator[None]:
-    """If an error ends the block, keep the partial run and say how to go on, or remove it.
-
-    It is removed after `StrictError`, `NoUsableImageError`, `NothingToFitError` and `UsageError`.
-    """
-    try:
-        yield
-    except (StrictError, NoUsableImageError, NothingToFitError, UsageError):
-        if not writer.already_complete:
-            writer.discard()
-        raise
-    except BaseException as error:
-        _keep_partial(writer, error, watch)
-        raise
-
-
 def _usable_cores() -> int:
-    from kmdist.cluster import usable_cores
+    from kmdist.engine.cores import usable_cores
 
     return usable_cores()
 
@@ -389,16 +243,20 @@ def _say_what_was_found(job: Job) -> None:
         job.watch(Message(f"not 8-bit: {quantity(deep, 'image')}"))
 
 
-def _keep_partial(writer: RunWriter, error: BaseException, watch: Watcher) -> None:
-    writer.release()
-    watch(
-        Message(
-            f"stopped; what is finished is kept and nothing was published. Go on with: "
-            f"{writer.resume_command}",
-            warning=True,
-        )
-    )
-    if isinstance(error, OSError) and not isinstance(error, TimeoutError):
-        raise KmdistError(
-            f"{error.filename or writer.output}: {error.strerror or error}"
-        ) from error
+def publish(job: Job, results: Mapping[int, Mapping[str, Any]]) -> None:
+    """Complete the run: its attributes, those of each k where there are several, the rename."""
+    rejected = [
+        {"image": r.image, "code": r.code, "reason": r.reason}
+        for r in sorted(job.rejected.values(), key=lambda r: r.image)
+    ]
+    common = {
+        "seed": job.options.seed,
+        "rejected": rejected,
+        "timings": {stage: round(seconds, 3) for stage, seconds in job.timings.items()},
+        "pixels": job.pixels,
+    }
+    if len(results) == 1:
+        (single,) = results.values()
+        job.writer.publish({**common, **single})
+    else:
+        job.writer.publish(common, runs=results)

@@ -4,31 +4,25 @@ Only headers are read. Nothing is started and nothing is written.
 """
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from kmdist.cluster import Compute, connect, local_workers, profile_of
-from kmdist.engine.passes import DaskPool, Pool, ThreadPool, memory_limit_bytes, tree_shape
+from kmdist.engine.passes import DaskPool, Pool, ThreadPool, memory_limit_bytes
 from kmdist.images import Rejection, find_images, plan_blocks
-from kmdist.job.job import Job, JobOptions, probe_all, work_of
+from kmdist.job.job import Job, JobOptions
+from kmdist.job.memory import Projection
+from kmdist.job.outline import Outline, n_fits
+from kmdist.job.probing import probe_all
 from kmdist.job.progress import quantity, watch_nothing
-from kmdist.recipes.quantize.memory import COUNT_FAN_IN, PHOTOGRAPHIC, Projection, projection
-from kmdist.recipes.texture.plan import (
-    checkpoint_bytes,
-    passes_of,
-    projected,
-    response_bytes,
-    wanted_of_options,
-)
+from kmdist.job.work import work_of
 
 PYRAMID = 4 / 3
 """Pixels of a label map with its pyramid, per pixel of the image."""
 METADATA_BYTES = 20_000
 """Of one image in a run: groups, arrays, partly filled disk blocks."""
-CHECKPOINT_BYTES = 8
-"""A distinct colour in a checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -93,12 +87,17 @@ class _Slots:
         self.threads, self.memory_bytes, self.processes = threads, memory_bytes, processes
 
 
-def plan_job(recipe: str, options: Mapping[str, Any]) -> Plan:
+def plan_job(
+    recipe: str,
+    options: Mapping[str, Any],
+    outline_of: Callable[[Mapping[str, Any], Job], Outline],
+) -> Plan:
     """Plan a job.
 
     Parameters
     ----------
     options : of the recipe's command, by the names of its function's parameters.
+    outline_of : the recipe's own part, from its options and the job's blocks.
 
     Raises
     ------
@@ -122,8 +121,8 @@ def plan_job(recipe: str, options: Mapping[str, Any]) -> Plan:
     slots, kind = planned_slots(compute, sum(one.pixels for one in work) / 1e6)
     # Nothing is written, so that there is no writer.
     job = Job(job_options, sources, work, cast(Pool, slots), cast(Any, None), watch_nothing)
-    outline = _outline(recipe, options, job) if work else _Outline()
-    labels = _fits(options) * (PYRAMID * job.pixels + METADATA_BYTES * len(sources))
+    outline = outline_of(options, job) if work else Outline()
+    labels = n_fits(options) * (PYRAMID * job.pixels + METADATA_BYTES * len(sources))
     return Plan(
         recipe,
         str(options["output"]),
@@ -153,49 +152,6 @@ def compute_of(options: Mapping[str, Any]) -> Compute:
         tuple(options.get("trust", ())),
         bool(options.get("insecure", False)),
     )
-
-
-def _fits(options: Mapping[str, Any]) -> int:
-    """Label maps an image."""
-    k = options.get("k")
-    return len(k) if isinstance(k, tuple | list) else 1
-
-
-@dataclass(frozen=True)
-class _Outline:
-    """What depends on the recipe; see `Plan`. `further_bytes` are results beside label maps."""
-
-    passes: int | None = None
-    tasks: int | None = None
-    memory: Projection | None = None
-    checkpoint_bytes: int = 0
-    further_bytes: int = 0
-
-
-def _outline(recipe: str, options: Mapping[str, Any], job: Job) -> _Outline:
-    shared = bool(options.get("shared", True))
-    if recipe == "quantize":
-        return _quantize_outline(options, job, passes=2 if shared else 1)
-    if recipe == "texture":
-        wanted = wanted_of_options(options)
-        memory = projected(job, wanted, shared=shared)
-        passes, tasks = passes_of(job, wanted, shared=shared)
-        if memory.keep_pixels:
-            passes, tasks = passes - 1, tasks + len(job.work)
-        checkpoints = checkpoint_bytes(job, wanted, shared=shared)
-        return _Outline(passes, tasks, memory, checkpoints, response_bytes(job, wanted))
-    return _Outline()
-
-
-def _quantize_outline(options: Mapping[str, Any], job: Job, *, passes: int) -> _Outline:
-    blocks = len(job.work)
-    memory = projection(job, _fits(options), passes=passes)
-    if passes == 1:
-        return _Outline(1, blocks, memory)
-    decodes = blocks if memory.keep_pixels else 0
-    tasks = decodes + 2 * blocks + sum(tree_shape(blocks, COUNT_FAN_IN)[1:])
-    checkpoints = int(CHECKPOINT_BYTES * PHOTOGRAPHIC * job.pixels)
-    return _Outline(1 if memory.keep_pixels else 2, tasks, memory, checkpoints)
 
 
 def planned_slots(compute: Compute, work_mpx: float) -> tuple[_Slots, str]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from kmdist.errors import KmdistError
 from kmdist.images import Rejection
-from kmdist.job.job import NoUsableImageError
+from kmdist.job.endings import NoUsableImageError
 from kmdist.job.progress import Event, Message, Watcher, watch_nothing
 from kmdist.nightly.digests import image_digests, root_digest
 from kmdist.nightly.ledger import DONE, LEDGER, PENDING, QUARANTINED, WAITING, FileRow, Ledger

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from kmdist.cluster import usable_cores
+from kmdist.engine.cores import usable_cores
 from kmdist.engine.passes import ThreadPool, memory_limit_bytes, run_pass
 from kmdist.images import Window
+from kmdist.job.memory import DECODE_BYTES
 from kmdist.job.progress import Event, Watcher, watch_nothing
 from kmdist.pictures.dither import Ditherer
 from kmdist.pictures.fidelity import Fidelity, psnr_db
@@ -20,7 +21,6 @@ from kmdist.pictures.output_files import prepare_folder, replacing, write_text
 from kmdist.pictures.palette_files import write_gpl, write_json, write_strip
 from kmdist.pictures.png import PngWriter
 from kmdist.pictures.run_pictures import BAND_PIXELS, BAND_ROWS, Original, RunPicture, try_original
-from kmdist.recipes.quantize.memory import DECODE_BYTES
 from kmdist.store import Run, image_key
 
 TABLE_NAME = "table.csv"

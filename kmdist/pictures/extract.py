@@ -10,8 +10,9 @@ from kmdist.errors import UsageError
 from kmdist.images import Window
 from kmdist.pictures.output_files import check_picture_path, replacing
 from kmdist.pictures.png import PngWriter
-from kmdist.pictures.run_pictures import Original, RunPicture, find_image, single_k, try_original
+from kmdist.pictures.run_pictures import Original, RunPicture, find_image, try_original
 from kmdist.store import Run
+from kmdist.store.reader import single_k
 
 
 @dataclass(frozen=True)

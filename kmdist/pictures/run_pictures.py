@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kmdist.errors import ImageError, KmdistError, UsageError
+from kmdist.errors import ImageError, KmdistError
 from kmdist.images import Found, ImageSource, Window, decode, probe, to_rgb8
 from kmdist.store import Run, RunImage
 
@@ -130,19 +130,6 @@ def try_original(picture: RunPicture) -> tuple[Original | None, str]:
         return Original(picture), ""
     except ImageError as error:
         return None, error.reason
-
-
-def single_k(run: Run, command: str) -> Run:
-    """A run of one k.
-
-    Raises
-    ------
-    UsageError : the run holds several; their paths are named.
-    """
-    if run.runs:
-        paths = ", ".join(str(one.path) for one in run.runs.values())
-        raise UsageError(f"{run.path} holds several k; kmdist {command} takes one of: {paths}")
-    return run
 
 
 def find_image(run: Run, name: str) -> RunImage:

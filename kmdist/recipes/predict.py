@@ -11,12 +11,13 @@ import numpy as np
 
 from kmdist.cluster import Compute
 from kmdist.errors import UsageError
-from kmdist.job.job import Job, JobOptions, open_job
+from kmdist.job.endings import temporary_output
+from kmdist.job.job import Job, JobOptions, open_job, publish
 from kmdist.job.progress import Message, Watcher, watch_nothing
-from kmdist.pictures.run_pictures import single_k
-from kmdist.recipes.quantize.predict import Model, label_job
-from kmdist.recipes.quantize.recipe import publish, temporary_output
+from kmdist.recipes.quantize.model import Model
+from kmdist.recipes.quantize.predict import label_job
 from kmdist.store import Run, open_run, run_location
+from kmdist.store.reader import single_k
 
 
 def predict(

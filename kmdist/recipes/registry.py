@@ -9,6 +9,7 @@ from typing import Any
 
 from kmdist.errors import UsageError
 from kmdist.images import Found
+from kmdist.job.plan import Plan, plan_job
 from kmdist.recipes.predict import predict
 from kmdist.store import Run
 from kmdist.store.format.names import image_key
@@ -73,6 +74,15 @@ class Maker:
 def _taken_by(function: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:
     taken = inspect.signature(function).parameters
     return {key: value for key, value in options.items() if key in taken}
+
+
+def plan_of(recipe: str, options: Mapping[str, Any]) -> Plan:
+    """What a job of a recipe would do; see `kmdist.job.plan.plan_job`."""
+    own = import_module(f"kmdist.recipes.{recipe}.plan")
+    if recipe == "digits":
+        plan: Plan = own.plan_digits(options)
+        return plan
+    return plan_job(recipe, options, own.outline)
 
 
 MAKERS = {

@@ -159,7 +159,9 @@ class Run(Fit):
         UsageError : the run has no single palette, or an array is no image.
         ImageError : a file cannot be used.
         """
-        from kmdist.job.in_memory import predict_digits, predict_labels, predict_textures
+        from kmdist.recipes.digits.model import predict_digits
+        from kmdist.recipes.quantize.model import predict_labels
+        from kmdist.recipes.texture.model import predict_textures
 
         if self.runs:
             raise UsageError(f"{self.path} holds several k; take one: run.runs[{min(self.runs)}]")
@@ -271,3 +273,16 @@ def _what_is_there(folder: Path) -> str:
         others = sorted(found, key=lambda name: (len(name), name))
         return f"; {folder.parent} holds {', '.join(others) if others else 'one k alone'}"
     return ""
+
+
+def single_k(run: Run, command: str) -> Run:
+    """A run of one k.
+
+    Raises
+    ------
+    UsageError : the run holds several; their paths are named.
+    """
+    if run.runs:
+        paths = ", ".join(str(one.path) for one in run.runs.values())
+        raise UsageError(f"{run.path} holds several k; kmdist {command} takes one of: {paths}")
+    return run

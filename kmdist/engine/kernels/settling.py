@@ -1,4 +1,4 @@
-"""The nearest centroid of a row whose projection leaves it open: `kmdist.engine.kernels.subspace`."""
+"""The nearest centroid of a row whose projection in `subspace` leaves it open."""
 
 from typing import NamedTuple
 

@@ -3,14 +3,10 @@
 `pools` is where tasks run; `run` is one function on every item, merged in a fixed tree.
 """
 
-from kmdist.engine.passes.pools import (
-    DaskPool,
-    LostBlockError,
-    Pool,
-    ThreadPool,
-    memory_limit_bytes,
-)
+from kmdist.engine.passes.dask_pool import DaskPool
+from kmdist.engine.passes.pools import LostBlockError, Pool, memory_limit_bytes
 from kmdist.engine.passes.run import FAN_IN, in_flight, run_pass, tree_shape
+from kmdist.engine.passes.threads import ThreadPool
 
 __all__ = [
     "FAN_IN",

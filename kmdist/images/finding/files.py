@@ -6,7 +6,8 @@ import stat
 from typing import BinaryIO
 
 from kmdist.errors import ImageError
-from kmdist.images.finding.remote import is_url, open_url, read_url, url_status
+from kmdist.images.finding.remote import open_url, read_url, url_status
+from kmdist.urls import is_url
 
 
 def open_regular(path: str, *, buffering: int = -1) -> BinaryIO:

@@ -17,9 +17,10 @@ from kmdist.images.finding.formats import (
     detect,
     refused,
 )
-from kmdist.images.finding.remote import find_objects, is_url
+from kmdist.images.finding.remote import find_objects
 from kmdist.images.finding.samples import is_sample, sample_files
 from kmdist.images.source import Rejection
+from kmdist.urls import is_url
 
 LIST_SUFFIXES = frozenset({".txt", ".lst", ".list"})
 
@@ -245,13 +246,13 @@ def _checked(path: str, name: str, root: str) -> _Entry:
 
 
 def _is_zarr(path: str) -> bool:
-    from kmdist.images.reading.zarr_images import is_zarr
+    from kmdist.images.finding.zarr_nodes import is_zarr
 
     return is_zarr(path)
 
 
 def _is_zarr_image(path: str) -> bool:
-    from kmdist.images.reading.zarr_images import is_image
+    from kmdist.images.finding.zarr_nodes import is_image
 
     return is_image(path)
 

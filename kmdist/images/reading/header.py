@@ -7,10 +7,10 @@ from kmdist.errors import ImageError
 from kmdist.images.finding.files import file_status, open_regular, os_fault
 from kmdist.images.finding.find import Found
 from kmdist.images.finding.formats import SNIFFED_BYTES, detect, refused
-from kmdist.images.finding.remote import is_url
 from kmdist.images.pixels import TRANSPOSED
 from kmdist.images.reading.integrity import diagnose
 from kmdist.images.source import Header, ImageSource
+from kmdist.urls import is_url
 
 MAX_PIXELS = 200_000_000
 

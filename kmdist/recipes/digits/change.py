@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from kmdist.engine.rows import Rows
+from kmdist.job.endings import temporary_output
 from kmdist.job.job import Job, JobOptions
 from kmdist.job.progress import Message, Watcher
 from kmdist.recipes.digits.found_again import fitted_input
@@ -30,7 +31,6 @@ from kmdist.recipes.digits.results import (
     write_results,
 )
 from kmdist.recipes.digits.rows import make_rows
-from kmdist.recipes.quantize.recipe import temporary_output
 from kmdist.store import Run, open_run, run_location
 
 

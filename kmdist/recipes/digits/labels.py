@@ -13,7 +13,8 @@ import numpy as np
 from kmdist.engine.passes import LostBlockError
 from kmdist.engine.rows import Loader
 from kmdist.job.block_pass import Codec, resumable_pass
-from kmdist.job.job import Job, NoUsableImageError
+from kmdist.job.endings import NoUsableImageError
+from kmdist.job.job import Job
 from kmdist.job.progress import Message
 from kmdist.recipes.digits.blocks import Range, classes_of
 from kmdist.recipes.digits.left_out import LeftOut, lost_images, merge_left_out

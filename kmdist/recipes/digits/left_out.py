@@ -13,11 +13,12 @@ from kmdist.engine.passes import LostBlockError
 from kmdist.errors import UsageError
 from kmdist.images import Rejection
 from kmdist.job.block_pass import Codec, resumable_pass
-from kmdist.job.job import Job, NoUsableImageError
+from kmdist.job.endings import NoUsableImageError
+from kmdist.job.job import Job
+from kmdist.job.label_maps import LOST
 from kmdist.job.progress import Message, quantity
 from kmdist.recipes.digits.blocks import Range, ranges
 from kmdist.recipes.digits.opening import Opened
-from kmdist.recipes.quantize.labels import LOST
 from kmdist.store import Run
 
 

@@ -7,13 +7,13 @@ from kmdist.engine.passes import FAN_IN, Pool
 from kmdist.engine.rows import MEMORY_SHARE, ROW_OVERHEAD_BYTES, projections_fit
 from kmdist.errors import KmdistError
 from kmdist.job.job import Job
+from kmdist.job.memory import PROCESS_BYTES, Projection
 from kmdist.job.progress import Message
 from kmdist.recipes.digits.blocks import Range
 from kmdist.recipes.digits.features import CELLS, DIRECTIONS, SIZE_PX
 from kmdist.recipes.digits.landmarks import landmark_count
 from kmdist.recipes.digits.model import Preset
 from kmdist.recipes.digits.relabelling import MAX_CENTRES
-from kmdist.recipes.quantize.memory import PROCESS_BYTES, Projection
 
 SOLVER_BYTES = 120_000_000
 """SciPy's eigenvectors and solvers."""

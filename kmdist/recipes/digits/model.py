@@ -1,15 +1,19 @@
 """From images to rows and on to clusters: what a digits run fits, predicts and stores."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kmdist.engine.blas import one_blas_thread
 from kmdist.engine.components import Projection, project
-from kmdist.errors import KmdistError
+from kmdist.errors import ImageError, KmdistError, UsageError
+from kmdist.images import Found
 from kmdist.recipes.digits.features import SIZE_PX, deskew_tutorial, gradient_maps, normalise
 from kmdist.recipes.digits.labellers import ARRAYS, Ranked, model_of
+from kmdist.recipes.digits.stacks import open_stack
 from kmdist.recipes.digits.stacks.stack import full_scale, light_ink
 
 _CHUNK_IMAGES = 512
@@ -168,3 +172,48 @@ class DigitModel:
         images = light_ink(np.ascontiguousarray(images), self.dark_ink)
         with one_blas_thread():
             return self.labelling.label(self.describer.rows(images))
+
+
+def predict_digits(model: DigitModel, images: Any) -> NDArray[np.int32]:
+    """Label images of characters as the run of a model labelled its own.
+
+    Parameters
+    ----------
+    images : (n, h, w) in NumPy or Dask, or what names a stack; see
+        `kmdist.recipes.digits.stacks.open_stack`.
+
+    Returns
+    -------
+    (n,) int32
+
+    Raises
+    ------
+    UsageError : not an array (n, h, w), or images of another size than the run's.
+    KmdistError : a file cannot be used; names it.
+    """
+    width, height = model.size
+    if isinstance(images, str | Path | list | tuple) and not _is_numbers(images):
+        stack, rejected = open_stack(images, size=model.size)
+        for one in rejected:
+            raise ImageError(one.code, f"{one.image}: {one.reason}")
+        values = stack.read(0, stack.n)
+    else:
+        values = np.asarray(images)
+    if values.ndim != 3 or values.shape[1:] != (height, width):
+        raise UsageError(
+            f"images are an array (n, {height}, {width}), as the run has them; received shape "
+            f"{values.shape}"
+        )
+    if values.dtype.kind not in "uif":
+        raise UsageError(f"images are {values.dtype}; expected uint8, uint16 or floating point")
+    if values.dtype not in (np.uint8, np.uint16):
+        values = values.astype(np.float32)
+    return model.label(values)
+
+
+def _is_numbers(images: Any) -> bool:
+    return (
+        not isinstance(images, str | Path)
+        and bool(images)
+        and not isinstance(images[0], str | Path | Found)
+    )

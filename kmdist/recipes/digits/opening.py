@@ -11,7 +11,8 @@ import numpy as np
 
 from kmdist.cluster import open_pool
 from kmdist.errors import UsageError
-from kmdist.job.job import Job, JobOptions, NoUsableImageError, right_ending
+from kmdist.job.endings import NoUsableImageError, right_ending
+from kmdist.job.job import Job, JobOptions
 from kmdist.job.progress import Message, Watcher, quantity
 from kmdist.recipes.digits.blocks import Range, ranges
 from kmdist.recipes.digits.stacks import Stack, open_stack, polarity_of

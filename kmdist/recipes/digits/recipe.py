@@ -14,6 +14,7 @@ import numpy as np
 
 from kmdist.cluster import Compute
 from kmdist.errors import UsageError
+from kmdist.job.endings import temporary_output
 from kmdist.job.job import Job, JobOptions
 from kmdist.job.progress import Message, Watcher, watch_nothing
 from kmdist.recipes.digits.centroids import FitOptions
@@ -42,7 +43,6 @@ from kmdist.recipes.digits.results import (
     write_results,
 )
 from kmdist.recipes.digits.rows import first_pass, make_rows
-from kmdist.recipes.quantize.recipe import temporary_output
 from kmdist.store import Run, open_run, run_location
 
 DEFAULT_K = 10

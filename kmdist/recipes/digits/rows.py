@@ -17,7 +17,8 @@ from kmdist.engine.components import merge_feature_sums as merge_moments
 from kmdist.engine.passes import Pool, run_pass
 from kmdist.engine.rows import Block, Loader, Rows
 from kmdist.job.block_pass import Codec, resumable_pass
-from kmdist.job.job import Job, NothingToFitError
+from kmdist.job.endings import NothingToFitError
+from kmdist.job.job import Job
 from kmdist.job.progress import Message
 from kmdist.recipes.digits.blocks import Range
 from kmdist.recipes.digits.left_out import (

@@ -12,7 +12,6 @@ from kmdist.errors import KmdistError, UsageError
 from kmdist.estimators.merging import merge_clusters
 from kmdist.job.job import Job, JobOptions
 from kmdist.job.progress import Watcher, watch_nothing
-from kmdist.pictures.run_pictures import single_k
 from kmdist.recipes.digits.centroids import FitOptions
 from kmdist.recipes.digits.change import Changed, change_run
 from kmdist.recipes.digits.fitting import fit_models
@@ -27,6 +26,7 @@ from kmdist.recipes.digits.landmarks import (
 )
 from kmdist.recipes.digits.model import PRESETS, DigitModel
 from kmdist.store import Run, open_run
+from kmdist.store.reader import single_k
 
 LANDMARK_MEMBERS = 2000
 """A cluster of fewer images is divided by plain k-means of its rows, whatever the preset."""

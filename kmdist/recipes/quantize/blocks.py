@@ -4,33 +4,19 @@ Every function here is a task: it takes plain data, returns plain data, and says
 could not use instead of failing for all.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from kmdist.engine.passes import Pool
-from kmdist.errors import ImageError, KmdistError
-from kmdist.images import Rejection, to_rgb8
-from kmdist.job.job import Piece, Work, read_piece
+from kmdist.errors import KmdistError
+from kmdist.images import Rejection
+from kmdist.job.pixels import Pixels, decode_pieces
+from kmdist.job.work import Work
 from kmdist.recipes.quantize.kernels.histogram import ColorCounter, Colors, merge_colors
 from kmdist.store import RunWriter
-
-
-@dataclass(frozen=True)
-class Pixels:
-    """One decoded piece.
-
-    Parameters
-    ----------
-    rgb : (y, x, 3) uint8.
-    unclustered : (y, x) bool, True where a pixel is transparent; None: nowhere.
-    """
-
-    piece: Piece
-    rgb: np.ndarray
-    unclustered: np.ndarray | None
 
 
 @dataclass(frozen=True)
@@ -73,21 +59,6 @@ class Counted:
     colors: Colors
     marked: tuple[str, ...] = ()
     rejected: tuple[Rejection, ...] = ()
-
-
-def decode_piece(piece: Piece) -> Pixels:
-    """Decode one piece to 8-bit RGB."""
-    rgb, unclustered = to_rgb8(read_piece(piece))
-    return Pixels(piece, rgb, unclustered)
-
-
-def decode_pieces(work: Work) -> Iterator[Pixels | Rejection]:
-    """Decode the pieces of a block, one at a time: a small image then stays in the cache."""
-    for piece in work.pieces:
-        try:
-            yield decode_piece(piece)
-        except ImageError as error:
-            yield Rejection(piece.source.name, error.code, error.reason)
 
 
 def decode_block(work: Work) -> DecodedBlock:

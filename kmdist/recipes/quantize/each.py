@@ -4,9 +4,10 @@ from typing import Any
 
 from kmdist.errors import ImageError
 from kmdist.job.each_image import EachImage, Fits, summary
-from kmdist.job.job import Job, Piece, Work
+from kmdist.job.job import Job
+from kmdist.job.pixels import decode_piece
 from kmdist.job.progress import Message
-from kmdist.recipes.quantize.blocks import decode_piece
+from kmdist.job.work import Piece, Work
 from kmdist.recipes.quantize.kernels.histogram import ColorCounter
 from kmdist.recipes.quantize.kernels.label_table import apply_table, borrowed_table
 from kmdist.recipes.quantize.memory import projection

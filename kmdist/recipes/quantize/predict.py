@@ -8,59 +8,38 @@ block. Bytes that reach this process: 8 k a block.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from kmdist.engine.passes import run_pass
 from kmdist.errors import ImageError
 from kmdist.images import Rejection
-from kmdist.job.job import Job, NoUsableImageError, Work
-from kmdist.job.progress import Message
-from kmdist.recipes.quantize.blocks import Pixels, decode_piece
-from kmdist.recipes.quantize.kernels.histogram import ColorCounter, Colors
-from kmdist.recipes.quantize.kernels.label_table import borrowed_table
-from kmdist.recipes.quantize.labels import (
+from kmdist.job.endings import NoUsableImageError
+from kmdist.job.job import Job
+from kmdist.job.label_maps import (
     LabelItem,
     Labelling,
     Layer,
     is_sharded,
     label_items,
-    label_piece,
-    label_shard,
     lost_images,
+    marked_tiled,
     open_tiled,
     remove_lost,
     write_pyramids,
 )
+from kmdist.job.pixels import Pixels, decode_piece
+from kmdist.job.progress import Message
+from kmdist.job.work import Work
+from kmdist.recipes.quantize.kernels.histogram import ColorCounter
+from kmdist.recipes.quantize.kernels.label_table import borrowed_table
+from kmdist.recipes.quantize.labels import label_piece, label_shard
 from kmdist.recipes.quantize.memory import projection
-from kmdist.recipes.quantize.palette import ColorCloud, label_colors
+from kmdist.recipes.quantize.model import Model
 from kmdist.store import LabelMap, RunWriter
 
 PASS = "predict"
-MARKED_PASS = "marked"
-
-
-@dataclass(frozen=True)
-class Model:
-    """A palette to label with.
-
-    Parameters
-    ----------
-    centroids : (k, 3) float32 in `space`.
-    palette : (k, 3) uint8 sRGB.
-    """
-
-    centroids: np.ndarray
-    palette: np.ndarray
-    space: str
-
-    def label(self, colors: Colors) -> tuple[np.ndarray, np.ndarray, float]:
-        """Labels of distinct colours, members of each cluster, and inertia."""
-        if not len(colors):
-            return np.empty(0, np.uint8), np.zeros(len(self.centroids), np.int64), 0.0
-        return label_colors(ColorCloud(colors, self.space), self.centroids)
 
 
 @dataclass(frozen=True)
@@ -208,33 +187,3 @@ def predict_block(
             except ImageError as error:
                 return Predicted((0,) * k, 0.0, (Rejection(name, error.code, error.reason),))
     return Predicted(tuple(map(int, counts)), float(inertia), tuple(rejected))
-
-
-def marked_tiled(job: Job, items: Sequence[LabelItem]) -> frozenset[str]:
-    """Images larger than a block with transparent pixels: known before their maps are opened."""
-    with_alpha = [
-        replace(item.work, pieces=(piece,))
-        for item in items
-        for piece in item.work.pieces
-        if not piece.whole and piece.source.channels == 4
-    ]
-    saved = job.writer.done(MARKED_PASS)
-    if saved:
-        return frozenset(saved[0])
-    marked: set[str] = set()
-
-    def found(position: int, transparent: bool) -> None:
-        if transparent:
-            marked.add(with_alpha[position].pieces[0].source.name)
-
-    run_pass(job.pool, has_transparent, with_alpha, on_done=found)
-    job.writer.mark_done(MARKED_PASS, 0, sorted(marked))
-    return frozenset(marked)
-
-
-def has_transparent(work: Work) -> bool:
-    """Whether any pixel of a tile is transparent; unreadable tiles are met again later."""
-    try:
-        return decode_piece(work.pieces[0]).unclustered is not None
-    except ImageError:
-        return False

@@ -5,9 +5,7 @@ pixels are kept on the workers; ``--per-image`` decodes each image once, but an 
 a block as ``--shared`` does. Tasks: blocks × passes, plus the merge tree of the counting pass.
 """
 
-import os
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +14,17 @@ import numpy as np
 from kmdist.cluster import Compute
 from kmdist.errors import UsageError
 from kmdist.images import Found
-from kmdist.job.compiling import compile_kernels, exercise_palette_kernels
-from kmdist.job.job import Job, JobOptions, open_job
+from kmdist.job.choices import k_choices
+from kmdist.job.compiling import compile_kernels
+from kmdist.job.endings import temporary_output
+from kmdist.job.job import Job, JobOptions, open_job, publish
 from kmdist.job.progress import Message, Watcher, watch_nothing
-from kmdist.pictures.palette_files import read_palette
 from kmdist.recipes.quantize.each import quantize_each
 from kmdist.recipes.quantize.palette import PaletteOptions
+from kmdist.recipes.quantize.palette_files import read_palette
 from kmdist.recipes.quantize.shared import quantize_shared
-from kmdist.recipes.quantize.wanted import Wanted, k_choices
+from kmdist.recipes.quantize.wanted import Wanted
+from kmdist.recipes.quantize.warm_up import exercise_palette_kernels
 from kmdist.store import Run, open_run, run_location
 
 DEFAULT_K = 16
@@ -145,25 +146,6 @@ def _quantize(
     return quantize_each(job, wanted)
 
 
-def publish(job: Job, results: Mapping[int, Mapping[str, Any]]) -> None:
-    """Complete the run: its attributes, those of each k where there are several, the rename."""
-    rejected = [
-        {"image": r.image, "code": r.code, "reason": r.reason}
-        for r in sorted(job.rejected.values(), key=lambda r: r.image)
-    ]
-    common = {
-        "seed": job.options.seed,
-        "rejected": rejected,
-        "timings": {stage: round(seconds, 3) for stage, seconds in job.timings.items()},
-        "pixels": job.pixels,
-    }
-    if len(results) == 1:
-        (single,) = results.values()
-        job.writer.publish({**common, **single})
-    else:
-        job.writer.publish(common, runs=results)
-
-
 def _initial(init: str | Path | np.ndarray) -> str | np.ndarray:
     if isinstance(init, Path) or (isinstance(init, str) and init not in ("k-means++", "random")):
         return read_palette(init)
@@ -195,13 +177,3 @@ def _wanted(
 
 def _describe(init: str | np.ndarray) -> Any:
     return init if isinstance(init, str) else np.asarray(init).tolist()
-
-
-def temporary_output() -> Path:
-    """A place for a run nobody named, removed when the process ends."""
-    import atexit
-    import shutil
-
-    folder = tempfile.mkdtemp(prefix="kmdist-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return Path(os.path.join(folder, "run.zarr"))

@@ -15,8 +15,11 @@ import numpy as np
 
 from kmdist.engine.state import State
 from kmdist.errors import KmdistError
-from kmdist.job.job import Job, NoUsableImageError, Work
+from kmdist.job.endings import NoUsableImageError
+from kmdist.job.job import Job
+from kmdist.job.label_maps import Labelling, Layer, label_items, lost_images
 from kmdist.job.progress import Event, Message
+from kmdist.job.work import Work
 from kmdist.recipes.quantize.blocks import (
     Counted,
     KeptPixels,
@@ -27,7 +30,7 @@ from kmdist.recipes.quantize.blocks import (
 )
 from kmdist.recipes.quantize.kernels.histogram import Colors
 from kmdist.recipes.quantize.kernels.label_table import label_table
-from kmdist.recipes.quantize.labels import Labelling, Layer, label_items, label_pass, lost_images
+from kmdist.recipes.quantize.labels import label_pass
 from kmdist.recipes.quantize.memory import COUNT_AHEAD, COUNT_FAN_IN, projection
 from kmdist.recipes.quantize.palette import ColorCloud, Palette
 from kmdist.recipes.quantize.wanted import Wanted
@@ -233,6 +236,6 @@ def attributes_of(fit: Palette) -> dict[str, Any]:
 
 def _local_threads(job: Job) -> int:
     """Threads for the fit in this process, while the workers wait."""
-    from kmdist.cluster import usable_cores
+    from kmdist.engine.cores import usable_cores
 
     return job.options.compute.workers or usable_cores()

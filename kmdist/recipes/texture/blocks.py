@@ -14,23 +14,20 @@ from kmdist.engine.passes import Pool
 from kmdist.errors import ImageError, KmdistError
 from kmdist.filters.statistics import FeatureSums
 from kmdist.images import Rejection
-from kmdist.job.job import Piece, Work
+from kmdist.job.work import Piece, Work
 from kmdist.recipes.texture.measuring import (
     Field,
-    Sample,
-    Sampling,
     box_of,
-    field_rows,
     grid_of,
     measure,
     measure_textons,
     own_part,
     read_box,
     read_moduli,
-    sampled_moduli,
     texton_map_of,
 )
 from kmdist.recipes.texture.model import Textons, Texture
+from kmdist.recipes.texture.sampling import Sample, Sampling, field_rows, sampled_moduli
 from kmdist.recipes.texture.tiles import Tiles
 from kmdist.store import RunWriter
 

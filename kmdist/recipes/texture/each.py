@@ -11,25 +11,20 @@ import numpy as np
 from kmdist.engine.fits import cluster_order
 from kmdist.errors import ImageError
 from kmdist.job.each_image import EachImage, Fits, summary
-from kmdist.job.job import Job, Piece, Work
+from kmdist.job.job import Job
+from kmdist.job.work import Piece, Work
+from kmdist.recipes.texture.field_labels import color_sums, label_field, mean_colors, row_inertia
 from kmdist.recipes.texture.kept_responses import write_responses
 from kmdist.recipes.texture.learning import TEXTON_ROWS, fit_textons, project
 from kmdist.recipes.texture.measuring import (
     Field,
-    Sampling,
-    color_sums,
-    field_rows,
-    label_field,
-    mean_colors,
     measure,
     measure_textons,
     read_moduli,
-    row_inertia,
-    rows_in,
-    sampled_moduli,
     texton_map_of,
 )
 from kmdist.recipes.texture.model import Textons, TextureModel
+from kmdist.recipes.texture.sampling import Sampling, field_rows, rows_in, sampled_moduli
 from kmdist.recipes.texture.shared import TextureGroup
 from kmdist.recipes.texture.wanted import Fitted, TextureWanted, write_fit
 from kmdist.store import RunWriter

@@ -8,7 +8,7 @@ from kmdist.filters.grey import grey
 from kmdist.filters.tiles import Box, read_window
 from kmdist.filters.tutorial import BANK as TUTORIAL_BANK
 from kmdist.images import Window, to_rgb8
-from kmdist.job.job import Piece, Work, read_piece
+from kmdist.job.work import Piece, Work, read_piece
 from kmdist.recipes.texture.measuring import box_of, shape_of
 from kmdist.recipes.texture.model import Texture
 from kmdist.store import RunWriter

@@ -13,8 +13,8 @@ import numpy as np
 
 from kmdist.errors import ImageError, KmdistError
 from kmdist.images import Rejection
-from kmdist.job.job import Job, Piece, Work
-from kmdist.recipes.quantize.labels import (
+from kmdist.job.job import Job
+from kmdist.job.label_maps import (
     LOST,
     LabelItem,
     Labelling,
@@ -26,14 +26,10 @@ from kmdist.recipes.quantize.labels import (
     remove_lost,
     write_pyramids,
 )
+from kmdist.job.work import Piece, Work
 from kmdist.recipes.texture.blocks import MeasuredBlock, measure_piece
-from kmdist.recipes.texture.measuring import (
-    Field,
-    color_sums,
-    label_field,
-    mean_colors,
-    row_inertia,
-)
+from kmdist.recipes.texture.field_labels import color_sums, label_field, mean_colors, row_inertia
+from kmdist.recipes.texture.measuring import Field
 from kmdist.recipes.texture.model import TextureModel
 from kmdist.recipes.texture.shards import Shard
 from kmdist.recipes.texture.tiles import Tiles

@@ -4,85 +4,23 @@ A **field** is what is measured on a piece: features of cells, or for the walk-t
 8-bit responses of pixels. Everything here is a plain function of pixels and a model.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from kmdist.filters import tutorial
-from kmdist.filters.cell_labels import (
-    Scorer,
-    label_pixels,
-    nearest,
-    squared_distances,
-    sum_colors,
-)
 from kmdist.filters.features import (
-    clustered_cells,
     features_of_textons,
-    own_cells,
     tile_features,
     tile_moduli,
     tile_textons,
 )
-from kmdist.filters.grid import TileGrid, grid_shape, sampled_cells, within
-from kmdist.filters.statistics import FeatureSums, Projection
+from kmdist.filters.grid import TileGrid, within
 from kmdist.filters.tiles import Box
 from kmdist.images import Window, to_rgb8
 from kmdist.images.color import to_space
-from kmdist.job.job import Piece, read_piece
+from kmdist.job.work import Piece, read_piece
 from kmdist.recipes.texture.model import Textons, Texture
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """Which rows a fit takes.
-
-    Parameters
-    ----------
-    fraction : share of all rows.
-    seed : of the Philox stream.
-    first : number of the image's first row in the collection.
-    """
-
-    fraction: float
-    seed: int
-    first: int = 0
-
-
-@dataclass(frozen=True)
-class Sample:
-    """Some of the rows, with their numbers in the collection.
-
-    Parameters
-    ----------
-    rows : (n, d).
-    numbers : (n,) int64; tiles come in another order than rows.
-    """
-
-    rows: np.ndarray
-    numbers: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def in_order(self) -> np.ndarray:
-        """The rows by number: the same for every tiling."""
-        if np.all(self.numbers[:-1] <= self.numbers[1:]):
-            return self.rows
-        return np.asarray(self.rows[np.argsort(self.numbers, kind="stable")])
-
-    @staticmethod
-    def joined(parts: Sequence["Sample"], depth: int, dtype: Any) -> "Sample":
-        """Samples one after the other; (0, depth) where there are none."""
-        given = [part for part in parts if len(part)]
-        if not given:
-            return Sample(np.empty((0, depth), dtype), np.empty(0, np.int64))
-        return Sample(
-            np.concatenate([part.rows for part in given]),
-            np.concatenate([part.numbers for part in given]),
-        )
 
 
 @dataclass(frozen=True)
@@ -178,27 +116,6 @@ def read_moduli(texture: Texture, piece: Piece) -> Moduli:
     return Moduli(piece, values, *own_part(piece, grid.read, rgb, transparent))
 
 
-def sampled_moduli(
-    texture: Texture, moduli: Moduli, sampling: Sampling
-) -> tuple[FeatureSums, Sample]:
-    """Sums over the moduli of a piece's own cells, and a sample of them, to fit textons."""
-    grid = own_grid_of(texture, moduli.piece)
-    valid = clustered_cells(moduli.unclustered, grid)
-    sample = _sampled(moduli.values, valid, grid.own, grid.shape, sampling)
-    return FeatureSums.of(moduli.values[valid]), sample
-
-
-def _sampled(
-    values: np.ndarray, valid: np.ndarray, own: Box, shape: tuple[int, int], sampling: Sampling
-) -> Sample:
-    """The rows of a box, (rows, columns, d), that are valid and belong to the sample."""
-    chosen = valid & sampled_cells(
-        own, shape, sampling.fraction, sampling.seed, first=sampling.first
-    )
-    y, x = np.nonzero(chosen)
-    return Sample(values[y, x], sampling.first + (y + own[0]) * shape[1] + (x + own[1]))
-
-
 def texton_map_of(moduli: Moduli, textons: Textons) -> np.ndarray:
     """The texton of each of a piece's own cells: (rows, columns) uint8."""
     return tile_textons(moduli.values, textons.scorer)
@@ -242,82 +159,3 @@ def measure_textons(
     """
     values = features_of_textons(texton_map, grid_of(texture, piece), texture.features)
     return Field(piece, values, rgb, unclustered)
-
-
-def valid_rows(texture: Texture, field: Field) -> tuple[np.ndarray, np.ndarray]:
-    """A field's own values, (rows, columns, d), and where they count, (rows, columns)."""
-    if texture.is_tutorial:
-        values = field.values
-        if field.unclustered is None:
-            return values, np.ones(values.shape[:2], bool)
-        return values, ~field.unclustered
-    grid = grid_of(texture, field.piece)
-    return own_cells(field.values, grid.labelled, grid), clustered_cells(field.unclustered, grid)
-
-
-def field_rows(texture: Texture, field: Field, sampling: Sampling) -> tuple[FeatureSums, Sample]:
-    """Sums over a field's own rows, and a sample of them, to fit clusters."""
-    values, valid = valid_rows(texture, field)
-    if texture.is_tutorial:
-        box, shape = box_of(field.piece.window), shape_of(field.piece)
-        empty = np.zeros(0)
-        sums = FeatureSums(int(valid.sum()), empty, empty)
-        return sums, _sampled(values, valid, box, shape, sampling)
-    grid = grid_of(texture, field.piece)
-    sample = _sampled(values, valid, grid.own, grid.shape, sampling)
-    return FeatureSums.of(values[valid]), sample
-
-
-def label_field(texture: Texture, field: Field, scorer: Scorer) -> tuple[np.ndarray, np.ndarray]:
-    """Labels of the pixels of a piece, and of its own rows, both without regard to the mask."""
-    if texture.is_tutorial:
-        labels = tutorial.label_rows(field.values, scorer)
-        return labels, labels
-    grid = grid_of(texture, field.piece)
-    scores = scorer.scores(field.values)
-    labels = label_pixels(scores, grid.labelled, grid.window)
-    return labels, nearest(own_cells(scores, grid.labelled, grid))
-
-
-def row_inertia(
-    texture: Texture,
-    field: Field,
-    row_labels: np.ndarray,
-    projection: Projection,
-    centroids: np.ndarray,
-) -> float:
-    """Σ‖row − centroid‖² over a field's own rows, those of masked cells left out."""
-    values, valid = valid_rows(texture, field)
-    total = 0.0
-    for y in range(0, len(values), 64):  # a band at a time: the projected rows stay small
-        here = valid[y : y + 64]
-        rows = projection.apply(values[y : y + 64][here].astype(np.float32, copy=False))
-        total += squared_distances(rows, row_labels[y : y + 64][here], centroids)
-    return total
-
-
-def color_sums(field: Field, labels: np.ndarray, k: int) -> np.ndarray:
-    """(k, 4) int64: red, green, blue and number of the clustered pixels of each label."""
-    sums = np.zeros((k, 4), np.int64)
-    if field.unclustered is None:
-        sum_colors(labels, field.rgb, sums)
-    else:
-        wide = labels.astype(np.uint32)
-        wide[field.unclustered] = k
-        sum_colors(wide, field.rgb, sums)
-    return sums
-
-
-def mean_colors(sums: np.ndarray) -> np.ndarray:
-    """(k, 3) uint8 mean colour of each label, black where it has no pixel."""
-    counts = np.maximum(sums[:, 3:], 1)
-    return np.asarray((2 * sums[:, :3] + counts) // (2 * counts), np.uint8)
-
-
-def rows_in(texture: Texture, piece: Piece) -> int:
-    """Rows that a whole image has: cells, or pixels."""
-    height, width = shape_of(piece)
-    if texture.is_tutorial:
-        return height * width
-    rows, columns = grid_shape((height, width))
-    return rows * columns

@@ -7,8 +7,8 @@ from kmdist.filters.spectra import pair_kernels, plan_axis
 from kmdist.filters.tutorial import BANK as TUTORIAL_BANK
 from kmdist.images import ImageSource
 from kmdist.job.job import Job
-from kmdist.recipes.quantize.labels import SHARD_PX, is_sharded
-from kmdist.recipes.quantize.memory import DECODE_BYTES, PROCESS_BYTES, Projection
+from kmdist.job.label_maps import SHARD_PX, is_sharded
+from kmdist.job.memory import DECODE_BYTES, PROCESS_BYTES, Projection
 from kmdist.recipes.texture.model import Texture
 from kmdist.recipes.texture.wanted import SAMPLE_ROWS, TextureWanted
 from kmdist.store.format.layout import label_dtype

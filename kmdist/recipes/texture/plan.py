@@ -5,8 +5,10 @@ from typing import Any
 
 from kmdist.engine.fits import FitOptions
 from kmdist.engine.passes import tree_shape
-from kmdist.job.job import Job, Work
-from kmdist.recipes.quantize.labels import label_items
+from kmdist.job.job import Job
+from kmdist.job.label_maps import label_items
+from kmdist.job.outline import Outline
+from kmdist.job.work import Work
 from kmdist.recipes.texture.learning import TEXTON_ROWS
 from kmdist.recipes.texture.memory import TextureProjection, texture_projection
 from kmdist.recipes.texture.wanted import SAMPLE_ROWS, TextureWanted, texture_of, texture_wanted
@@ -33,6 +35,18 @@ def wanted_of_options(options: Mapping[str, Any]) -> TextureWanted:
         FitOptions(**{name: options[name] for name in FITS}),
         options["keep_responses"],
     )
+
+
+def outline(options: Mapping[str, Any], job: Job) -> Outline:
+    """Passes, tasks, memory, checkpoints and kept responses of a texture job."""
+    shared = bool(options.get("shared", True))
+    wanted = wanted_of_options(options)
+    memory = projected(job, wanted, shared=shared)
+    passes, tasks = passes_of(job, wanted, shared=shared)
+    if memory.keep_pixels:
+        passes, tasks = passes - 1, tasks + len(job.work)
+    checkpoints = checkpoint_bytes(job, wanted, shared=shared)
+    return Outline(passes, tasks, memory, checkpoints, response_bytes(job, wanted))
 
 
 def passes_of(job: Job, wanted: TextureWanted, *, shared: bool) -> tuple[int, int]:

@@ -5,15 +5,15 @@ from typing import Any
 import numpy as np
 
 from kmdist.engine.fits import Clusters
-from kmdist.job.job import Job, NoUsableImageError
+from kmdist.job.endings import NoUsableImageError
+from kmdist.job.job import Job
+from kmdist.job.label_maps import label_items, marked_tiled
 from kmdist.job.progress import Message
-from kmdist.recipes.quantize.labels import label_items
-from kmdist.recipes.quantize.predict import marked_tiled
 from kmdist.recipes.texture.labels import TextureLayer, label_textures
 from kmdist.recipes.texture.memory import texture_projection
 from kmdist.recipes.texture.model import TextureModel
+from kmdist.recipes.texture.texton_maps import map_textons
 from kmdist.recipes.texture.wanted import Fitted, TextureWanted, write_fit
-from kmdist.recipes.texture_maps import map_textons
 
 
 def predict_textures(job: Job, model: TextureModel, palette: np.ndarray) -> dict[str, Any]:

@@ -13,9 +13,9 @@ from kmdist.engine.fits import FitOptions
 from kmdist.errors import UsageError
 from kmdist.images import Found
 from kmdist.job.compiling import compile_kernels
-from kmdist.job.job import Job, JobOptions, open_job
+from kmdist.job.endings import temporary_output
+from kmdist.job.job import Job, JobOptions, open_job, publish
 from kmdist.job.progress import Message, Watcher, watch_nothing
-from kmdist.recipes.quantize.recipe import publish, temporary_output
 from kmdist.recipes.texture.each import texture_each
 from kmdist.recipes.texture.memory import texture_projection
 from kmdist.recipes.texture.model import DEFAULT_PRESET

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from kmdist.job.job import Piece
+from kmdist.job.work import Piece
 from kmdist.recipes.texture.measuring import Field
 from kmdist.store import LabelMap, RunWriter
 from kmdist.store.format.layout import label_dtype

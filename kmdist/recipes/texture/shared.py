@@ -20,9 +20,11 @@ import numpy as np
 from kmdist.engine.state import State
 from kmdist.errors import KmdistError
 from kmdist.filters.statistics import Projection
-from kmdist.job.job import Job, NoUsableImageError, Work
+from kmdist.job.endings import NoUsableImageError
+from kmdist.job.job import Job
+from kmdist.job.label_maps import lost_images
 from kmdist.job.progress import Event, Message
-from kmdist.recipes.quantize.labels import lost_images
+from kmdist.job.work import Work
 from kmdist.recipes.texture.blocks import (
     KeptFields,
     Pass,
@@ -34,14 +36,15 @@ from kmdist.recipes.texture.blocks import (
     sum_features,
     sum_moduli,
 )
+from kmdist.recipes.texture.field_labels import mean_colors
 from kmdist.recipes.texture.kept_responses import write_block_responses
 from kmdist.recipes.texture.labels import TextureLayer, label_textures
 from kmdist.recipes.texture.learning import TEXTON_ROWS, fit_textons, project
-from kmdist.recipes.texture.measuring import Sample, mean_colors, rows_in
 from kmdist.recipes.texture.model import Textons, TextureModel
+from kmdist.recipes.texture.sampling import Sample, rows_in
+from kmdist.recipes.texture.texton_maps import map_textons
 from kmdist.recipes.texture.tiles import Tiles
 from kmdist.recipes.texture.wanted import Fitted, TextureWanted, write_fit
-from kmdist.recipes.texture_maps import map_textons
 
 
 @dataclass
@@ -224,7 +227,7 @@ class TextureGroup:
         self, textons: Textons | None, projection: Projection, rows: np.ndarray
     ) -> dict[int, Fitted]:
         """Every k that is wanted, fitted to projected rows, before anything is labelled."""
-        from kmdist.cluster import usable_cores
+        from kmdist.engine.cores import usable_cores
 
         texture, job = self.wanted.texture, self.job
         threads = job.options.compute.workers or usable_cores()

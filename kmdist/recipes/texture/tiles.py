@@ -9,7 +9,7 @@ import numpy as np
 from kmdist.errors import KmdistError
 from kmdist.filters.grid import TileGrid, cells_of, within
 from kmdist.images import Window
-from kmdist.job.job import Piece, Work
+from kmdist.job.work import Piece, Work
 from kmdist.store import RunWriter
 
 UNIT_PX = 1024

@@ -9,7 +9,7 @@ import numpy as np
 from kmdist.engine.fits import Clusters, FitOptions, fit_clusters
 from kmdist.engine.state import State
 from kmdist.errors import UsageError
-from kmdist.recipes.quantize.wanted import k_choices, selection_record
+from kmdist.job.choices import k_choices, selection_record
 from kmdist.recipes.texture.model import Texture, TextureModel
 
 DEFAULT_K = 6

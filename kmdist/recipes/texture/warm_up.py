@@ -8,24 +8,20 @@ from kmdist.engine.fits import FitOptions
 from kmdist.filters import tutorial
 from kmdist.filters.features import tile_features, tile_moduli
 from kmdist.images import ImageSource, Window
-from kmdist.job.job import Piece
+from kmdist.job.work import Piece
+from kmdist.recipes.texture.field_labels import color_sums, label_field, row_inertia
 from kmdist.recipes.texture.learning import fit_textons, project
 from kmdist.recipes.texture.measuring import (
     Field,
     Moduli,
-    Sampling,
     box_of,
-    color_sums,
-    field_rows,
     grid_of,
-    label_field,
     measure_textons,
     own_grid_of,
-    row_inertia,
-    sampled_moduli,
     texton_map_of,
 )
 from kmdist.recipes.texture.model import Texture, TextureModel
+from kmdist.recipes.texture.sampling import Sampling, field_rows, sampled_moduli
 from kmdist.recipes.texture.wanted import TextureWanted
 
 SIDE_PX = 40

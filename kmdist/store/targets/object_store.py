@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from kmdist.errors import KmdistError
-from kmdist.images.finding.remote import file_system
+from kmdist.urls import file_system
 
 _BATCH = 1000
 """Objects that are deleted or copied by one call; S3 deletes so many by one request."""

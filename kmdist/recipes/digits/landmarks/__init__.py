@@ -13,7 +13,8 @@ then `vote` per block. Cost: n · p · d to attach n rows to p landmarks, linear
 limit (`landmark_count`); the affinity has at most n · (s·r)² and at most p² entries.
 """
 
-from kmdist.recipes.digits.landmarks.groups import group_by_affinity, group_landmarks
+from kmdist.estimators.affinity import group_by_affinity
+from kmdist.recipes.digits.landmarks.groups import group_landmarks
 from kmdist.recipes.digits.landmarks.ties import (
     Attachment,
     Landmarks,

@@ -13,9 +13,9 @@ import numpy as np
 
 from kmdist.errors import ImageError, KmdistError
 from kmdist.images import Found, ImageSource, Rejection, find_images, probe
-from kmdist.images.finding.remote import is_url
 from kmdist.recipes.digits.stacks.sheet import decoded_grey, grey_image
 from kmdist.recipes.digits.stacks.stack import NoImagesError, Usable
+from kmdist.urls import is_url
 
 _MAX_SIDE = 4096
 

@@ -8,9 +8,9 @@ import numpy as np
 
 from kmdist.errors import KmdistError, UsageError
 from kmdist.images import Rejection
-from kmdist.images.finding.remote import is_url
 from kmdist.recipes.digits.stacks import arrays, folder, idx, sheet
 from kmdist.recipes.digits.stacks.stack import Stack, StackSource
+from kmdist.urls import is_url
 
 _ARRAYS = (".npy", ".npz")
 

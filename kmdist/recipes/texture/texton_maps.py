@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 from kmdist.errors import ImageError
 from kmdist.images import Rejection
-from kmdist.job.job import Job, Work
-from kmdist.recipes.quantize.labels import lost_images
+from kmdist.job.job import Job
+from kmdist.job.label_maps import lost_images
+from kmdist.job.work import Work
 from kmdist.recipes.texture.measuring import read_moduli, texton_map_of
 from kmdist.recipes.texture.model import Textons, Texture
 from kmdist.recipes.texture.tiles import map_name

@@ -1,0 +1,80 @@
+"""How a run ends: what is kept, what is removed, and what is said."""
+
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from kmdist.errors import KmdistError, UsageError
+from kmdist.images import Rejection
+from kmdist.job.progress import Message, Watcher
+from kmdist.store import RunWriter
+
+
+class NoUsableImageError(KmdistError):
+    """No image has a pixel that can be clustered: there is nothing to keep.
+
+    Attributes
+    ----------
+    rejections : why, image by image.
+    """
+
+    def __init__(self, message: str, rejections: Iterable[Rejection]) -> None:
+        super().__init__(message)
+        self.rejections = tuple(rejections)
+
+
+class NothingToFitError(KmdistError):
+    """The images are all alike: a resume would end as this job did, so nothing is kept."""
+
+
+class StrictError(KmdistError):
+    """An image cannot be used and ``--strict`` asks to stop: the partial run is removed."""
+
+    def __init__(self, rejection: Rejection) -> None:
+        super().__init__(
+            f"{rejection.image}: {rejection.reason} [{rejection.code}]; stopped because of --strict"
+        )
+
+
+@contextmanager
+def right_ending(writer: RunWriter, watch: Watcher) -> Iterator[None]:
+    """If an error ends the block, keep the partial run and say how to go on, or remove it.
+
+    It is removed after `StrictError`, `NoUsableImageError`, `NothingToFitError` and `UsageError`.
+    """
+    try:
+        yield
+    except (StrictError, NoUsableImageError, NothingToFitError, UsageError):
+        if not writer.already_complete:
+            writer.discard()
+        raise
+    except BaseException as error:
+        _keep_partial(writer, error, watch)
+        raise
+
+
+def _keep_partial(writer: RunWriter, error: BaseException, watch: Watcher) -> None:
+    writer.release()
+    watch(
+        Message(
+            f"stopped; what is finished is kept and nothing was published. Go on with: "
+            f"{writer.resume_command}",
+            warning=True,
+        )
+    )
+    if isinstance(error, OSError) and not isinstance(error, TimeoutError):
+        raise KmdistError(
+            f"{error.filename or writer.output}: {error.strerror or error}"
+        ) from error
+
+
+def temporary_output() -> Path:
+    """A place for a run nobody named, removed when the process ends."""
+    import atexit
+    import shutil
+
+    folder = tempfile.mkdtemp(prefix="kmdist-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(os.path.join(folder, "run.zarr"))
