@@ -1,0 +1,171 @@
+"""What folders, globs, lists and paths stand for."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from kmdist.errors import UsageError
+from kmdist.images import find_images
+from tests.support.corpus import encode, photo
+
+JPEG = encode(photo(8, 8), "JPEG")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    root = tmp_path / "photos"
+    for name in ("b.jpg", "a.JPG", "2024/c.png", "2024/05/d.tif", "2024/e", "notes.txt", "f.xyz"):
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(JPEG if name != "f.xyz" else b"no picture")
+    return root
+
+
+ALL = ["2024/05/d.tif", "2024/c.png", "2024/e", "a.JPG", "b.jpg"]
+
+
+def names(*inputs: str | Path) -> list[str]:
+    found, rejected = find_images(inputs)
+    assert not rejected
+    return [one.name for one in found]
+
+
+def test_folder_is_searched_and_sorted(folder: Path) -> None:
+    assert names(folder) == names(f"{folder}/") == names(folder, folder) == ALL
+    found, _ = find_images([folder])
+    assert all(Path(one.path).samefile(folder / one.name) for one in found)
+
+
+def test_relative_and_home_paths(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("HOME", str(folder))
+    assert names(".") == names("~") == names("../photos") == ALL
+    assert names("b.jpg") == names("./b.jpg") == names("~/b.jpg") == ["b.jpg"]
+    assert names("*.jpg", "*/*.png") == ["2024/c.png", "b.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("*.jpg", ["b.jpg"]),
+        ("*", ALL),
+        ("**/*.tif", ["2024/05/d.tif"]),
+        ("20*/*.png", ["2024/c.png"]),
+        ("[ab].*", ["a.JPG", "b.jpg"]),
+    ],
+)
+def test_globs(folder: Path, pattern: str, expected: list[str]) -> None:
+    assert names(f"{folder}/{pattern}") == expected
+
+
+def test_brackets_in_a_real_name_are_no_glob(folder: Path) -> None:
+    (folder / "[1].jpg").write_bytes(JPEG)
+    assert names(folder / "[1].jpg") == ["[1].jpg"]
+
+
+def test_what_is_named_itself_is_taken(folder: Path) -> None:
+    assert names(folder / "f.xyz", folder / "2024" / "e") == ["e", "f.xyz"]
+
+
+def test_list_of_files(folder: Path) -> None:
+    lines = ["# a comment", "", "b.jpg", " 2024/c.png ", str(folder / "a.JPG"), "2024/05", "b.jpg"]
+    (folder / "list.txt").write_text("\n".join(lines))
+    assert names(folder / "list.txt") == ["2024/05/d.tif", "2024/c.png", "a.JPG", "b.jpg"]
+
+
+def test_list_names_what_is_not_there(folder: Path) -> None:
+    (folder / "list.lst").write_text("b.jpg\ngone.jpg\n")
+    found, rejected = find_images([folder / "list.lst"])
+    assert [one.name for one in found] == ["b.jpg"]
+    assert [(one.image, one.code) for one in rejected] == [("gone.jpg", "missing")]
+
+
+def test_list_that_is_no_text(folder: Path) -> None:
+    (folder / "list.txt").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UsageError, match=r"list\.txt"):
+        find_images([folder / "list.txt"])
+
+
+@pytest.mark.parametrize("text", ["nowhere", "nowhere/*.jpg", "sample:nothing"])
+def test_inputs_that_do_not_exist(tmp_path: Path, text: str) -> None:
+    with pytest.raises(UsageError, match=r"nowhere|nothing"):
+        find_images([tmp_path / text if "sample" not in text else text])
+
+
+def test_no_images_at_all(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("nothing")
+    with pytest.raises(UsageError, match="no images in"):
+        find_images([tmp_path])
+    with pytest.raises(UsageError, match="no inputs"):
+        find_images([])
+
+
+def test_names_are_unique(tmp_path: Path) -> None:
+    for path in ("one/a.jpg", "two/a.jpg", "two/b.jpg", "x/two/a.jpg"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_bytes(JPEG)
+    inputs = [tmp_path / "one", tmp_path / "two", tmp_path / "x" / "two"]
+    assert names(*inputs) == ["b.jpg", "one/a.jpg", "two/a.jpg", "two/a.jpg~2"]
+    assert names(*inputs) == names(*reversed(inputs))
+
+
+def test_links_are_followed_without_looping(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "g.jpg").write_bytes(JPEG)
+    os.symlink(tmp_path / "elsewhere", folder / "linked")
+    os.symlink(folder / "b.jpg", folder / "h.jpg")
+    assert names(folder) == [*ALL, "h.jpg", "linked/g.jpg"]
+    os.symlink(folder, tmp_path / "elsewhere" / "back")
+    found, rejected = find_images([folder])
+    assert [one.name for one in found] == [*ALL, "h.jpg", "linked/g.jpg"]
+    assert [(one.image, one.code) for one in rejected] == [("linked/back", "link_loop")]
+
+
+def test_deep_folders(tmp_path: Path) -> None:
+    deep = tmp_path
+    for _ in range(400):
+        deep = deep / "d"
+    deep.mkdir(parents=True)
+    (deep / "a.jpg").write_bytes(JPEG)
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(300)
+    try:
+        found, _ = find_images([tmp_path])
+    finally:
+        sys.setrecursionlimit(limit)
+    assert [one.name for one in found] == ["d/" * 400 + "a.jpg"]
+
+
+def test_odd_file_names(tmp_path: Path) -> None:
+    odd = [
+        "ä ö.jpg",
+        "a\nb.jpg",
+        "#1.jpg",
+        "*.jpg",
+        "x" * 251 + ".jpg",
+        "\u00e9.jpg",
+        "e\u0301.jpg",
+    ]
+    for name in odd:
+        (tmp_path / name).write_bytes(JPEG)
+    (tmp_path / os.fsdecode(b"\xff\xfe.jpg")).write_bytes(JPEG)
+    assert names(tmp_path) == sorted([*odd, os.fsdecode(b"\xff\xfe.jpg")])
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_unreadable_folder(folder: Path) -> None:
+    (folder / "2024").chmod(0)
+    try:
+        _, rejected = find_images([folder])
+    finally:
+        (folder / "2024").chmod(0o755)
+    assert [(one.image, one.code) for one in rejected] == [("2024", "unreadable")]
+
+
+def test_samples_need_no_network() -> None:
+    found, rejected = find_images(["sample:photos"])
+    assert len(found) >= 3
+    assert not rejected
+    assert all(os.path.isfile(one.path) for one in found)

@@ -1,0 +1,121 @@
+"""A block that kills three workers is set aside with its images named, and the run goes on."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+import kmdist
+from kmdist.job.progress import Event, Message
+from kmdist.nightly import find, verify
+from kmdist.store import open_run
+from tests.nightly.test_night import World
+from tests.recipes.quantize.test_recipe import bytes_of
+
+ROOT = Path(__file__).parents[2]
+
+POISON = """
+import os, signal
+import kmdist.recipes.quantize.blocks as pixels
+decode = pixels.read_piece
+def read(piece):
+    if "poison" in piece.source.name and os.path.exists(os.environ["KMDIST_TEST_ARMED"]):
+        with open(os.environ["KMDIST_TEST_ARMED"], "a") as log:
+            log.write("death\\n")
+        os.kill(os.getpid(), signal.SIGKILL)
+    return decode(piece)
+pixels.read_piece = read
+"""
+
+
+@pytest.fixture
+def armed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A file; while it is there, decoding an image called poison kills the worker process.
+
+    Processes that are started read `sitecustomize`; this one has been started already.
+    """
+    folder = tmp_path / "site"
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(POISON)
+    path = tmp_path / "armed"
+    monkeypatch.setenv("KMDIST_TEST_ARMED", str(path))
+    monkeypatch.setenv("PYTHONPATH", f"{folder}:{ROOT}")
+    yield path
+    path.unlink(missing_ok=True)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for name in ("0.png", "1.png", "2-poison.png", "3.png", "4.png", "5.png"):
+        pixels = rng.integers(0, 256, (100, 100, 3), dtype=np.uint8)
+        assert cv2.imwrite(str(folder / name), pixels)
+    return folder
+
+
+def deaths(armed: Path) -> int:
+    return len(armed.read_text().splitlines())
+
+
+PROCESSES = {"workers": 2, "worker_kind": "process", "block_mpx": 0.01}
+
+
+def test_a_block_that_kills_three_workers_is_set_aside(
+    folder: Path, armed: Path, tmp_path: Path
+) -> None:
+    armed.touch()
+    run = kmdist.quantize(folder, tmp_path / "run.zarr", k=4, **PROCESSES)
+    assert deaths(armed) == 3
+    (rejected,) = run.attributes["rejected"]
+    assert (rejected["image"], rejected["code"]) == ("2-poison.png", "lost")
+    assert "several workers" in rejected["reason"]
+    (folder / "2-poison.png").unlink()
+    without = kmdist.quantize(folder, tmp_path / "without.zarr", k=4, block_mpx=0.01)
+    assert bytes_of(run.path) == bytes_of(without.path)
+
+
+def test_a_block_lost_after_it_was_counted_has_no_labels(
+    folder: Path, armed: Path, tmp_path: Path
+) -> None:
+    def arm(event: Event | Message) -> None:
+        if isinstance(event, Event) and event.stage == "fit":
+            armed.touch()
+
+    run = kmdist.quantize(
+        folder, tmp_path / "run.zarr", k=4, keep_pixels="never", watch=arm, **PROCESSES
+    )
+    assert deaths(armed) == 3
+    (rejected,) = run.attributes["rejected"]
+    assert (rejected["image"], rejected["code"]) == ("2-poison.png", "lost")
+    assert "counted in the palette" in rejected["reason"]
+    assert len(run.images) == 5
+    os.unlink(armed)
+    whole = kmdist.quantize(folder, tmp_path / "whole.zarr", k=4, block_mpx=0.01)
+    expected = {k: v for k, v in bytes_of(whole.path).items() if "poison" not in k}
+    assert bytes_of(run.path) == expected
+
+
+def test_a_night_quarantines_it_with_its_reason(tmp_path: Path, armed: Path) -> None:
+    world = World(tmp_path)
+    world.put("first.png", 1)
+    world.night()
+    for i in range(4):
+        world.put("poison.png" if i == 2 else f"{i}.png", i, shape=(100, 100))
+    armed.touch()
+    night = world.night(options={"k": 4, **PROCESSES})
+    assert deaths(armed) == 3
+    assert (night.done, night.quarantined) == (3, 1)
+    found = find(world.results, world.inbox / "poison.png")
+    assert found["state"] == "quarantined"
+    assert found["error"].startswith("lost: ")
+    assert list(open_run(world.results / "runs" / f"{night.runs[0]}.zarr").images) == [
+        "0.png",
+        "1.png",
+        "3.png",
+    ]
+    assert verify(world.results) == []

@@ -1,0 +1,162 @@
+"""Textures of images that are stored in shards and read by tile, and of whole processes killed."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+import kmdist
+from kmdist.engine.passes import ThreadPool
+from kmdist.recipes.registry import plan_of
+from kmdist.store import Run
+from tests.conftest import DaskProcesses
+from tests.recipes.quantize.test_recipe import bytes_of
+from tests.recipes.texture.test_recipe import mosaic, tiled_tiff
+
+HEIGHT, WIDTH = 136, 16_500
+"""Above 16,384 px a side label maps are stored in shards of 8,192²: here three."""
+
+
+@pytest.fixture(scope="module")
+def strip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("strip") / "strip.tif"
+    pixels = np.hstack([mosaic(HEIGHT, 1100, number) for number in range(15)])[..., ::-1]
+    tifffile.imwrite(
+        path, pixels, tile=(256, 256), photometric="rgb", compression="deflate", predictor=True
+    )
+    return path
+
+
+def labels_of(run: Run) -> list[np.ndarray]:
+    levels = run.image("strip.tif").levels
+    return [np.asarray(run.labels("strip.tif", level)[:]) for level in range(levels)]
+
+
+def segment(strip: Path, output: Path, **options: object) -> Run:
+    return kmdist.texture(strip, output, k=4, keep_pixels="never", **options)  # type: ignore[arg-type]
+
+
+def test_shards_hold_the_labels_of_the_whole(strip: Path, tmp_path: Path) -> None:
+    expected = labels_of(segment(strip, tmp_path / "whole.zarr", block_mpx=16, workers=1))
+    assert expected[0].shape == (HEIGHT, WIDTH)
+    for block_mpx in (0.2, 0.6):
+        run = segment(strip, tmp_path / f"{block_mpx}.zarr", block_mpx=block_mpx, workers=2)
+        for level, labels in enumerate(labels_of(run)):
+            np.testing.assert_array_equal(labels, expected[level])
+
+
+def test_shards_have_the_same_bytes_from_any_worker(
+    strip: Path, tmp_path: Path, dask_processes: DaskProcesses
+) -> None:
+    options = {"preset": "gabor", "shared": True, "block_mpx": 0.2}
+    one = segment(strip, tmp_path / "one.zarr", workers=1, **options)
+    remote = segment(strip, tmp_path / "two.zarr", scheduler=dask_processes.address, **options)
+    assert bytes_of(Path(remote.path)) == bytes_of(Path(one.path))
+
+
+PASS_TASKS = {
+    "each_of_block",
+    "label_texture_item",
+    "measure_block",
+    "merge_summed",
+    "save_texton_maps",
+    "sum_features",
+    "sum_moduli",
+}
+"""Tasks over blocks; others probe files, fit the sample, or make pyramids."""
+
+
+@pytest.mark.parametrize(
+    ("preset", "shared", "keep", "passes"),
+    [
+        ("gabor", True, "never", 2),
+        ("gabor", True, "always", 1),
+        ("textons", True, "never", 3),
+        ("textons", False, "never", 3),
+    ],
+)
+def test_a_dry_run_counts_the_tasks(
+    preset: str,
+    shared: bool,
+    keep: str,
+    passes: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    tiled_tiff(folder / "tiles.tif", 300, 1300)
+    for number in range(11):
+        tifffile.imwrite(folder / f"{number}.tif", mosaic(60, 70, number), photometric="rgb")
+    words = {"inputs": [str(folder)], "k": (3,), "block_mpx": 0.3, "keep_pixels": keep}
+    words |= {"preset": preset, "shared": shared, "workers": 2, "worker_kind": "thread"}
+    rest = {"scales": "linear", "sample": None, "keep_responses": False, "seed": 0}
+    rest |= {"init": "k-means++", "n_init": 1, "max_iter": 300, "tol": 1e-4, "max_pixels": 10**8}
+    plan = plan_of("texture", {**words, **rest, "output": str(tmp_path / "run.zarr")})
+    submitted: list[str] = []
+    submit = ThreadPool.submit
+
+    def spy(pool: ThreadPool, function: object, *args: object) -> object:
+        submitted.append(function.__name__)  # type: ignore[attr-defined]
+        return submit(pool, function, *args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(ThreadPool, "submit", spy)
+    run = kmdist.texture(
+        **words, **{k: v for k, v in rest.items() if v is not None}, output=tmp_path / "run.zarr"
+    )
+    counted = [name for name in submitted if name in PASS_TASKS]
+    assert plan.tasks == len(counted), counted
+    assert plan.passes == passes
+    assert plan.images == len(run.images) == 12
+    assert plan.memory is not None
+    written = sum(f.stat().st_size for f in (tmp_path / "run.zarr").rglob("*") if f.is_file())
+    assert written <= plan.disk_bytes
+
+
+N_KILLS = int(os.environ.get("KMDIST_KILLS", "3"))
+
+
+def start(arguments: list[str]) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "kmdist", "texture", *arguments],
+        cwd=Path(__file__).parents[3],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def test_killed_at_random_moments(tmp_path: Path) -> None:
+    """SIGKILL of the whole command on 60 blocks: resumed until it ends, the bytes are the same."""
+    folder, target = tmp_path / "many", tmp_path / "r.zarr"
+    folder.mkdir()
+    for number in range(60):
+        tifffile.imwrite(folder / f"{number:02d}.tif", mosaic(60, 70, number), photometric="rgb")
+    options = ["-k", "4", "--shared", "--preset", "gabor", "--block-mpx", "0.01", "-q"]
+    options += ["--workers", "2", "--keep-pixels", "never", "--overwrite"]
+    calm = tmp_path / "calm.zarr"
+    assert start([str(folder), "-o", str(calm), *options]).wait() == 0
+    started_s = time.monotonic()
+    assert start([str(folder), "-o", str(calm), *options]).wait() == 0
+    lasts_s = time.monotonic() - started_s
+    expected = bytes_of(calm)
+    chance = random.Random(0)
+    again = [str(folder), "-o", str(target), *options, "--resume"]
+    for _ in range(N_KILLS):
+        process = start(again)
+        try:
+            process.wait(timeout=chance.uniform(0.4, 1.0) * lasts_s)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        assert bytes_of(target) in ({}, expected)
+    assert start(again).wait() == 0
+    assert bytes_of(target) == expected
+    assert [path.name for path in tmp_path.glob(".*")] == []

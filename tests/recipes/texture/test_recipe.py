@@ -1,0 +1,455 @@
+"""The texture recipe end to end: right, complete, the same bytes however it runs."""
+
+import threading
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import tifffile
+from click.testing import CliRunner
+from sklearn.metrics import adjusted_rand_score
+
+import kmdist
+from kmdist.cli import cli
+from kmdist.errors import KmdistError, UsageError
+from kmdist.filters import leung_malik, tile_responses, with_halo
+from kmdist.filters.grey import grey
+from kmdist.images import ImageSource
+from kmdist.job.progress import Event
+from kmdist.recipes.predict import predict
+from kmdist.recipes.texture.model import PRESET_NAMES, TextureModel
+from kmdist.store import Run
+from tests.conftest import DaskProcesses
+from tests.recipes.quantize.test_recipe import bytes_of
+
+
+def mosaic(height: int, width: int, seed: int = 0) -> np.ndarray:
+    """Four textures in quarters, in colour: (height, width, 3) uint8 in OpenCV's order."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:height, :width]
+    noise = rng.normal(0, 30, (height, width))
+    planes = [
+        40 * np.sin(x * 1.9) + noise / 3,
+        45 * np.sin((x + y) / 3) + noise / 3,
+        cv2.GaussianBlur(noise, (0, 0), 1.2) * 3,
+        noise,
+    ]
+    quarter = 2 * (y >= 0.45 * height) + (x >= 0.6 * width)
+    grey_values = np.choose(quarter, planes) + 120
+    tint = np.array([[0, 0, 20], [20, 0, 0], [0, 20, 0], [10, 10, 0]])[quarter]
+    return np.clip(grey_values[..., None] + tint, 0, 255).astype(np.uint8)
+
+
+@pytest.fixture
+def textures(tmp_path: Path) -> Path:
+    """Three pictures of several sizes, one with transparent rows."""
+    folder = tmp_path / "textures"
+    folder.mkdir()
+    for number, (height, width) in enumerate([(150, 203), (96, 130)]):
+        cv2.imwrite(str(folder / f"{number}.png"), mosaic(height, width, number))
+    alpha = np.dstack([mosaic(88, 101, 7), np.full((88, 101), 255, np.uint8)])
+    alpha[:30, :, 3] = 0
+    cv2.imwrite(str(folder / "alpha.png"), alpha)
+    return folder
+
+
+def tiled_tiff(path: Path, height: int, width: int) -> Path:
+    tifffile.imwrite(path, mosaic(height, width)[..., ::-1], tile=(256, 256), photometric="rgb")
+    return path
+
+
+def rgb_of(path: Path) -> np.ndarray:
+    pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    return np.ascontiguousarray(pixels[..., 2::-1])
+
+
+def check_figures(run: Run, names: list[str], folder: Path, fit: object) -> None:
+    """Counts, mean colours and order of clusters against the label maps and the pixels."""
+    k = run.k or 0
+    sums, counts = np.zeros((k, 3)), np.zeros(k, np.int64)
+    for name in names:
+        labels, rgb = run.labels(name)[:], rgb_of(folder / name)
+        inside = labels < k
+        counts += np.bincount(labels[inside], minlength=k)
+        for channel in range(3):
+            sums[:, channel] += np.bincount(
+                labels[inside], rgb[..., channel][inside].astype(float), minlength=k
+            )
+    np.testing.assert_array_equal(counts, fit.counts)  # type: ignore[attr-defined]
+    colors = sums / np.maximum(counts, 1)[:, None]
+    assert np.abs(colors - fit.palette).max() <= 0.5 + 1e-9  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("preset", PRESET_NAMES)
+def test_every_preset_finds_the_quarters(preset: str, textures: Path, tmp_path: Path) -> None:
+    options = {} if preset == "tutorial" else {"pool_px": 8}
+    run = kmdist.texture(textures / "0.png", tmp_path / "r.zarr", k=4, preset=preset, **options)
+    image = run.image("0.png")
+    check_figures(run, ["0.png"], textures, image)
+    assert np.all(np.diff(image.counts) <= 0)
+    y, x = np.mgrid[:150, :203]
+    truth = 2 * (y >= 67.5) + (x >= 121.8)
+    agreement = adjusted_rand_score(truth.ravel(), run.labels("0.png")[:].ravel())
+    assert agreement < 0.4 if preset == "tutorial" else agreement > 0.6
+
+
+def test_each_image_is_its_own_fit(textures: Path, tmp_path: Path) -> None:
+    run = kmdist.texture(textures, tmp_path / "r.zarr", k=4, preset="gabor")
+    assert run.attributes["per_image"]
+    assert run.palette is None
+    for name in run.images:
+        alone = kmdist.texture(textures / name, tmp_path / f"{name}.zarr", k=4, preset="gabor")
+        assert run.labels(name)[:].tobytes() == alone.labels(name)[:].tobytes()
+        np.testing.assert_array_equal(run.image(name).centroids, alone.image(name).centroids)
+        check_figures(run, [name], textures, run.image(name))
+    assert run.inertia == pytest.approx(sum(run.image(n).inertia for n in run.images))
+    masked = run.labels("alpha.png")[:]
+    assert (masked[:30] == 255).all()
+    assert (masked[30:] < 4).all()
+    with pytest.raises(UsageError, match="--shared"):
+        run.predict(textures / "0.png")
+
+
+@pytest.mark.parametrize("preset", ["textons", "color+texture", "tutorial"])
+def test_shared_clusters_label_new_images(preset: str, textures: Path, tmp_path: Path) -> None:
+    run = kmdist.texture(textures, tmp_path / "r.zarr", k=4, preset=preset, shared=True)
+    check_figures(run, list(run.images), textures, run)
+    model = TextureModel.of_run(run)
+    assert model.centroids.shape[0] == 4
+    again = predict(run, textures, tmp_path / "again.zarr")
+    assert again.recipe == "texture"
+    assert again.inertia == pytest.approx(run.inertia, rel=1e-12)
+    np.testing.assert_array_equal(again.counts, run.counts)
+    for name in run.images:
+        expected = run.labels(name)[:]
+        np.testing.assert_array_equal(again.labels(name)[:], expected)
+        np.testing.assert_array_equal(run.predict(textures / name), expected)
+
+
+def test_inertia_is_that_of_the_projected_rows(textures: Path, tmp_path: Path) -> None:
+    """Recomputed in float64 from stored arrays and 8-bit responses, which need no pooling."""
+    run = kmdist.texture(textures / "1.png", tmp_path / "r.zarr", k=3, preset="tutorial")
+    image, labels = run.image("1.png"), run.labels("1.png")[:]
+    from kmdist.filters import tutorial
+
+    rgb = rgb_of(textures / "1.png")
+    rows = tutorial.tile_rows(rgb, (0, 0, *labels.shape), labels.shape).astype(np.float64)
+    expected = ((rows - image.centroids.astype(np.float64)[labels]) ** 2).sum()
+    assert image.inertia == pytest.approx(expected, rel=1e-9)
+
+
+def test_several_k_share_the_passes(textures: Path, tmp_path: Path) -> None:
+    for shared in (False, True):
+        run = kmdist.texture(
+            textures, tmp_path / f"{shared}.zarr", k=(2, 4), preset="gabor", shared=shared
+        )
+        for k in (2, 4):
+            alone = kmdist.texture(
+                textures, tmp_path / f"{shared}{k}.zarr", k=k, preset="gabor", shared=shared
+            )
+            for name in alone.images:
+                np.testing.assert_array_equal(run.runs[k].labels(name)[:], alone.labels(name)[:])
+
+
+def test_k_is_chosen_from_a_range(textures: Path, tmp_path: Path) -> None:
+    run = kmdist.texture(textures, tmp_path / "r.zarr", k="2..5", preset="gabor", shared=True)
+    assert run.k in (2, 3, 4, 5)
+    assert {row["k"] for row in run.attributes["selection"]["scores"]} == {2, 3, 4, 5}
+
+
+def test_a_sample_is_fitted_and_everything_labelled(textures: Path, tmp_path: Path) -> None:
+    full = kmdist.texture(textures, tmp_path / "a.zarr", k=3, preset="gabor", shared=True)
+    part = kmdist.texture(
+        textures, tmp_path / "b.zarr", k=3, preset="gabor", shared=True, sample=0.3
+    )
+    assert part.counts.sum() == full.counts.sum()
+    assert part.inertia <= 1.3 * full.inertia
+    with pytest.raises(KmdistError, match="larger sample=/--sample"):
+        kmdist.texture(textures, tmp_path / "c.zarr", k=3, preset="gabor", shared=True, sample=1e-9)
+
+
+def test_tiles_of_a_tiff_give_the_labels_of_the_whole(tmp_path: Path) -> None:
+    source = tiled_tiff(tmp_path / "big.tif", 1300, 2100)
+    for preset, shared in (("gabor", False), ("textons", True)):
+        keep = "never" if shared else "auto"
+        whole = kmdist.texture(
+            source, tmp_path / f"{preset}w.zarr", k=4, preset=preset, shared=True, block_mpx=16
+        )
+        tiled = kmdist.texture(
+            source,
+            tmp_path / f"{preset}t.zarr",
+            k=4,
+            preset=preset,
+            shared=shared,
+            block_mpx=1.05,
+            keep_pixels=keep,
+        )
+        different = whole.labels("big.tif")[:] != tiled.labels("big.tif")[:]
+        assert not different.any()
+        fit = tiled if shared else tiled.image("big.tif")
+        # Sums over tiles are added in another order: the last bit of the projection may differ.
+        assert fit.inertia == pytest.approx(whole.inertia, rel=1e-8)
+        np.testing.assert_allclose(fit.centroids, whole.centroids, atol=1e-6)
+        np.testing.assert_array_equal(fit.counts, whole.counts)
+        assert tiled.image("big.tif").levels == whole.image("big.tif").levels
+        level = tiled.image("big.tif").levels - 1
+        np.testing.assert_array_equal(
+            tiled.labels("big.tif", level)[:], whole.labels("big.tif", level)[:]
+        )
+
+
+def test_a_tile_that_cannot_be_read_spoils_its_image_alone(
+    textures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiled_tiff(textures / "big.tif", 600, 1100)
+    import kmdist.job.work as job
+
+    real = job.decode
+
+    def fails(source: ImageSource, window: object = None) -> np.ndarray:
+        if source.name == "big.tif" and getattr(window, "x0", 0) > 0:
+            from kmdist.errors import ImageError
+
+            raise ImageError("truncated", "a tile is missing")
+        return real(source, window)  # type: ignore[arg-type]
+
+    without = kmdist.texture(
+        [textures / "0.png", textures / "1.png", textures / "alpha.png"],
+        tmp_path / "without.zarr",
+        k=3,
+        preset="gabor",
+        shared=True,
+        block_mpx=0.4,
+    )
+    monkeypatch.setattr(job, "decode", fails)
+    for shared in (True, False):
+        run = kmdist.texture(
+            textures,
+            tmp_path / f"{shared}.zarr",
+            k=3,
+            preset="gabor",
+            shared=shared,
+            block_mpx=0.4,
+            keep_pixels="never",
+            worker_kind="thread",
+        )
+        assert [one["image"] for one in run.attributes["rejected"]] == ["big.tif"]
+        assert sorted(run.images) == ["0.png", "1.png", "alpha.png"]
+        if shared:
+            assert run.inertia == pytest.approx(without.inertia, rel=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("preset", "shared"), [("gabor", True), ("textons", True), ("textons", False)]
+)
+def test_the_same_bytes_however_it_runs(
+    preset: str, shared: bool, textures: Path, tmp_path: Path, dask_processes: DaskProcesses
+) -> None:
+    def run(name: str, **options: object) -> dict[str, str]:
+        result = kmdist.texture(
+            textures,
+            tmp_path / f"{name}.zarr",
+            k=4,
+            preset=preset,
+            shared=shared,
+            block_mpx=0.02,
+            **options,  # type: ignore[arg-type]
+        )
+        return bytes_of(Path(result.path))
+
+    expected = run("one", workers=1, keep_pixels="never")
+    assert expected
+    assert run("two", workers=2, keep_pixels="always") == expected
+    assert run("four", workers=4, worker_kind="thread") == expected
+    assert run("remote", scheduler=dask_processes.address) == expected
+
+
+@pytest.mark.parametrize("keep_pixels", ["always", "never"])
+@pytest.mark.parametrize("stage", ["features", "label"])
+def test_a_worker_killed_in_a_pass_changes_nothing(
+    stage: str,
+    keep_pixels: str,
+    tmp_path: Path,
+    dask_processes: DaskProcesses,
+) -> None:
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for number in range(64):
+        cv2.imwrite(str(folder / f"{number:02d}.png"), mosaic(60, 70, number))
+    options = {"k": 3, "preset": "gabor", "shared": True, "block_mpx": 0.01}
+    expected = kmdist.texture(folder, tmp_path / "calm.zarr", workers=1, **options)
+    killed = threading.Event()
+
+    def watch(event: object) -> None:
+        if not isinstance(event, Event) or event.stage != stage or killed.is_set():
+            return
+        if event.done >= 20 and event.total - event.done >= 10:
+            killed.set()
+            dask_processes.workers[0].kill()
+            dask_processes.workers.append(dask_processes.add_worker())
+
+    result = kmdist.texture(
+        folder,
+        tmp_path / "killed.zarr",
+        scheduler=dask_processes.address,
+        keep_pixels=keep_pixels,
+        watch=watch,
+        **options,
+    )
+    assert killed.is_set()
+    assert bytes_of(Path(result.path)) == bytes_of(Path(expected.path))
+
+
+class StoppedError(Exception):
+    """Raised by a watcher, as Ctrl-C would be."""
+
+
+@pytest.mark.parametrize("stage", ["textons", "features", "label", "texture"])
+def test_resume_gives_the_same_bytes_and_does_not_repeat(stage: str, tmp_path: Path) -> None:
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for number in range(24):
+        cv2.imwrite(str(folder / f"{number:02d}.png"), mosaic(60, 70, number))
+    options = {
+        "k": 3,
+        "shared": stage != "texture",
+        "block_mpx": 0.01,
+        "workers": 1,
+        "worker_kind": "thread",
+        "keep_pixels": "never",
+    }
+    expected = kmdist.texture(folder, tmp_path / "calm.zarr", **options)
+
+    def stop(event: object) -> None:
+        if isinstance(event, Event) and event.stage == stage and event.done == 20:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        kmdist.texture(folder, tmp_path / "r.zarr", watch=stop, **options)
+    assert not (tmp_path / "r.zarr").exists()
+    first: list[int] = []
+
+    def count(event: object) -> None:
+        if isinstance(event, Event) and event.stage == stage:
+            first.append(event.done)
+
+    result = kmdist.texture(folder, tmp_path / "r.zarr", resume=True, watch=count, **options)
+    assert bytes_of(Path(result.path)) == bytes_of(Path(expected.path))
+    if stage in ("label", "texture"):
+        assert len(first) <= 5
+
+
+def bad_inputs(folder: Path) -> None:
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    cv2.imwrite(str(folder / "one.png"), np.full((1, 1, 3), 77, np.uint8))
+    cv2.imwrite(str(folder / "strip.png"), rng.integers(0, 256, (3, 5000, 3), dtype=np.uint8))
+    cv2.imwrite(str(folder / "constant.png"), np.full((80, 90, 3), 130, np.uint8))
+    deep = mosaic(70, 80).astype(np.uint16) * 257
+    cv2.imwrite(str(folder / "deep.png"), deep)
+    cv2.imwrite(str(folder / "eight.png"), mosaic(70, 80))
+    rgba = np.dstack([mosaic(70, 80), np.full((70, 80), 255, np.uint8)])
+    rgba[:, :40, 3] = 0
+    cv2.imwrite(str(folder / "rgba.png"), rgba)
+    rgba[..., 3] = 0
+    cv2.imwrite(str(folder / "nothing.png"), rgba)
+    (folder / "broken.png").write_bytes((folder / "deep.png").read_bytes()[:500])
+
+
+@pytest.mark.parametrize("preset", PRESET_NAMES)
+def test_odd_images(preset: str, tmp_path: Path) -> None:
+    bad_inputs(tmp_path / "odd")
+    run = kmdist.texture(tmp_path / "odd", tmp_path / "r.zarr", k=6, preset=preset)
+    rejected = {one["image"]: one["code"] for one in run.attributes["rejected"]}
+    assert rejected.keys() == {"broken.png", "nothing.png"}
+    assert rejected["nothing.png"] == "transparent"
+    assert len(run.image("one.png").centroids) == 1
+    assert len(run.image("constant.png").centroids) == 1
+    assert (run.labels("constant.png")[:] == 0).all()
+    assert run.image("constant.png").attributes["warning"]
+    assert run.labels("strip.png").shape == (3, 5000)
+    assert 1 <= run.labels("strip.png")[:].max() < 6
+    np.testing.assert_array_equal(run.labels("deep.png")[:], run.labels("eight.png")[:])
+    masked = run.labels("rgba.png")[:]
+    assert (masked[:, :40] == 255).all()
+    assert (masked[:, 40:] < 6).all()
+    shared = kmdist.texture(
+        tmp_path / "odd", tmp_path / "s.zarr", k=6, preset=preset, shared=True, block_mpx=0.02
+    )
+    assert (shared.labels("nothing.png")[:] == 255).all()
+    assert {one["image"] for one in shared.attributes["rejected"]} == {"broken.png"}
+    with pytest.raises(KmdistError, match=r"broken\.png"):
+        kmdist.texture(tmp_path / "odd", tmp_path / "t.zarr", preset=preset, strict=True)
+
+
+def test_responses_are_kept(textures: Path, tmp_path: Path) -> None:
+    for shared in (False, True):
+        run = kmdist.texture(
+            textures / "0.png",
+            tmp_path / f"{shared}.zarr",
+            k=3,
+            preset="lm",
+            shared=shared,
+            keep_responses=True,
+        )
+        stored = run.image("0.png").array("responses")
+        values = grey(rgb_of(textures / "0.png"), white=255)
+        bank = leung_malik()
+        expected = tile_responses(with_halo(values, (0, 0, *values.shape), 24), bank)
+        np.testing.assert_allclose(stored, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"k": 0}, "1 to 4096"),
+        ({"k": "auto"}, "--shared"),
+        ({"preset": "haralick"}, "lm, gabor, textons"),
+        ({"sample": 0.0}, "share above 0"),
+        ({"preset": "gabor", "scales": "published"}, "preset lm"),
+        ({"preset": "textons", "color_weight": 1.0}, "neither textons"),
+        ({"preset": "tutorial", "pool_px": 3.0}, "nothing to set"),
+        ({"init": "best"}, "k-means"),
+        ({"n_init": 0}, "at least 1"),
+        ({"textons": 300}, "2 … 256"),
+    ],
+)
+def test_wrong_usage_is_said_plainly(
+    options: dict[str, object], message: str, textures: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        kmdist.texture(textures, tmp_path / "r.zarr", **options)  # type: ignore[arg-type]
+    assert not list(tmp_path.glob("*.zarr"))
+
+
+def test_the_command_line(textures: Path, tmp_path: Path) -> None:
+    def kmdist_does(*words: object) -> str:
+        done = CliRunner().invoke(cli, [str(word) for word in words])
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    run = tmp_path / "r.zarr"
+    said = kmdist_does("texture", textures, "-o", run, "-k", 3, "--shared", "--preset", "gabor")
+    assert "k = 3" in said
+    assert "texture" in kmdist_does("info", run)
+    kmdist_does("view", run, "0.png", "-o", tmp_path / "view.png", "--overlay", 0.5)
+    kmdist_does("view", run, "-o", tmp_path / "sheet.png")
+    kmdist_does("export", run, tmp_path / "exported")
+    exported = cv2.imread(str(tmp_path / "exported" / "0.png"))[..., ::-1]
+    opened = kmdist.open_run(run)
+    np.testing.assert_array_equal(exported, opened.palette[opened.labels("0.png")[:]])
+    kmdist_does("extract", run, "0.png", "--at", "30,30", "-o", tmp_path / "cut.png")
+    cut = cv2.imread(str(tmp_path / "cut.png"), cv2.IMREAD_UNCHANGED)
+    labels = opened.labels("0.png")[:]
+    np.testing.assert_array_equal(cut[..., 3] > 0, labels == labels[30, 30])
+    kmdist_does("predict", run, textures / "1.png", "-o", tmp_path / "p.zarr")
+    predicted = kmdist.open_run(tmp_path / "p.zarr")
+    np.testing.assert_array_equal(predicted.labels("1.png")[:], opened.labels("1.png")[:])
+    for bank in ("lm", "gabor"):
+        kmdist_does("filters", bank, "-o", tmp_path / f"{bank}.png")
+        assert cv2.imread(str(tmp_path / f"{bank}.png")).std() > 10
+    failed = CliRunner().invoke(
+        cli, ["filters", "gabor", "--variant", "tutorial", "-o", str(tmp_path / "x.png")]
+    )
+    assert failed.exit_code == 2
