@@ -127,12 +127,21 @@ def project(features: np.ndarray, projection: Projection, *, unit: bool = False)
     unit : divide each row by its length (rows at the mean stay zero), so that squared
         distances are 2 − 2 cos.
 
+    Products are float64: in float32 the BLAS kernel of some processors gives a row another last
+    bit where it lies elsewhere in its block, and with it another inertia to the same images.
+
     Returns
     -------
     (n, m) float32
     """
-    rows = (np.asarray(features, np.float32) - projection.mean) @ projection.matrix
-    if unit:
-        lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows))
-        rows /= np.maximum(lengths, np.float32(1e-12))[:, None]
-    return np.ascontiguousarray(rows)
+    features = np.asarray(features, np.float32)
+    matrix = projection.matrix.astype(np.float64)
+    rows = np.empty((len(features), matrix.shape[1]), np.float32)
+    for start in range(0, len(features), _CHUNK_ROWS):
+        chunk = slice(start, start + _CHUNK_ROWS)
+        products = (features[chunk] - projection.mean).astype(np.float64) @ matrix
+        if unit:
+            lengths = np.sqrt(np.einsum("ij,ij->i", products, products))
+            products /= np.maximum(lengths, 1e-12)[:, None]
+        rows[chunk] = products
+    return rows

@@ -4,22 +4,25 @@ from typing import Any
 
 import numpy as np
 from scipy import sparse
+from scipy.sparse.csgraph import connected_components
 
 DENSE_LANDMARKS = 512
 """Up to this many, all eigenvectors at once are faster than ARPACK."""
 
 
-def group_by_affinity(affinities: Any, k: int) -> np.ndarray:
+def group_by_affinity(affinities: Any, k: int, positions: np.ndarray) -> np.ndarray:
     """Group what is tied together by the leading eigenvectors of the normalised affinity.
 
     Rows of the eigenvectors, at unit length (Ng, Jordan, Weiss, 2001), are grouped by pivoted QR
     (Damle, Minden, Ying, Information and Inference 8, 2019), which needs no random numbers, and
-    then by weighted Lloyd iterations from there.
+    then by weighted Lloyd iterations from there. What falls into more than k pieces without any
+    tie between them has no k leading eigenvectors: the pieces are joined across the least gaps.
 
     Parameters
     ----------
     affinities : (p, p) symmetric, not negative; sparse or dense.
     k : number of groups.
+    positions : (p, d), for the gaps between pieces.
 
     Returns
     -------
@@ -35,12 +38,40 @@ def group_by_affinity(affinities: Any, k: int) -> np.ndarray:
     if len(used) < k:
         raise ValueError(f"{len(used)} landmarks have rows; they cannot form {k} groups")
     inner = affinities[used][:, used].tocsr()
+    labels = np.full(len(degrees), -1, np.int64)
+    n_pieces, pieces = connected_components(inner, directed=False)
+    if n_pieces > k:
+        labels[used] = _join_pieces(pieces, n_pieces, np.asarray(positions)[used], k)
+        return labels
     vectors = _leading_vectors(inner, degrees[used], k)
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     unit = vectors / np.maximum(lengths, 1e-300)
-    labels = np.full(len(degrees), -1, np.int64)
     labels[used] = _lloyd(unit, degrees[used], _by_pivots(unit), k)
     return labels
+
+
+def _join_pieces(pieces: np.ndarray, n_pieces: int, positions: np.ndarray, k: int) -> np.ndarray:
+    """Single linkage of whole pieces: those with the least gap between members join first.
+
+    Returns
+    -------
+    (p,) int64, 0 … k − 1, in order of first member.
+    """
+    from scipy.spatial.distance import cdist
+
+    members = [positions[pieces == piece].astype(np.float64) for piece in range(n_pieces)]
+    gaps = np.full((n_pieces, n_pieces), np.inf)
+    for a in range(n_pieces):
+        for b in range(a):
+            gaps[a, b] = gaps[b, a] = cdist(members[a], members[b], "sqeuclidean").min()
+    group = np.arange(n_pieces)
+    for _ in range(n_pieces - k):
+        a, b = sorted(divmod(int(gaps.argmin()), n_pieces))
+        group[group == b] = a
+        gaps[a] = gaps[:, a] = np.minimum(gaps[a], gaps[b])
+        gaps[b] = gaps[:, b] = gaps[a, a] = np.inf
+    _, first, inverse = np.unique(group[pieces], return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[inverse]
 
 
 def _leading_vectors(affinities: Any, degrees: np.ndarray, k: int) -> np.ndarray:

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kmdist.engine.components import feature_sums, fit_projection, merge_feature_sums, project
+from kmdist.estimators.affinity import group_by_affinity
 from kmdist.recipes.digits.landmarks import (
     Landmarks,
     affinity,
@@ -138,6 +139,24 @@ def test_a_landmark_without_rows_follows_its_neighbour() -> None:
     assert groups[61] != outer
     with pytest.raises(ValueError, match="cannot form"):
         group_landmarks(marks, csr_array(padded), 61)
+
+
+def test_pieces_without_ties_join_across_the_least_gap() -> None:
+    positions = np.array([[0.0], [1.0], [10.0], [11.0], [13.0], [30.0]], np.float32)
+    tied = np.eye(6)
+    tied[0, 1] = tied[1, 0] = tied[2, 3] = tied[3, 2] = 0.5
+    np.testing.assert_array_equal(group_by_affinity(tied, 3, positions), [0, 0, 1, 1, 1, 2])
+    np.testing.assert_array_equal(group_by_affinity(tied, 2, positions), [0, 0, 0, 0, 0, 1])
+    np.testing.assert_array_equal(group_by_affinity(tied, 1, positions), np.zeros(6))
+
+
+@pytest.mark.parametrize("unit", [False, True])
+def test_a_row_is_projected_alike_wherever_it_lies(unit: bool) -> None:
+    x = np.random.default_rng(0).normal(size=(3000, 300)).astype(np.float32)
+    found = fit_projection(feature_sums(x), 40, 0.5)
+    whole = project(x, found, unit=unit)
+    for start, stop in ((0, 1), (3, 10), (7, 1000), (100, 400), (1234, 3000)):
+        np.testing.assert_array_equal(project(x[start:stop], found, unit=unit), whole[start:stop])
 
 
 def test_the_number_of_landmarks_has_a_limit() -> None:

@@ -24,11 +24,11 @@ def group_landmarks(landmarks: Landmarks, affinities: Any, k: int) -> np.ndarray
     ------
     ValueError : fewer landmarks with rows than groups.
     """
-    labels = group_by_affinity(affinities, k)
+    stacked = np.concatenate(landmarks.sets).astype(np.float32)
+    labels = group_by_affinity(affinities, k, stacked)
     unused = np.flatnonzero(labels < 0)
     if unused.size:
         used = np.flatnonzero(labels >= 0)
-        stacked = np.concatenate(landmarks.sets).astype(np.float32)
         _, nearest = nearest_landmarks(stacked[unused], np.ascontiguousarray(stacked[used]), 1)
         labels[unused] = labels[used][nearest[:, 0]]
     return labels
