@@ -40,21 +40,21 @@ class EachImage:
     tiled: Callable[[list[Work], str], Fits]
     wanted: Any
 
-    def run(self, job: Job) -> dict[str, Fits]:
-        """Work on all images of a job; attributes of their fits, by name, in the order of names.
+    def run(self, job: Job, blocks: Sequence[Work]) -> dict[str, Fits]:
+        """Work on all images; attributes of their fits, by name, in the order of names.
 
         Raises
         ------
         NoUsableImageError : no image has a pixel that can be clustered.
         """
-        fits = self._whole_images(job)
+        fits = self._whole_images(job, blocks)
         tiled: dict[str, list[Work]] = {}
-        for work in job.work:
+        for work in blocks:
             if not work.pieces[0].whole:
                 tiled.setdefault(work.pieces[0].source.name, []).append(work)
-        for name, blocks in tiled.items():
+        for name, tiles in tiled.items():
             try:
-                fits[name] = self.tiled(blocks, f"-{blocks[0].index}")
+                fits[name] = self.tiled(tiles, f"-{tiles[0].index}")
             except KmdistError:
                 if name not in job.rejected:
                     raise
@@ -65,10 +65,10 @@ class EachImage:
             )
         return {name: fits[name] for name in sorted(fits)}
 
-    def _whole_images(self, job: Job) -> dict[str, Fits]:
+    def _whole_images(self, job: Job, blocks: Sequence[Work]) -> dict[str, Fits]:
         """One pass over the blocks of whole images, but for those that an earlier run did."""
         fits: dict[str, Fits] = {}
-        todo = [work for work in job.work if work.pieces[0].whole]
+        todo = [work for work in blocks if work.pieces[0].whole]
         done = job.writer.done("each")
         for _, saved in sorted(done.items()):
             fits.update({n: {int(k): v for k, v in by_k.items()} for n, by_k in saved["fits"]})

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from kmdist.errors import KmdistError
 
@@ -11,6 +12,22 @@ PROCESS_BYTES = 320_000_000
 
 DECODE_BYTES = 12
 """A pixel being decoded: file, decoder's buffers, the picture, its RGB, its mask."""
+
+
+class Slots(Protocol):
+    """What a projection takes of workers; a `kmdist.engine.passes.Pool` has it all."""
+
+    @property
+    def threads(self) -> int:
+        """Tasks that run at the same time."""
+
+    @property
+    def memory_bytes(self) -> int:
+        """Memory that all running tasks and kept results together may use."""
+
+    @property
+    def processes(self) -> int:
+        """Processes that the job is spread over, the caller's included."""
 
 
 @dataclass(frozen=True)

@@ -4,25 +4,16 @@ Only headers are read. Nothing is started and nothing is written.
 """
 
 import shutil
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
 
 from kmdist.cluster import Compute, connect, local_workers, profile_of
-from kmdist.engine.passes import DaskPool, Pool, ThreadPool, memory_limit_bytes
-from kmdist.images import Rejection, find_images, plan_blocks
-from kmdist.job.job import Job, JobOptions
+from kmdist.engine.passes import DaskPool, ThreadPool, memory_limit_bytes
+from kmdist.images import Rejection
+from kmdist.job.job import JobOptions
 from kmdist.job.memory import Projection
-from kmdist.job.outline import Outline, n_fits
-from kmdist.job.probing import probe_all
 from kmdist.job.progress import quantity, watch_nothing
-from kmdist.job.work import work_of
-
-PYRAMID = 4 / 3
-"""Pixels of a label map with its pyramid, per pixel of the image."""
-METADATA_BYTES = 20_000
-"""Of one image in a run: groups, arrays, partly filled disk blocks."""
+from kmdist.job.recipe import Outline, Procedure, W
 
 
 @dataclass(frozen=True)
@@ -80,94 +71,62 @@ class Plan:
         return lines
 
 
-class _Slots:
+@dataclass(frozen=True)
+class PlannedSlots:
     """Stands for workers that are not started: their number and memory."""
 
-    def __init__(self, threads: int, memory_bytes: int, processes: int) -> None:
-        self.threads, self.memory_bytes, self.processes = threads, memory_bytes, processes
+    threads: int
+    memory_bytes: int
+    processes: int
 
 
-def plan_job(
-    recipe: str,
-    options: Mapping[str, Any],
-    outline_of: Callable[[Mapping[str, Any], Job], Outline],
-) -> Plan:
+def plan_job(procedure: Procedure[W], output: str | Path, options: JobOptions) -> Plan:
     """Plan a job.
-
-    Parameters
-    ----------
-    options : of the recipe's command, by the names of its function's parameters.
-    outline_of : the recipe's own part, from its options and the job's blocks.
 
     Raises
     ------
     UsageError, KmdistError : inputs or options are not as they must be, or a scheduler that is
         to be joined does not answer.
     """
-    compute = compute_of(options)
-    job_options = JobOptions(
-        compute,
-        block_mpx=options["block_mpx"],
-        keep_pixels=options["keep_pixels"],
-        max_pixels=options["max_pixels"],
-    )
-    found, lost = find_images(list(options["inputs"]))
     probing = ThreadPool(4, memory_bytes=1)
     try:
-        sources, unusable = probe_all(probing, found, job_options.max_pixels, watch_nothing)
+        workload = procedure.open(options, probing, watch_nothing)
     finally:
         probing.close()
-    work = work_of(plan_blocks(sources, block_mpx=job_options.block_mpx), sources)
-    slots, kind = planned_slots(compute, sum(one.pixels for one in work) / 1e6)
-    # Nothing is written, so that there is no writer.
-    job = Job(job_options, sources, work, cast(Pool, slots), cast(Any, None), watch_nothing)
-    outline = outline_of(options, job) if work else Outline()
-    labels = n_fits(options) * (PYRAMID * job.pixels + METADATA_BYTES * len(sources))
+    slots, kind = planned_slots(options.compute, workload.work_mpx)
+    outline = procedure.outline(workload, slots, options) if workload.blocks else Outline()
     return Plan(
-        recipe,
-        str(options["output"]),
-        len(sources),
-        job.pixels / 1e6,
-        len(work),
-        (*lost, *unusable),
+        procedure.recipe,
+        str(output),
+        workload.n_images,
+        workload.megapixels,
+        len(workload.blocks),
+        tuple(workload.rejected),
         slots.threads,
         kind,
         outline.passes,
         outline.tasks,
         outline.memory,
-        int(labels) + outline.further_bytes,
+        outline.result_bytes,
         outline.checkpoint_bytes,
-        free_bytes(Path(str(options["output"]))),
+        free_bytes(Path(str(output))),
     )
 
 
-def compute_of(options: Mapping[str, Any]) -> Compute:
-    """Where the tasks of a command run."""
-    return Compute(
-        options.get("workers"),
-        options.get("worker_kind", "auto"),
-        options.get("cluster"),
-        options.get("scheduler"),
-        None,
-        tuple(options.get("trust", ())),
-        bool(options.get("insecure", False)),
-    )
-
-
-def planned_slots(compute: Compute, work_mpx: float) -> tuple[_Slots, str]:
+def planned_slots(compute: Compute, work_mpx: float) -> tuple[PlannedSlots, str]:
     """Workers the job would get. A scheduler that runs is asked; none is started."""
     profile = profile_of(compute)
     if profile.local:
         threads, kind = local_workers(profile, compute, work_mpx)
         memory = int((0.8 if kind == "thread" else 0.9 * 0.85) * memory_limit_bytes())
-        return _Slots(threads, memory, 1 if kind == "thread" else threads + 1), kind
+        return PlannedSlots(threads, memory, 1 if kind == "thread" else threads + 1), kind
     if profile.address:
         with connect(profile, trust=compute.trust, insecure=compute.insecure) as client:
             pool = DaskPool(client)
-            return _Slots(pool.threads, pool.memory_bytes, pool.processes), "cluster"
+            return PlannedSlots(pool.threads, pool.memory_bytes, pool.processes), "cluster"
     n_workers = profile.scale if isinstance(profile.scale, int) else profile.min_workers
     n_workers = max(n_workers, 1)
-    return _Slots(n_workers, n_workers * 4 * 10**9, n_workers + 1), f"{profile.class_name}"
+    return PlannedSlots(n_workers, n_workers * 4 * 10**9, n_workers + 1), f"{profile.class_name}"
 
 
 def free_bytes(output: Path) -> int:

@@ -1,21 +1,18 @@
 """`kmdist predict`: label new images with the clusters of an earlier run."""
 
-import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from functools import partial
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from kmdist.cluster import Compute
 from kmdist.errors import UsageError
 from kmdist.job.endings import temporary_output
-from kmdist.job.job import Job, JobOptions, open_job, publish
-from kmdist.job.progress import Message, Watcher, watch_nothing
+from kmdist.job.job import JobOptions
+from kmdist.job.labelling import LabelPhotographs
+from kmdist.job.progress import Watcher, watch_nothing
+from kmdist.job.running import run_job
 from kmdist.recipes.quantize.model import Model
-from kmdist.recipes.quantize.predict import label_job
 from kmdist.store import Run, open_run, run_location
 from kmdist.store.reader import single_k
 
@@ -84,89 +81,45 @@ def predict(
     listed = list(inputs) if isinstance(inputs, list | tuple) else [inputs]
     target = run_location(output) if output is not None else temporary_output()
     command = command or ("kmdist", "predict", str(run.path), *map(str, listed), "-o", str(target))
+    procedure: Any
     if run.recipe == "digits":
+        from kmdist.recipes.digits.model import DigitModel
         from kmdist.recipes.digits.opening import Input
-        from kmdist.recipes.digits.predict import predict_digits
+        from kmdist.recipes.digits.predict import DigitLabels
 
         given = Input(inputs, cell, labels, polarity)
-        predict_digits(run, given, target, options, watch=watch, command=command)
-        return open_run(target)
-    if (cell, labels, polarity) != (None, None, "auto"):
+        procedure = DigitLabels(run, DigitModel.of_run(run), given)
+    elif (cell, labels, polarity) != (None, None, "auto"):
         raise UsageError(
             f"cell, labels and polarity are for runs of digits; {run.path} is one of {run.recipe}"
         )
-    learnt = _model_of(run)
-    parameters = {
-        "k": [len(learnt.centroids)],
-        "space": learnt.space,
-        "model": {
-            "path": str(run.path),
-            "fingerprint": run.attributes.get("fingerprint"),
-            "centroids_sha256": hashlib.sha256(learnt.centroids.tobytes()).hexdigest(),
-        },
-        "block_mpx": block_mpx,
-        "max_pixels": max_pixels,
-    }
-    with open_job(
-        run.recipe, listed, target, parameters, options, watch=watch, command=command
-    ) as job:
-        if job.writer.already_complete:
-            watch(Message(f"{target} is complete already"))
-        elif isinstance(learnt, Model):
-            publish(job, {0: label_job(job, learnt)})
-        else:
-            publish(job, {0: learnt.label(job)})
-    return open_run(target)
+    else:
+        procedure = LabelPhotographs(run, listed, _label_of(run))
+    return run_job(procedure, target, options, watch=watch, command=command)
 
 
-@dataclass(frozen=True)
-class _Textures:
-    """The clusters of a texture run."""
-
-    run: Run
-
-    @cached_property
-    def model(self) -> Any:
+def _label_of(run: Run) -> Any:
+    if run.recipe == "texture":
+        from kmdist.recipes.texture import predict as texture
         from kmdist.recipes.texture.model import TextureModel
 
-        return TextureModel.of_run(self.run)
-
-    space = "texture"
-
-    @property
-    def centroids(self) -> np.ndarray:
-        centroids: np.ndarray = self.model.centroids
-        return centroids
-
-    def label(self, job: Job) -> dict[str, Any]:
-        from kmdist.recipes.texture.predict import predict_textures
-
-        palette = self.run.palette
-        if palette is None:
-            raise UsageError(f"{self.run.path} has no colours of its clusters")
-        return predict_textures(job, self.model, palette)
-
-
-def _model_of(run: Run) -> "Model | _Textures":
-    """What new photographs are labelled with.
-
-    Raises
-    ------
-    UsageError : the run has nothing that new photographs could be labelled with.
-    """
-    if run.recipe == "texture":
-        textures = _Textures(run)
-        _ = textures.model
-        return textures
+        if run.palette is None:
+            raise UsageError(f"{run.path} has no colours of its clusters")
+        return partial(
+            texture.label_photographs, model=TextureModel.of_run(run), palette=run.palette
+        )
     if run.recipe != "quantize":
         raise UsageError(
             f"{run.path} is a run of {run.recipe}; predict labels with the clusters of a run of "
             "quantize, texture or digits"
         )
+    from kmdist.recipes.quantize.predict import label_photographs
+
     centroids, palette = run.centroids, run.palette
     if centroids is None or palette is None:
         raise UsageError(
             f"{run.path} has a palette for each image and none for new ones; make the model "
             "without --per-image"
         )
-    return Model(centroids, palette, str(run.attributes.get("space") or "rgb"))
+    model = Model(centroids, palette, str(run.attributes.get("space") or "rgb"))
+    return partial(label_photographs, model=model)

@@ -7,8 +7,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from kmdist.cluster import Compute
 from kmdist.errors import UsageError
 from kmdist.images import Found
+from kmdist.job.job import JobOptions
 from kmdist.job.plan import Plan, plan_job
 from kmdist.recipes.predict import predict
 from kmdist.store import Run
@@ -78,11 +80,20 @@ def _taken_by(function: Callable[..., Any], options: Mapping[str, Any]) -> dict[
 
 def plan_of(recipe: str, options: Mapping[str, Any]) -> Plan:
     """What a job of a recipe would do; see `kmdist.job.plan.plan_job`."""
-    own = import_module(f"kmdist.recipes.{recipe}.plan")
-    if recipe == "digits":
-        plan: Plan = own.plan_digits(options)
-        return plan
-    return plan_job(recipe, options, own.outline)
+    module = import_module(f"kmdist.recipes.{recipe}.recipe")
+    fitting = getattr(module, f"{recipe}_fit")
+    compute = Compute(**{**_taken_by(Compute, options), "trust": tuple(options.get("trust", ()))})
+    how = JobOptions(**{**_taken_by(JobOptions, options), "compute": compute})
+    inputs = options["images"] if recipe == "digits" else options["inputs"]
+    own = {
+        key: options[key]
+        for key in options
+        if key in inspect.signature(getattr(module, recipe)).parameters
+        and key not in ("inputs", "images", "output", "watch", "command", "client")
+        and key not in inspect.signature(Compute).parameters
+        and (key == "seed" or key not in inspect.signature(JobOptions).parameters)
+    }
+    return plan_job(fitting(inputs, **own), options["output"], how)
 
 
 MAKERS = {

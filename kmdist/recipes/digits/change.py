@@ -1,37 +1,31 @@
 """A digits run whose clusters were changed: labelled anew, with the tree of what became what."""
 
-import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from kmdist.engine.passes import Pool
 from kmdist.engine.rows import Rows
-from kmdist.job.endings import temporary_output
 from kmdist.job.job import Job, JobOptions
-from kmdist.job.progress import Message, Watcher
+from kmdist.job.labelling import model_record
+from kmdist.job.memory import Slots
+from kmdist.job.progress import Watcher
+from kmdist.job.recipe import Outline, Results
 from kmdist.recipes.digits.found_again import fitted_input
 from kmdist.recipes.digits.labellers import Model, Ranked
-from kmdist.recipes.digits.labels import report_all
 from kmdist.recipes.digits.left_out import without_unlabelled
 from kmdist.recipes.digits.memory import keep_rows
 from kmdist.recipes.digits.model import DigitModel
-from kmdist.recipes.digits.opening import Opened, open_digit_job
-from kmdist.recipes.digits.report import Target, rank_clusters
-from kmdist.recipes.digits.results import (
-    create_labels,
-    publish_digits,
-    record_of,
-    scores_by,
-    write_model,
-    write_names,
-    write_results,
-)
+from kmdist.recipes.digits.opening import Opened
+from kmdist.recipes.digits.report import rank_clusters
+from kmdist.recipes.digits.results import Clustering, label_and_write
 from kmdist.recipes.digits.rows import make_rows
-from kmdist.store import Run, open_run, run_location
+from kmdist.store import Run
+
+KEPT = ("images", "cell", "labels", "polarity", "dark_ink")
+"""Parameters of the changed run that hold for the new one."""
 
 
 @dataclass(frozen=True)
@@ -50,95 +44,76 @@ class Changed:
     how: str
 
 
-def change_run(
-    run: Run,
-    model: DigitModel,
-    output: str | Path | None,
-    asked: dict[str, Any],
-    images: Any,
-    options: JobOptions | None,
-    watch: Watcher,
-    command: Sequence[str],
-    change: Callable[[Job, Rows], Changed],
-) -> Run:
-    """Label the images of a digits run anew by a changed model, and write them as a new run.
+@dataclass(frozen=True)
+class DigitChange:
+    """Label the images of a digits run anew by a changed model: a `kmdist.job.recipe.Procedure`.
 
     One pass over the images to make rows, one over the rows to number clusters by size, one over
     both to label and measure; `change` adds its own.
 
     Parameters
     ----------
-    run, model : what is changed.
+    changed : the run. model : of that run.
     asked : how; recorded among the parameters.
-    images : where the images of `run` are now; None: where they were.
+    images : where the images of the run are now; None: where they were.
     change : called with the job and the rows of all images.
-
-    Raises
-    ------
-    UsageError : the images are not those of the run.
     """
-    options = options or JobOptions()
-    opened = without_unlabelled(run, fitted_input(run, options.block_mpx, images))
-    target = run_location(output) if output is not None else temporary_output()
-    with _job_of(run, opened, target, asked, options, watch, command) as job:
-        if job.writer.already_complete:
-            watch(Message(f"{target} is complete already"))
-        else:
-            preset = model.describer.preset
-            keep = keep_rows(job, opened.items, preset, (model.labelling.k,))
-            opened, rows = make_rows(job, opened, model.describer, keep=keep)
-            _write(job, run, model, opened, rows, change(job, rows))
-    return open_run(target)
 
+    changed: Run
+    model: DigitModel
+    asked: Mapping[str, Any]
+    images: Any
+    change: Callable[[Job, Rows], Changed]
+    recipe: str = "digits"
 
-@contextmanager
-def _job_of(
-    run: Run,
-    opened: Opened,
-    output: str | Path,
-    asked: dict[str, Any],
-    options: JobOptions,
-    watch: Watcher,
-    command: Sequence[str],
-) -> Iterator[Job]:
-    centroids = hashlib.sha256(np.asarray(run.centroids).tobytes()).hexdigest()
-    kept = ("images", "cell", "labels", "polarity", "dark_ink")
-    parameters = {
-        **{key: run.parameters.get(key) for key in kept},
-        **asked,
-        "model": {"path": str(run.path), "centroids_sha256": centroids},
-        "seed": options.seed,
-        "block_mpx": options.block_mpx,
-    }
-    with open_digit_job(
-        "digits", opened, output, parameters, options, watch=watch, command=command
-    ) as job:
-        yield job
+    def open(self, options: JobOptions, pool: Pool, watch: Watcher) -> Opened:
+        """Open the images of the run.
 
+        Raises
+        ------
+        UsageError : they are others.
+        """
+        found = fitted_input(self.changed, options.block_mpx, self.images)
+        return without_unlabelled(self.changed, found)
 
-def _write(
-    job: Job, run: Run, model: DigitModel, opened: Opened, rows: Rows, changed: Changed
-) -> None:
-    describer = model.describer
-    with job.timed("rank"):
-        ((labelling, centroids),) = rank_clusters(rows, [changed.model], describer.scale)
-    goal = Target(labelling, centroids, create_labels(job, opened, labelling.k, ""))
-    opened, (report,) = report_all(job, rows.sources, opened, [goal], describer)
-    new = DigitModel(describer, labelling, model.size, model.dark_ink)
-    write_results(job, "", goal, report)
-    write_model(job, "", new)
-    write_names(job, "", opened)
-    ranks = _ranks(changed, labelling)
-    origins: list[list[int]] = [[] for _ in ranks]
-    for number, rank in enumerate(ranks):
-        origins[rank] = changed.origins[number]
-    before = run.attributes.get("tree") or first_tree(np.asarray(run.counts))
-    record = {
-        **record_of(report, n_iter=0, stop_reason=changed.how),
-        **scores_by(report.table),
-        "tree": next_tree(before, origins, changed.how, report.counts),
-    }
-    publish_digits(job, opened, str(run.attributes["preset"]), new, {labelling.k: record})
+    def parameters(self, workload: Opened, options: JobOptions) -> Mapping[str, Any]:
+        """All that decides the result."""
+        model = model_record(self.changed)
+        del model["fingerprint"]
+        return {
+            **{key: self.changed.parameters.get(key) for key in KEPT},
+            **self.asked,
+            "model": model,
+            "seed": options.seed,
+            "block_mpx": options.block_mpx,
+        }
+
+    def outline(self, workload: Opened, slots: Slots, options: JobOptions) -> Outline:
+        """Nothing: there is no dry run."""
+        return Outline()
+
+    def run(self, job: Job, workload: Opened) -> Results:
+        """Make rows, change the model, number its clusters, label."""
+        model, run = self.model, self.changed
+        keep = keep_rows(job, workload.items, model.describer.preset, (model.labelling.k,))
+        opened, rows = make_rows(job, workload, model.describer, keep=keep)
+        changed = self.change(job, rows)
+        with job.timed("rank"):
+            ranked = rank_clusters(rows, [changed.model], model.describer.scale)
+        ((labelling, centroids),) = ranked
+        new = DigitModel(model.describer, labelling, model.size, model.dark_ink)
+        clustering = Clustering(new, centroids, changed.how)
+        results, (report,) = label_and_write(
+            job, opened, rows.sources, str(run.attributes["preset"]), [clustering]
+        )
+        ranks = _ranks(changed, labelling)
+        origins: list[list[int]] = [[] for _ in ranks]
+        for number, rank in enumerate(ranks):
+            origins[rank] = changed.origins[number]
+        before = run.attributes.get("tree") or first_tree(np.asarray(run.counts))
+        tree = next_tree(before, origins, changed.how, report.counts)
+        by_k = {labelling.k: {**results.by_k[labelling.k], "tree": tree}}
+        return Results(by_k, results.common)
 
 
 def _ranks(changed: Changed, labelling: Ranked) -> list[int]:

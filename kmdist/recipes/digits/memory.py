@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 
 from kmdist.engine.kernels.subspace import points_bytes
-from kmdist.engine.passes import FAN_IN, Pool
+from kmdist.engine.passes import FAN_IN
 from kmdist.engine.rows import MEMORY_SHARE, ROW_OVERHEAD_BYTES, projections_fit
 from kmdist.errors import KmdistError
 from kmdist.job.job import Job
-from kmdist.job.memory import PROCESS_BYTES, Projection
-from kmdist.job.progress import Message
+from kmdist.job.memory import PROCESS_BYTES, Projection, Slots
 from kmdist.recipes.digits.blocks import Range
 from kmdist.recipes.digits.features import CELLS, DIRECTIONS, SIZE_PX
 from kmdist.recipes.digits.landmarks import landmark_count
@@ -59,7 +58,7 @@ def tie_bytes(preset: Preset, n: int, p: int) -> int:
 
 
 def digit_projection(
-    pool: Pool, items: Sequence[Range], preset: Preset, ks: Sequence[int], keep_pixels: str
+    slots: Slots, items: Sequence[Range], preset: Preset, ks: Sequence[int], keep_pixels: str
 ) -> DigitProjection:
     """Project the peak memory of a digits job, and decide whether rows are kept.
 
@@ -84,12 +83,12 @@ def digit_projection(
     shown = max(height * width, SIZE_PX**2 if preset.components else 0)
     block = m * (2 * item_bytes * height * width + 8 * n_features + row_bytes + 12 * shown)
     moments = 3 * 8 * n_features**2
-    workers = max(pool.processes - 1, 1)  # the memory of the pool is theirs
+    workers = max(slots.processes - 1, 1)  # the memory of the pool is theirs
     parts = [
-        ("processes", PROCESS_BYTES * workers + (SOLVER_BYTES if pool.processes == 1 else 0)),
-        ("blocks", pool.threads * (block + moments + 24 * sum(ks) * d)),
+        ("processes", PROCESS_BYTES * workers + (SOLVER_BYTES if slots.processes == 1 else 0)),
+        ("blocks", slots.threads * (block + moments + 24 * sum(ks) * d)),
     ]
-    waiting = pool.threads + 2 * FAN_IN
+    waiting = slots.threads + 2 * FAN_IN
     if preset.sets:
         p = preset.sets * landmark_count(n, max(ks), preset.rows_each, preset.per_cluster)
         ties = tie_bytes(preset, n, p)
@@ -99,7 +98,7 @@ def digit_projection(
             parts.append(("kernel", waiting * 8 * centres**2))
     total = sum(size for _, size in parts)
     kept = n * (row_bytes + ROW_OVERHEAD_BYTES)
-    limit = pool.memory_bytes
+    limit = slots.memory_bytes
     keep = keep_pixels == "always" or (
         keep_pixels == "auto" and kept <= MEMORY_SHARE * limit and total + kept <= limit
     )
@@ -119,6 +118,5 @@ def keep_rows(job: Job, items: Sequence[Range], preset: Preset, ks: Sequence[int
     KmdistError : it cannot fit.
     """
     projection = digit_projection(job.pool, items, preset, ks, job.options.keep_pixels)
-    job.watch(Message(str(projection)))
-    projection.require()
+    job.require(projection)
     return projection.keep_pixels

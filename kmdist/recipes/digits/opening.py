@@ -1,23 +1,19 @@
-"""A digits job up to its first pass: the stack, its blocks, workers, and where it writes."""
+"""The workload of a digits job: a stack of images, in blocks."""
 
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from kmdist.cluster import open_pool
 from kmdist.errors import UsageError
-from kmdist.job.endings import NoUsableImageError, right_ending
-from kmdist.job.job import Job, JobOptions
-from kmdist.job.progress import Message, Watcher, quantity
+from kmdist.job.endings import NoUsableImageError
+from kmdist.job.progress import Message, quantity
 from kmdist.recipes.digits.blocks import Range, ranges
 from kmdist.recipes.digits.stacks import Stack, open_stack, polarity_of
 from kmdist.recipes.digits.stacks.stack import NoImagesError
-from kmdist.store import RunWriter
 
 WORK_FACTOR = 4
 """A pixel of a character costs about this many times what one of a photograph does: blocks are
@@ -60,21 +56,24 @@ class Input:
 
 @dataclass
 class Opened:
-    """A stack that is ready to be worked on.
+    """A stack that is ready to be worked on: a `kmdist.job.recipe.Workload`.
 
     Parameters
     ----------
     items : its ranges, a block each.
+    notes : to be said once.
     lost : ranges that cannot be used, of a stack whose images are no files: they keep their
         place, and get no labels.
+    tested : further images, to be scored after the fit.
     """
 
     stack: Stack
     items: list[Range]
     rejected: list[Any]
     dark_ink: bool
-    messages: list[Message]
+    notes: list[Message]
     lost: tuple[Range, ...] = ()
+    tested: "Opened | None" = None
 
     @property
     def block_images(self) -> int:
@@ -85,6 +84,47 @@ class Opened:
     def n_usable(self) -> int:
         """Images in all blocks that are not lost."""
         return sum(part.n for part in self.items)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of each image, pixels."""
+        return self.stack.width, self.stack.height
+
+    @property
+    def blocks(self) -> list[Range]:
+        """The ranges."""
+        return self.items
+
+    @property
+    def n_images(self) -> int:
+        """Images of the stack."""
+        return self.stack.n
+
+    @property
+    def megapixels(self) -> float:
+        """Of all images."""
+        return self.stack.n * self.stack.height * self.stack.width / 1e6
+
+    @property
+    def work_mpx(self) -> float:
+        """Megapixels of photographs that are as much work."""
+        return WORK_FACTOR * self.megapixels
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """None has a label map: all labels are one array."""
+        return ()
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the images, not of their classes."""
+        return self.stack.fingerprint()
+
+    @property
+    def described(self) -> str:
+        """How many, and how large."""
+        width, height = self.size
+        return f"{quantity(self.stack.n, 'image')} of {width} × {height} px"
 
 
 def named(images: Any) -> str | list[str] | None:
@@ -111,13 +151,13 @@ def open_input(given: Input, block_mpx: float, size: tuple[int, int] | None = No
     """
     with _usable_files():
         stack, rejected = open_stack(given.images, cell=given.cell, labels=given.labels, size=size)
-    messages = [Message(stack.note)] if stack.note else []
+    notes = [Message(stack.note)] if stack.note else []
     if given.polarity == "auto":
         with _usable_files():
             found = polarity_of(stack)
         dark_ink = found.dark_ink
         if dark_ink:
-            messages.append(
+            notes.append(
                 Message(
                     f"dark ink on light paper (borders at {found.border:.0%}): images are "
                     "inverted; --polarity light or dark decides otherwise"
@@ -127,7 +167,7 @@ def open_input(given: Input, block_mpx: float, size: tuple[int, int] | None = No
         dark_ink = given.polarity == "dark"
     block_images = int(block_mpx * 1e6 / WORK_FACTOR / (stack.height * stack.width))
     items = ranges(stack.source, max(1, block_images), dark_ink)
-    return Opened(stack, items, rejected, dark_ink, messages)
+    return Opened(stack, items, rejected, dark_ink, notes)
 
 
 @contextmanager
@@ -156,7 +196,7 @@ def open_further(given: Input, block_mpx: float, size: tuple[int, int], dark_ink
         given = replace(given, polarity="dark" if dark_ink else "light")
     opened = open_input(given, block_mpx, size)
     stack = opened.stack
-    if (stack.width, stack.height) != size:
+    if opened.size != size:
         raise UsageError(
             f"{stack.name}: images of {stack.width} × {stack.height} px; the fitted ones have "
             f"{size[0]} × {size[1]}"
@@ -172,7 +212,7 @@ def open_further(given: Input, block_mpx: float, size: tuple[int, int], dark_ink
                 warning=True,
             )
         )
-    return replace(opened, messages=[*opened.messages, *warnings])
+    return replace(opened, notes=[*opened.notes, *warnings])
 
 
 def with_classes_of(stack: Stack, class_names: Sequence[str]) -> Stack:
@@ -193,55 +233,3 @@ def with_classes_of(stack: Stack, class_names: Sequence[str]) -> Stack:
         )
     renumbered = np.array([number[name] for name in stack.class_names])[stack.classes]
     return replace(stack, classes=renumbered, class_names=tuple(class_names))
-
-
-@contextmanager
-def open_digit_job(
-    recipe: str,
-    opened: Opened,
-    output: str | Path,
-    parameters: Mapping[str, Any],
-    options: JobOptions,
-    *,
-    watch: Watcher,
-    command: Sequence[str] = (),
-) -> Iterator[Job]:
-    """Claim the output and start workers; the right ending for whatever happens.
-
-    Raises
-    ------
-    UsageError : the output is not as it must be.
-    """
-    stack = opened.stack
-    with ExitStack() as closing:
-        started_s = time.perf_counter()
-        writer = RunWriter.create(
-            output,
-            recipe=recipe,
-            parameters=dict(parameters),
-            fingerprint=stack.fingerprint(),
-            resume=options.resume,
-            overwrite=options.overwrite,
-            command=command,
-        )
-        with right_ending(writer, watch):
-            mpx = WORK_FACTOR * stack.n * stack.height * stack.width / 1e6
-            pool = closing.enter_context(open_pool(options.compute, work_mpx=mpx))
-            job = Job(options, [], [], pool, writer, watch)
-            job.timings["open"] = time.perf_counter() - started_s
-            for message in opened.messages:
-                watch(message)
-            watch(
-                Message(
-                    f"{quantity(stack.n, 'image')} of {stack.width} × {stack.height} px, "
-                    f"{quantity(len(opened.items), 'block')}, {quantity(pool.threads, 'worker')}"
-                )
-            )
-            job.reject(opened.rejected)
-            if opened.rejected:
-                watch(
-                    Message(
-                        f"{quantity(len(opened.rejected), 'file')} cannot be used", warning=True
-                    )
-                )
-            yield job

@@ -1,19 +1,18 @@
 """What a digits job would do, before anything runs: images, blocks, passes, memory, disk."""
 
 import os
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, cast
+from collections.abc import Sequence
 
-from kmdist.engine.passes import Pool, tree_shape
-from kmdist.job.plan import Plan, compute_of, free_bytes, planned_slots
+from kmdist.engine.passes import tree_shape
+from kmdist.job.memory import Slots
+from kmdist.job.recipe import Outline
+from kmdist.recipes.digits.centroids import FitOptions
 from kmdist.recipes.digits.features import CELLS, DIRECTIONS, SIZE_PX
 from kmdist.recipes.digits.fitting import LANDMARK_ITERATIONS
 from kmdist.recipes.digits.landmarks import landmark_count
 from kmdist.recipes.digits.memory import digit_projection, tie_bytes
-from kmdist.recipes.digits.model import PRESETS, Preset
-from kmdist.recipes.digits.opening import WORK_FACTOR, Input, open_input
-from kmdist.recipes.digits.recipe import checked_ks, checked_preset
+from kmdist.recipes.digits.model import Preset
+from kmdist.recipes.digits.opening import Opened
 from kmdist.recipes.digits.relabelling import MAX_CENTRES
 from kmdist.recipes.digits.report import MEMBERS
 from kmdist.recipes.digits.stacks import Stack
@@ -27,58 +26,33 @@ STATE_BYTES = 4096
 _MEMBERS_BYTES = 2 * MEMBERS * 8
 
 
-def plan_digits(options: Mapping[str, Any]) -> Plan:
-    """Plan a digits job. Nothing is started and nothing is written; a gzipped stack is read once.
-
-    Parameters
-    ----------
-    options : of the command, by the names of its function's parameters.
-
-    Raises
-    ------
-    UsageError, KmdistError : inputs or options are not as they must be, or a scheduler that is
-        to be joined does not answer.
-    """
-    given = Input(options["images"], options["cell"], options["labels"], options["polarity"])
-    opened = open_input(given, options["block_mpx"])
+def outline(
+    opened: Opened,
+    preset: Preset,
+    ks: Sequence[int],
+    fit: FitOptions,
+    slots: Slots,
+    keep_pixels: str,
+) -> Outline:
+    """Passes, tasks, memory, checkpoints and results of a digits job."""
     stack, blocks = opened.stack, len(opened.items)
-    ks = checked_ks(options["k"], stack.n)
-    preset = PRESETS[checked_preset(options["preset"], stack.n)]
-    megapixels = stack.n * stack.height * stack.width / 1e6
-    slots, kind = planned_slots(compute_of(options), WORK_FACTOR * megapixels)
-    pool = cast(Pool, slots)
-    memory = digit_projection(pool, opened.items, preset, ks, options["keep_pixels"])
+    memory = digit_projection(slots, opened.items, preset, ks, keep_pixels)
     kept = memory.keep_pixels
     first = bool(preset.components or stack.names or not kept)
-    passes, tasks = _passes(preset, ks, options, kept, blocks, first=first)
+    passes, tasks = _passes(preset, ks, fit, kept, blocks, first=first)
     d = preset.components or stack.height * stack.width
     pictures = 4 * max(stack.height * stack.width, SIZE_PX**2 if preset.components else 0)
     models = len(ks) * _model_bytes(preset, stack.n, max(ks), d)
     fits = sum(4 * stack.n + k * (12 * d + pictures + _MEMBERS_BYTES) + ARRAY_BYTES for k in ks)
     names = sum(len(os.fsencode(one)) + 1 for one in (*stack.names, *stack.paths))
-    states = _state_bytes(preset, stack, ks, options, blocks)
-    return Plan(
-        "digits",
-        str(options["output"]),
-        stack.n,
-        megapixels,
-        blocks,
-        tuple(opened.rejected),
-        slots.threads,
-        kind,
-        passes,
-        tasks,
-        memory,
-        fits + models + len(ks) * names,
-        states,
-        free_bytes(Path(str(options["output"]))),
-    )
+    states = _state_bytes(preset, stack, ks, fit, blocks)
+    return Outline(passes, tasks, memory, states, fits + models + len(ks) * names)
 
 
 def _passes(
     preset: Preset,
-    ks: tuple[int, ...],
-    options: Mapping[str, Any],
+    ks: Sequence[int],
+    fit: FitOptions,
     kept: bool,
     blocks: int,
     *,
@@ -93,8 +67,8 @@ def _passes(
     if preset.sets:  # each set: random rows, iterations, their end; affinities; relabelling
         fits = preset.sets * (LANDMARK_ITERATIONS + 2) + 1 + preset.relabelled * len(ks)
     else:
-        each = SEEDING_PASSES + (options["max_iter"] or 300) + 1
-        fits = len(ks) * (options["n_init"] or 1) * each
+        each = SEEDING_PASSES + fit.max_iter + 1
+        fits = len(ks) * fit.n_init * each
     over_images = int(first) + 2  # components, rows, labels
     over_rows = 1 + fits + 1  # moments, fits, ranks
     tasks = (over_images + over_rows) * (blocks + sum(tree_shape(blocks)[1:]))
@@ -102,7 +76,7 @@ def _passes(
 
 
 def _state_bytes(
-    preset: Preset, stack: Stack, ks: tuple[int, ...], options: Mapping[str, Any], blocks: int
+    preset: Preset, stack: Stack, ks: Sequence[int], fit: FitOptions, blocks: int
 ) -> int:
     """What is kept for a resume, at most.
 
@@ -123,8 +97,7 @@ def _state_bytes(
         total += fits + tie_bytes(preset, stack.n, preset.sets * p) + 3 * STATE_BYTES
         total += sum(4 * MAX_CENTRES * k + STATE_BYTES for k in ks if preset.relabelled)
         return total
-    iterations, n_init = options["max_iter"] or 300, options["n_init"] or 1
-    return total + n_init * sum(_fit_bytes(k, d, iterations) for k in ks)
+    return total + fit.n_init * sum(_fit_bytes(k, d, fit.max_iter) for k in ks)
 
 
 def _fit_bytes(k: int, d: int, iterations: int) -> int:

@@ -5,45 +5,38 @@ are pixels, there is a first pass only to find damaged files, or where rows are 
 over rows are said in `kmdist.recipes.digits.fitting`.
 """
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from kmdist.cluster import Compute
+from kmdist.engine.passes import Pool
 from kmdist.errors import UsageError
-from kmdist.job.endings import temporary_output
 from kmdist.job.job import Job, JobOptions
-from kmdist.job.progress import Message, Watcher, watch_nothing
+from kmdist.job.memory import Slots
+from kmdist.job.progress import Watcher, watch_nothing
+from kmdist.job.recipe import Outline, Results
+from kmdist.job.running import run_job
 from kmdist.recipes.digits.centroids import FitOptions
 from kmdist.recipes.digits.fitting import fit_models
-from kmdist.recipes.digits.held_out import label_tests
-from kmdist.recipes.digits.labels import report_all
 from kmdist.recipes.digits.left_out import require_enough
 from kmdist.recipes.digits.memory import keep_rows
 from kmdist.recipes.digits.model import PRESETS, DigitModel
 from kmdist.recipes.digits.opening import (
     Input,
     Opened,
-    open_digit_job,
     open_further,
     open_input,
     with_classes_of,
 )
-from kmdist.recipes.digits.report import Target, rank_clusters
-from kmdist.recipes.digits.results import (
-    create_labels,
-    publish_digits,
-    record_of,
-    scores_by,
-    write_model,
-    write_names,
-    write_results,
-)
+from kmdist.recipes.digits.plan import outline
+from kmdist.recipes.digits.report import rank_clusters
+from kmdist.recipes.digits.results import Clustering, label_and_write
 from kmdist.recipes.digits.rows import first_pass, make_rows
-from kmdist.store import Run, open_run, run_location
+from kmdist.store import Run
 
 DEFAULT_K = 10
 LANDMARK_IMAGES = 2000
@@ -111,6 +104,21 @@ def digits(
     UsageError : an option or an input is not as it must be.
     KmdistError : a file is damaged, or the job cannot be done; what is finished is kept.
     """
+    procedure = digits_fit(
+        images,
+        k=k,
+        preset=preset,
+        cell=cell,
+        labels=labels,
+        test=test,
+        test_labels=test_labels,
+        polarity=polarity,
+        init=init,
+        n_init=n_init,
+        max_iter=max_iter,
+        tol=tol,
+        seed=seed,
+    )
     options = JobOptions(
         Compute(workers, worker_kind, cluster, scheduler, client, tuple(trust), insecure),
         block_mpx=block_mpx,
@@ -120,34 +128,125 @@ def digits(
         overwrite=overwrite,
         seed=seed,
     )
+    return run_job(procedure, output, options, watch=watch, command=command)
+
+
+def digits_fit(
+    images: Any,
+    *,
+    k: int | Sequence[int] | None = None,
+    preset: str | None = None,
+    cell: tuple[int, int] | None = None,
+    labels: str | Path | None = None,
+    test: Any = None,
+    test_labels: str | Path | None = None,
+    polarity: str = "auto",
+    init: str | None = None,
+    n_init: int | None = None,
+    max_iter: int | None = None,
+    tol: float | None = None,
+    seed: int = 0,
+) -> "DigitsFit":
+    """What a digits job does; parameters and errors as of `digits`."""
     given = Input(images, cell, labels, polarity)
-    opened = open_input(given, block_mpx)
-    ks = checked_ks(k, opened.stack.n)
-    name = checked_preset(preset, opened.stack.n)
-    fit = _fit_options(name, init, n_init, max_iter, tol, seed)
-    tested = None
-    if test is not None:
-        tested = _open_test(Input(test, cell, test_labels, polarity), opened, block_mpx)
-        opened = replace(opened, messages=[*opened.messages, *tested.messages])
-    parameters = {
-        **given.parameters(),
-        "k": list(ks),
-        "preset": name,
-        "test": None if tested is None else tested.stack.fingerprint(),
-        "fit": None if PRESETS[name].sets else {**vars(fit)},
-        "seed": seed,
-        "block_mpx": block_mpx,
-        "dark_ink": opened.dark_ink,
-    }
-    target = run_location(output) if output is not None else temporary_output()
-    with open_digit_job(
-        "digits", opened, target, parameters, options, watch=watch, command=command
-    ) as job:
-        if job.writer.already_complete:
-            watch(Message(f"{target} is complete already"))
-        else:
-            _fit_and_write(job, opened, tested, ks, name, fit)
-    return open_run(target)
+    tested = None if test is None else Input(test, cell, test_labels, polarity)
+    asked = {"init": init, "n_init": n_init, "max_iter": max_iter, "tol": tol}
+    set_by_user = {key: value for key, value in asked.items() if value is not None}
+    return DigitsFit(given, tested, k, preset, set_by_user, seed)
+
+
+@dataclass(frozen=True)
+class DigitsFit:
+    """Group images of characters: a `kmdist.job.recipe.Procedure`.
+
+    Parameters
+    ----------
+    given, tested : images to fit, and to score afterwards.
+    k, preset : as asked for; the images decide what is not.
+    plain : options of plain k-means that are given.
+    """
+
+    given: Input
+    tested: Input | None
+    k: int | Sequence[int] | None
+    preset: str | None
+    plain: Mapping[str, Any]
+    seed: int
+    recipe: str = "digits"
+
+    def open(self, options: JobOptions, pool: Pool, watch: Watcher) -> Opened:
+        """Open both stacks."""
+        opened = open_input(self.given, options.block_mpx)
+        checked_ks(self.k, opened.stack.n)
+        self.options(checked_preset(self.preset, opened.stack.n))
+        if self.tested is None:
+            return opened
+        tested = _open_test(self.tested, opened, options.block_mpx)
+        return replace(opened, tested=tested, notes=[*opened.notes, *tested.notes])
+
+    def parameters(self, workload: Opened, options: JobOptions) -> Mapping[str, Any]:
+        """All that decides the result."""
+        tested, name = workload.tested, checked_preset(self.preset, workload.stack.n)
+        return {
+            **self.given.parameters(),
+            "k": list(checked_ks(self.k, workload.stack.n)),
+            "preset": name,
+            "test": None if tested is None else tested.fingerprint,
+            "fit": None if PRESETS[name].sets else {**vars(self.options(name))},
+            "seed": self.seed,
+            "block_mpx": options.block_mpx,
+            "dark_ink": workload.dark_ink,
+        }
+
+    def outline(self, workload: Opened, slots: Slots, options: JobOptions) -> Outline:
+        """Passes, tasks, memory, checkpoints and results."""
+        ks = checked_ks(self.k, workload.stack.n)
+        name = checked_preset(self.preset, workload.stack.n)
+        fit = self.options(name)
+        return outline(workload, PRESETS[name], ks, fit, slots, options.keep_pixels)
+
+    def options(self, preset: str) -> FitOptions:
+        """Of plain k-means.
+
+        Raises
+        ------
+        UsageError : the preset has none of those that are given, or they are not as they must be.
+        """
+        if self.plain and PRESETS[preset].sets:
+            raise UsageError(
+                f"{', '.join(self.plain)}: for plain k-means (raw, deskew, gradient); the preset "
+                f"{preset!r} has none of them"
+            )
+        if self.plain.get("init") not in (None, "k-means++", "k-means||", "random"):
+            raise UsageError(f"init {self.plain['init']!r}: must be k-means++, k-means|| or random")
+        return FitOptions(**self.plain, seed=self.seed)
+
+    def run(self, job: Job, workload: Opened) -> Results:
+        """Make rows, fit a model for each k, number its clusters, label."""
+        ks = checked_ks(self.k, workload.stack.n)
+        name = checked_preset(self.preset, workload.stack.n)
+        preset = PRESETS[name]
+        keep = keep_rows(job, workload.items, preset, ks)
+        opened, describer = first_pass(job, workload, preset, keep=keep)
+        opened, rows = make_rows(job, opened, describer, keep=keep)
+        require_enough(opened, ks)
+        fits = fit_models(job, rows, ks, preset, self.options(name))
+        with job.timed("rank"):
+            ranked = rank_clusters(rows, [fit.model for fit in fits], describer.scale)
+        units = np.array([describer.scale**2, describer.scale**2, 1])
+        clusterings = [
+            Clustering(
+                DigitModel(describer, labelling, opened.size, opened.dark_ink),
+                centroids,
+                fit.stop_reason,
+                fit.n_iter,
+                fit.history / units,
+                prefix=f"k{k}/" if len(ks) > 1 else "",
+            )
+            for k, fit, (labelling, centroids) in zip(ks, fits, ranked, strict=True)
+        ]
+        results, _ = label_and_write(job, opened, rows.sources, name, clusterings)
+        return results
 
 
 def checked_preset(preset: str | None, n: int) -> str:
@@ -178,78 +277,12 @@ def checked_ks(k: int | Sequence[int] | str | None, n: int) -> tuple[int, ...]:
     return tuple(sorted({int(one) for one in ks}))
 
 
-def _fit_options(
-    preset: str,
-    init: str | None,
-    n_init: int | None,
-    max_iter: int | None,
-    tol: float | None,
-    seed: int,
-) -> FitOptions:
-    asked = {"init": init, "n_init": n_init, "max_iter": max_iter, "tol": tol}
-    given = {key: value for key, value in asked.items() if value is not None}
-    if given and PRESETS[preset].sets:
-        raise UsageError(
-            f"{', '.join(given)}: for plain k-means (raw, deskew, gradient); the preset "
-            f"{preset!r} has none of them"
-        )
-    if init not in (None, "k-means++", "k-means||", "random"):
-        raise UsageError(f"init {init!r}: must be k-means++, k-means|| or random")
-    defaults: dict[str, Any] = {"init": "k-means++", "n_init": 1, "max_iter": 300, "tol": 1e-4}
-    return FitOptions(**{**defaults, **given}, seed=seed)
-
-
 def _open_test(given: Input, train: Opened, block_mpx: float) -> Opened:
     if train.stack.classes is None:
         raise UsageError(
             f"--test scores by classes, and {train.stack.name} has none; give its --labels"
         )
-    size = (train.stack.width, train.stack.height)
-    opened = open_further(given, block_mpx, size, train.dark_ink)
+    opened = open_further(given, block_mpx, train.size, train.dark_ink)
     if opened.stack.classes is None:
         raise UsageError(f"--test {opened.stack.name}: no classes; give its --test-labels")
     return replace(opened, stack=with_classes_of(opened.stack, train.stack.class_names))
-
-
-def _fit_and_write(
-    job: Job,
-    opened: Opened,
-    tested: Opened | None,
-    ks: tuple[int, ...],
-    name: str,
-    options: FitOptions,
-) -> None:
-    keep = keep_rows(job, opened.items, PRESETS[name], ks)
-    opened, describer = first_pass(job, opened, PRESETS[name], keep=keep)
-    opened, rows = make_rows(job, opened, describer, keep=keep)
-    require_enough(opened, ks)
-    fits = fit_models(job, rows, ks, PRESETS[name], options)
-    with job.timed("rank"):
-        ranked = rank_clusters(rows, [fit.model for fit in fits], describer.scale)
-    prefixes = [f"k{k}/" if len(ks) > 1 else "" for k in ks]
-    targets = [
-        Target(model, centroids, create_labels(job, opened, k, prefix))
-        for k, prefix, (model, centroids) in zip(ks, prefixes, ranked, strict=True)
-    ]
-    opened, reports = report_all(job, rows.sources, opened, targets, describer)
-    tables = label_tests(job, tested, describer, [model for model, _ in ranked])
-    results = {}
-    size = (opened.stack.width, opened.stack.height)
-    for k, prefix, fit, target, report, table in zip(
-        ks, prefixes, fits, targets, reports, tables, strict=True
-    ):
-        model = DigitModel(describer, target.model, size, opened.dark_ink)
-        write_results(job, prefix, target, report)
-        write_model(job, prefix, model)
-        write_names(job, prefix, opened)
-        if len(fit.history):
-            history = fit.history / np.array([describer.scale**2, describer.scale**2, 1])
-            job.writer.write_array(f"{prefix}history", history, ("iteration", "quantity"))
-        results[k] = {
-            **record_of(report, n_iter=fit.n_iter, stop_reason=fit.stop_reason),
-            **scores_by(report.table),
-        }
-        if table is not None:
-            job.writer.write_array(f"{prefix}confusion_test", table, ("cluster", "class"))
-            results[k]["scores_test"] = scores_by(table, results[k]["maps"])["scores"]
-    publish_digits(job, opened, name, model, results)

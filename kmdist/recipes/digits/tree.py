@@ -12,8 +12,9 @@ from kmdist.errors import KmdistError, UsageError
 from kmdist.estimators.merging import merge_clusters
 from kmdist.job.job import Job, JobOptions
 from kmdist.job.progress import Watcher, watch_nothing
+from kmdist.job.running import run_job
 from kmdist.recipes.digits.centroids import FitOptions
-from kmdist.recipes.digits.change import Changed, change_run
+from kmdist.recipes.digits.change import Changed, DigitChange
 from kmdist.recipes.digits.fitting import fit_models
 from kmdist.recipes.digits.labellers import CentroidLabels, Model, Ranked, SplitLabels
 from kmdist.recipes.digits.landmarks import (
@@ -84,7 +85,8 @@ def split_cluster(
         return Changed(SplitLabels(whole, cluster, parts), origins, "split")
 
     asked = {"split": {"cluster": cluster, "k": k}}
-    return change_run(run, model, output, asked, images, options, watch, command, change)
+    procedure = DigitChange(run, model, asked, images, change)
+    return run_job(procedure, output, options or JobOptions(), watch=watch, command=command)
 
 
 def merge_digits(
@@ -136,7 +138,8 @@ def merge_digits(
 
     named = None if groups is None else [sorted(map(int, group)) for group in clusters]
     asked = {"merge": {"clusters": named, "to": to, "method": method if to else None}}
-    return change_run(run, model, output, asked, images, options, watch, command, change)
+    procedure = DigitChange(run, model, asked, images, change)
+    return run_job(procedure, output, options or JobOptions(), watch=watch, command=command)
 
 
 def _groups_named(clusters: Sequence[Sequence[int]], k: int, run: Run) -> np.ndarray:

@@ -5,8 +5,8 @@ from typing import Any
 from kmdist.errors import ImageError
 from kmdist.job.each_image import EachImage, Fits, summary
 from kmdist.job.job import Job
+from kmdist.job.photographs import Photographs
 from kmdist.job.pixels import decode_piece
-from kmdist.job.progress import Message
 from kmdist.job.work import Piece, Work
 from kmdist.recipes.quantize.kernels.histogram import ColorCounter
 from kmdist.recipes.quantize.kernels.label_table import apply_table, borrowed_table
@@ -17,22 +17,20 @@ from kmdist.recipes.quantize.wanted import Wanted
 from kmdist.store import RunWriter
 
 
-def quantize_each(job: Job, wanted: Wanted) -> dict[int, dict[str, Any]]:
+def quantize_each(job: Job, workload: Photographs, wanted: Wanted) -> dict[int, dict[str, Any]]:
     """Fit the wanted palettes to every image on its own and label it.
 
     Returns
     -------
     dict : attributes of the run, by the number of colours asked for.
     """
-    plan = projection(job, len(wanted.ks), passes=1)
-    job.watch(Message(str(plan)))
-    plan.require()
+    job.require(projection(workload, job.pool, len(wanted.ks), passes=1))
     prefixes = {k: wanted.prefix(k) for k in wanted.ks}
 
     def tiled(blocks: list[Work], name: str) -> Fits:
         return Group(job, blocks, name=name).quantize(wanted, prefixes, at_image=True)
 
-    fits = EachImage("quantize", quantize_image, tiled, wanted).run(job)
+    fits = EachImage("quantize", quantize_image, tiled, wanted).run(job, workload.blocks)
     attributes = {}
     for k in wanted.ks:
         of_k = [fit[k] for fit in fits.values()]

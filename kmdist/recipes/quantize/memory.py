@@ -1,8 +1,8 @@
 """What a job will need at its peak, said before it starts and held against what there is."""
 
 from kmdist.engine.passes import in_flight, tree_shape
-from kmdist.job.job import Job
-from kmdist.job.memory import DECODE_BYTES, PROCESS_BYTES, Projection
+from kmdist.job.memory import DECODE_BYTES, PROCESS_BYTES, Projection, Slots
+from kmdist.job.photographs import Photographs
 from kmdist.recipes.quantize.kernels.histogram import TABLE_MEMORY_BYTES
 from kmdist.recipes.quantize.palette import fit_memory_bytes
 
@@ -13,11 +13,15 @@ LABEL_BYTES = 4
 """A pixel being labelled and written: labels, pyramid, compressed chunks."""
 COUNT_FAN_IN, COUNT_AHEAD = 4, 2
 """Histograms merged by one task, and blocks in flight per thread: what waits is held in memory."""
+CHECKPOINT_BYTES = 8
+"""A distinct colour in a checkpoint."""
 PHOTOGRAPHIC = 1 / 8
 """Distinct colours per pixel of a block of noisy photographs (Kodak 0.03, JPEG copies 0.06)."""
 
 
-def projection(job: Job, n_fits: int, *, passes: int = 2) -> Projection:
+def projection(
+    workload: Photographs, slots: Slots, n_fits: int, *, keep_pixels: str = "never", passes: int = 2
+) -> Projection:
     """Project the peak memory of a quantize job, and decide whether pixels are kept.
 
     With T task slots, P processes, B pixels in the largest block, b = min(B, 2²⁴) and
@@ -29,15 +33,17 @@ def projection(job: Job, n_fits: int, *, passes: int = 2) -> Projection:
     Parameters
     ----------
     n_fits : palettes fitted and label maps written per image.
+    keep_pixels : ``auto``, ``always`` or ``never``.
     passes : 1 where each image is fitted on its own and its colours never leave the task.
     """
-    worst = _parts(job, n_fits, passes, 1.0)
-    likely_bytes = sum(size for _, size in _parts(job, n_fits, passes, PHOTOGRAPHIC))
-    limit_bytes = job.pool.memory_bytes
-    kept_bytes = 3 * job.pixels
+    worst = _parts(workload, slots, n_fits, passes, 1.0)
+    likely = _parts(workload, slots, n_fits, passes, PHOTOGRAPHIC)
+    likely_bytes = sum(size for _, size in likely)
+    limit_bytes = slots.memory_bytes
+    kept_bytes = 3 * workload.pixels
     keep = passes > 1 and (
-        job.options.keep_pixels == "always"
-        or (job.options.keep_pixels == "auto" and likely_bytes + kept_bytes <= limit_bytes)
+        keep_pixels == "always"
+        or (keep_pixels == "auto" and likely_bytes + kept_bytes <= limit_bytes)
     )
     if keep:
         worst.append(("kept pixels", kept_bytes))
@@ -45,17 +51,18 @@ def projection(job: Job, n_fits: int, *, passes: int = 2) -> Projection:
     return Projection(worst, likely_bytes, limit_bytes, keep)
 
 
-def _parts(job: Job, n_fits: int, passes: int, distinct: float) -> list[tuple[str, int]]:
+def _parts(
+    workload: Photographs, slots: Slots, n_fits: int, passes: int, distinct: float
+) -> list[tuple[str, int]]:
     """Memory by what needs it, where `distinct` of the possible colours occur."""
-    threads = job.pool.threads
-    processes = job.pool.processes
-    block = max(work.pixels for work in job.work)
+    threads, processes = slots.threads, slots.processes
+    block = max(work.pixels for work in workload.blocks)
     block_colors = int(distinct * min(block, N_CODES))
-    colors = int(distinct * min(job.pixels, N_CODES))
+    colors = int(distinct * min(workload.pixels, N_CODES))
     waiting = 0
     if passes > 1:
-        levels = tree_shape(len(job.work), COUNT_FAN_IN)
-        leaves = min(len(job.work), in_flight(threads, COUNT_AHEAD) + COUNT_FAN_IN)
+        levels = tree_shape(len(workload.blocks), COUNT_FAN_IN)
+        leaves = min(len(workload.blocks), in_flight(threads, COUNT_AHEAD) + COUNT_FAN_IN)
         waiting = leaves * block_colors + (COUNT_FAN_IN - 1) * max(len(levels) - 2, 0) * colors
     fits = fit_memory_bytes(colors) if passes > 1 else threads * fit_memory_bytes(block_colors)
     return [

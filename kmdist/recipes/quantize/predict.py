@@ -29,8 +29,8 @@ from kmdist.job.label_maps import (
     remove_lost,
     write_pyramids,
 )
+from kmdist.job.photographs import Photographs
 from kmdist.job.pixels import Pixels, decode_piece
-from kmdist.job.progress import Message
 from kmdist.job.work import Work
 from kmdist.recipes.quantize.kernels.histogram import ColorCounter
 from kmdist.recipes.quantize.kernels.label_table import borrowed_table
@@ -67,17 +67,15 @@ class Predicted:
         return Predicted(tuple(counts), inertia, tuple(Rejection(*row) for row in rows))
 
 
-def label_job(job: Job, model: Model) -> dict[str, Any]:
+def label_photographs(job: Job, workload: Photographs, model: Model) -> dict[str, Any]:
     """Label and write all images of a job.
 
     Returns
     -------
     dict : attributes of the run.
     """
-    plan = projection(job, 1, passes=1)
-    job.watch(Message(str(plan)))
-    plan.require()
-    items = label_items(job.work, {}, job.rejected)
+    job.require(projection(workload, job.pool, 1, passes=1))
+    items = label_items(workload.blocks, {}, job.rejected)
     marked = marked_tiled(job, items)
     layer = Layer("", len(model.centroids), np.empty(0, np.uint8), model.palette)
     maps = open_tiled(job, items, Labelling((layer,), marked))

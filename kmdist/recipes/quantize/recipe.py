@@ -5,34 +5,44 @@ pixels are kept on the workers; ``--per-image`` decodes each image once, but an 
 a block as ``--shared`` does. Tasks: blocks × passes, plus the merge tree of the counting pass.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from kmdist.cluster import Compute
+from kmdist.engine.passes import Pool, tree_shape
 from kmdist.errors import UsageError
-from kmdist.images import Found
 from kmdist.job.choices import k_choices
 from kmdist.job.compiling import compile_kernels
-from kmdist.job.endings import temporary_output
-from kmdist.job.job import Job, JobOptions, open_job, publish
-from kmdist.job.progress import Message, Watcher, watch_nothing
+from kmdist.job.job import Job, JobOptions
+from kmdist.job.memory import Slots
+from kmdist.job.photographs import Inputs, Photographs, open_photographs
+from kmdist.job.progress import Watcher, watch_nothing
+from kmdist.job.recipe import Outline, Results
+from kmdist.job.running import run_job
 from kmdist.recipes.quantize.each import quantize_each
+from kmdist.recipes.quantize.memory import (
+    CHECKPOINT_BYTES,
+    COUNT_FAN_IN,
+    PHOTOGRAPHIC,
+    projection,
+)
 from kmdist.recipes.quantize.palette import PaletteOptions
 from kmdist.recipes.quantize.palette_files import read_palette
 from kmdist.recipes.quantize.shared import quantize_shared
 from kmdist.recipes.quantize.wanted import Wanted
 from kmdist.recipes.quantize.warm_up import exercise_palette_kernels
-from kmdist.store import Run, open_run, run_location
+from kmdist.store import Run
 
 DEFAULT_K = 16
 MAX_K = 256
 
 
 def quantize(
-    inputs: str | Path | Sequence[str | Path | Found],
+    inputs: Inputs,
     output: str | Path | None = None,
     *,
     k: int | str | Sequence[int] | None = None,
@@ -93,11 +103,54 @@ def quantize(
     UsageError : an option or an input is not as it must be.
     KmdistError : no image can be used, or the job cannot be done; what is finished is kept.
     """
+    procedure = quantize_fit(
+        inputs,
+        k=k,
+        psnr=psnr,
+        shared=shared,
+        space=space,
+        init=init,
+        metric=metric,
+        n_init=n_init,
+        max_iter=max_iter,
+        tol=tol,
+        seed=seed,
+        fit_only=fit_only,
+    )
+    options = JobOptions(
+        Compute(workers, worker_kind, cluster, scheduler, client, tuple(trust), insecure),
+        block_mpx=block_mpx,
+        keep_pixels=keep_pixels,
+        max_pixels=max_pixels,
+        strict=strict,
+        resume=resume,
+        overwrite=overwrite,
+        seed=seed,
+    )
+    return run_job(procedure, output, options, watch=watch, command=command)
+
+
+def quantize_fit(
+    inputs: Inputs,
+    *,
+    k: int | str | Sequence[int] | None = None,
+    psnr: float | None = None,
+    shared: bool = True,
+    space: str = "rgb",
+    init: str | Path | np.ndarray = "k-means++",
+    metric: str = "euclidean",
+    n_init: int = 1,
+    max_iter: int = 300,
+    tol: float = 1e-4,
+    seed: int = 0,
+    fit_only: bool = False,
+) -> "QuantizeFit":
+    """What a quantize job does; parameters and errors as of `quantize`."""
     fit = PaletteOptions(_initial(init), n_init, max_iter, tol, seed, metric)
     wanted = _wanted(k, psnr, space, fit)
     if wanted.choices and not shared:
         raise UsageError(f"k = {k} chooses one k for the collection; give a number of colours")
-    parameters = {
+    asked = {
         "k": list(wanted.choices or wanted.ks) if psnr is None else None,
         "choose": bool(wanted.choices),
         "metric": metric,
@@ -109,41 +162,59 @@ def quantize(
         "max_iter": max_iter,
         "tol": tol,
         "seed": seed,
-        "block_mpx": block_mpx,
-        "max_pixels": max_pixels,
         **({"fit_only": True} if fit_only else {}),
     }
-    options = JobOptions(
-        Compute(workers, worker_kind, cluster, scheduler, client, tuple(trust), insecure),
-        block_mpx=block_mpx,
-        keep_pixels=keep_pixels,
-        max_pixels=max_pixels,
-        strict=strict,
-        resume=resume,
-        overwrite=overwrite,
-        seed=seed,
-    )
-    compile_kernels(lambda: exercise_palette_kernels(space), watch)
-    listed = [inputs] if isinstance(inputs, str | Path) else list(inputs)
-    target = run_location(output) if output is not None else temporary_output()
-    with open_job(
-        "quantize", listed, target, parameters, options, watch=watch, command=command
-    ) as job:
-        if job.writer.already_complete:
-            watch(Message(f"{target} is complete already"))
-        else:
-            publish(job, _quantize(job, wanted, shared=shared, fit_only=fit_only))
-    return open_run(target)
-
-
-def _quantize(
-    job: Job, wanted: Wanted, *, shared: bool, fit_only: bool
-) -> dict[int, dict[str, Any]]:
-    if shared:
-        return quantize_shared(job, wanted, label=not fit_only)
-    if fit_only:
+    if fit_only and not shared:
         raise UsageError("fit_only makes one palette to label with later; it needs shared=True")
-    return quantize_each(job, wanted)
+    return QuantizeFit(inputs, wanted, asked, shared, fit_only)
+
+
+@dataclass(frozen=True)
+class QuantizeFit:
+    """Fit palettes to photographs and label them: a `kmdist.job.recipe.Procedure`.
+
+    Parameters
+    ----------
+    asked : the options, as a run records them.
+    """
+
+    inputs: Inputs
+    wanted: Wanted
+    asked: Mapping[str, Any]
+    shared: bool
+    fit_only: bool
+    recipe: str = "quantize"
+
+    def open(self, options: JobOptions, pool: Pool, watch: Watcher) -> Photographs:
+        """Find and probe the image files."""
+        return open_photographs(self.inputs, options, pool, watch)
+
+    def parameters(self, workload: Photographs, options: JobOptions) -> Mapping[str, Any]:
+        """All that decides the result."""
+        how = {"block_mpx": options.block_mpx, "max_pixels": options.max_pixels}
+        return {**self.asked, **how}
+
+    def outline(self, workload: Photographs, slots: Slots, options: JobOptions) -> Outline:
+        """Passes, tasks, memory and checkpoints."""
+        n_fits, blocks = len(self.wanted.ks), len(workload.blocks)
+        results = workload.label_bytes(n_fits)
+        if not self.shared:
+            memory = projection(workload, slots, n_fits, passes=1)
+            return Outline(1, blocks, memory, result_bytes=results)
+        memory = projection(workload, slots, n_fits, keep_pixels=options.keep_pixels)
+        decodes = blocks if memory.keep_pixels else 0
+        tasks = decodes + 2 * blocks + sum(tree_shape(blocks, COUNT_FAN_IN)[1:])
+        checkpoints = int(CHECKPOINT_BYTES * PHOTOGRAPHIC * workload.pixels)
+        return Outline(1 if memory.keep_pixels else 2, tasks, memory, checkpoints, results)
+
+    def run(self, job: Job, workload: Photographs) -> Results:
+        """Count colours, fit, label."""
+        compile_kernels(lambda: exercise_palette_kernels(self.wanted.space), job.watch)
+        if self.shared:
+            by_k = quantize_shared(job, workload, self.wanted, label=not self.fit_only)
+        else:
+            by_k = quantize_each(job, workload, self.wanted)
+        return Results(by_k, {"pixels": workload.pixels})
 
 
 def _initial(init: str | Path | np.ndarray) -> str | np.ndarray:

@@ -18,6 +18,7 @@ from kmdist.errors import KmdistError
 from kmdist.job.endings import NoUsableImageError
 from kmdist.job.job import Job
 from kmdist.job.label_maps import Labelling, Layer, label_items, lost_images
+from kmdist.job.photographs import Photographs
 from kmdist.job.progress import Event, Message
 from kmdist.job.work import Work
 from kmdist.recipes.quantize.blocks import (
@@ -37,17 +38,19 @@ from kmdist.recipes.quantize.wanted import Wanted
 from kmdist.store import unclustered_value
 
 
-def quantize_shared(job: Job, wanted: Wanted, *, label: bool = True) -> dict[int, dict[str, Any]]:
+def quantize_shared(
+    job: Job, workload: Photographs, wanted: Wanted, *, label: bool = True
+) -> dict[int, dict[str, Any]]:
     """Fit the wanted palettes to all images together and, unless told not to, label them.
 
     Returns
     -------
     dict : attributes of the run, by the number of colours asked for.
     """
-    plan = projection(job, len(wanted.ks))
-    job.watch(Message(str(plan)))
-    plan.require()
-    group = Group(job, job.work, keep=plan.keep_pixels and label)
+    keep_pixels = job.options.keep_pixels
+    plan = projection(workload, job.pool, len(wanted.ks), keep_pixels=keep_pixels)
+    job.require(plan)
+    group = Group(job, workload.blocks, keep=plan.keep_pixels and label)
     prefixes = {k: wanted.prefix(k) for k in wanted.ks}
     return group.quantize(wanted, prefixes, label=label)
 

@@ -4,6 +4,7 @@ An image is decoded once and filtered once (with textons: its moduli are kept). 
 block. An image larger than a block goes through the passes of `kmdist.recipes.texture.shared`.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,9 @@ from kmdist.recipes.texture.wanted import Fitted, TextureWanted, write_fit
 from kmdist.store import RunWriter
 
 
-def texture_each(job: Job, wanted: TextureWanted) -> dict[int, dict[str, Any]]:
+def texture_each(
+    job: Job, blocks: Sequence[Work], wanted: TextureWanted
+) -> dict[int, dict[str, Any]]:
     """Segment every image on its own.
 
     Returns
@@ -38,10 +41,10 @@ def texture_each(job: Job, wanted: TextureWanted) -> dict[int, dict[str, Any]]:
     dict : attributes of the run, by the number of clusters asked for.
     """
 
-    def tiled(blocks: list[Work], name: str) -> Fits:
-        return TextureGroup(job, wanted, blocks, name=name).run(at_image=True)
+    def tiled(tiles: list[Work], name: str) -> Fits:
+        return TextureGroup(job, wanted, tiles, name=name).run(at_image=True)
 
-    fits = EachImage("texture", texture_image, tiled, wanted).run(job)
+    fits = EachImage("texture", texture_image, tiled, wanted).run(job, blocks)
     features = wanted.texture.record()
     return {
         k: {**summary([fit[k] for fit in fits.values()]), "features": features} for k in wanted.ks

@@ -1,14 +1,15 @@
 """What a texture job will need at its peak, held against what there is before it starts."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kmdist.filters.cells import CELL
 from kmdist.filters.spectra import pair_kernels, plan_axis
 from kmdist.filters.tutorial import BANK as TUTORIAL_BANK
 from kmdist.images import ImageSource
-from kmdist.job.job import Job
 from kmdist.job.label_maps import SHARD_PX, is_sharded
-from kmdist.job.memory import DECODE_BYTES, PROCESS_BYTES, Projection
+from kmdist.job.memory import DECODE_BYTES, PROCESS_BYTES, Projection, Slots
+from kmdist.job.photographs import Photographs
 from kmdist.recipes.texture.model import Texture
 from kmdist.recipes.texture.wanted import SAMPLE_ROWS, TextureWanted
 from kmdist.store.format.layout import label_dtype
@@ -46,7 +47,14 @@ class TextureProjection(Projection):
         return ""
 
 
-def texture_projection(job: Job, wanted: TextureWanted, *, passes: int) -> TextureProjection:
+def texture_projection(
+    workload: Photographs,
+    slots: Slots,
+    wanted: TextureWanted,
+    *,
+    keep_pixels: str = "never",
+    passes: int,
+) -> TextureProjection:
     """Project the peak memory of a texture job, and decide whether features are kept.
 
     With T task slots, P worker processes, B pixels in the largest block, f bytes of features a
@@ -58,38 +66,38 @@ def texture_projection(job: Job, wanted: TextureWanted, *, passes: int) -> Textu
 
     Parameters
     ----------
+    keep_pixels : ``auto``, ``always`` or ``never``.
     passes : 1 where each image is fitted on its own, 2 or more where features may be kept.
     """
-    texture, pool = wanted.texture, job.pool
-    processes = max(pool.processes - 1, 1)
-    block = max(work.pixels for work in job.work)
+    texture = wanted.texture
+    processes = max(slots.processes - 1, 1)
+    block = max(work.pixels for work in workload.blocks)
     k = max(*wanted.ks, *wanted.choices, 1)
     per_pixel = DECODE_BYTES + PIXEL_BYTES + 2 * texture.bytes_per_pixel + k / 4
-    rows = wanted.fraction(job.pixels) * job.pixels if wanted.sample else SAMPLE_ROWS
+    rows = wanted.fraction(workload.pixels) * workload.pixels if wanted.sample else SAMPLE_ROWS
     row_bytes = texture.depth * (1 if texture.is_tutorial else 4)
     parts = [
         ("processes", PROCESS_BYTES * processes),
-        ("spectra", processes * spectra_bytes(texture, job.sources)),
-        ("features", int(pool.threads * block * per_pixel)),
-        ("shards", pool.threads * _shard_bytes(job, k)),
+        ("spectra", processes * spectra_bytes(texture, workload.sources)),
+        ("features", int(slots.threads * block * per_pixel)),
+        ("shards", slots.threads * _shard_bytes(workload, k)),
         ("samples", int(4 * rows * row_bytes)),
     ]
     total = sum(size for _, size in parts)
-    kept = int(job.pixels * (texture.bytes_per_pixel + 3))
+    kept = int(workload.pixels * (texture.bytes_per_pixel + 3))
     keep = passes > 1 and (
-        job.options.keep_pixels == "always"
-        or (job.options.keep_pixels == "auto" and total + kept <= pool.memory_bytes)
+        keep_pixels == "always" or (keep_pixels == "auto" and total + kept <= slots.memory_bytes)
     )
     if keep:
         parts.append(("kept features", kept))
         total += kept
-    if pool.processes > 1:
+    if slots.processes > 1:
         parts.append(("this process", PROCESS_BYTES))
-    once = passes == 1 and all(work.pieces[0].whole for work in job.work)
-    return TextureProjection(parts, total, pool.memory_bytes, keep, once)
+    once = passes == 1 and all(work.pieces[0].whole for work in workload.blocks)
+    return TextureProjection(parts, total, slots.memory_bytes, keep, once)
 
 
-def spectra_bytes(texture: Texture, sources: list[ImageSource]) -> int:
+def spectra_bytes(texture: Texture, sources: Sequence[ImageSource]) -> int:
     """Of the bank's spectra for the pieces of all images, four sizes of pieces at most."""
     bank = TUTORIAL_BANK if texture.is_tutorial else texture.features.bank
     step = 1 if texture.is_tutorial else CELL
@@ -100,11 +108,11 @@ def spectra_bytes(texture: Texture, sources: list[ImageSource]) -> int:
     return 8 * len(pair_kernels(bank)) * points
 
 
-def _shard_bytes(job: Job, k: int) -> int:
+def _shard_bytes(workload: Photographs, k: int) -> int:
     """Of the largest shard being written, 0 where no image has any."""
     areas = [
         min(source.height, SHARD_PX) * min(source.width, SHARD_PX)
-        for source in {one.pieces[0].source for one in job.work if not one.pieces[0].whole}
+        for source in {one.pieces[0].source for one in workload.blocks if not one.pieces[0].whole}
         if is_sharded(source)
     ]
     return max(areas, default=0) * (SHARD_BYTES + label_dtype(k, True).itemsize)

@@ -8,7 +8,7 @@ from kmdist.engine.fits import Clusters
 from kmdist.job.endings import NoUsableImageError
 from kmdist.job.job import Job
 from kmdist.job.label_maps import label_items, marked_tiled
-from kmdist.job.progress import Message
+from kmdist.job.photographs import Photographs
 from kmdist.recipes.texture.labels import TextureLayer, label_textures
 from kmdist.recipes.texture.memory import texture_projection
 from kmdist.recipes.texture.model import TextureModel
@@ -16,7 +16,9 @@ from kmdist.recipes.texture.texton_maps import map_textons
 from kmdist.recipes.texture.wanted import Fitted, TextureWanted, write_fit
 
 
-def predict_textures(job: Job, model: TextureModel, palette: np.ndarray) -> dict[str, Any]:
+def label_photographs(
+    job: Job, workload: Photographs, model: TextureModel, palette: np.ndarray
+) -> dict[str, Any]:
     """Label and write all images of a job.
 
     Parameters
@@ -28,14 +30,14 @@ def predict_textures(job: Job, model: TextureModel, palette: np.ndarray) -> dict
     dict : attributes of the run.
     """
     wanted = TextureWanted(model.texture, (len(model.centroids),))
-    plan = texture_projection(job, wanted, passes=1)
-    job.watch(Message(str(plan)))
-    plan.require()
-    marked = marked_tiled(job, label_items(job.work, {}, job.rejected))
+    job.require(texture_projection(workload, job.pool, wanted, passes=1))
+    marked = marked_tiled(job, label_items(workload.blocks, {}, job.rejected))
     if model.textons is not None:
-        map_textons(job, job.work, model.textons, model.texture)
+        map_textons(job, workload.blocks, model.textons, model.texture)
     layer = TextureLayer(len(palette), "", model, palette)
-    ((sums, inertia),) = label_textures(job, job.work, {}, [layer], marked, read_before=False)
+    ((sums, inertia),) = label_textures(
+        job, workload.blocks, {}, [layer], marked, read_before=False
+    )
     if not sums[:, 3].any():
         raise NoUsableImageError(
             "no pixel can be labelled: every image is transparent or unreadable",

@@ -5,28 +5,33 @@ passes over the pixels, three with textons (`kmdist.recipes.texture.shared`).
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kmdist.cluster import Compute
 from kmdist.engine.fits import FitOptions
+from kmdist.engine.passes import Pool
 from kmdist.errors import UsageError
-from kmdist.images import Found
 from kmdist.job.compiling import compile_kernels
-from kmdist.job.endings import temporary_output
-from kmdist.job.job import Job, JobOptions, open_job, publish
+from kmdist.job.job import Job, JobOptions
+from kmdist.job.memory import Slots
+from kmdist.job.photographs import Inputs, Photographs, open_photographs
 from kmdist.job.progress import Message, Watcher, watch_nothing
+from kmdist.job.recipe import Outline, Results
+from kmdist.job.running import run_job
 from kmdist.recipes.texture.each import texture_each
 from kmdist.recipes.texture.memory import texture_projection
 from kmdist.recipes.texture.model import DEFAULT_PRESET
-from kmdist.recipes.texture.shared import texture_shared
+from kmdist.recipes.texture.plan import outline
+from kmdist.recipes.texture.shared import TextureGroup
 from kmdist.recipes.texture.wanted import TextureWanted, texture_of, texture_wanted
 from kmdist.recipes.texture.warm_up import exercise_texture_kernels
-from kmdist.store import Run, open_run, run_location
+from kmdist.store import Run
 
 
 def texture(
-    inputs: str | Path | Sequence[str | Path | Found],
+    inputs: Inputs,
     output: str | Path | None = None,
     *,
     k: int | str | Sequence[int] | None = None,
@@ -97,22 +102,70 @@ def texture(
     UsageError : an option or an input is not as it must be.
     KmdistError : no image can be used, or the job cannot be done; what is finished is kept.
     """
+    procedure = texture_fit(
+        inputs,
+        k=k,
+        preset=preset,
+        shared=shared,
+        sample=sample,
+        scales=scales,
+        pool_px=pool_px,
+        whiten=whiten,
+        textons=textons,
+        color_weight=color_weight,
+        keep_responses=keep_responses,
+        init=init,
+        n_init=n_init,
+        max_iter=max_iter,
+        tol=tol,
+        seed=seed,
+        fit_only=fit_only,
+    )
+    options = JobOptions(
+        Compute(workers, worker_kind, cluster, scheduler, client, tuple(trust), insecure),
+        block_mpx=block_mpx,
+        keep_pixels=keep_pixels,
+        max_pixels=max_pixels,
+        strict=strict,
+        resume=resume,
+        overwrite=overwrite,
+        seed=seed,
+    )
+    return run_job(procedure, output, options, watch=watch, command=command)
+
+
+def texture_fit(
+    inputs: Inputs,
+    *,
+    k: int | str | Sequence[int] | None = None,
+    preset: str = DEFAULT_PRESET,
+    shared: bool = False,
+    sample: float | None = None,
+    scales: str = "linear",
+    keep_responses: bool = False,
+    init: str = "k-means++",
+    n_init: int = 1,
+    max_iter: int = 300,
+    tol: float = 1e-4,
+    seed: int = 0,
+    fit_only: bool = False,
+    **changed: float | None,
+) -> "TextureFit":
+    """What a texture job does; parameters and errors as of `texture`.
+
+    Parameters
+    ----------
+    changed : numbers of the preset: ``pool_px``, ``whiten``, ``textons``, ``color_weight``.
+    """
     if fit_only and (not shared or keep_responses):
         raise UsageError(
             "fit_only makes clusters to label with later: it needs shared=True and keeps no "
             "responses"
         )
-    measured = texture_of(
-        preset,
-        scales,
-        pool_px=pool_px,
-        whiten=whiten,
-        textons=textons,
-        color_weight=color_weight,
-    )
+    measured = texture_of(preset, scales, **changed)
     fit = FitOptions(init, n_init, max_iter, tol, seed)
     wanted = texture_wanted(k, shared, measured, sample, fit, keep_responses)
-    parameters = {
+    asked = {
         "k": list(wanted.choices or wanted.ks),
         "choose": bool(wanted.choices),
         "shared": shared,
@@ -124,42 +177,54 @@ def texture(
         "max_iter": max_iter,
         "tol": tol,
         "seed": seed,
-        "block_mpx": block_mpx,
-        "max_pixels": max_pixels,
         **({"fit_only": True} if fit_only else {}),
     }
-    options = JobOptions(
-        Compute(workers, worker_kind, cluster, scheduler, client, tuple(trust), insecure),
-        block_mpx=block_mpx,
-        keep_pixels=keep_pixels,
-        max_pixels=max_pixels,
-        strict=strict,
-        resume=resume,
-        overwrite=overwrite,
-        seed=seed,
-    )
-    compile_kernels(lambda: exercise_texture_kernels(wanted.texture), watch)
-    listed = [inputs] if isinstance(inputs, str | Path) else list(inputs)
-    target = run_location(output) if output is not None else temporary_output()
-    with open_job(
-        "texture", listed, target, parameters, options, watch=watch, command=command
-    ) as job:
-        if job.writer.already_complete:
-            watch(Message(f"{target} is complete already"))
+    return TextureFit(inputs, wanted, asked, shared, fit_only)
+
+
+@dataclass(frozen=True)
+class TextureFit:
+    """Fit textures to photographs and label them: a `kmdist.job.recipe.Procedure`.
+
+    Parameters
+    ----------
+    asked : the options, as a run records them.
+    """
+
+    inputs: Inputs
+    wanted: TextureWanted
+    asked: Mapping[str, Any]
+    shared: bool
+    fit_only: bool
+    recipe: str = "texture"
+
+    def open(self, options: JobOptions, pool: Pool, watch: Watcher) -> Photographs:
+        """Find and probe the image files."""
+        return open_photographs(self.inputs, options, pool, watch)
+
+    def parameters(self, workload: Photographs, options: JobOptions) -> Mapping[str, Any]:
+        """All that decides the result."""
+        how = {"block_mpx": options.block_mpx, "max_pixels": options.max_pixels}
+        return {**self.asked, **how}
+
+    def outline(self, workload: Photographs, slots: Slots, options: JobOptions) -> Outline:
+        """Passes, tasks, memory, checkpoints and results."""
+        return outline(self.wanted, self.shared, workload, slots, options.keep_pixels)
+
+    def run(self, job: Job, workload: Photographs) -> Results:
+        """Measure, fit, label."""
+        wanted, blocks = self.wanted, workload.blocks
+        compile_kernels(lambda: exercise_texture_kernels(wanted.texture), job.watch)
+        passes, keep_pixels = 2 if self.shared else 1, job.options.keep_pixels
+        plan = texture_projection(
+            workload, job.pool, wanted, keep_pixels=keep_pixels, passes=passes
+        )
+        job.require(plan)
+        if any(source.dtype != "uint8" for source in workload.sources):
+            job.watch(Message("textures are measured on 8 bits a channel"))
+        if self.shared:
+            group = TextureGroup(job, wanted, blocks, keep=plan.keep_pixels)
+            by_k = group.run(label=not self.fit_only)
         else:
-            publish(job, _segment(job, wanted, shared=shared, fit_only=fit_only))
-    return open_run(target)
-
-
-def _segment(
-    job: Job, wanted: TextureWanted, *, shared: bool, fit_only: bool
-) -> Mapping[int, Mapping[str, Any]]:
-    """Project the memory, and run the passes."""
-    plan = texture_projection(job, wanted, passes=2 if shared else 1)
-    job.watch(Message(str(plan)))
-    plan.require()
-    if any(source.dtype != "uint8" for source in job.sources):
-        job.watch(Message("textures are measured on 8 bits a channel"))
-    if shared:
-        return texture_shared(job, wanted, keep=plan.keep_pixels, label=not fit_only)
-    return texture_each(job, wanted)
+            by_k = texture_each(job, blocks, wanted)
+        return Results(by_k, {"pixels": workload.pixels})

@@ -11,7 +11,7 @@ sums; that leave it: projection and centroids, 4 d (m + 1) + 4 k m, once a worke
 Clusters are sorted by the number of fitted rows they hold.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -286,15 +286,3 @@ class TextureGroup:
             done_before=len(self.work) - len(left),
             on_done=lambda position, _: job.writer.mark_done(name, left[position].index),
         )
-
-
-def texture_shared(
-    job: Job, wanted: TextureWanted, *, keep: bool, label: bool = True
-) -> Mapping[int, Mapping[str, Any]]:
-    """Fit one set of clusters to all images and, unless told not to, label them.
-
-    Returns
-    -------
-    dict : attributes of the run, by the number of clusters asked for.
-    """
-    return TextureGroup(job, wanted, job.work, keep=keep).run(label=label)

@@ -1,0 +1,69 @@
+"""Label new photographs with the clusters of an earlier run, whatever the recipe."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from kmdist.engine.passes import Pool
+from kmdist.job.job import Job, JobOptions
+from kmdist.job.memory import Slots
+from kmdist.job.photographs import Inputs, Photographs, open_photographs
+from kmdist.job.progress import Watcher
+from kmdist.job.recipe import Outline, Results
+from kmdist.store import Run
+
+
+@dataclass(frozen=True)
+class LabelPhotographs:
+    """Label photographs with a model: a `kmdist.job.recipe.Procedure`.
+
+    Parameters
+    ----------
+    model : the run that holds it.
+    inputs : the photographs.
+    label : labels and writes all images of a job; returns what the run's record says.
+    """
+
+    model: Run
+    inputs: Inputs
+    label: Callable[[Job, Photographs], Mapping[str, Any]]
+
+    @property
+    def recipe(self) -> str:
+        """That of the model."""
+        return self.model.recipe
+
+    def open(self, options: JobOptions, pool: Pool, watch: Watcher) -> Photographs:
+        """Find and probe the image files."""
+        return open_photographs(self.inputs, options, pool, watch)
+
+    def parameters(self, workload: Photographs, options: JobOptions) -> Mapping[str, Any]:
+        """All that decides the result."""
+        return {
+            "k": [self.model.k],
+            "space": self.model.attributes.get("space"),
+            "model": model_record(self.model),
+            "block_mpx": options.block_mpx,
+            "max_pixels": options.max_pixels,
+        }
+
+    def outline(self, workload: Photographs, slots: Slots, options: JobOptions) -> Outline:
+        """One pass, one task a block."""
+        blocks = len(workload.blocks)
+        return Outline(1, blocks, result_bytes=workload.label_bytes(1))
+
+    def run(self, job: Job, workload: Photographs) -> Results:
+        """Label all images."""
+        return Results({0: self.label(job, workload)}, {"pixels": workload.pixels})
+
+
+def model_record(run: Run) -> dict[str, Any]:
+    """What the record of a run says of the run whose clusters it has."""
+    return {
+        "path": str(run.path),
+        "fingerprint": run.attributes.get("fingerprint"),
+        "centroids_sha256": hashlib.sha256(np.asarray(run.centroids).tobytes()).hexdigest(),
+    }

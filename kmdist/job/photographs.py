@@ -1,0 +1,93 @@
+"""Image files as a workload: found, probed on the workers, cut into blocks."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from kmdist.engine.passes import Pool
+from kmdist.images import Found, ImageSource, Rejection, find_images, plan_blocks
+from kmdist.job.job import JobOptions
+from kmdist.job.probing import fingerprint, probe_all
+from kmdist.job.progress import Message, Watcher, quantity
+from kmdist.job.work import Work, work_of
+
+Inputs = str | Path | Sequence[str | Path | Found]
+
+PYRAMID = 4 / 3
+"""Pixels of a label map with its pyramid, per pixel of the image."""
+METADATA_BYTES = 20_000
+"""Of one image in a run: groups, arrays, partly filled disk blocks."""
+
+
+@dataclass(frozen=True)
+class Photographs:
+    """Image files: a `kmdist.job.recipe.Workload`.
+
+    Parameters
+    ----------
+    sources : the images that can be used. blocks : of them. rejected : the others.
+    """
+
+    sources: Sequence[ImageSource]
+    blocks: Sequence[Work]
+    rejected: Sequence[Rejection] = ()
+
+    @property
+    def n_images(self) -> int:
+        """Images that can be used."""
+        return len(self.sources)
+
+    @property
+    def pixels(self) -> int:
+        """Of these images."""
+        return sum(block.pixels for block in self.blocks)
+
+    @property
+    def megapixels(self) -> float:
+        """Of these images."""
+        return self.pixels / 1e6
+
+    @property
+    def work_mpx(self) -> float:
+        """As much work as they are megapixels."""
+        return self.megapixels
+
+    @property
+    def names(self) -> list[str]:
+        """All have label maps."""
+        return [source.name for source in self.sources]
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the names, sizes and modification times of the usable images."""
+        return fingerprint(self.sources)
+
+    @property
+    def described(self) -> str:
+        """How many, and how large."""
+        return f"{quantity(self.n_images, 'image')}, {self.megapixels:,.1f} Mpx"
+
+    @property
+    def notes(self) -> list[Message]:
+        """What is left out of files, and what is not 8-bit."""
+        notes = []
+        if several := [source.pages - 1 for source in self.sources if source.pages > 1]:
+            text = f"more than one page or frame in {quantity(len(several), 'file')}; the first is "
+            notes.append(Message(f"{text}used, {sum(several):,} left out", warning=True))
+        if deep := sum(1 for source in self.sources if source.dtype != "uint8"):
+            notes.append(Message(f"not 8-bit: {quantity(deep, 'image')}"))
+        return notes
+
+    def label_bytes(self, n_fits: int) -> int:
+        """Of label maps of k ≤ 256 with their pyramids, one a fit, before compression."""
+        return int(n_fits * (PYRAMID * self.pixels + METADATA_BYTES * self.n_images))
+
+
+def open_photographs(
+    inputs: Inputs, options: JobOptions, pool: Pool, watch: Watcher
+) -> Photographs:
+    """Find image files, read their headers on the workers, and plan blocks."""
+    found, lost = find_images([inputs] if isinstance(inputs, str | Path) else list(inputs))
+    sources, unusable = probe_all(pool, found, options.max_pixels, watch)
+    blocks = work_of(plan_blocks(sources, block_mpx=options.block_mpx), sources)
+    return Photographs(sources, blocks, [*lost, *unusable])

@@ -1,0 +1,132 @@
+"""What every job goes through: open the inputs, claim the output, pass by pass, publish.
+
+Client-side cost: one probe an image (batches of `PROBE_BATCH` to a task), one task a block and
+pass, and what `kmdist.engine.passes` adds for merging.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from kmdist.cluster import open_pool, profile_of
+from kmdist.engine.cores import usable_cores
+from kmdist.engine.passes import ThreadPool
+from kmdist.images import Rejection
+from kmdist.job.endings import NoUsableImageError, StrictError, right_ending, temporary_output
+from kmdist.job.job import Job, JobOptions
+from kmdist.job.progress import Message, Watcher, quantity, watch_nothing
+from kmdist.job.recipe import Procedure, Results, W
+from kmdist.store import Run, RunWriter, open_run, run_location
+from kmdist.store.claims.claims import check_output
+from kmdist.store.targets.local import local_path
+
+
+def run_job(
+    procedure: Procedure[W],
+    output: str | Path | None,
+    options: JobOptions,
+    *,
+    watch: Watcher = watch_nothing,
+    command: Sequence[str] = (),
+) -> Run:
+    """Run a procedure, or go on with it, and open what it has published.
+
+    Parameters
+    ----------
+    output : the run to write; None: a temporary one, removed when this process ends.
+    command : the command line, to say how to resume; see `RunWriter.create`.
+
+    Raises
+    ------
+    UsageError : inputs or output are not as they must be.
+    KmdistError : no image can be used, or the job cannot be done; what is finished is kept.
+    """
+    target = run_location(output) if output is not None else temporary_output()
+    with open_job(procedure, target, options, watch=watch, command=command) as (job, workload):
+        if job.writer.already_complete:
+            watch(Message(f"{target} is complete already"))
+        else:
+            publish(job, procedure.run(job, workload))
+    return open_run(target)
+
+
+@contextmanager
+def open_job(
+    procedure: Procedure[W],
+    output: str | Path,
+    options: JobOptions,
+    *,
+    watch: Watcher = watch_nothing,
+    command: Sequence[str] = (),
+) -> Iterator[tuple[Job, W]]:
+    """Everything up to the first pass, and the right ending for whatever happens after.
+
+    If an error ends the block, the partial run is kept and its ``--resume`` command said, but
+    removed after errors that a resume would meet again; see `right_ending`.
+    """
+    with ExitStack() as stack:
+        started_s = time.perf_counter()
+        if not options.resume:  # before millions of files are probed; again when it is claimed
+            check_output(local_path(output), overwrite=options.overwrite)
+        compute = options.compute
+        if compute.client is not None or not profile_of(compute).local:
+            pool = stack.enter_context(open_pool(compute, work_mpx=0.0))
+            workload = procedure.open(options, pool, watch)
+        else:  # how many workers, and of which kind, depends on what is found
+            pool = None
+            probing = ThreadPool(compute.workers or usable_cores(), memory_bytes=1)
+            try:
+                workload = procedure.open(options, probing, watch)
+            finally:
+                probing.close()
+        _require_usable(workload.n_images, workload.rejected, options)
+        writer = RunWriter.create(
+            output,
+            recipe=procedure.recipe,
+            parameters=dict(procedure.parameters(workload, options)),
+            fingerprint=workload.fingerprint,
+            images=workload.names,
+            resume=options.resume,
+            overwrite=options.overwrite,
+            command=command,
+        )
+        probed_s = time.perf_counter() - started_s
+        with right_ending(writer, watch):
+            pool = pool or stack.enter_context(open_pool(compute, work_mpx=workload.work_mpx))
+            job = Job(options, pool, writer, watch)
+            job.timings["probe"] = probed_s
+            job.rejected.update((r.image, r) for r in workload.rejected)
+            workers, blocks = quantity(pool.threads, "worker"), len(workload.blocks)
+            watch(Message(f"{workload.described}, {quantity(blocks, 'block')}, {workers}"))
+            if job.rejected:
+                text = f"{quantity(len(job.rejected), 'file')} cannot be used"
+                watch(Message(text, warning=True))
+            for note in workload.notes:
+                watch(note)
+            yield job, workload
+
+
+def _require_usable(n_images: int, rejections: Sequence[Rejection], options: JobOptions) -> None:
+    if rejections and options.strict:
+        raise StrictError(rejections[0])
+    if not n_images:
+        listed = "\n".join(f"  {r.image}: {r.reason} [{r.code}]" for r in rejections[:20])
+        more = f"\n  … and {len(rejections) - 20} more" if len(rejections) > 20 else ""
+        raise NoUsableImageError(f"no image can be used:\n{listed}{more}", rejections)
+
+
+def publish(job: Job, results: Results) -> None:
+    """Complete the run: its attributes, those of each k where there are several, the rename."""
+    rejected = sorted(job.rejected.values(), key=lambda r: r.image)
+    common = {
+        "seed": job.options.seed,
+        "rejected": [{"image": r.image, "code": r.code, "reason": r.reason} for r in rejected],
+        "timings": {stage: round(seconds, 3) for stage, seconds in job.timings.items()},
+        **results.common,
+    }
+    if len(results.by_k) == 1:
+        (single,) = results.by_k.values()
+        job.writer.publish({**common, **single})
+    else:
+        job.writer.publish(common, runs=results.by_k)
