@@ -88,7 +88,7 @@ def test_a_dry_run_of_digits_counts_what_the_job_then_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, preset: str, k: tuple[int, ...]
 ) -> None:
     from kmdist.job.progress import Event, Message
-    from kmdist.recipes.digits.plan import plan_digits
+    from kmdist.recipes.registry import plan_of
     from kmdist.store import RunWriter
 
     keys: dict[str, Any] = {
@@ -100,7 +100,7 @@ def test_a_dry_run_of_digits_counts_what_the_job_then_does(
         "keep_pixels": "always",
     }
     unset = ("cell", "labels", "max_iter", "n_init")
-    plan = plan_digits({**keys, **dict.fromkeys(unset), "polarity": "auto"})
+    plan = plan_of("digits", {**keys, **dict.fromkeys(unset), "polarity": "auto"})
     seen: list[Event | Message] = []
     states: list[int] = []
     publish = RunWriter.publish
