@@ -35,7 +35,7 @@ def view(run: str, image: str | None, output: str, overlay: float | None, what: 
 
     opened = open_run(run)
     if what or opened.recipe == "digits":
-        from kmdist.pictures.digits import draw_digits
+        from kmdist.recipes.digits.pictures import draw_digits
 
         picture = draw_digits(opened, output, what or ("sweep" if opened.runs else "centroids"))
     else:

@@ -9,7 +9,7 @@ import pytest
 from kmdist.errors import KmdistError, UsageError
 from kmdist.images import Found
 from kmdist.job.endings import NoUsableImageError
-from kmdist.pictures.digits import draw_digits
+from kmdist.recipes.digits.pictures import draw_digits
 from kmdist.recipes.digits.recipe import digits
 from kmdist.recipes.digits.stacks import folder as folders
 from kmdist.recipes.digits.stacks import open_stack
