@@ -67,9 +67,28 @@ class KmdistError(Exception):
 
 
 class UsageError(KmdistError, ValueError):
-    """A mistake in what was asked for."""
+    """A mistake in what was asked for.
+
+    Parameters
+    ----------
+    reason : what is wrong, what was received and what is allowed.
+    option : the public name of the option that is wrong, where it is one; front ends say it as
+        their users write it.
+    """
 
     exit_code = 2
+
+    def __init__(self, reason: str, option: str | None = None) -> None:
+        super().__init__(reason, option)
+        self.reason = reason
+        self.option = option
+
+    def named(self, option: str) -> str:
+        """The error with its option as a front end writes it."""
+        return f"{option}{' ' if self.reason.startswith(('must', 'is ')) else ': '}{self.reason}"
+
+    def __str__(self) -> str:
+        return in_python(self.reason if self.option is None else self.named(self.option))
 
 
 class ImageError(KmdistError):

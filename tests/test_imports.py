@@ -9,20 +9,32 @@ import pytest
 
 ROOT = Path(__file__).parent.parent / "kmdist"
 
-JOB = ("job", "cluster", "store", "images", "estimators", "filters", "engine", "urls", "errors")
+JOB = (
+    "job",
+    "cluster",
+    "store",
+    "images",
+    "estimators",
+    "filters",
+    "engine",
+    "options",
+    "urls",
+    "errors",
+)
 RECIPES = ("recipes/quantize", "recipes/texture", "recipes/digits")
 
 # Package → the packages it may import. Two packages of one floor cannot import each other.
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "errors": (),
     "urls": ("errors",),
+    "options": ("errors",),
     "engine/kernels": (),
     "engine": ("engine/kernels", "errors"),
     "filters": ("errors",),
     "estimators": ("engine", "engine/kernels", "errors"),
     "images": ("urls", "errors"),
     "store": ("urls", "errors"),
-    "cluster": ("engine", "errors"),
+    "cluster": ("engine", "options", "errors"),
     "job": JOB[1:],
     **dict.fromkeys(RECIPES, (*JOB, "engine/kernels")),
     "recipes": (*RECIPES, *JOB),

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from kmdist.errors import UsageError
+from kmdist.options import declared
 
 
 @click.command()
@@ -73,9 +74,12 @@ def context_of(
 
 
 def _say_plan(recipe: str, options: dict[str, Any]) -> None:
-    from kmdist.recipes.registry import plan_of
+    from kmdist.recipes.registry import options_of, plan_of
 
-    plan = plan_of(recipe, options)
+    kind = options_of(recipe)
+    inputs = options.get("inputs") or options["images"]
+    given = {key: value for key, value in options.items() if key in declared(kind)}
+    plan = plan_of(recipe, inputs, options["output"], kind.of(given))
     for line in plan.lines():
         click.echo(line)
     for rejection in plan.rejected[:10]:

@@ -9,7 +9,7 @@ from kmdist.cli.options import command_line, job_options_but
 
 _WHERE = ("cluster", "max_pixels", "strict")
 _SHARED = ("seed", "block_mpx", "keep_pixels", "resume", "overwrite")
-_COMPUTE = ("workers", "worker_kind", "cluster_file", "scheduler")
+_COMPUTE = ("workers", "worker_kind", "scheduler", "trust", "insecure")
 
 _images = click.option(
     "--images", metavar="INPUT", help="Where the images of RUN are now.  [default: where they were]"
@@ -89,15 +89,13 @@ def merge(run: str, **options: Any) -> None:
 
 def _run(recipe: Any, run: str, options: dict[str, Any], **own: Any) -> None:
     from kmdist.cli.progress import Reporter
-    from kmdist.cluster import Compute
-    from kmdist.job.job import JobOptions
+    from kmdist.job.options import JobOptions
 
     quiet, verbose = options.pop("quiet"), options.pop("verbose")
-    workers, kind, cluster, scheduler = (options.pop(key) for key in _COMPUTE)
-    where = Compute(
-        workers, kind, cluster, scheduler, None, options.pop("trust"), options.pop("insecure")
+    renamed = {"cluster": options.pop("cluster_file")}
+    how = JobOptions(
+        **renamed, **{key: options.pop(key) for key in (*_SHARED, *_COMPUTE) if key in options}
     )
-    how = JobOptions(where, **{key: options.pop(key) for key in _SHARED if key in options})
     with Reporter(quiet=quiet) as reporter:
         changed = recipe(
             run,

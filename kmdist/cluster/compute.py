@@ -1,47 +1,59 @@
 """What a job's options say of where it runs."""
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
 
 from kmdist.errors import UsageError
+from kmdist.options import Option, Options, PositiveInt
 
-WORKER_KINDS = ("auto", "thread", "process")
+WorkerKind = Literal["auto", "thread", "process"]
 
 
-@dataclass(frozen=True)
-class Compute:
-    """Where a job runs; the command line's options of the same names.
+def _connected(client: Any) -> Any:
+    if not hasattr(client, "scheduler_info"):
+        raise ValueError(f"must be a connected distributed.Client, got {client!r}")
+    return client
 
-    Parameters
-    ----------
-    workers : number of local workers; None: usable cores.
-    worker_kind : ``auto``, ``thread`` or ``process``.
-    cluster : ``FILE[:PROFILE]`` of a cluster file, or None.
-    scheduler : address of a running Dask scheduler, or None.
-    client : a connected `distributed.Client` to use as it is, or None.
-    trust : further modules whose classes a cluster file may name.
-    insecure : let a scheduler be used that others on the network can reach without TLS.
+
+def _texts(value: Any) -> tuple[str, ...]:
+    listed = (value,) if isinstance(value, str) else value
+    if not isinstance(listed, list | tuple) or not all(isinstance(one, str) for one in listed):
+        raise ValueError(f"must be text or a list of texts, got {value!r}")
+    return tuple(listed)
+
+
+class Compute(Options, frozen=True, kw_only=True):
+    """Where a job runs.
 
     Raises
     ------
     UsageError : a value that is not allowed, or two that contradict each other.
     """
 
-    workers: int | None = None
-    worker_kind: str = "auto"
-    cluster: str | None = None
-    scheduler: str | None = None
-    client: Any = None
-    trust: tuple[str, ...] = ()
-    insecure: bool = False
+    workers: Annotated[PositiveInt | None, Option("Local workers; default: all cores.")] = None
+    worker_kind: Annotated[
+        WorkerKind, Option("auto: threads for small work, one process per core for large.")
+    ] = "auto"
+    cluster: Annotated[
+        str | None, Option("Run where this cluster file says.", metavar="FILE[:PROFILE]")
+    ] = None
+    scheduler: Annotated[str | None, Option("Run on this Dask scheduler.", metavar="URL")] = None
+    client: Annotated[
+        Any, Option("A connected distributed.Client.", parse=_connected, python_only=True)
+    ] = None
+    trust: Annotated[
+        Sequence[str],
+        Option(
+            "Let the cluster file name its classes.",
+            metavar="MODULE",
+            parse=_texts,
+            schema={"type": ["string", "array"], "items": {"type": "string"}},
+        ),
+    ] = ()
+    insecure: Annotated[bool, Option("Allow a scheduler in the open without TLS.")] = False
 
     def __post_init__(self) -> None:
-        if self.worker_kind not in WORKER_KINDS:
-            raise UsageError(
-                f"--worker-kind {self.worker_kind!r}: must be {', '.join(WORKER_KINDS)}"
-            )
-        if self.workers is not None and self.workers < 1:
-            raise UsageError(f"--workers {self.workers}: must be 1 or more")
+        super().__post_init__()
         if self.cluster and self.scheduler:
             raise UsageError("--cluster and --scheduler both say where to run: give one of them")
 

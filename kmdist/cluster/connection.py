@@ -26,7 +26,7 @@ _ENCRYPTED = ("tls", "wss", "inproc")
 
 @contextmanager
 def connect(
-    profile: Profile, *, trust: tuple[str, ...] = (), insecure: bool = False, check: bool = True
+    profile: Profile, *, trust: Sequence[str] = (), insecure: bool = False, check: bool = True
 ) -> Iterator[Any]:
     """Join or start the cluster of a profile; what was started is stopped at the end.
 
@@ -181,7 +181,7 @@ def _security(profile: Profile) -> Any:
         raise UsageError(f"{profile.where}: security: {_missing(error)}") from error
 
 
-def _start(profile: Profile, trust: tuple[str, ...], security: Any, insecure: bool) -> Any:
+def _start(profile: Profile, trust: Sequence[str], security: Any, insecure: bool) -> Any:
     """Call the class that a profile names."""
     factory = _factory(profile, trust)
     kwargs = dict(profile.kwargs)
@@ -215,7 +215,7 @@ def _start(profile: Profile, trust: tuple[str, ...], security: Any, insecure: bo
     return cluster
 
 
-def _factory(profile: Profile, trust: tuple[str, ...]) -> Any:
+def _factory(profile: Profile, trust: Sequence[str]) -> Any:
     module, name = str(profile.module), str(profile.class_name)
     if not any(module == m or module.startswith(f"{m}.") for m in (*TRUSTED_MODULES, *trust)):
         raise UsageError(

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from kmdist.cluster.compute import WORKER_KINDS, Compute
+from kmdist.cluster.compute import Compute, WorkerKind
 from kmdist.errors import UsageError
 
 VERSION = 1
@@ -234,8 +234,8 @@ def _check_together(where: str, keys: Mapping[str, Any]) -> None:
     for key in ("workers", "worker_kind"):
         if key in keys and any(keys.get(other) for other in _ELSEWHERE):
             raise UsageError(f"{where}: {key!r} is for this machine alone")
-    if keys.get("worker_kind", "auto") not in WORKER_KINDS:
-        raise UsageError(f"{where}: 'worker_kind' must be {', '.join(WORKER_KINDS)}")
+    if keys.get("worker_kind", "auto") not in get_args(WorkerKind):
+        raise UsageError(f"{where}: 'worker_kind' must be {', '.join(get_args(WorkerKind))}")
     if isinstance(keys.get("workers"), str) and keys["workers"] != "auto":
         raise UsageError(f"{where}: 'workers' must be a number or auto, got {keys['workers']!r}")
 

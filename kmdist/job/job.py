@@ -6,46 +6,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from kmdist.cluster import Compute
 from kmdist.engine.passes import FAN_IN, Pool, run_pass
-from kmdist.errors import UsageError
 from kmdist.images import Rejection
 from kmdist.job.endings import StrictError
 from kmdist.job.memory import Projection
+from kmdist.job.options import JobOptions
 from kmdist.job.progress import Event, Message, Watcher
 from kmdist.store import RunWriter
-
-
-@dataclass(frozen=True)
-class JobOptions:
-    """How any recipe runs; the command line's options of the same names.
-
-    Parameters
-    ----------
-    compute : where the tasks run.
-    block_mpx : megapixels per block.
-    keep_pixels : ``auto``, ``always`` or ``never``: decoded pixels between the passes.
-    max_pixels : limit for images that are decoded whole.
-    strict : stop at the first image that cannot be used.
-    resume : go on with an interrupted run.
-    overwrite : replace an existing run once the new one is complete.
-    seed : of every random number.
-    """
-
-    compute: Compute = field(default_factory=Compute)
-    block_mpx: float = 16.0
-    keep_pixels: str = "auto"
-    max_pixels: int = 200_000_000
-    strict: bool = False
-    resume: bool = False
-    overwrite: bool = False
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.keep_pixels not in ("auto", "always", "never"):
-            raise UsageError(f"--keep-pixels {self.keep_pixels!r}: must be auto, always or never")
-        if not 0.01 <= self.block_mpx <= 1024:
-            raise UsageError(f"--block-mpx {self.block_mpx}: must be 0.01 to 1024")
 
 
 @dataclass

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from kmdist.engine.passes import Pool
-from kmdist.job.job import Job, JobOptions
+from kmdist.job.job import Job
 from kmdist.job.memory import Slots
+from kmdist.job.options import JobOptions
 from kmdist.job.photographs import Inputs, Photographs, open_photographs
 from kmdist.job.progress import Watcher
 from kmdist.job.recipe import Outline, Results

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from kmdist.engine.passes import Pool
 from kmdist.images import Found, ImageSource, Rejection, find_images, plan_blocks
-from kmdist.job.job import JobOptions
+from kmdist.job.options import JobOptions
 from kmdist.job.probing import fingerprint, probe_all
 from kmdist.job.progress import Message, Watcher, quantity
 from kmdist.job.work import Work, work_of

@@ -10,8 +10,8 @@ from pathlib import Path
 from kmdist.cluster import Compute, connect, local_workers, profile_of
 from kmdist.engine.passes import DaskPool, ThreadPool, memory_limit_bytes
 from kmdist.images import Rejection
-from kmdist.job.job import JobOptions
 from kmdist.job.memory import Projection
+from kmdist.job.options import JobOptions
 from kmdist.job.progress import quantity, watch_nothing
 from kmdist.job.recipe import Outline, Procedure, W
 
@@ -93,7 +93,7 @@ def plan_job(procedure: Procedure[W], output: str | Path, options: JobOptions) -
         workload = procedure.open(options, probing, watch_nothing)
     finally:
         probing.close()
-    slots, kind = planned_slots(options.compute, workload.work_mpx)
+    slots, kind = planned_slots(options, workload.work_mpx)
     outline = procedure.outline(workload, slots, options) if workload.blocks else Outline()
     return Plan(
         procedure.recipe,

@@ -6,8 +6,9 @@ from typing import Any, Protocol, TypeVar
 
 from kmdist.engine.passes import Pool
 from kmdist.images import Rejection
-from kmdist.job.job import Job, JobOptions
+from kmdist.job.job import Job
 from kmdist.job.memory import Projection, Slots
+from kmdist.job.options import JobOptions
 from kmdist.job.progress import Message, Watcher
 
 

@@ -14,7 +14,8 @@ from kmdist.engine.cores import usable_cores
 from kmdist.engine.passes import ThreadPool
 from kmdist.images import Rejection
 from kmdist.job.endings import NoUsableImageError, StrictError, right_ending, temporary_output
-from kmdist.job.job import Job, JobOptions
+from kmdist.job.job import Job
+from kmdist.job.options import JobOptions
 from kmdist.job.progress import Message, Watcher, quantity, watch_nothing
 from kmdist.job.recipe import Procedure, Results, W
 from kmdist.store import Run, RunWriter, open_run, run_location
@@ -69,13 +70,12 @@ def open_job(
         started_s = time.perf_counter()
         if not options.resume:  # before millions of files are probed; again when it is claimed
             check_output(local_path(output), overwrite=options.overwrite)
-        compute = options.compute
-        if compute.client is not None or not profile_of(compute).local:
-            pool = stack.enter_context(open_pool(compute, work_mpx=0.0))
+        if options.client is not None or not profile_of(options).local:
+            pool = stack.enter_context(open_pool(options, work_mpx=0.0))
             workload = procedure.open(options, pool, watch)
         else:  # how many workers, and of which kind, depends on what is found
             pool = None
-            probing = ThreadPool(compute.workers or usable_cores(), memory_bytes=1)
+            probing = ThreadPool(options.workers or usable_cores(), memory_bytes=1)
             try:
                 workload = procedure.open(options, probing, watch)
             finally:
@@ -93,7 +93,7 @@ def open_job(
         )
         probed_s = time.perf_counter() - started_s
         with right_ending(writer, watch):
-            pool = pool or stack.enter_context(open_pool(compute, work_mpx=workload.work_mpx))
+            pool = pool or stack.enter_context(open_pool(options, work_mpx=workload.work_mpx))
             job = Job(options, pool, writer, watch)
             job.timings["probe"] = probed_s
             job.rejected.update((r.image, r) for r in workload.rejected)

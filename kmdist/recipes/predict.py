@@ -5,38 +5,27 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from kmdist.cluster import Compute
+import msgspec
+
 from kmdist.errors import UsageError
 from kmdist.job.endings import temporary_output
-from kmdist.job.job import JobOptions
 from kmdist.job.labelling import LabelPhotographs
 from kmdist.job.progress import Watcher, watch_nothing
 from kmdist.job.running import run_job
+from kmdist.options import with_keywords
+from kmdist.recipes.options import PredictOptions
 from kmdist.recipes.quantize.model import Model
 from kmdist.store import Run, open_run, run_location
 from kmdist.store.reader import single_k
 
 
+@with_keywords(PredictOptions)
 def predict(
     model: Run | str | Path,
     inputs: Any,
     output: str | Path | None = None,
     *,
-    cell: tuple[int, int] | None = None,
-    labels: str | Path | None = None,
-    polarity: str = "auto",
-    workers: int | None = None,
-    worker_kind: str = "auto",
-    cluster: str | None = None,
-    scheduler: str | None = None,
-    client: Any = None,
-    trust: Sequence[str] = (),
-    insecure: bool = False,
-    block_mpx: float = 16.0,
-    max_pixels: int = 200_000_000,
-    strict: bool = False,
-    resume: bool = False,
-    overwrite: bool = False,
+    options: PredictOptions,
     watch: Watcher = watch_nothing,
     command: Sequence[str] = (),
 ) -> Run:
@@ -51,9 +40,8 @@ def predict(
         or one k of several (``RUN.zarr/k8``).
     inputs : as for the recipe of `model`: files, folders, `kmdist.images.Found`; for `digits` one
         stack, or a list of folders and image files, which are brought to the size of its images.
-    cell, labels, polarity : for `digits` alone, as there; polarity is that of the model's images
-        where it is ``auto``.
-    output, and where and how to run : as for `kmdist.quantize`.
+    output : the run to write; None: a temporary one, removed when this process ends.
+    watch : called with progress.
     command : the command line, to say how to resume.
 
     Returns
@@ -68,16 +56,7 @@ def predict(
     KmdistError : no image can be used, or the job cannot be done; what is finished is kept.
     """
     run = single_k(model if isinstance(model, Run) else open_run(model), "predict")
-    options = JobOptions(
-        Compute(workers, worker_kind, cluster, scheduler, client, tuple(trust), insecure),
-        block_mpx=block_mpx,
-        keep_pixels="never",
-        max_pixels=max_pixels,
-        strict=strict,
-        resume=resume,
-        overwrite=overwrite,
-        seed=int(run.attributes.get("seed") or 0),
-    )
+    options = msgspec.structs.replace(options, seed=int(run.attributes.get("seed") or 0))
     listed = list(inputs) if isinstance(inputs, list | tuple) else [inputs]
     target = run_location(output) if output is not None else temporary_output()
     command = command or ("kmdist", "predict", str(run.path), *map(str, listed), "-o", str(target))
@@ -87,9 +66,9 @@ def predict(
         from kmdist.recipes.digits.opening import Input
         from kmdist.recipes.digits.predict import DigitLabels
 
-        given = Input(inputs, cell, labels, polarity)
+        given = Input(inputs, options.cell, options.labels, options.polarity)
         procedure = DigitLabels(run, DigitModel.of_run(run), given)
-    elif (cell, labels, polarity) != (None, None, "auto"):
+    elif (options.cell, options.labels, options.polarity) != (None, None, "auto"):
         raise UsageError(
             f"cell, labels and polarity are for runs of digits; {run.path} is one of {run.recipe}"
         )

@@ -7,10 +7,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from kmdist.cluster import Compute
 from kmdist.errors import UsageError
 from kmdist.images import Found
-from kmdist.job.job import JobOptions
+from kmdist.job.options import JobOptions
 from kmdist.job.plan import Plan, plan_job
 from kmdist.recipes.predict import predict
 from kmdist.store import Run
@@ -78,22 +77,17 @@ def _taken_by(function: Callable[..., Any], options: Mapping[str, Any]) -> dict[
     return {key: value for key, value in options.items() if key in taken}
 
 
-def plan_of(recipe: str, options: Mapping[str, Any]) -> Plan:
+def options_of(recipe: str) -> type[JobOptions]:
+    """The class of a recipe's options."""
+    module = import_module(f"kmdist.recipes.{recipe}.options")
+    options: type[JobOptions] = getattr(module, f"{recipe.capitalize()}Options")
+    return options
+
+
+def plan_of(recipe: str, inputs: Any, output: str | Path, options: JobOptions) -> Plan:
     """What a job of a recipe would do; see `kmdist.job.plan.plan_job`."""
     module = import_module(f"kmdist.recipes.{recipe}.recipe")
-    fitting = getattr(module, f"{recipe}_fit")
-    compute = Compute(**{**_taken_by(Compute, options), "trust": tuple(options.get("trust", ()))})
-    how = JobOptions(**{**_taken_by(JobOptions, options), "compute": compute})
-    inputs = options["images"] if recipe == "digits" else options["inputs"]
-    own = {
-        key: options[key]
-        for key in options
-        if key in inspect.signature(getattr(module, recipe)).parameters
-        and key not in ("inputs", "images", "output", "watch", "command", "client")
-        and key not in inspect.signature(Compute).parameters
-        and (key == "seed" or key not in inspect.signature(JobOptions).parameters)
-    }
-    return plan_job(fitting(inputs, **own), options["output"], how)
+    return plan_job(getattr(module, f"{recipe}_fit")(inputs, options), output, options)
 
 
 MAKERS = {

@@ -9,6 +9,8 @@ from click.testing import CliRunner, Result
 
 import kmdist
 from kmdist.cli import cli
+from kmdist.recipes.digits.options import DigitsOptions
+from kmdist.recipes.quantize.options import QuantizeOptions
 
 JOBS = Path(__file__).parents[2] / "jobs"
 SPECS = sorted(p.stem for p in JOBS.glob("*.yaml"))
@@ -62,17 +64,11 @@ def test_a_dry_run_counts_what_the_job_then_does(photographs: Path, tmp_path: Pa
     from kmdist.job.progress import Event, Message
     from kmdist.recipes.registry import plan_of
 
-    keys: dict[str, Any] = {
-        "inputs": [str(photographs)],
-        "output": str(tmp_path / "run.zarr"),
-        "k": (4,),
-        "block_mpx": 0.01,
-        "keep_pixels": "never",
-        "max_pixels": 10**8,
-    }
-    plan = plan_of("quantize", keys)
+    output = tmp_path / "run.zarr"
+    keys: dict[str, Any] = {"k": 4, "block_mpx": 0.01, "keep_pixels": "never"}
+    plan = plan_of("quantize", [str(photographs)], output, QuantizeOptions(**keys))
     seen: list[Event | Message] = []
-    run = kmdist.quantize(**keys, watch=seen.append)
+    run = kmdist.quantize(photographs, output, **keys, watch=seen.append)
     totals = {event.stage: event.total for event in seen if isinstance(event, Event)}
     assert plan.images == len(run.images)
     assert plan.blocks == totals["count"] == totals["label"]
@@ -91,16 +87,14 @@ def test_a_dry_run_of_digits_counts_what_the_job_then_does(
     from kmdist.recipes.registry import plan_of
     from kmdist.store import RunWriter
 
+    output = tmp_path / "run.zarr"
     keys: dict[str, Any] = {
-        "images": "sample:digits",
-        "output": str(tmp_path / "run.zarr"),
         "k": k,
         "preset": preset,
         "block_mpx": 0.05,
         "keep_pixels": "always",
     }
-    unset = ("cell", "labels", "max_iter", "n_init")
-    plan = plan_of("digits", {**keys, **dict.fromkeys(unset), "polarity": "auto"})
+    plan = plan_of("digits", "sample:digits", output, DigitsOptions(**keys))
     seen: list[Event | Message] = []
     states: list[int] = []
     publish = RunWriter.publish
@@ -110,7 +104,7 @@ def test_a_dry_run_of_digits_counts_what_the_job_then_does(
         publish(self, *arguments, **options)
 
     monkeypatch.setattr(RunWriter, "publish", weighed)
-    run = kmdist.digits(**keys, watch=seen.append)
+    run = kmdist.digits("sample:digits", output, **keys, watch=seen.append)
     totals = {event.stage: event.total for event in seen if isinstance(event, Event)}
     assert plan.images == run.attributes["n_images"]
     assert plan.blocks == totals["label"] == totals.get("describe", plan.blocks)

@@ -268,7 +268,7 @@ def test_workers_with_kmdist_pass(dask_processes: DaskProcesses) -> None:
     ],
 )
 def test_threads_for_small_work_processes_for_large(workers: int, mpx: float, kind: str) -> None:
-    compute = Compute(workers)
+    compute = Compute(workers=workers)
     assert local_workers(profile_of(compute), compute, mpx) == (workers, kind)
 
 

@@ -19,8 +19,6 @@ WORK_FACTOR = 4
 """A pixel of a character costs about this many times what one of a photograph does: blocks are
 so much smaller, and processes start so much earlier."""
 
-POLARITIES = ("auto", "light", "dark")
-
 
 @dataclass(frozen=True)
 class Input:
@@ -37,12 +35,6 @@ class Input:
     cell: tuple[int, int] | None = None
     labels: str | Path | None = None
     polarity: str = "auto"
-
-    def __post_init__(self) -> None:
-        if self.polarity not in POLARITIES:
-            raise UsageError(
-                f"--polarity {self.polarity!r}: must be one of {', '.join(POLARITIES)}"
-            )
 
     def parameters(self) -> dict[str, Any]:
         """What a run records, to open the same images again."""

@@ -10,7 +10,8 @@ from kmdist.engine.blas import one_blas_thread
 from kmdist.engine.rows import Block, Loader, Rows
 from kmdist.errors import KmdistError, UsageError
 from kmdist.estimators.merging import merge_clusters
-from kmdist.job.job import Job, JobOptions
+from kmdist.job.job import Job
+from kmdist.job.options import JobOptions
 from kmdist.job.progress import Watcher, watch_nothing
 from kmdist.job.running import run_job
 from kmdist.recipes.digits.centroids import FitOptions

@@ -241,4 +241,4 @@ def _local_threads(job: Job) -> int:
     """Threads for the fit in this process, while the workers wait."""
     from kmdist.engine.cores import usable_cores
 
-    return job.options.compute.workers or usable_cores()
+    return job.options.workers or usable_cores()

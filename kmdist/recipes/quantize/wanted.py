@@ -1,11 +1,14 @@
 """What palettes a quantize job is asked for."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from kmdist.errors import UsageError
 from kmdist.job.choices import selection_record
+from kmdist.recipes.quantize.options import QuantizeOptions
 from kmdist.recipes.quantize.palette import (
     ColorCloud,
     Palette,
@@ -13,6 +16,7 @@ from kmdist.recipes.quantize.palette import (
     fit_palette,
     fit_to_psnr,
 )
+from kmdist.recipes.quantize.palette_files import read_palette
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,26 @@ class Wanted:
     psnr_db: float | None
     space: str
     fit: PaletteOptions
+
+    def parameters(self, options: QuantizeOptions) -> dict[str, Any]:
+        """What a run records of its options."""
+        init = self.fit.init
+        return {
+            "k": list(self.choices or self.ks) if options.psnr is None else None,
+            "choose": bool(self.choices),
+            "metric": options.metric,
+            "psnr": options.psnr,
+            "shared": options.shared,
+            "space": options.space,
+            "init": init if isinstance(init, str) else np.asarray(init).tolist(),
+            "n_init": options.n_init,
+            "max_iter": options.max_iter,
+            "tol": options.tol,
+            "seed": options.seed,
+            "block_mpx": options.block_mpx,
+            "max_pixels": options.max_pixels,
+            **({"fit_only": True} if options.fit_only else {}),
+        }
 
     def prefix(self, k: int) -> str:
         """Group of the fit for `k`: the root for a single one, ``kN`` for several."""
@@ -72,3 +96,24 @@ class Wanted:
         return replace(
             fit_palette(cloud, selection.k, options), selection=selection_record(selection)
         )
+
+
+def wanted_palettes(options: QuantizeOptions) -> Wanted:
+    """What the options of a job ask for.
+
+    Raises
+    ------
+    UsageError : the initial palette cannot be read, or has not as many colours as `k`.
+    """
+    init: Any = options.init
+    if isinstance(init, Path) or (isinstance(init, str) and init not in ("k-means++", "random")):
+        init = read_palette(init)
+    fit = PaletteOptions(
+        init, options.n_init, options.max_iter, options.tol, options.seed, options.metric
+    )
+    ks = options.ks
+    if not isinstance(fit.init, str) and (len(ks) > 1 or len(fit.init) != ks[0]):
+        raise UsageError(
+            f"the initial palette has {len(fit.init)} colours; give -k {len(fit.init)} alone"
+        )
+    return Wanted(ks, options.choices, options.psnr, options.space, fit)

@@ -230,7 +230,7 @@ class TextureGroup:
         from kmdist.engine.cores import usable_cores
 
         texture, job = self.wanted.texture, self.job
-        threads = job.options.compute.workers or usable_cores()
+        threads = job.options.workers or usable_cores()
         with job.timed("fit"):
             fits = self.wanted.fit_all(rows, threads=threads, on_state=self._say_state)
         found = {}

@@ -1,6 +1,6 @@
 """What clusters a texture job is asked for, and what a run records of them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -8,12 +8,12 @@ import numpy as np
 
 from kmdist.engine.fits import Clusters, FitOptions, fit_clusters
 from kmdist.engine.state import State
-from kmdist.errors import UsageError
-from kmdist.job.choices import k_choices, selection_record
+from kmdist.job.choices import selection_record
 from kmdist.recipes.texture.model import Texture, TextureModel
+from kmdist.recipes.texture.options import TextureOptions
 
-DEFAULT_K = 6
-MAX_K = 4096
+SETTINGS = ("pool_px", "whiten", "textons", "color_weight")
+"""Options that change numbers of the preset."""
 SAMPLE_ROWS = 131_072
 """Cells that a fit takes where no share is given: an image of 2 Mpx still has all of its own."""
 
@@ -38,6 +38,25 @@ class TextureWanted:
     sample: float | None = None
     fit: FitOptions = field(default_factory=FitOptions)
     keep_responses: bool = False
+
+    def parameters(self, options: TextureOptions) -> dict[str, Any]:
+        """What a run records of its options."""
+        return {
+            "k": list(self.choices or self.ks),
+            "choose": bool(self.choices),
+            "shared": options.shared,
+            "features": self.texture.record(),
+            "sample": options.sample,
+            "keep_responses": options.keep_responses,
+            "init": options.init,
+            "n_init": options.n_init,
+            "max_iter": options.max_iter,
+            "tol": options.tol,
+            "seed": options.seed,
+            "block_mpx": options.block_mpx,
+            "max_pixels": options.max_pixels,
+            **({"fit_only": True} if options.fit_only else {}),
+        }
 
     def prefix(self, k: int) -> str:
         """Group of the fit for `k`: the root for a single one, ``kN`` for several."""
@@ -122,51 +141,23 @@ class Fitted:
         }
 
 
-def texture_of(preset: str, scales: str, **changed: float | None) -> Texture:
-    """A preset with the numbers that are given.
+def wanted_textures(options: TextureOptions) -> TextureWanted:
+    """What the options of a job ask for.
 
     Raises
     ------
     UsageError : they do not go together.
     """
+    changed = {name: getattr(options, name) for name in SETTINGS}
     numbers = tuple(sorted((name, v) for name, v in changed.items() if v is not None))
-    return Texture(preset, scales, numbers)
-
-
-def texture_wanted(
-    k: int | str | Sequence[int] | None,
-    shared: bool,
-    measured: Texture,
-    sample: float | None,
-    fit: FitOptions,
-    keep_responses: bool,
-) -> TextureWanted:
-    """What the options of a texture job ask for; see `kmdist.texture`.
-
-    Raises
-    ------
-    UsageError : an option is not as it must be.
-    """
-    choices = k_choices(k) if isinstance(k, str) else ()
-    if choices and not shared:
-        raise UsageError(f"k = {k} chooses one k for the collection; give a number, or --shared")
-    if k is None or isinstance(k, str):
-        ks: tuple[int, ...] = (0,) if choices else (DEFAULT_K,)
-    else:
-        ks = (k,) if isinstance(k, int | np.integer) else tuple(k)
-        ks = tuple(sorted({int(one) for one in ks}))
-        if not ks or not 1 <= ks[0] <= ks[-1] <= MAX_K:
-            raise UsageError(f"k is {k}; textures have 1 to {MAX_K} clusters")
-    if sample is not None and not 0 < sample <= 1:
-        raise UsageError(f"sample is {sample}; it must be a share above 0 and up to 1")
-    if fit.init not in ("k-means++", "k-means||", "random"):
-        raise UsageError(f"init is {fit.init!r}; allowed: k-means++, k-means||, random")
-    if fit.n_init < 1 or fit.max_iter < 1 or not fit.tol >= 0:
-        raise UsageError(
-            f"n_init {fit.n_init} and max_iter {fit.max_iter} must be at least 1, tol {fit.tol} "
-            "at least 0"
-        )
-    return TextureWanted(measured, ks, choices, sample, fit, keep_responses)
+    return TextureWanted(
+        Texture(options.preset, options.scales, numbers),
+        options.ks,
+        options.choices,
+        options.sample,
+        FitOptions(options.init, options.n_init, options.max_iter, options.tol, options.seed),
+        options.keep_responses,
+    )
 
 
 def write_fit(writer: Any, key: str, fitted: Fitted, palette: np.ndarray) -> None:

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from kmdist.job.job import JobOptions
+from kmdist.job.options import JobOptions
 from kmdist.job.progress import Event, Message
 from kmdist.recipes.digits.recipe import digits
 from kmdist.recipes.digits.stacks import open_stack

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from kmdist.cli import cli
 from kmdist.errors import KmdistError, UsageError
-from kmdist.job.job import JobOptions
+from kmdist.job.options import JobOptions
 from kmdist.recipes.digits.recipe import digits
 from kmdist.recipes.digits.stacks import open_stack
 from kmdist.recipes.digits.tree import merge_digits, split_cluster
@@ -98,14 +98,12 @@ def test_changed_again_and_predicted(runs: dict[str, Run], tmp_path: Path) -> No
 def test_the_same_bytes_for_any_workers(
     runs: dict[str, Run], tmp_path: Path, dask_processes: DaskProcesses
 ) -> None:
-    from kmdist.cluster import Compute
-
     for name, keep, compute in (
-        ("a", "always", Compute(1)),
-        ("b", "never", Compute(3)),
-        ("c", "auto", Compute(scheduler=dask_processes.address)),
+        ("a", "always", {"workers": 1}),
+        ("b", "never", {"workers": 3}),
+        ("c", "auto", {"scheduler": dask_processes.address}),
     ):
-        options = JobOptions(compute, block_mpx=0.05, keep_pixels=keep)
+        options = JobOptions(**compute, block_mpx=0.05, keep_pixels=keep)
         split_cluster(runs["landmark"], tmp_path / f"{name}.zarr", cluster=1, k=3, options=options)
     assert bytes_of(tmp_path / "a.zarr") == bytes_of(tmp_path / "b.zarr")
     assert bytes_of(tmp_path / "a.zarr") == bytes_of(tmp_path / "c.zarr")

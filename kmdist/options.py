@@ -1,0 +1,316 @@
+"""Options that are declared once: typed fields of a class, and what every front end makes of them.
+
+A recipe's options are one frozen class, e.g. `kmdist.recipes.quantize.options.QuantizeOptions`.
+Its fields are the keywords of the Python function, the options of the command, the keys of a job
+spec and the properties of its JSON Schema; its docstring is the help of the command. A value is
+converted and checked when the class is made, whichever front end it comes from.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from functools import cache, wraps
+from pathlib import Path
+from textwrap import wrap
+from typing import (
+    Annotated,
+    Any,
+    ClassVar,
+    Literal,
+    Self,
+    TypeVar,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
+
+import msgspec
+from msgspec import NODEFAULT, Meta, Struct
+from msgspec import inspect as inspect_type
+
+from kmdist.errors import UsageError
+
+T = TypeVar("T")
+
+PositiveInt = Annotated[int, Meta(ge=1)]
+NaturalInt = Annotated[int, Meta(ge=0)]
+NonNegative = Annotated[float, Meta(ge=0)]
+Share = Annotated[float, Meta(gt=0, le=1)]
+
+_WORDS = {"yes": True, "on": True, "no": False, "off": False}
+"""Words for true and false besides YAML's."""
+
+
+def unchanged(value: Any) -> Any:
+    """A value that is checked where it is used."""
+    return value
+
+
+def path_or_text(value: Any) -> str | Path:
+    """A path; YAML takes some for numbers.
+
+    Raises
+    ------
+    ValueError : no text.
+    """
+    if isinstance(value, str | Path):
+        return value
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    raise ValueError(f"must be a path, got {value!r}")
+
+
+@dataclass(frozen=True)
+class Option:
+    """What is said of an option besides its name, type and default.
+
+    Parameters
+    ----------
+    help : a sentence or two, for the command line, the function's docstring and the schema.
+    default : what an option that is not given stands for, where its default is None.
+    metavar : stands for the value on the command line.
+    short : further name on the command line: ``-k``.
+    off : name on the command line of a flag that turns it off: ``--per-image``.
+    name : where the public name is not the field's.
+    parse : makes a checked value of what a front end was given (text, a number, a list), or raises
+        ValueError with the reason; None: by the type.
+    schema : JSON Schema of the value, where it has a `parse`.
+    python_only : takes what cannot be written down.
+    """
+
+    help: str
+    default: str = ""
+    metavar: str | None = None
+    short: str | None = None
+    off: str | None = None
+    name: str | None = None
+    parse: Callable[[Any], Any] | None = None
+    schema: Mapping[str, Any] | None = field(default=None, hash=False)
+    python_only: bool = False
+
+
+@dataclass(frozen=True)
+class Declared:
+    """One option of a class of options.
+
+    Parameters
+    ----------
+    name : the public one. attribute : of the class.
+    kind : type with its constraints. hint : type as Python's signature shows it.
+    info : the type as data, without None; None where the option has a `parse`.
+    """
+
+    name: str
+    attribute: str
+    kind: Any
+    hint: Any
+    info: msgspec.inspect.Type | None
+    default: Any
+    option: Option
+
+    @property
+    def required(self) -> bool:
+        """Whether it must be given."""
+        return self.default is inspect.Parameter.empty
+
+    def checked(self, value: Any) -> Any:
+        """The value converted to the option's type.
+
+        Raises
+        ------
+        UsageError : not a value that is allowed; it carries the option.
+        """
+        if value is None and self.default is None:
+            return None
+        if getattr(value, "ndim", None) == 0:  # of NumPy
+            value = value.item()
+        try:
+            if self.option.parse is not None:
+                return self.option.parse(value)
+            return self._converted(value)
+        except ValueError as error:
+            raise UsageError(str(error), option=self.name) from error
+
+    @property
+    def values(self) -> tuple[Any, ...]:
+        """Values that are allowed, where they can be listed, as they were declared."""
+        for hint in (self.hint, *get_args(self.hint)):
+            if get_origin(hint) is Literal:
+                return get_args(hint)
+        return ()
+
+    def _converted(self, value: Any) -> Any:
+        if isinstance(self.info, inspect_type.StrType) and type(value) in (int, float):
+            value = str(value)  # a path that YAML takes for a number
+        if isinstance(self.info, inspect_type.BoolType):
+            value = _WORDS.get(str(value).lower(), value)
+        elif isinstance(value, bool):
+            raise ValueError(self._reason(value))
+        try:
+            return msgspec.convert(value, self.kind, strict=False)
+        except msgspec.ValidationError as error:
+            raise ValueError(self._reason(value)) from error
+
+    def _reason(self, value: Any) -> str:
+        """Why a value is not of the type, in words."""
+        info = self.info
+        if isinstance(info, inspect_type.BoolType):
+            return f"must be true or false, got {value!r}"
+        if isinstance(value, dict | list):
+            return f"must be a single value, got {value!r}"
+        if self.values:
+            return f"{value!r} is not one of {', '.join(map(str, self.values))}"
+        if isinstance(info, inspect_type.IntType | inspect_type.FloatType):
+            kind = "integer" if isinstance(info, inspect_type.IntType) else "number"
+            low, word = (info.gt, "above") if info.ge is None else (info.ge, "from")
+            limits = "" if low is None else f" {word} {low:g}"
+            limits += "" if info.le is None else f" to {info.le:g}"
+            return f"{value!r} is not a valid {kind}{limits}"
+        return f"must be text, got {value!r}"
+
+    def schema(self) -> dict[str, Any]:
+        """JSON Schema of its value in a job spec."""
+        kind = dict(self.option.schema or msgspec.json.schema(self.kind))
+        if not self.required and self.default not in (None, ()):
+            kind["default"] = self.default
+        said = f" Default: {self.option.default}." if self.option.default else ""
+        return {"description": self.option.help + said, **kind}
+
+
+class Options(Struct, frozen=True, kw_only=True):
+    """Base of every class of options: values are converted and checked when one is made.
+
+    `OMITTED` names options of a base class that this one does not offer; they keep their defaults.
+    """
+
+    OMITTED: ClassVar[tuple[str, ...]] = ()
+
+    def __post_init__(self) -> None:
+        for one in declared(type(self), everything=True).values():
+            value = getattr(self, one.attribute)
+            checked = one.checked(value)
+            if checked is not value:
+                msgspec.structs.force_setattr(self, one.attribute, checked)
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any], *, further: tuple[str, ...] = ()) -> Self:
+        """Options from a mapping of their public names, such as the keys of a job spec.
+
+        Parameters
+        ----------
+        further : names that the caller takes besides, to be named where one is misspelt.
+
+        Raises
+        ------
+        UsageError : an unknown name; the nearest one is named. A value that is not allowed, or
+            one that is missing.
+        """
+        known = declared(cls)
+        for name in given:
+            if name not in known:
+                raise UsageError(_unknown(name, [*known, *further]))
+        for one in known.values():
+            if one.required and given.get(one.name) is None:
+                raise UsageError("is missing", option=one.name)
+        values = {
+            known[name].attribute: value for name, value in given.items() if value is not None
+        }
+        return cls(**values)
+
+    def given(self) -> dict[str, Any]:
+        """The values, by their public names."""
+        known = declared(type(self), everything=True).values()
+        return {one.name: getattr(self, one.attribute) for one in known}
+
+
+def _unknown(name: str, allowed: list[str]) -> str:
+    close = get_close_matches(name, allowed, 1)
+    hint = f"; did you mean {close[0]!r}?" if close else f"; allowed: {', '.join(sorted(allowed))}"
+    return f"unknown key {name!r}{hint}"
+
+
+@cache
+def declared(options: type[Options], *, everything: bool = False) -> dict[str, Declared]:
+    """The options of a class by their public names: its own, then those of its bases.
+
+    Parameters
+    ----------
+    everything : those as well that the class does not offer.
+    """
+    hints, plain = get_type_hints(options, include_extras=True), get_type_hints(options)
+    fields = {one.name: one for one in msgspec.structs.fields(options)}
+    found = {}
+    for owner in options.__mro__:
+        for name in inspect.get_annotations(owner):
+            if name not in fields or name in found:
+                continue
+            if name in options.OMITTED and not everything:
+                continue
+            found[name] = _declared(name, hints[name], plain[name], fields[name])
+    return {one.name: one for one in found.values()}
+
+
+def _declared(name: str, hint: Any, plain: Any, info: msgspec.structs.FieldInfo) -> Declared:
+    kind, *notes = get_args(hint) if get_origin(hint) is Annotated else (hint,)
+    (option,) = (note for note in notes if isinstance(note, Option))
+    for note in notes:
+        kind = Annotated[kind, note] if isinstance(note, Meta) else kind
+    default = inspect.Parameter.empty if info.default is NODEFAULT else info.default
+    data = None if option.parse else _without_none(inspect_type.type_info(kind))
+    return Declared(option.name or name, name, kind, plain, data, default, option)
+
+
+def _without_none(info: inspect_type.Type) -> inspect_type.Type:
+    if not isinstance(info, inspect_type.UnionType):
+        return info
+    (other,) = (one for one in info.types if not isinstance(one, inspect_type.NoneType))
+    return other
+
+
+def with_keywords(options: type[Options]) -> Callable[[Callable[..., T]], Callable[..., T]]:
+    """Let a function that takes `options` be called with their names as keywords.
+
+    Its signature shows them, and the end of its docstring's ``Parameters`` explains them. The
+    function itself, for callers that have the options, is its attribute ``__wrapped__``.
+    """
+    known = declared(options)
+
+    def decorate(function: Callable[..., T]) -> Callable[..., T]:
+        own = inspect.signature(function).parameters
+
+        @wraps(function)
+        def public(*positional: Any, **keywords: Any) -> T:
+            values = {known[n].attribute: keywords.pop(n) for n in known if n in keywords}
+            unknown = [name for name in keywords if name not in own]
+            if unknown:
+                close = get_close_matches(unknown[0], known, 1)
+                hint = f"; did you mean {close[0]!r}?" if close else ""
+                name = getattr(function, "__name__", "")
+                raise TypeError(f"{name}() has no keyword {unknown[0]!r}{hint}")
+            return function(*positional, **keywords, options=options(**values))
+
+        keyword = inspect.Parameter.KEYWORD_ONLY
+        asked = [
+            inspect.Parameter(one.name, keyword, default=one.default, annotation=one.hint)
+            for one in known.values()
+        ]
+        positional = [one for one in own.values() if one.kind is not keyword]
+        further = [one for one in own.values() if one.kind is keyword and one.name != "options"]
+        signature = inspect.Signature([*positional, *asked, *further], return_annotation="Run")
+        public.__dict__["__signature__"] = signature
+        public.__doc__ = _explained(inspect.getdoc(function) or "", known)
+        return public
+
+    return decorate
+
+
+def _explained(docstring: str, known: Mapping[str, Declared]) -> str:
+    """A NumPy docstring with options added to its parameters."""
+    lines = []
+    for one in known.values():
+        said = f" Default: {one.option.default}." if one.option.default else ""
+        lines.append(f"{one.name} : {inspect.formatannotation(one.hint)}")
+        lines += wrap(one.option.help + said, 92, initial_indent="    ", subsequent_indent="    ")
+    before, heading, after = docstring.partition("\n\nReturns\n")
+    return "\n".join([before, *lines]) + heading + after

@@ -1,0 +1,99 @@
+"""Options of digits."""
+
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from kmdist.job.choices import K, k_option
+from kmdist.job.options import MAX_ITER, N_INIT, TOL, JobOptions, Method
+from kmdist.options import NonNegative, Option, PositiveInt, path_or_text, unchanged
+
+DEFAULT_K = 10
+
+Polarity = Literal["auto", "light", "dark"]
+
+
+def cell_size(value: Any) -> tuple[int, int]:
+    """Width and height of a cell: ``20x20``, or two numbers.
+
+    Raises
+    ------
+    ValueError : neither of these.
+    """
+    parts = value.lower().split("x") if isinstance(value, str) else value
+    if isinstance(parts, list | tuple) and len(parts) == 2:
+        sides = [str(side) for side in parts]
+        if all(side.isdecimal() and int(side) > 1 for side in sides):
+            return int(sides[0]), int(sides[1])
+    raise ValueError(f"{value!r} must be a width and a height in pixels such as 20x20")
+
+
+CELL = Option(
+    "INPUT is a sheet of cells of this size: 20x20.",
+    metavar="WxH",
+    parse=cell_size,
+    schema={"type": "string", "pattern": "^[0-9]+x[0-9]+$"},
+)
+
+
+def classes_option(help: str) -> Option:
+    """Where true classes come from."""
+    return Option(help, metavar="rows|FILE", parse=path_or_text, schema={"type": "string"})
+
+
+class DigitsOptions(JobOptions, frozen=True, kw_only=True):
+    """Group images of single characters, such as handwritten digits.
+
+    INPUT is an IDX file (MNIST's, gzipped or not), a sheet with --cell, a folder of images
+    (sub-folders are classes), a .npy, .npz or Zarr stack, or the bundled sample:digits. Classes
+    that come with the images only score the result.
+
+    \b
+    kmdist digits train-images-idx3-ubyte.gz -o run.zarr -k 10
+    kmdist digits digits.png --cell 20x20 --labels rows -o run.zarr
+    """
+
+    OMITTED: ClassVar[tuple[str, ...]] = ("max_pixels",)
+
+    k: Annotated[
+        K,
+        k_option(
+            "Clusters, or several numbers to compare: 10,16,64.",
+            DEFAULT_K,
+            "must be 1 or more",
+            choices=False,
+        ),
+    ] = None
+    preset: Annotated[
+        Literal["raw", "deskew", "gradient", "landmark", "refined"] | None,
+        Option(
+            "How images are described and grouped.",
+            default="landmark from 2,000 images on, else gradient",
+        ),
+    ] = None
+    cell: Annotated[tuple[int, int] | None, CELL] = None
+    labels: Annotated[
+        str | Path | None,
+        classes_option("True classes, to score the result: rows of the sheet, or a file."),
+    ] = None
+    test: Annotated[
+        Any,
+        Option(
+            "Further images, labelled and scored afterwards.",
+            metavar="INPUT",
+            parse=unchanged,
+            schema={"type": "string"},
+        ),
+    ] = None
+    test_labels: Annotated[str | Path | None, classes_option("Their true classes.")] = None
+    polarity: Annotated[
+        Polarity, Option("light: light ink on dark paper; auto: as the borders show.")
+    ] = "auto"
+    init: Annotated[Method | None, Option("First centres.", default="k-means++")] = None
+    n_init: Annotated[PositiveInt | None, Option(N_INIT, default="1")] = None
+    max_iter: Annotated[PositiveInt | None, Option(MAX_ITER, default="300")] = None
+    tol: Annotated[NonNegative | None, Option(TOL, default="0.0001")] = None
+
+    @property
+    def ks(self) -> tuple[int, ...]:
+        """Numbers of clusters, ascending."""
+        return self.k if isinstance(self.k, tuple) else (DEFAULT_K,)

@@ -1,0 +1,91 @@
+"""Options of quantize."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Protocol
+
+from msgspec import Meta
+
+from kmdist.errors import UsageError
+from kmdist.job.choices import K, k_option
+from kmdist.job.options import FittingOptions
+from kmdist.options import Option, unchanged
+
+DEFAULT_K = 16
+MAX_K = 256
+
+
+class Colors(Protocol):
+    """An array of colours."""
+
+    def __array__(self) -> Any: ...
+
+
+class QuantizeOptions(FittingOptions, frozen=True, kw_only=True):
+    """Reduce photographs to a palette of k colours.
+
+    INPUT is a folder, a glob, image files, or a text file that lists them; `sample:photos` are
+    bundled photographs. Writes label maps and the palette to RUN.zarr.
+
+    \b
+    kmdist quantize photos/ -o run.zarr -k 16
+    kmdist view run.zarr -o picture.png
+    """
+
+    DEFAULT_K: ClassVar[int] = DEFAULT_K
+
+    k: Annotated[
+        K,
+        k_option(
+            "Colours of the palette; several to compare: 2,8,25; 2..32 or auto chooses one.",
+            DEFAULT_K,
+            f"palettes have 1 to {MAX_K} colours",
+            at_most=MAX_K,
+        ),
+    ] = None
+    psnr: Annotated[
+        Annotated[float, Meta(ge=5, le=100)] | None,
+        Option("Instead of k: the fewest colours found that reach this quality.", metavar="DB"),
+    ] = None
+    shared: Annotated[
+        bool, Option("One palette for the collection, or one an image.", off="--per-image")
+    ] = True
+    space: Annotated[
+        Literal["rgb", "lab", "oklab", "hsv"],
+        Option("Colour space in which distances are measured."),
+    ] = "rgb"
+    metric: Annotated[Literal["euclidean", "manhattan"], Option("manhattan: k-medians.")] = (
+        "euclidean"
+    )
+    init: Annotated[
+        str | Path | Colors | Sequence[Sequence[float]],
+        Option(
+            "First centres; FILE: a palette (.gpl, .json, .npy) or a run. In Python also (k, 3) "
+            "sRGB colours.",
+            metavar="random|k-means++|FILE",
+            parse=unchanged,
+            schema={"type": "string"},
+        ),
+    ] = "k-means++"
+    fit_only: Annotated[
+        bool,
+        Option(
+            "Write the palette and no label maps: a model for kmdist.predict.", python_only=True
+        ),
+    ] = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.k is not None and self.psnr is not None:
+            raise UsageError("k and psnr both decide the number of colours: give one of them")
+        if self.choices and not self.shared:
+            raise UsageError(
+                f"k = {self.k} chooses one k for the collection; give a number of colours"
+            )
+        if self.fit_only and not self.shared:
+            raise UsageError("fit_only makes one palette to label with later; it needs shared=True")
+
+    @property
+    def ks(self) -> tuple[int, ...]:
+        """Numbers of colours, ascending; one entry of 0 where `choices` or `psnr` decides."""
+        return super().ks if self.psnr is None else (0,)
