@@ -24,7 +24,7 @@ import cv2
 import numpy as np
 
 import kmdist
-from tests.conftest import DaskProcesses
+from tests.support.dask_processes import DaskProcesses
 
 SIDE = 1000
 PARTS = {

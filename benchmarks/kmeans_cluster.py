@@ -28,6 +28,7 @@ from kmdist.engine.lloyd import Options, iterate, run_step
 from kmdist.engine.passes import DaskPool, tree_shape
 from kmdist.engine.passes.run import FAN_IN
 from kmdist.engine.rows import Rows
+from tests.support.network import counted_bytes
 
 _ITERATIONS = 7
 
@@ -165,25 +166,6 @@ def merge_tasks(blocks: int) -> int:
     """Tasks of the merge tree of `kmdist.engine.passes`: a node with one child needs none."""
     levels = tree_shape(blocks)[:-1]
     return sum(-(-n // FAN_IN) - (n % FAN_IN == 1) for n in levels)
-
-
-@contextmanager
-def counted_bytes() -> Iterator[list[int]]:
-    """Bytes written by the comms of this process, client and scheduler."""
-    from distributed.comm.tcp import TCP
-
-    total, plain = [0], TCP.write
-
-    async def write(self: Any, *args: Any, **kwargs: Any) -> Any:
-        size = await plain(self, *args, **kwargs)
-        total[0] += size
-        return size
-
-    TCP.write = write
-    try:
-        yield total
-    finally:
-        TCP.write = plain
 
 
 def _forget(dask_scheduler: Any) -> None:

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent / "kmdist"
+from tests.support.folders import ROOT
+
+PACKAGE = ROOT / "kmdist"
 
 JOB = (
     "job",
@@ -78,13 +80,15 @@ def kmdist_imports(path: Path) -> set[str]:
 
 
 SOURCES = sorted(
-    path for path in ROOT.rglob("*.py") if path.parent != ROOT or not path.name.startswith("__")
+    path
+    for path in PACKAGE.rglob("*.py")
+    if path.parent != PACKAGE or not path.name.startswith("__")
 )
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_imports_point_down(path: Path) -> None:
-    own = package_of(".".join(("kmdist", *path.relative_to(ROOT).with_suffix("").parts)))
+    own = package_of(".".join(("kmdist", *path.relative_to(PACKAGE).with_suffix("").parts)))
     assert own in MAY_IMPORT, f"{path}: give the new package a row in the table"
     for module in kmdist_imports(path):
         other = package_of(module)

@@ -19,9 +19,9 @@ from click.testing import CliRunner, Result
 import kmdist
 from kmdist.cli import cli
 from kmdist.store import open_run
-from tests.recipes.quantize.test_recipe import bytes_of
+from tests.support.folders import ROOT
+from tests.support.runs import bytes_of
 
-ROOT = Path(__file__).parents[2]
 COMMANDS = ("quantize", "run", "demo", "info", "view", "export", "extract", "predict")
 
 

@@ -11,8 +11,9 @@ import kmdist
 from kmdist.cli import cli
 from kmdist.recipes.digits.options import DigitsOptions
 from kmdist.recipes.quantize.options import QuantizeOptions
+from tests.support.folders import ROOT
 
-JOBS = Path(__file__).parents[2] / "jobs"
+JOBS = ROOT / "jobs"
 SPECS = sorted(p.stem for p in JOBS.glob("*.yaml"))
 RECIPES = [name for name in SPECS if name in cli.commands and name != "nightly"]
 

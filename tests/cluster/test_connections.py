@@ -17,10 +17,10 @@ from kmdist.cli import cli
 from kmdist.cluster import Compute, connect, local_workers, profile_of, read_profile
 from kmdist.cluster.connection import is_loopback, join, require_kmdist
 from kmdist.errors import KmdistError, UsageError
-from tests.conftest import DaskProcesses
-from tests.recipes.quantize.test_recipe import bytes_of
+from tests.support.dask_processes import DaskProcesses
+from tests.support.folders import ROOT
+from tests.support.runs import bytes_of
 
-ROOT = Path(__file__).parents[2]
 SHIPPED = ROOT / "cluster.yaml"
 JOBS = [s for s in sorted(cli.commands) if s != "nightly" and (ROOT / f"jobs/{s}.yaml").exists()]
 """Recipes that have a job spec."""

@@ -17,10 +17,10 @@ import pytest
 import yaml
 
 import kmdist
-from tests.conftest import make_certificates
-from tests.recipes.quantize.test_recipe import bytes_of
+from tests.support.dask_processes import make_certificates
+from tests.support.folders import ROOT
+from tests.support.runs import bytes_of
 
-ROOT = Path(__file__).parents[2]
 PATIENCE = {
     "DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP": "12s",
     "DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "8s",

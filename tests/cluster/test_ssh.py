@@ -18,9 +18,9 @@ from click.testing import CliRunner
 import kmdist
 from kmdist.cli import cli
 from kmdist.cluster import read_profile
-from tests.recipes.quantize.test_recipe import bytes_of
+from tests.support.folders import ROOT
+from tests.support.runs import bytes_of
 
-ROOT = Path(__file__).parents[2]
 SSHD = shutil.which("sshd") or shutil.which("/usr/sbin/sshd")
 
 

@@ -13,41 +13,15 @@ from hypothesis import strategies as st
 from kmdist.engine.kernels.assign import assign, merge_sums
 from kmdist.engine.kernels.bounds import assign_bounded
 from kmdist.engine.kernels.distances import cluster_inertia, farthest_rows, two_nearest
-from kmdist.engine.kernels.frame import Frame, make_frame
+from kmdist.engine.kernels.frame import Frame
 from kmdist.engine.kernels.guide import make_guide
 from kmdist.engine.kernels.moments import merge_moments, moments
 from kmdist.engine.kernels.neighbours import find_neighbours
-from kmdist.engine.kernels.subspace import Subspace, project
+from kmdist.engine.kernels.subspace import project
+from tests.support.assignment import assert_labels, draw, frame_of, naive, some_subspace
 
 SHAPES = st.tuples(st.integers(1, 300), st.integers(1, 70), st.integers(1, 90))
 DTYPES = st.sampled_from(["f4", "f8", "u1", "u2", "i4", "f2"])
-
-
-def draw(seed: int, shape: tuple[int, int, int], dtype: str) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and centroids with near ties: centroids lie half-way between rows."""
-    n, d, k = shape
-    random = np.random.default_rng(seed)
-    offset = 100.0 * random.normal() if seed % 2 else 0.0
-    rows = (random.normal(size=(n, d)) * 20 + offset + 60).clip(0, 255).astype(dtype)
-    pairs = random.integers(0, n, (k, 2))
-    centroids = rows[pairs].astype(np.float64).mean(axis=1) + random.normal(size=(k, d)) * 1e-3
-    return rows, centroids
-
-
-def frame_of(rows: np.ndarray, weights: np.ndarray | None = None) -> Frame:
-    m = moments(rows, weights)
-    return make_frame(m.low, m.high, m.mean, m.variance, 1.01 * m.weight)
-
-
-def naive(
-    rows: np.ndarray, weights: np.ndarray | None, centroids: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    x = rows.astype(np.float64)
-    labels = np.array([((centroids - row) ** 2).sum(axis=1).argmin() for row in x])
-    w = np.ones(len(x)) if weights is None else weights
-    sums = np.zeros(centroids.shape)
-    np.add.at(sums, labels, x * w[:, None])
-    return labels, sums, np.bincount(labels, weights=w, minlength=len(centroids))
 
 
 @given(st.integers(0, 2**31), SHAPES, DTYPES, st.booleans())
@@ -66,15 +40,6 @@ def test_assign_equals_float64(
         whole = got.sums + got.counts[:, None] * frame.shift
         np.testing.assert_allclose(whole, sums, rtol=1e-10, atol=1e-10 * (1 + np.abs(sums).max()))
         np.testing.assert_allclose(got.counts, counts, rtol=1e-12, atol=1e-12)
-
-
-def assert_labels(
-    rows: np.ndarray, centroids: np.ndarray, got: np.ndarray, expected: np.ndarray
-) -> None:
-    """Equal, but where two centroids are equally near to within rounding of float64."""
-    for i in np.flatnonzero(got != expected):
-        d = ((centroids - rows[i].astype(np.float64)) ** 2).sum(axis=1)
-        assert abs(d[got[i]] - d[expected[i]]) <= 1e-12 * max(d[expected[i]], 1e-300)
 
 
 @given(st.integers(0, 2**31), SHAPES, st.integers(1, 5), st.booleans())
@@ -157,13 +122,6 @@ def test_bounds_and_differences_give_the_same_bits(
         centroids[filled] = frame.shift + plain.sums[filled] / plain.counts[filled, None]
 
 
-def some_subspace(random: np.random.Generator, d: int) -> Subspace:
-    """Of up to d directions, none of them chosen for the data."""
-    m = int(random.integers(1, d + 1))
-    basis = np.linalg.qr(random.normal(size=(d, m)))[0]
-    return Subspace(basis, 2.0**-23 + float(np.sqrt(8.0 * d * 2.0**-52)))
-
-
 def assert_bounds(
     rows: np.ndarray,
     centroids: np.ndarray,
@@ -182,7 +140,7 @@ def assert_bounds(
 
 PROBE = """
 import numpy as np
-from tests.engine.test_assign import assert_labels, draw, frame_of, naive
+from tests.support.assignment import assert_labels, draw, frame_of, naive
 from kmdist.engine.kernels.assign import assign
 for seed, shape, dtype in [(1, (500, 48, 64), 'f4'), (2, (300, 784, 10), 'f4'),
                            (3, (400, 3, 16), 'f8'), (4, (300, 20, 90), 'f4'),

@@ -10,7 +10,7 @@ from kmdist.engine.kernels.subspace import find_subspace, project
 from kmdist.engine.lloyd import Options, iterate, last
 from kmdist.engine.passes import ThreadPool
 from kmdist.engine.rows import Rows, rows_of_array
-from tests.engine.test_assign import frame_of, some_subspace
+from tests.support.assignment import frame_of, some_subspace
 
 
 def low_rank(n: int, d: int, rank: int, seed: int, noise: float = 0.05) -> np.ndarray:

@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 from sklearn.datasets import make_blobs
 
-from benchmarks.kmeans_cluster import counted_bytes
 from kmdist import KMeans
 from kmdist.engine.dask_rows import rows_of_dask
 from kmdist.engine.lloyd import run_step
 from kmdist.engine.passes import DaskPool, tree_shape
+from tests.support.network import counted_bytes
 
 distributed = pytest.importorskip("distributed")
 

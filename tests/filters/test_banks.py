@@ -1,12 +1,8 @@
 """Filter banks and their responses against direct correlation in float64."""
 
-import os
-from pathlib import Path
-
 import cv2
 import numpy as np
 import pytest
-import scipy.ndimage
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,29 +19,13 @@ from kmdist.filters import (
     with_halo,
 )
 from kmdist.filters.spectra import pair_kernels, plan_axis
-
-DATA = Path(os.environ.get("KMDIST_DATA", "../shared/data"))
-
-
-def direct(image, kernels):
-    """Correlation in float64 on an image padded by NumPy, one kernel at a time."""
-    halo = kernels.shape[1] // 2
-    padded = np.pad(np.asarray(image, np.float64), halo, mode="reflect")
-    inner = slice(halo, -halo)
-    return np.stack(
-        [scipy.ndimage.correlate(padded, k, mode="constant")[inner, inner] for k in kernels], -1
-    )
+from tests.support.correlation import assert_close, direct
+from tests.support.folders import DATA
 
 
 def whole(image, bank):
     image = np.asarray(image, np.float32)
     return tile_responses(with_halo(image, (0, 0, *image.shape), bank.halo), bank)
-
-
-def assert_close(got, expected, tolerance=1e-5):
-    """Within a share of each filter's largest response, or of float64's own rounding."""
-    largest = np.abs(expected).max((0, 1))
-    assert (np.abs(got - expected).max((0, 1)) <= tolerance * largest + 1e-10).all()
 
 
 def small_bank(size=7, n=5, seed=0):

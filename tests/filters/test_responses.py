@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 import kmdist
 from kmdist.errors import UsageError
 from kmdist.filters import FilterBank, grey, leung_malik
-from tests.filters.test_banks import assert_close, direct
+from tests.support.correlation import assert_close, direct
 
 
 @st.composite

@@ -1,42 +1,22 @@
 """Files that cannot be used: rejected by name and reason, without crash, hang or memory."""
 
 import os
-import resource  # noqa: F401 (used by the subprocesses that import this module)
 import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-import kmdist.images
 from kmdist.errors import ImageError
-from kmdist.images import Found, decode, find_images, open_images, probe, to_rgb8
+from kmdist.images import Found, decode, find_images, open_images, probe
 from tests.support.corpus import Corpus, encode, encode_tiff, make_corpus, photo
-
-CODES = frozenset(
-    {
-        line.split("``")[1]
-        for line in (kmdist.images.__doc__ or "").splitlines()
-        if line.startswith("``")
-    }
-)
+from tests.support.damage import CODES, outcome
+from tests.support.folders import ROOT
 
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     return make_corpus(tmp_path_factory.mktemp("corpus") / "photos")
-
-
-def outcome(found: Found) -> tuple[int, int] | str:
-    """Size of a usable image, or the code of its fault."""
-    try:
-        source = probe(found)
-        rgb, _ = to_rgb8(decode(source))
-    except ImageError as error:
-        return error.code if error.reason else "no reason"
-    assert rgb.shape == (source.height, source.width, 3)
-    return source.width, source.height
 
 
 def test_every_file_of_the_corpus(corpus: Corpus) -> None:
@@ -166,63 +146,14 @@ def test_jpeg_with_damage_between_its_scans_and_a_tail() -> None:
         assert jpeg_fault(progressive[:length] + b"\0" * 64) is not None
 
 
-FORMS = {
-    "jpeg": encode(photo(96, 120), "JPEG", quality=90),
-    "progressive": encode(photo(96, 120), "JPEG", progressive=True),
-    "png": encode(photo(96, 120), "PNG"),
-    "tiff": encode_tiff(photo(96, 120), photometric="rgb", compression="deflate", tile=(32, 32)),
-    "strips": encode_tiff(photo(96, 120), photometric="rgb", rowsperstrip=9),
-    "lzw": encode(photo(96, 120), "TIFF", compression="tiff_lzw"),
-    "webp": encode(photo(96, 120), "WEBP"),
-    "lossless": encode(photo(96, 120), "WEBP", lossless=True),
-    "gif": encode(photo(96, 120), "GIF"),
-    "avif": encode(photo(96, 120), "AVIF"),
-}
-
-
-def damaged(data: bytes, rng: np.random.Generator) -> bytes:
-    """Flip 1 to 8 bits, half of them near the start, or cut, or both."""
-    changed = bytearray(data)
-    kind = rng.integers(3)
-    if kind != 1:
-        for _ in range(rng.integers(1, 9)):
-            reach = len(changed) if rng.integers(2) else min(len(changed), 300)
-            changed[rng.integers(reach)] ^= 1 << int(rng.integers(8))
-    if kind != 0:
-        del changed[rng.integers(1, len(changed)) :]
-    return bytes(changed)
-
-
-def check_damaged(folder: Path, count: int, seed: int) -> dict[str, int]:
-    """Damage files at random: each is decoded or rejected with a known code."""
-    rng = np.random.default_rng(seed)
-    tally: dict[str, int] = {}
-    for number in range(count):
-        form = list(FORMS)[number % len(FORMS)]
-        path = folder / f"{form}.img"
-        path.write_bytes(damaged(FORMS[form], rng))
-        result = outcome(Found(path.name, str(path)))
-        code = result if isinstance(result, str) else "good"
-        assert code == "good" or code in CODES
-        tally[code] = tally.get(code, 0) + 1
-    return tally
-
-
-def peak_kib() -> int:
-    """Peak resident memory of this program; ``ru_maxrss`` would count its parent's too."""
-    status = Path("/proc/self/status").read_text()
-    return int(status.partition("VmHWM:")[2].split()[0])
-
-
 def test_random_damage_neither_crashes_nor_hangs_nor_fills_memory(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from tests.images.test_bad_files import *;"
+        "import sys; from pathlib import Path; from tests.support.damage import *;"
         f"print(check_damaged(Path({str(tmp_path)!r}), int(sys.argv[1]), int(sys.argv[2])));"
         "print(peak_kib())"
     )
-    root = Path(__file__).parents[2]
     done = subprocess.run(
-        [sys.executable, "-c", code, "200", "0"], cwd=root, capture_output=True, text=True
+        [sys.executable, "-c", code, "200", "0"], cwd=ROOT, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr[-2000:]
     tally, peak = done.stdout.splitlines()
@@ -233,13 +164,12 @@ def test_random_damage_neither_crashes_nor_hangs_nor_fills_memory(tmp_path: Path
 
 def test_the_corpus_needs_less_than_a_gigabyte(corpus: Corpus) -> None:
     code = (
-        "import sys; from tests.images.test_bad_files import *;"
+        "import sys; from kmdist.images import find_images; from tests.support.damage import *;"
         "found, _ = find_images([sys.argv[1]]); print(len([outcome(one) for one in found]));"
         "print(peak_kib())"
     )
-    root = Path(__file__).parents[2]
     done = subprocess.run(
-        [sys.executable, "-c", code, str(corpus.folder)], cwd=root, capture_output=True, text=True
+        [sys.executable, "-c", code, str(corpus.folder)], cwd=ROOT, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr[-2000:]
     n_probed, peak = map(int, done.stdout.split())

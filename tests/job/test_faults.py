@@ -17,10 +17,8 @@ import kmdist
 from kmdist.errors import KmdistError
 from kmdist.job import pixels
 from kmdist.job.progress import Event, Message
-from tests.nightly.test_night import small_disk  # noqa: F401  a fixture
-from tests.recipes.quantize.test_recipe import bytes_of
-
-ROOT = Path(__file__).parents[2]
+from tests.support.folders import ROOT
+from tests.support.runs import bytes_of
 
 CALLS = """
 import json, sys
@@ -104,7 +102,7 @@ def test_permission_denied_is_said_plainly(photographs: Path, locked: Path, tmp_
 
 def test_a_full_disk_keeps_what_is_finished(
     tmp_path: Path,
-    small_disk: Path,  # noqa: F811
+    small_disk: Path,
 ) -> None:
     folder = tmp_path / "many"
     folder.mkdir()

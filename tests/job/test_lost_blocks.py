@@ -12,20 +12,15 @@ import kmdist
 from kmdist.job.progress import Event, Message
 from kmdist.nightly import find, verify
 from kmdist.store import open_run
-from tests.nightly.test_night import World
-from tests.recipes.quantize.test_recipe import bytes_of
-
-ROOT = Path(__file__).parents[2]
+from tests.support.deaths import deaths, poisoned_workers
+from tests.support.nights import World
+from tests.support.runs import bytes_of
 
 POISON = """
-import os, signal
-import kmdist.recipes.quantize.blocks as pixels
+import kmdist.job.pixels as pixels
 decode = pixels.read_piece
 def read(piece):
-    if "poison" in piece.source.name and os.path.exists(os.environ["KMDIST_TEST_ARMED"]):
-        with open(os.environ["KMDIST_TEST_ARMED"], "a") as log:
-            log.write("death\\n")
-        os.kill(os.getpid(), signal.SIGKILL)
+    die_if("poison" in piece.source.name)
     return decode(piece)
 pixels.read_piece = read
 """
@@ -33,18 +28,9 @@ pixels.read_piece = read
 
 @pytest.fixture
 def armed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A file; while it is there, decoding an image called poison kills the worker process.
-
-    Processes that are started read `sitecustomize`; this one has been started already.
-    """
-    folder = tmp_path / "site"
-    folder.mkdir()
-    (folder / "sitecustomize.py").write_text(POISON)
-    path = tmp_path / "armed"
-    monkeypatch.setenv("KMDIST_TEST_ARMED", str(path))
-    monkeypatch.setenv("PYTHONPATH", f"{folder}:{ROOT}")
-    yield path
-    path.unlink(missing_ok=True)
+    """A file; while it is there, decoding an image called poison kills the worker process."""
+    with poisoned_workers(tmp_path, monkeypatch, POISON) as armed:
+        yield armed
 
 
 @pytest.fixture
@@ -56,10 +42,6 @@ def folder(tmp_path: Path) -> Path:
         pixels = rng.integers(0, 256, (100, 100, 3), dtype=np.uint8)
         assert cv2.imwrite(str(folder / name), pixels)
     return folder
-
-
-def deaths(armed: Path) -> int:
-    return len(armed.read_text().splitlines())
 
 
 PROCESSES = {"workers": 2, "worker_kind": "process", "block_mpx": 0.01}

@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,57 +19,13 @@ from click.testing import CliRunner
 
 from kmdist.cli import cli
 from kmdist.errors import KmdistError, UsageError
-from kmdist.nightly import Night, Settings, find, run_night, status, verify
+from kmdist.nightly import find, status, verify
 from kmdist.nightly.ledger import PENDING, FileRow, Ledger
 from kmdist.nightly.lock import LockHeldError, hold_lock
 from kmdist.nightly.scan import compare, look
 from kmdist.store import open_run
-
-BLOCK = (64, 100)
-"""An image that fills a block of 0.01 Mpx."""
-
-START = datetime(2026, 3, 1, 1, 0, tzinfo=UTC)
-
-
-class World:
-    """An input folder, results, and a clock that a test sets."""
-
-    def __init__(self, folder: Path) -> None:
-        self.inbox = folder / "inbox"
-        self.inbox.mkdir()
-        self.now = START
-        self.settings = Settings(
-            (str(self.inbox),), folder / "results", options={"k": 4, "workers": 1}, grace=600
-        )
-
-    @property
-    def results(self) -> Path:
-        return self.settings.results
-
-    def put(
-        self, name: str, value: int = 0, age_s: float = 3600, shape: tuple[int, int] = (12, 16)
-    ) -> Path:
-        """A small photograph of its own colours, modified `age_s` before the present night."""
-        path = self.inbox / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        rng = np.random.default_rng(value)
-        pixels = rng.integers(0, 256, (*shape, 3), dtype=np.uint8)
-        assert cv2.imwrite(str(path), pixels)
-        return self.touch(path, age_s)
-
-    def touch(self, path: Path, age_s: float = 3600) -> Path:
-        then_s = self.now.timestamp() - age_s
-        os.utime(path, (then_s, then_s))
-        return path
-
-    def night(self, **changes: Any) -> Night:
-        """The next night: a day has gone by."""
-        night = run_night(replace(self.settings, **changes), clock=lambda: self.now)
-        self.now += timedelta(days=1)
-        return night
-
-    def state(self, name: str) -> Any:
-        return find(self.results, self.inbox / name)["state"]
+from tests.support.folders import ROOT
+from tests.support.nights import BLOCK, START, World
 
 
 @pytest.fixture
@@ -412,19 +368,6 @@ def test_a_full_disk_keeps_what_is_finished(world: World, small_disk: Path) -> N
     assert verify(results) == []
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Any:
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    made = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=6m", "none", str(folder)], capture_output=True
-    )
-    if made.returncode:
-        pytest.skip(f"no tmpfs can be mounted here: {made.stderr.decode().strip()}")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
 def test_an_input_that_vanishes_in_the_middle(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -473,9 +416,7 @@ def start_night(world: World, log: Path, script: str = NIGHT) -> "subprocess.Pop
     arguments: Sequence[str] = (
         str(world.inbox), str(world.results), world.now.isoformat(), str(log)
     )  # fmt: skip
-    return subprocess.Popen(
-        [sys.executable, "-c", script, *arguments], cwd=Path(__file__).parents[2]
-    )
+    return subprocess.Popen([sys.executable, "-c", script, *arguments], cwd=ROOT)
 
 
 def test_killed_at_every_step_nothing_is_lost_or_done_twice(world: World, tmp_path: Path) -> None:

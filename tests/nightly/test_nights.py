@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.nightly import simulate
+from tests.support.simulated_nights import simulate
 
 
 @pytest.fixture

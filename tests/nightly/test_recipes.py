@@ -13,7 +13,7 @@ from kmdist.cli import cli
 from kmdist.errors import UsageError
 from kmdist.nightly import find, status, verify
 from kmdist.store import open_run
-from tests.nightly.test_night import World
+from tests.support.nights import World
 
 TEXTURE = {"k": 3, "preset": "gabor", "workers": 1}
 

@@ -14,8 +14,8 @@ import yaml
 from distributed import Security
 
 from kmdist.cluster import read_profile
+from tests.support.folders import ROOT
 
-ROOT = Path(__file__).parents[2]
 SCHEDULE = ROOT / "jobs" / "schedule"
 
 

@@ -4,43 +4,14 @@ import os
 import random
 import subprocess
 import sys
-from pathlib import Path
 
-import numpy as np
 import pytest
 
-from kmdist.store import RunWriter, open_run
+from kmdist.store import open_run
 from kmdist.store.claims import partial
 from kmdist.store.targets import local as targets
-
-IMAGES = ["a/1.png", "a/2.png", "b.png"]
-
-
-def write_run(path, generation, shape=(300, 1100)):
-    """One run, resumed if it can be: three images, a checkpoint before and after each."""
-    with RunWriter.create(
-        path,
-        recipe="quantize",
-        parameters={"k": 250},
-        fingerprint=f"g{generation}",
-        images=IMAGES,
-        resume=True,
-        overwrite=True,
-    ) as writer:
-        if writer.already_complete:
-            return
-        if writer.load_state("fit") is None:
-            writer.save_state("fit", {"centroids": np.full((4, 3), generation)})
-        centroids = writer.load_state("fit")["centroids"]
-        writer.write_array("centroids", centroids, ("cluster", "feature"))
-        done = writer.done("labels")
-        for index, image in enumerate(IMAGES):
-            if index in done:
-                continue
-            labels = np.full(shape, generation % 250, dtype=np.uint8)
-            writer.write_labels(image, labels, k=250)
-            writer.mark_done("labels", index, {"pixels": labels.size})
-        writer.publish({"k": 250, "seed": 0})
+from tests.support.folders import ROOT
+from tests.support.small_run import IMAGES, write_run
 
 
 def generation_of(path):
@@ -72,7 +43,7 @@ def only_new_folders_beside(path):
 NURSERY = """
 import os, random, signal, sys, time
 from pathlib import Path
-from tests.store.test_kill import write_run
+from tests.support.small_run import write_run
 
 path = Path(sys.argv[1])
 for line in sys.stdin:
@@ -98,7 +69,7 @@ def test_kill_9_at_20_random_moments(tmp_path):
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        cwd=Path(__file__).parents[2],
+        cwd=ROOT,
     ) as nursery:
 
         def run_child(generation, delay_s=-1.0):

@@ -22,8 +22,8 @@ from kmdist.errors import KmdistError, UsageError
 from kmdist.images import open_images
 from kmdist.store import FsspecTarget
 from kmdist.store.claims.url_claims import staging_url
+from tests.support.folders import ROOT
 
-ROOT = Path(__file__).parents[2]
 SECRET = "kmdist-test-secret-0123456789"
 
 

@@ -15,7 +15,7 @@ from kmdist.recipes.digits.stacks import folder as folders
 from kmdist.recipes.digits.stacks import open_stack
 from kmdist.recipes.digits.tree import merge_digits, split_cluster
 from kmdist.recipes.predict import predict
-from tests.recipes.digits.test_recipe import bytes_of
+from tests.support.runs import bytes_of
 
 SAMPLE = open_stack("sample:digits")[0]
 

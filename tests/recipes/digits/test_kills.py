@@ -14,11 +14,11 @@ import pytest
 from kmdist.job.progress import Event, Message
 from kmdist.recipes.digits.recipe import digits
 from kmdist.recipes.digits.stacks import open_stack
-from tests.conftest import DaskProcesses
-from tests.recipes.digits.test_recipe import bytes_of
+from tests.support.dask_processes import DaskProcesses
+from tests.support.folders import ROOT
+from tests.support.runs import bytes_of
 
 N_KILLS = int(os.environ.get("KMDIST_KILLS", "3"))
-ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture

@@ -14,19 +14,13 @@ from kmdist.recipes.digits.stacks import open_stack
 from kmdist.recipes.digits.tree import split_cluster
 from kmdist.recipes.predict import predict
 from kmdist.store import Run
-from tests.job.test_lost_blocks import ROOT, deaths
-from tests.recipes.digits.test_recipe import bytes_of
+from tests.support.deaths import deaths, poisoned_workers
+from tests.support.runs import bytes_of
 
 POISON = """
-import os, signal
 import kmdist.recipes.digits.stacks.arrays as arrays
 import kmdist.recipes.digits.stacks.folder as folder
 read, grey = arrays.ArrayStack.read, folder.decoded_grey
-def die_if(poisonous):
-    if poisonous and os.path.exists(os.environ["KMDIST_TEST_ARMED"]):
-        with open(os.environ["KMDIST_TEST_ARMED"], "a") as log:
-            log.write("death\\n")
-        os.kill(os.getpid(), signal.SIGKILL)
 def read_rows(self, start, stop):
     die_if(start <= 700 < stop)
     return read(self, start, stop)
@@ -46,14 +40,8 @@ BLOCK = slice(468, 702)
 @pytest.fixture
 def armed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A file; while it is there, reading image 700, or one called poison, kills the worker."""
-    folder = tmp_path / "site"
-    folder.mkdir()
-    (folder / "sitecustomize.py").write_text(POISON)
-    path = tmp_path / "armed"
-    monkeypatch.setenv("KMDIST_TEST_ARMED", str(path))
-    monkeypatch.setenv("PYTHONPATH", f"{folder}:{ROOT}")
-    yield path
-    path.unlink(missing_ok=True)
+    with poisoned_workers(tmp_path, monkeypatch, POISON) as armed:
+        yield armed
 
 
 @pytest.fixture

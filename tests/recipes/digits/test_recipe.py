@@ -1,7 +1,6 @@
 """The digits recipe end to end: right, complete, the same bytes however it runs."""
 
 import gzip
-import hashlib
 import json
 import struct
 from pathlib import Path
@@ -18,16 +17,9 @@ from kmdist.job.progress import Event, Message
 from kmdist.recipes.digits.recipe import digits
 from kmdist.recipes.digits.stacks import open_stack
 from kmdist.store import Run
-from tests.conftest import DaskProcesses, data_folder
-
-
-def bytes_of(run: Path) -> dict[str, str]:
-    """SHA-256 of every array and of all metadata but the root's, which holds times."""
-    return {
-        str(path.relative_to(run)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(run.rglob("*"))
-        if path.is_file() and path.name != "zarr.json"
-    }
+from tests.support.dask_processes import DaskProcesses
+from tests.support.folders import data_folder
+from tests.support.runs import bytes_of
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from kmdist.errors import KmdistError, UsageError
 from kmdist.recipes.digits.stacks import as_array, open_stack, polarity_of
 from kmdist.recipes.digits.stacks.gzip_index import GzipFile
-from tests.conftest import data_folder
+from tests.support.folders import data_folder
 
 
 def pictures(n: int = 30, h: int = 9, w: int = 7) -> np.ndarray:

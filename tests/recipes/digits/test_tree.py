@@ -14,8 +14,8 @@ from kmdist.recipes.digits.stacks import open_stack
 from kmdist.recipes.digits.tree import merge_digits, split_cluster
 from kmdist.recipes.predict import predict
 from kmdist.store import Run
-from tests.conftest import DaskProcesses
-from tests.recipes.digits.test_recipe import bytes_of
+from tests.support.dask_processes import DaskProcesses
+from tests.support.runs import bytes_of
 
 SAMPLE = "sample:digits"
 

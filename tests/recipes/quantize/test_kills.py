@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.recipes.quantize.test_recipe import bytes_of
+from tests.support.folders import ROOT
+from tests.support.runs import bytes_of
 
 N_KILLS = int(os.environ.get("KMDIST_KILLS", "4"))
-ROOT = Path(__file__).parents[3]
 
 
 def start(arguments: list[str]) -> "subprocess.Popen[bytes]":

@@ -14,7 +14,7 @@ from kmdist.cli import cli
 from kmdist.errors import ImageError, UsageError
 from kmdist.recipes.predict import predict
 from kmdist.store import Run
-from tests.recipes.quantize.test_recipe import bytes_of, recomputed_inertia
+from tests.support.runs import bytes_of, recomputed_inertia
 
 
 @pytest.fixture

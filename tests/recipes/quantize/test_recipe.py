@@ -1,6 +1,5 @@
 """The quantize recipe end to end: right, complete, the same bytes however it runs."""
 
-import hashlib
 import shutil
 import threading
 from pathlib import Path
@@ -15,29 +14,8 @@ from kmdist.errors import KmdistError, UsageError
 from kmdist.images import ImageSource
 from kmdist.job.progress import Event
 from kmdist.store import Run
-from tests.conftest import DaskProcesses
-
-
-def bytes_of(run: Path) -> dict[str, str]:
-    """SHA-256 of every chunk and of the metadata that does not say when and how it ran."""
-    return {
-        str(path.relative_to(run)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(run.rglob("*"))
-        if path.is_file() and path != run / "zarr.json" and "state" not in path.parts
-    }
-
-
-def recomputed_inertia(run: Run, folder: Path) -> float:
-    """Σ‖x − c‖² from the label maps, the centroids and the pixels, in float64."""
-    total = 0.0
-    for name in run.images:
-        pixels = cv2.imread(str(folder / name), cv2.IMREAD_UNCHANGED)
-        labels = run.labels(name)[:]
-        clustered = pixels[..., 3] > 0 if pixels.shape[2] == 4 else np.ones(labels.shape, bool)
-        rgb = pixels[..., 2::-1][clustered].astype(np.float64)
-        centroids = np.asarray(run.centroids, np.float64)[labels[clustered]]
-        total += float(((rgb - centroids) ** 2).sum())
-    return total
+from tests.support.dask_processes import DaskProcesses
+from tests.support.runs import bytes_of, recomputed_inertia
 
 
 def test_shared_palette(photographs: Path, tmp_path: Path) -> None:

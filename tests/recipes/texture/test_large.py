@@ -16,9 +16,10 @@ import kmdist
 from kmdist.engine.passes import ThreadPool
 from kmdist.recipes.registry import plan_of
 from kmdist.store import Run
-from tests.conftest import DaskProcesses
-from tests.recipes.quantize.test_recipe import bytes_of
-from tests.recipes.texture.test_recipe import mosaic, tiled_tiff
+from tests.support.dask_processes import DaskProcesses
+from tests.support.folders import ROOT
+from tests.support.runs import bytes_of
+from tests.support.textures import mosaic, tiled_tiff
 
 HEIGHT, WIDTH = 136, 16_500
 """Above 16,384 px a side label maps are stored in shards of 8,192²: here three."""
@@ -126,7 +127,7 @@ N_KILLS = int(os.environ.get("KMDIST_KILLS", "3"))
 def start(arguments: list[str]) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(
         [sys.executable, "-m", "kmdist", "texture", *arguments],
-        cwd=Path(__file__).parents[3],
+        cwd=ROOT,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,

@@ -6,7 +6,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import tifffile
 from click.testing import CliRunner
 from sklearn.metrics import adjusted_rand_score
 
@@ -20,25 +19,9 @@ from kmdist.job.progress import Event
 from kmdist.recipes.predict import predict
 from kmdist.recipes.texture.model import PRESET_NAMES, TextureModel
 from kmdist.store import Run
-from tests.conftest import DaskProcesses
-from tests.recipes.quantize.test_recipe import bytes_of
-
-
-def mosaic(height: int, width: int, seed: int = 0) -> np.ndarray:
-    """Four textures in quarters, in colour: (height, width, 3) uint8 in OpenCV's order."""
-    rng = np.random.default_rng(seed)
-    y, x = np.mgrid[:height, :width]
-    noise = rng.normal(0, 30, (height, width))
-    planes = [
-        40 * np.sin(x * 1.9) + noise / 3,
-        45 * np.sin((x + y) / 3) + noise / 3,
-        cv2.GaussianBlur(noise, (0, 0), 1.2) * 3,
-        noise,
-    ]
-    quarter = 2 * (y >= 0.45 * height) + (x >= 0.6 * width)
-    grey_values = np.choose(quarter, planes) + 120
-    tint = np.array([[0, 0, 20], [20, 0, 0], [0, 20, 0], [10, 10, 0]])[quarter]
-    return np.clip(grey_values[..., None] + tint, 0, 255).astype(np.uint8)
+from tests.support.dask_processes import DaskProcesses
+from tests.support.runs import bytes_of
+from tests.support.textures import mosaic, tiled_tiff
 
 
 @pytest.fixture
@@ -52,11 +35,6 @@ def textures(tmp_path: Path) -> Path:
     alpha[:30, :, 3] = 0
     cv2.imwrite(str(folder / "alpha.png"), alpha)
     return folder
-
-
-def tiled_tiff(path: Path, height: int, width: int) -> Path:
-    tifffile.imwrite(path, mosaic(height, width)[..., ::-1], tile=(256, 256), photometric="rgb")
-    return path
 
 
 def rgb_of(path: Path) -> np.ndarray:
