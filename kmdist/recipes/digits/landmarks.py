@@ -1,4 +1,17 @@
-"""How rows are tied to landmarks, and landmarks to each other."""
+"""Merge many small clusters into few that need not be round, through the rows they share.
+
+Each row is tied to its nearest *landmarks* (centroids of many small clusters) with weights that
+fall with distance. Two landmarks are alike as far as rows are tied to both: with Z the rows ×
+landmarks matrix of weights, the affinity is ZᵀZ, a sum over blocks of rows. Its leading
+eigenvectors group the landmarks, and each row takes the group most of its weight is in. This is
+landmark-based spectral clustering (Chen, Cai, AAAI 2011), with the landmarks grouped instead of
+the rows. Several sets of landmarks, each clustered from another seed, may be used together: what
+one set cuts through, another joins.
+
+Per block: `attach`, then `affinity`; merged by `merge_affinities`; then `group_landmarks`, once;
+then `vote` per block. Cost: n · p · d to attach n rows to p landmarks, linear in n as p has a
+limit (`landmark_count`); the affinity has at most n · (s·r)² and at most p² entries.
+"""
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -6,6 +19,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit
 from scipy import sparse
+
+from kmdist.estimators.affinity import group_by_affinity
 
 _CHUNK_ROWS = 512
 _SPARE = 3
@@ -202,3 +217,29 @@ def vote(attachment: Attachment, groups: np.ndarray, k: int) -> np.ndarray:
     cells = np.arange(n)[:, None] * k + groups[attachment.numbers]
     shares = np.bincount(cells.ravel(), attachment.weights.ravel(), minlength=n * k)
     return np.asarray(shares.reshape(n, k).argmax(axis=1), dtype=np.int32)
+
+
+def group_landmarks(landmarks: Landmarks, affinities: Any, k: int) -> np.ndarray:
+    """Group landmarks by their affinity; one without rows follows the nearest that has some.
+
+    Parameters
+    ----------
+    affinities : (p, p), of all rows.
+    k : number of groups.
+
+    Returns
+    -------
+    (p,) int64, 0 … k − 1
+
+    Raises
+    ------
+    ValueError : fewer landmarks with rows than groups.
+    """
+    stacked = np.concatenate(landmarks.sets).astype(np.float32)
+    labels = group_by_affinity(affinities, k, stacked)
+    unused = np.flatnonzero(labels < 0)
+    if unused.size:
+        used = np.flatnonzero(labels >= 0)
+        _, nearest = nearest_landmarks(stacked[unused], np.ascontiguousarray(stacked[used]), 1)
+        labels[unused] = labels[used][nearest[:, 0]]
+    return labels
