@@ -56,7 +56,7 @@ _REFUSED_MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"FUJIFILMCCD-RAW", "camera raw"),
 )
 
-_WEAK = {".pcx": (b"\x0a", "pcx"), ".tga": (b"", "tga")}
+_WEAK = {".dib": (b"\x28\0\0\0", "dib"), ".pcx": (b"\x0a", "pcx"), ".tga": (b"", "tga")}
 """Formats with little or no magic: believed only together with their suffix."""
 
 

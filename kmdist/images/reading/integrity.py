@@ -81,6 +81,22 @@ def png_fault(data: bytes) -> ImageError | None:
     return ImageError("truncated", f"truncated PNG: {len(data):,} bytes without an end chunk")
 
 
+def bare_png(data: bytes) -> bytes:
+    """A whole PNG without what stands before its pixels and does not change them.
+
+    libpng tells the terminal what it thinks of profiles, gamma and the like.
+    """
+    position = head_end = 8
+    kept = []
+    while (kind := data[position + 4 : position + 8]) != b"IDAT" and kind:
+        end = position + 12 + int.from_bytes(data[position : position + 4], "big")
+        if kind[:1].isupper() or kind in (b"tRNS", b"acTL", b"fcTL"):
+            kept.append(data[position:end])
+        position = head_end = end
+    n_kept = sum(map(len, kept))
+    return data if n_kept + 8 == head_end else b"".join((data[:8], *kept, data[head_end:]))
+
+
 def webp_fault(data: bytes) -> ImageError | None:
     """Truncated or None: the length that a WebP file states of itself."""
     expected = 8 + int.from_bytes(data[4:8], "little")
@@ -106,6 +122,27 @@ def boxes_fault(data: bytes) -> ImageError | None:
     return _short("file", data) if position > len(data) else None
 
 
+def pcx_fault(data: bytes) -> ImageError | None:
+    """Truncated or None: the palette of 256 colours, which lies at the very end, after all runs."""
+    if len(data) < 128:
+        return _short("PCX", data)
+    version, bits, planes, palette_kind = data[1:2], data[3:4], data[65:66], data[68:69]
+    if (version, bits, planes) != (b"\5", b"\x08", b"\1") or palette_kind == b"\2":
+        return None
+    top, bottom = struct.unpack_from("<H2xH", data, 6)
+    (stride,) = struct.unpack_from("<H", data, 66)
+    runs = re.findall(rb"[\xc0-\xff].|.", data[128:-769], re.DOTALL)
+    n_bytes = sum(run[0] & 63 if len(run) == 2 else 1 for run in runs)
+    whole = data[-769:-768] == b"\x0c" and n_bytes >= stride * (bottom - top + 1)
+    return None if whole else _short("PCX", data)
+
+
+def pnm_fault(data: bytes) -> ImageError | None:
+    """Truncated or None: each number of plain PGM and PPM has white space before and after it."""
+    plain = data[:2] in (b"P2", b"P3")
+    return _short("PNM", data) if plain and not data[-1:].isspace() else None
+
+
 def _short(what: str, data: bytes) -> ImageError:
     return ImageError("truncated", f"truncated {what}: it ends at {len(data):,} bytes, too early")
 
@@ -116,20 +153,22 @@ _FAULTS: dict[str, Callable[[bytes], ImageError | None]] = {
     "webp": webp_fault,
     "avif": boxes_fault,
     "jpeg2000": boxes_fault,
+    "pcx": pcx_fault,
+    "ppm": pnm_fault,
 }
 
 
 def require_whole(kind: str, data: bytes) -> None:
-    """Refuse a JPEG or PNG that is cut off or damaged before its decoder sees it.
+    """Refuse a file that is cut off before its decoder sees it, where its structure tells.
 
-    JPEG: decoders may let it pass. PNG: libpng writes to the terminal of its own accord; its
-    checksums cost about 2 % of decoding.
+    Decoders may let it pass, or write to the terminal of their own accord. Of PNG the checksums
+    are tested too, at about 2 % of decoding.
 
     Raises
     ------
     ImageError : truncated or corrupt.
     """
-    fault = _FAULTS[kind](data) if kind in ("jpeg", "png") else None
+    fault = _FAULTS[kind](data) if kind in _FAULTS else None
     if fault is not None:
         raise fault
 

@@ -19,6 +19,7 @@ from kmdist.images.source import Header
 _PLUGINS = {
     "avif": ("AvifImagePlugin", "AvifImageFile"),
     "bmp": ("BmpImagePlugin", "BmpImageFile"),
+    "dib": ("BmpImagePlugin", "DibImageFile"),
     "gif": ("GifImagePlugin", "GifImageFile"),
     "jpeg": ("JpegImagePlugin", "JpegImageFile"),
     "jpeg2000": ("Jpeg2KImagePlugin", "Jpeg2KImageFile"),

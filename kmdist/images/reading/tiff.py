@@ -1,5 +1,7 @@
 """TIFF headers: what the first page holds, and whether windows of it can be read."""
 
+import logging
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -15,8 +17,16 @@ SEGMENT_PIXELS = 1 << 24
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _SEPARATED, _YCBCR = 0, 1, 2, 3, 5, 6
 _RAW = (32803, 34892)
 _ORIENTATION_TAG = 274
+_TYPE_BYTES = {
+    1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8,
+    17: 8, 18: 8,
+}  # fmt: skip
+"""Bytes of a value by its type (TIFF 6.0, section 2; BigTIFF)."""
 # Codecs that undo their own colour transform: what comes out of them is RGB.
 _IMAGE_CODECS = frozenset({7, 33003, 33004, 33005, 33007, 34712, 34892, 50001, 50002, 52546})
+
+# What tifffile would tell of files that are rejected, or read in spite of it, is not for users.
+logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 
 @dataclass(frozen=True)
@@ -69,8 +79,9 @@ def probe_tiff(file: BinaryIO, size_bytes: int) -> Header:
     ------
     ImageError : truncated, corrupt, channels, dtype or unsupported.
     """
-    _require_directory(file, size_bytes)
+    codes = _require_directory(file, size_bytes)
     with first_page(file) as (tiff, page):
+        _require_entries(page, codes)
         layout = layout_of(page)
         n_pages = len(tiff.pages)
         orientation = _orientation(page)
@@ -93,6 +104,11 @@ def probe_tiff(file: BinaryIO, size_bytes: int) -> Header:
 def readable_by_row(page: Any) -> bool:
     """Whether samples lie in the file row by row as they are, so that any window can be read."""
     return bool(page.is_contiguous) and page.fillorder == 1
+
+
+def may_be_short(page: Any) -> bool:
+    """Whether the last strip may be stated longer than it is, as it often is if uncompressed."""
+    return int(page.compression) == 1 and not page.is_tiled
 
 
 def _segment_width(page: Any) -> int:
@@ -161,18 +177,49 @@ def _orientation(page: Any) -> int:
     return int(value) if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
-def _require_directory(file: BinaryIO, size_bytes: int) -> None:
-    """Many writers put the directory last, where a cut-off file lacks it."""
+def _require_directory(file: BinaryIO, size_bytes: int) -> frozenset[int]:
+    """Codes of the first directory's entries, all of whose values lie inside the file.
+
+    Many writers put the directory last, or values behind it, where a cut-off file lacks them;
+    tifffile goes on without an entry that it cannot read, and takes what it said for its default.
+
+    Raises
+    ------
+    ImageError : truncated.
+    """
     head = file.read(16)
-    file.seek(0)
-    order = "little" if head[:2] == b"II" else "big"
+    order = "<" if head[:2] == b"II" else ">"
     big = head[2:4] in (b"+\0", b"\0+")
-    offset = int.from_bytes(head[8:16] if big else head[4:8], order)  # type: ignore[arg-type]
-    if len(head) < 8 or offset >= size_bytes:
+    count, entry, inline = ("Q", "HHQQ", 8) if big else ("H", "HHII", 4)
+    layout = struct.Struct(order + entry)
+    try:
+        (offset,) = struct.unpack_from(order + entry[-1], head, 8 if big else 4)
+        file.seek(offset)
+        (n_entries,) = struct.unpack(order + count, file.read(struct.calcsize(order + count)))
+        table = file.read(min(n_entries * layout.size, size_bytes))
+        entries = [layout.unpack_from(table, i * layout.size) for i in range(n_entries)]
+    except (struct.error, OverflowError) as error:
         raise ImageError(
-            "truncated",
-            f"truncated TIFF: its directory is said to be at byte {offset:,} of {size_bytes:,}",
-        )
+            "truncated", f"truncated TIFF: its directory is not within its {size_bytes:,} bytes"
+        ) from error
+    finally:
+        file.seek(0)
+    for code, kind, n_values, place in entries:
+        n_bytes = n_values * _TYPE_BYTES.get(kind, 0)
+        if n_bytes > inline and place + n_bytes > size_bytes:
+            raise ImageError(
+                "truncated",
+                f"truncated TIFF: the value of tag {code} ends at byte {place + n_bytes:,} of "
+                f"{size_bytes:,}",
+            )
+    return frozenset(code for code, *_ in entries)
+
+
+def _require_entries(page: Any, codes: frozenset[int]) -> None:
+    """Every entry of the directory could be read."""
+    unread = codes - {tag.code for tag in page.tags}
+    if unread:
+        raise ImageError("corrupt", f"corrupt TIFF: tag {min(unread)} cannot be read")
 
 
 def _require_segments(page: Any, size_bytes: int) -> None:
@@ -194,9 +241,8 @@ def _require_segments(page: Any, size_bytes: int) -> None:
             f"strips or tiles, {n_listed:,} are listed",
         )
     else:
-        # The last strip of uncompressed files is often stated longer than it is.
-        compressed = int(page.compression) != 1
+        whole = not may_be_short(page)
         pairs = zip(page.dataoffsets, page.databytecounts, strict=False)
-        end = max(start + (n if compressed else min(n, 1)) for start, n in pairs)
+        end = max(start + (n if whole else min(n, 1)) for start, n in pairs)
     if end > size_bytes:
         raise ImageError("truncated", f"truncated TIFF: {size_bytes:,} of {end:,} bytes")

@@ -9,7 +9,7 @@ from kmdist.errors import ImageError
 from kmdist.images.blocks import Window
 from kmdist.images.finding.files import open_regular
 from kmdist.images.pixels import Pixels, orient, stored_window, widen
-from kmdist.images.reading.tiff import Layout, first_page, layout_of, readable_by_row
+from kmdist.images.reading.tiff import Layout, first_page, layout_of, may_be_short, readable_by_row
 from kmdist.images.source import ImageSource
 
 
@@ -103,7 +103,7 @@ def _decode_segment(tiff: Any, page: Any, index: int) -> Pixels | None:
         return None
     tiff.filehandle.seek(page.dataoffsets[index])
     data = tiff.filehandle.read(n_bytes)
-    if len(data) < n_bytes and int(page.compression) != 1:
+    if len(data) < n_bytes and not may_be_short(page):
         raise ImageError("truncated", f"truncated TIFF: it ends within strip or tile {index:,}")
     tables = {}
     if page.jpegtables is not None or page.jpegheader is not None:
