@@ -21,6 +21,8 @@ class ImageSource:
     pages : pages or frames in the file, of which the first is used.
     orientation : EXIF orientation 1 … 8 (EXIF 2.32, tag 0x0112), which `decode` applies.
     decoder : ``opencv``, ``pillow``, ``tifffile`` or ``zarr``: who reads the pixels.
+    profile : of its colours: empty for sRGB or none; ``converted`` where `decode` makes them sRGB;
+        ``unusable`` where they are taken as sRGB because it is damaged.
     """
 
     name: str
@@ -36,6 +38,7 @@ class ImageSource:
     pages: int = 1
     orientation: int = 1
     decoder: str = "opencv"
+    profile: str = ""
 
     @property
     def pixels(self) -> int:
@@ -50,7 +53,7 @@ class Header:
     Parameters
     ----------
     width, height : pixels as stored.
-    channels, dtype, windowed, pages, orientation, decoder : as of `ImageSource`.
+    channels, dtype, windowed, pages, orientation, decoder, profile : as of `ImageSource`.
     """
 
     width: int
@@ -61,6 +64,7 @@ class Header:
     windowed: bool = False
     pages: int = 1
     orientation: int = 1
+    profile: str = ""
 
 
 @dataclass(frozen=True)

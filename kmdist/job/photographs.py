@@ -69,13 +69,20 @@ class Photographs:
 
     @property
     def notes(self) -> list[Message]:
-        """What is left out of files, and what is not 8-bit."""
+        """What is left out of files, what is not 8-bit, and whose colours are not sRGB."""
         notes = []
         if several := [source.pages - 1 for source in self.sources if source.pages > 1]:
             text = f"more than one page or frame in {quantity(len(several), 'file')}; the first is "
             notes.append(Message(f"{text}used, {sum(several):,} left out", warning=True))
         if deep := sum(1 for source in self.sources if source.dtype != "uint8"):
             notes.append(Message(f"not 8-bit: {quantity(deep, 'image')}"))
+        if converted := sum(1 for source in self.sources if source.profile == "converted"):
+            told = f"converted to sRGB from the colour profile: {quantity(converted, 'image')}"
+            notes.append(Message(told))
+        if broken := [source.name for source in self.sources if source.profile == "unusable"]:
+            named = ", ".join(broken[:5]) + (" …" if len(broken) > 5 else "")
+            text = f"colour profile cannot be used in {quantity(len(broken), 'image')}, taken as "
+            notes.append(Message(f"{text}sRGB: {named}", warning=True))
         return notes
 
     def label_bytes(self, n_fits: int) -> int:

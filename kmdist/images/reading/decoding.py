@@ -7,7 +7,7 @@ from kmdist.errors import ImageError
 from kmdist.images.blocks import Window
 from kmdist.images.finding.files import read_bytes
 from kmdist.images.pixels import Pixels, orient, require_finite
-from kmdist.images.reading.integrity import diagnose, require_whole
+from kmdist.images.reading.integrity import bare_png, diagnose, require_whole
 from kmdist.images.source import ImageSource
 
 
@@ -58,10 +58,15 @@ def _decode_whole(source: ImageSource) -> Pixels:
     try:
         if source.decoder == "opencv":
             pixels = _with_opencv(source, data)
+            if source.profile == "converted":
+                from kmdist.images.reading.pillow_images import with_srgb_colours
+
+                pixels = with_srgb_colours(pixels, data, source.format)
         else:
             from kmdist.images.reading.pillow_images import decode_picture
 
-            pixels = decode_picture(data, source.format)
+            convert = source.profile == "converted"
+            pixels = decode_picture(data, source.format, convert=convert)
     except (ImageError, MemoryError):
         raise
     except Exception as error:  # decoders fail in ways of their own on broken bytes
@@ -78,6 +83,8 @@ def _with_opencv(source: ImageSource, data: bytes) -> Pixels:
         # Orientation is ours to apply: OpenCV misses what AVIF, XMP and late PNG chunks say.
         flags |= cv2.IMREAD_IGNORE_ORIENTATION
         flags |= cv2.IMREAD_ANYDEPTH if source.dtype == "uint16" else 0
+    if source.format == "png":
+        data = bare_png(data)
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     if pixels is None:
         raise diagnose(source.format, data)

@@ -104,4 +104,5 @@ def _source(
         pages=header.pages,
         orientation=header.orientation,
         decoder=header.decoder,
+        profile=header.profile,
     )

@@ -14,6 +14,8 @@ import numpy as np
 
 from kmdist.errors import ImageError
 from kmdist.images.pixels import Pixels
+from kmdist.images.reading.profiles import profile_of
+from kmdist.images.reading.srgb import cmyk_to_srgb, state_of, to_srgb
 from kmdist.images.source import Header
 
 _PLUGINS = {
@@ -80,10 +82,9 @@ def probe_picture(file: BinaryIO, kind: str) -> Header:
     picture = open_picture(file, kind)
     channels, dtype, _ = _pixel_format(picture, kind)
     width, height = picture.size
-    transparent_grey = channels == 4 and picture.mode in ("1", "L")
     by_opencv = (
         (kind in ("jpeg", "webp") and picture.mode != "CMYK")
-        or (kind == "png" and not transparent_grey)
+        or (kind == "png" and not (channels == 4 and _is_grey(picture)))
     ) and (max(width, height) <= _OPENCV_SIDE and width * height <= _OPENCV_PIXELS)
     if not by_opencv and _sixteen_bits(picture):
         dtype = "uint8"  # Pillow has no colour modes of 16 bits
@@ -95,21 +96,62 @@ def probe_picture(file: BinaryIO, kind: str) -> Header:
         decoder="opencv" if by_opencv else "pillow",
         orientation=_orientation(picture, file, kind),
         pages=_count_frames(picture, file, kind),
+        profile=state_of(profile_of(picture, file, kind), _samples(picture)),
     )
 
 
-def decode_picture(data: bytes, kind: str) -> Pixels:
+def with_srgb_colours(pixels: Pixels, data: bytes, kind: str) -> Pixels:
+    """Pixels of a file that OpenCV has decoded, converted from the profile in it."""
+    file = io.BytesIO(data)
+    return to_srgb(pixels, profile_of(open_picture(file, kind), file, kind))
+
+
+def decode_picture(data: bytes, kind: str, *, convert: bool = False) -> Pixels:
     """Decode the first frame as (y, x, c).
+
+    Parameters
+    ----------
+    convert : to sRGB from the profile in the file, which is known to be usable.
 
     Raises
     ------
     ImageError : unsupported or dtype.
     Exception : whatever Pillow raises for bytes that are damaged.
     """
-    picture = open_picture(io.BytesIO(data), kind)
-    _, dtype, mode = _pixel_format(picture, kind)
-    pixels = np.array(picture.convert(mode) if mode else picture).astype(dtype, copy=False)
-    return pixels if pixels.ndim == 3 else pixels[:, :, None]
+    file = io.BytesIO(data)
+    picture = open_picture(file, kind)
+    channels, dtype, mode = _pixel_format(picture, kind)
+    profile = profile_of(picture, file, kind) if convert else b""
+    if profile and picture.mode == "CMYK":
+        return cmyk_to_srgb(picture, profile)
+    if channels == 4 and "transparency" in picture.info and _is_grey(picture):
+        pixels = _transparent_grey(picture)
+    else:
+        pixels = np.array(picture.convert(mode) if mode else picture).astype(dtype, copy=False)
+    pixels = pixels if pixels.ndim == 3 else pixels[:, :, None]
+    return to_srgb(pixels, profile) if profile else pixels
+
+
+def _transparent_grey(picture: Any) -> Pixels:
+    """(y, x, 4) of a grey PNG one of whose levels is transparent (PNG, 11.3.2.1).
+
+    The level is stated in the file's own bits, which Pillow has spread over eight.
+    """
+    step = {"L;2": 85, "L;4": 17}.get(str(picture.tile[0][3]), 1)
+    level = picture.info["transparency"] * step
+    grey = np.array(picture.convert("L") if picture.mode == "1" else picture)
+    top = np.iinfo(grey.dtype).max
+    alpha = np.where(grey == level & top, 0, top).astype(grey.dtype)
+    return np.dstack([grey, grey, grey, alpha])
+
+
+def _is_grey(picture: Any) -> bool:
+    return picture.mode in ("1", "L", "LA", "I", "F") or picture.mode.startswith("I;16")
+
+
+def _samples(picture: Any) -> str:
+    """What a profile is of: ``L``, ``RGB`` or ``CMYK``."""
+    return "CMYK" if picture.mode == "CMYK" else "L" if _is_grey(picture) else "RGB"
 
 
 def _pixel_format(picture: Any, kind: str) -> tuple[int, str, str]:
@@ -118,8 +160,9 @@ def _pixel_format(picture: Any, kind: str) -> tuple[int, str, str]:
         return 1, "uint16", ""  # 0 … 65,535 in Pillow's 32-bit mode
     if mode not in _MODES:
         raise ImageError("unsupported", f"{kind.upper()} with pixels of kind {mode}")
-    if "transparency" in picture.info and mode in ("1", "L", "P", "RGB"):
-        return 4, "uint16" if _sixteen_bits(picture) else "uint8", "RGBA"
+    if "transparency" in picture.info and mode in ("1", "L", "P", "RGB", "I;16"):
+        deep = mode == "I;16" or _sixteen_bits(picture)
+        return 4, "uint16" if deep else "uint8", "RGBA"
     channels, dtype, to_mode = _MODES[mode]
     return channels, "uint16" if _sixteen_bits(picture) else dtype, to_mode
 

@@ -9,12 +9,14 @@ from typing import Any, BinaryIO
 
 from kmdist.errors import ImageError
 from kmdist.images.pixels import decoded_dtype
+from kmdist.images.reading.srgb import state_of
 from kmdist.images.source import Header
 
 SEGMENT_PIXELS = 1 << 24
 """Strips and tiles up to this size are read by window: a window decodes all it touches."""
 
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _SEPARATED, _YCBCR = 0, 1, 2, 3, 5, 6
+GREY_KINDS = ("grey", "white_is_zero")
 _RAW = (32803, 34892)
 _ORIENTATION_TAG = 274
 _TYPE_BYTES = {
@@ -98,6 +100,9 @@ def probe_tiff(file: BinaryIO, size_bytes: int) -> Header:
             windowed=readable_by_row(page) or segment_pixels <= SEGMENT_PIXELS,
             pages=n_pages,
             orientation=orientation,
+            profile=state_of(
+                bytes(page.iccprofile or b""), "L" if layout.kind in GREY_KINDS else "RGB"
+            ),
         )
 
 

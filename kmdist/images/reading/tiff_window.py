@@ -9,6 +9,7 @@ from kmdist.errors import ImageError
 from kmdist.images.blocks import Window
 from kmdist.images.finding.files import open_regular
 from kmdist.images.pixels import Pixels, orient, stored_window, widen
+from kmdist.images.reading.srgb import to_srgb
 from kmdist.images.reading.tiff import Layout, first_page, layout_of, may_be_short, readable_by_row
 from kmdist.images.source import ImageSource
 
@@ -37,7 +38,10 @@ def read_tiff(source: ImageSource, window: Window) -> Pixels:
         samples = _read_rows(tiff, page, place) if readable_by_row(page) else None
         if samples is None:
             samples = _read_segments(tiff, page, place)
-        return orient(_to_channels(page, samples, layout), source.orientation)
+        pixels = _to_channels(page, samples, layout)
+        if source.profile == "converted":
+            pixels = to_srgb(pixels, bytes(page.iccprofile))
+        return orient(pixels, source.orientation)
 
 
 def _read_rows(tiff: Any, page: Any, place: Window) -> Pixels:
