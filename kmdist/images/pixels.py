@@ -103,7 +103,8 @@ def to_rgb8(pixels: Pixels) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_
 
     16-bit samples are rounded to the nearest of 256 levels (v / 257). Floating point samples are
     taken to lie in 0 … 1, scaled by 255 and rounded; they are never stretched to their own
-    minimum and maximum, which would differ from tile to tile and from image to image.
+    minimum and maximum, which would differ from tile to tile and from image to image. What is
+    partly transparent is laid over white, as a browser shows it on an empty page.
 
     Parameters
     ----------
@@ -126,9 +127,34 @@ def to_rgb8(pixels: Pixels) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_
         return eight, None
     if eight.shape[2] == 1:
         return np.asarray(cv2.cvtColor(eight, cv2.COLOR_GRAY2RGB), np.uint8), None
-    transparent = pixels[:, :, 3] <= 0
+    alpha, opaque = pixels[:, :, 3], full_scale(pixels.dtype)
+    transparent = alpha <= 0
     rgb = np.asarray(cv2.cvtColor(eight, cv2.COLOR_RGBA2RGB), np.uint8)
+    partly = (alpha < opaque) & ~transparent
+    if partly.any():
+        rgb[partly] = np.rint(255 * over(pixels[partly] / opaque, 1.0))
     return rgb, transparent if transparent.any() else None
+
+
+def full_scale(dtype: npt.DTypeLike) -> float:
+    """The value of white and of opaque: the largest of integer types, 1 for floating point."""
+    return float(np.iinfo(dtype).max) if np.dtype(dtype).kind == "u" else 1.0
+
+
+def over(samples: npt.NDArray[np.floating], paper: float) -> npt.NDArray[np.floating]:
+    """Colours laid over paper by their alpha (Porter and Duff, 1984).
+
+    Parameters
+    ----------
+    samples : (…, c + 1) in 0 … 1, alpha last, not multiplied into the colours.
+    paper : grey level in 0 … 1.
+
+    Returns
+    -------
+    (…, c).
+    """
+    colours, alpha = samples[..., :-1], samples[..., -1:]
+    return colours * alpha + paper * (1 - alpha)
 
 
 def _to_uint8(pixels: Pixels) -> npt.NDArray[np.uint8]:

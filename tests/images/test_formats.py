@@ -54,6 +54,17 @@ def adam7(pixels: np.ndarray) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(*chunk) for chunk in chunks)
 
 
+def grey_png(levels: np.ndarray, bits: int, *, transparent: int) -> bytes:
+    """A grey PNG of any depth, one of whose levels is transparent."""
+    places = np.arange(bits - 1, -1, -1)
+    packed = np.packbits(levels[..., None] >> places & 1, axis=None).reshape(len(levels), -1)
+    header = struct.pack(">IIBBBBB", levels.shape[1], levels.shape[0], bits, 0, 0, 0, 0)
+    rows = b"".join(b"\0" + row.tobytes() for row in packed)
+    chunks = [(b"IHDR", header), (b"tRNS", struct.pack(">H", transparent))]
+    chunks += [(b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(*chunk) for chunk in chunks)
+
+
 def late_exif(data: bytes, value: int) -> bytes:
     """A PNG with its EXIF after its pixels."""
     chunk = png_chunk(b"eXIf", orientation(value).tobytes()[6:])
@@ -159,6 +170,29 @@ def test_pixels_equal_pillows(tmp_path: Path, name: str) -> None:
     assert (pixels.shape, pixels.dtype) == ((*GREY.shape, channels), np.dtype(dtype))
     assert pixels.flags.writeable
     np.testing.assert_array_equal(pixels, by_pillow(data, channels))
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8, 16])
+def test_one_transparent_grey_level(tmp_path: Path, bits: int) -> None:
+    levels = np.arange(64).reshape(4, 16) % (1 << bits) * (1000 if bits == 16 else 1)
+    data = grey_png(levels, bits, transparent=int(levels[1, 3]))
+    pixels = decode(source_of(tmp_path, "a.png", data))
+    full = 65_535 if bits == 16 else 255
+    np.testing.assert_array_equal(pixels[:, :, 0], levels * (full // ((1 << bits) - 1)))
+    np.testing.assert_array_equal(pixels[:, :, 3], np.where(levels == levels[1, 3], 0, full))
+    np.testing.assert_array_equal(to_rgb8(pixels)[1], levels == levels[1, 3])
+
+
+def test_one_transparent_colour_of_16_bits(tmp_path: Path) -> None:
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in DEEP)
+    header = struct.pack(">IIBBBBB", DEEP.shape[1], DEEP.shape[0], 16, 2, 0, 0, 0)
+    colour = DEEP[7, 9]
+    chunks = [(b"IHDR", header), (b"tRNS", colour.astype(">u2").tobytes())]
+    chunks += [(b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    data = b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(*chunk) for chunk in chunks)
+    pixels = decode(source_of(tmp_path, "a.png", data))
+    np.testing.assert_array_equal(pixels[:, :, :3], DEEP)
+    np.testing.assert_array_equal(pixels[:, :, 3] == 0, (colour == DEEP).all(axis=2))
 
 
 @pytest.mark.parametrize("value", range(1, 9))
@@ -310,9 +344,25 @@ class TestToRgb8:
     @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
     def test_alpha_zero_is_unclustered(self, dtype: str) -> None:
         scale = {"uint8": 1, "uint16": 257, "float32": np.float32(1 / 255)}[dtype]
-        rgb, unclustered = to_rgb8(RGBA.astype(dtype) * np.dtype(dtype).type(scale))
+        hard = np.dstack([PICTURE, np.where(ALPHA > 99, 255, 0)])
+        rgb, unclustered = to_rgb8(hard.astype(dtype) * np.dtype(dtype).type(scale))
         np.testing.assert_array_equal(rgb, PICTURE)
+        np.testing.assert_array_equal(unclustered, ALPHA <= 99)
+
+    @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32", "float64"])
+    def test_partly_transparent_is_laid_over_white(self, dtype: str) -> None:
+        scale = {"uint8": 1, "uint16": 257}.get(dtype, np.dtype(dtype).type(1) / 255)
+        rgb, unclustered = to_rgb8(RGBA.astype(dtype) * np.dtype(dtype).type(scale))
+        alpha = ALPHA[:, :, None] / 255
+        shown = np.rint(PICTURE * alpha + 255 * (1 - alpha))
+        np.testing.assert_array_equal(rgb[ALPHA > 0], shown[ALPHA > 0])
         np.testing.assert_array_equal(unclustered, ALPHA == 0)
+
+    def test_black_with_an_alpha_ramp_is_a_ramp(self) -> None:
+        ramp = np.zeros((1, 256, 4), np.uint8)
+        ramp[0, :, 3] = np.arange(256)
+        rgb, _ = to_rgb8(ramp)
+        np.testing.assert_array_equal(rgb[0, 1:, 0], 255 - np.arange(1, 256))
 
     def test_opaque_alpha_means_all_clustered(self) -> None:
         assert to_rgb8(np.dstack([PICTURE, ALPHA | 1]))[1] is None

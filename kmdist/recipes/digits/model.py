@@ -11,10 +11,11 @@ from kmdist.engine.blas import one_blas_thread
 from kmdist.engine.components import Projection, project
 from kmdist.errors import ImageError, KmdistError, UsageError
 from kmdist.images import Found
+from kmdist.images.pixels import full_scale
 from kmdist.recipes.digits.features import SIZE_PX, deskew_tutorial, gradient_maps, normalise
 from kmdist.recipes.digits.labellers import ARRAYS, Ranked, model_of
 from kmdist.recipes.digits.stacks import open_stack
-from kmdist.recipes.digits.stacks.stack import full_scale, light_ink
+from kmdist.recipes.digits.stacks.stack import light_ink
 
 _CHUNK_IMAGES = 512
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from kmdist.errors import ImageError, KmdistError, UsageError
 from kmdist.images import Found, ImageSource, decode, probe
+from kmdist.images.pixels import full_scale, over
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,8 @@ def _sheet(source: ImageSource) -> np.ndarray:
 def grey_image(source: ImageSource) -> np.ndarray:
     """A picture as (y, x) grey: uint8 as stored, deeper ones float32 in 0 … 1.
 
-    Colours are weighted as Rec. 601 does; transparent pixels take the value of their colour.
+    Colours are weighted as Rec. 601 does. A picture with transparent pixels is laid over paper:
+    white, or black where its ink is light.
 
     Raises
     ------
@@ -93,9 +95,21 @@ def decoded_grey(source: ImageSource) -> np.ndarray:
     else:
         weights = np.array([0.299, 0.587, 0.114])
         grey = pixels[..., :3] @ weights
+        if pixels.shape[2] == 4:
+            grey = _over_paper(grey, pixels[..., 3], full_scale(pixels.dtype))
     if pixels.dtype == np.uint8:
         return np.asarray(np.rint(grey), dtype=np.uint8)
     return np.asarray(grey, dtype=np.float32)
+
+
+def _over_paper(grey: np.ndarray, alpha: np.ndarray, white: float) -> np.ndarray:
+    """Grey as it shows on the paper that its ink stands out from: ink may lie in alpha alone."""
+    if alpha.min() >= white:
+        return grey
+    opacity = alpha / white
+    ink = float((grey * opacity).sum() / max(float(opacity.sum()), 1e-9))
+    paper = 0.0 if ink > white / 2 else 1.0
+    return white * over(np.stack([grey / white, opacity], axis=-1), paper)[..., 0]
 
 
 def open_sheet(path: Path, cell: tuple[int, int]) -> SheetStack:

@@ -9,6 +9,7 @@ import numpy as np
 
 from kmdist.errors import KmdistError
 from kmdist.images import Rejection
+from kmdist.images.pixels import full_scale
 
 SAMPLE_IMAGES = 512
 
@@ -147,11 +148,6 @@ class Polarity:
 
     dark_ink: bool
     border: float
-
-
-def full_scale(dtype: str) -> float:
-    """The value of white: the largest of integer types, 1 for floating point."""
-    return float(np.iinfo(dtype).max) if np.dtype(dtype).kind == "u" else 1.0
 
 
 def polarity_of(stack: Stack) -> Polarity:
