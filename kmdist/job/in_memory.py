@@ -1,31 +1,54 @@
-"""Labels of new pixels by the clusters of a run, in memory: what `Run.predict` does."""
+"""Label images in memory with a model: what `Run.predict` does, whatever the recipe."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kmdist.errors import ImageError, UsageError
 from kmdist.images import Found, decode, probe, to_rgb8
-from kmdist.store.format.layout import label_dtype, unclustered_value
+from kmdist.store import label_dtype, unclustered_value
 
 
-def _for_all(images: Any, one: Callable[[Any], NDArray[Any]]) -> Any:
-    """Label one image, a sequence or a mapping of them."""
+class Model(Protocol):
+    """What a run has learnt, to label new pixels with."""
+
+    @property
+    def k(self) -> int:
+        """Number of clusters."""
+
+    def label(self, pixels: np.ndarray, /) -> np.ndarray:
+        """Labels of pixels in memory, a pure function; of photographs (y, x, 3) uint8, sRGB."""
+
+
+def label_images(model: Model, images: Any) -> Any:
+    """Label photographs in memory.
+
+    Parameters
+    ----------
+    images : one image, a sequence of them, or a mapping of names to them. An image is a path, or
+        an array (y, x), (y, x, 1), (y, x, 3) or (y, x, 4) in NumPy or Dask, RGB order.
+
+    Returns
+    -------
+    (y, x) labels for one image, in the type `label_dtype` names, transparent pixels with its
+    largest value; a list or a dict of them for several.
+
+    Raises
+    ------
+    UsageError : an array is no image.
+    ImageError : a file cannot be used, or values are out of range.
+    """
     if isinstance(images, Mapping):
-        return {name: one(images[name]) for name in images}
+        return {name: _labels(model, image) for name, image in images.items()}
     if isinstance(images, Sequence) and not isinstance(images, str | bytes):
-        return [one(image) for image in images]
-    return one(images)
+        return [_labels(model, image) for image in images]
+    return _labels(model, images)
 
 
-def _labels(
-    k: int,
-    label: Callable[[NDArray[np.uint8], NDArray[np.bool_] | None], NDArray[Any]],
-    image: Any,
-) -> NDArray[Any]:
+def _labels(model: Model, image: Any) -> NDArray[Any]:
     """Labels of one image, in the type that k needs, transparent pixels marked."""
     pixels = _read(Path(image)) if isinstance(image, str | Path) else np.asarray(image)
     if pixels.ndim == 2:
@@ -36,11 +59,10 @@ def _labels(
             f"{np.shape(image) if not isinstance(image, str | Path) else pixels.shape}"
         )
     rgb, unclustered = to_rgb8(pixels)
-    rgb = np.ascontiguousarray(rgb)
     marked = unclustered is not None
-    labels = label(rgb, unclustered).astype(label_dtype(k, marked), copy=False)
+    labels = model.label(np.ascontiguousarray(rgb)).astype(label_dtype(model.k, marked), copy=False)
     if unclustered is not None:
-        labels[unclustered] = unclustered_value(k, marked)
+        labels[unclustered] = unclustered_value(model.k, marked)
     return labels
 
 

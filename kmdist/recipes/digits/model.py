@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from kmdist.engine.blas import one_blas_thread
 from kmdist.engine.components import Projection, project
-from kmdist.errors import ImageError, KmdistError, UsageError
+from kmdist.errors import ImageError, UsageError
 from kmdist.images import Found
 from kmdist.images.pixels import full_scale
 from kmdist.recipes.digits.features import SIZE_PX, deskew_tutorial, gradient_maps, normalise
@@ -153,13 +153,16 @@ class DigitModel:
 
         Raises
         ------
-        KmdistError : the run does not hold what labels images.
+        UsageError : the run does not hold what labels images.
         """
         record = run.attributes
         arrays = _stored(run, "labelling")
         preset = PRESETS.get(str(record.get("preset")))
         if preset is None or "rank" not in arrays or "image_dtype" not in record:
-            raise KmdistError(f"{run.path} holds nothing that labels images; fit it again")
+            raise UsageError(
+                f"{run.path} is a run of {run.recipe} without clusters of characters; fit some "
+                "with kmdist digits"
+            )
         projection = None
         mean, matrix = run.array("model/mean"), run.array("model/matrix")
         if mean is not None and matrix is not None:
@@ -168,14 +171,19 @@ class DigitModel:
         width, height = record["image_size"]
         return cls(describer, model_of(arrays), (width, height), bool(record["dark_ink"]))
 
-    def label(self, images: np.ndarray) -> np.ndarray:
+    @property
+    def k(self) -> int:
+        """Number of clusters."""
+        return self.labelling.k
+
+    def label(self, pixels: np.ndarray) -> np.ndarray:
         """Labels (n,) int32 of images (n, h, w) with ink and paper as the run's own had them."""
-        images = light_ink(np.ascontiguousarray(images), self.dark_ink)
+        images = light_ink(np.ascontiguousarray(pixels), self.dark_ink)
         with one_blas_thread():
             return self.labelling.label(self.describer.rows(images))
 
 
-def predict_digits(model: DigitModel, images: Any) -> NDArray[np.int32]:
+def label_stack(model: DigitModel, images: Any) -> NDArray[np.int32]:
     """Label images of characters as the run of a model labelled its own.
 
     Parameters

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kmdist.job.in_memory import _for_all, _labels
+from kmdist.errors import UsageError
 from kmdist.recipes.quantize.kernels.histogram import Colors, count_colors
 from kmdist.recipes.quantize.kernels.label_table import apply_table, borrowed_table
 from kmdist.recipes.quantize.palette import ColorCloud, label_colors
@@ -14,7 +14,7 @@ from kmdist.recipes.quantize.palette import ColorCloud, label_colors
 
 @dataclass(frozen=True)
 class Model:
-    """A palette to label with.
+    """A palette to label with: a `kmdist.job.recipe.Model` of photographs.
 
     Parameters
     ----------
@@ -26,39 +26,35 @@ class Model:
     palette: np.ndarray
     space: str
 
-    def label(self, colors: Colors) -> tuple[np.ndarray, np.ndarray, float]:
+    @classmethod
+    def of_run(cls, run: Any) -> "Model":
+        """The palette that a run's images share.
+
+        Raises
+        ------
+        UsageError : each image has its own.
+        """
+        if run.centroids is None or run.palette is None:
+            raise UsageError(
+                f"{run.path}: each image has its own palette, and new ones none; make the model "
+                "without --per-image"
+            )
+        return cls(run.centroids, run.palette, str(run.attributes.get("space") or "rgb"))
+
+    @property
+    def k(self) -> int:
+        """Number of colours."""
+        return len(self.centroids)
+
+    def label_colors(self, colors: Colors) -> tuple[np.ndarray, np.ndarray, float]:
         """Labels of distinct colours, members of each cluster, and inertia."""
         if not len(colors):
-            return np.empty(0, np.uint8), np.zeros(len(self.centroids), np.int64), 0.0
+            return np.empty(0, np.uint8), np.zeros(self.k, np.int64), 0.0
         return label_colors(ColorCloud(colors, self.space), self.centroids)
 
-
-def predict_labels(centroids: NDArray[np.float32], space: str, images: Any) -> Any:
-    """Label images with the nearest of some centroids.
-
-    Parameters
-    ----------
-    centroids : (k, 3), in `space`.
-    images : one image, a sequence of them, or a mapping of names to them. An image is a path, or
-        an array (y, x), (y, x, 1), (y, x, 3) or (y, x, 4) in NumPy or Dask, RGB order.
-
-    Returns
-    -------
-    (y, x) labels for one image, in the type `label_dtype` names, transparent pixels with its
-    largest value; a list or a dict of them for several.
-
-    Raises
-    ------
-    UsageError : an array is no image.
-    ImageError : a file cannot be used, or values are out of range.
-    """
-
-    def label(rgb: NDArray[np.uint8], unclustered: NDArray[np.bool_] | None) -> NDArray[Any]:
-        colors = count_colors(rgb, unclustered)
-        if not len(colors):
-            return np.zeros(rgb.shape[:2], np.uint8)
-        nearest, _, _ = label_colors(ColorCloud(colors, space), centroids)
-        with borrowed_table(colors.codes, nearest) as table:
-            return apply_table(rgb, table)
-
-    return _for_all(images, lambda image: _labels(len(centroids), label, image))
+    def label(self, pixels: NDArray[np.uint8]) -> NDArray[Any]:
+        """Labels (y, x) of an image (y, x, 3), sRGB: the nearest centroid of each pixel."""
+        colors = count_colors(pixels)
+        labels, _, _ = self.label_colors(colors)
+        with borrowed_table(colors.codes, labels) as table:
+            return apply_table(pixels, table)

@@ -174,7 +174,7 @@ def predict_block(
     k = len(model.centroids)
     if rejected and not first.whole:
         return Predicted((0,) * k, 0.0, (rejected[0],))
-    labels, counts, inertia = model.label(colors)
+    labels, counts, inertia = model.label_colors(colors)
     with borrowed_table(colors.codes, labels) as table:
         labelling = Labelling((Layer("", k, table, model.palette),), frozenset())
         for pixels in decoded:

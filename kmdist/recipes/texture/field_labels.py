@@ -1,13 +1,25 @@
 """Labels, inertia and mean colours of a measured field."""
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from kmdist.filters import tutorial
 from kmdist.filters.cell_labels import Scorer, label_pixels, nearest, squared_distances, sum_colors
-from kmdist.filters.features import own_cells
+from kmdist.filters.features import own_cells, tile_moduli
 from kmdist.filters.statistics import Projection
-from kmdist.recipes.texture.measuring import Field, grid_of
-from kmdist.recipes.texture.model import Texture
+from kmdist.images import ImageSource, Window
+from kmdist.job.work import Piece
+from kmdist.recipes.texture.measuring import (
+    Field,
+    Moduli,
+    grid_of,
+    measure_textons,
+    measured,
+    own_grid_of,
+    texton_map_of,
+)
+from kmdist.recipes.texture.model import Texture, TextureModel
 from kmdist.recipes.texture.sampling import valid_rows
 
 
@@ -20,6 +32,33 @@ def label_field(texture: Texture, field: Field, scorer: Scorer) -> tuple[np.ndar
     scores = scorer.scores(field.values)
     labels = label_pixels(scores, grid.labelled, grid.window)
     return labels, nearest(own_cells(scores, grid.labelled, grid))
+
+
+@dataclass(frozen=True)
+class PixelLabels:
+    """Labels photographs in memory: a `kmdist.job.recipe.Model`."""
+
+    model: TextureModel
+
+    @property
+    def k(self) -> int:
+        """Number of clusters."""
+        return len(self.model.centroids)
+
+    def label(self, pixels: np.ndarray) -> np.ndarray:
+        """Labels (y, x) of an image (y, x, 3), sRGB, uint8."""
+        texture, textons = self.model.texture, self.model.textons
+        height, width = pixels.shape[:2]
+        source = ImageSource("", "", width, height, channels=3, dtype="uint8", format="")
+        piece = Piece(source, Window(0, 0, height, width))
+        if textons is None:
+            field = Field(piece, measured(texture, piece, pixels), pixels, None)
+        else:
+            values = tile_moduli(pixels, own_grid_of(texture, piece), texture.features)
+            cells = texton_map_of(Moduli(piece, values, pixels, None), textons)
+            field = measure_textons(texture, piece, cells, pixels, None)
+        labels, _ = label_field(texture, field, self.model.scorer)
+        return labels
 
 
 def row_inertia(

@@ -129,18 +129,22 @@ def measure(texture: Texture, piece: Piece) -> Field:
     ImageError : the file cannot be used.
     """
     if texture.is_tutorial:
-        box, shape = box_of(piece.window), shape_of(piece)
-        read = tutorial.reading_window(box, shape)
-        rgb, transparent = read_box(piece, read)
-        responses = tutorial.tile_rows(rgb, box, shape)
-        return Field(piece, responses, *own_part(piece, read, rgb, transparent))
-    grid = grid_of(texture, piece)
-    rgb, transparent = read_box(piece, grid.read)
+        read = tutorial.reading_window(box_of(piece.window), shape_of(piece))
+    else:
+        read = grid_of(texture, piece).read
+    rgb, transparent = read_box(piece, read)
+    values = measured(texture, piece, rgb)
+    return Field(piece, values, *own_part(piece, read, rgb, transparent))
+
+
+def measured(texture: Texture, piece: Piece, rgb: np.ndarray) -> np.ndarray:
+    """Features of a piece, which have no textons, from its pixels and those around it."""
+    if texture.is_tutorial:
+        return tutorial.tile_rows(rgb, box_of(piece.window), shape_of(piece))
     lab = None
     if texture.features.color_weight:
         lab = to_space(rgb.reshape(-1, 3), "lab").reshape(rgb.shape)
-    values = tile_features(rgb, grid, texture.features, lab=lab)
-    return Field(piece, values, *own_part(piece, grid.read, rgb, transparent))
+    return tile_features(rgb, grid_of(texture, piece), texture.features, lab=lab)
 
 
 def measure_textons(

@@ -11,16 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kmdist.errors import UsageError
-from kmdist.filters import gabor, leung_malik, tutorial
-from kmdist.filters.cell_labels import Scorer, label_pixels
-from kmdist.filters.features import PRESETS, TextureFeatures, tile_features, with_options
+from kmdist.filters import gabor, leung_malik
+from kmdist.filters.cell_labels import Scorer
+from kmdist.filters.features import PRESETS, TextureFeatures, with_options
 from kmdist.filters.statistics import Projection
 from kmdist.filters.tutorial import BANK as TUTORIAL_BANK
-from kmdist.images.color import to_space
-from kmdist.job.in_memory import _for_all, _labels
 
 TUTORIAL = "tutorial"
 PRESET_NAMES = (*PRESETS, TUTORIAL)
@@ -205,29 +202,3 @@ def bank_named(name: str, *, scales: str = "linear", variant: str = "corrected")
             raise UsageError("scales and variant go with the bank lm, not gabor")
         return gabor()
     raise UsageError(f"bank {name!r} is not known; allowed: lm, gabor")
-
-
-def predict_textures(model: TextureModel, images: Any) -> Any:
-    """Label images with the nearest of some texture clusters; as `predict_labels`.
-
-    Parameters
-    ----------
-    model : of a run of texture.
-    """
-    scorer = model.scorer
-    textons = None if model.textons is None else model.textons.scorer
-
-    def label(rgb: NDArray[np.uint8], _: NDArray[np.bool_] | None) -> NDArray[Any]:
-        shape = (rgb.shape[0], rgb.shape[1])
-        window = (0, 0, *shape)
-        if model.texture.is_tutorial:
-            return tutorial.label_rows(tutorial.tile_rows(rgb, window, shape), scorer)
-        features = model.texture.features
-        grid = features.grid(window, shape)
-        lab = None
-        if features.color_weight:
-            lab = to_space(rgb.reshape(-1, 3), "lab").reshape(rgb.shape)
-        cells = tile_features(rgb, grid, features, textons=textons, lab=lab)
-        return label_pixels(scorer.scores(cells), grid.labelled, window)
-
-    return _for_all(images, lambda image: _labels(scorer.k, label, image))
