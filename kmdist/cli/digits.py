@@ -1,6 +1,5 @@
 """`kmdist digits`."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -68,41 +67,11 @@ def digits(images: str, **options: Any) -> None:
     kmdist digits digits.png --cell 20x20 --labels rows -o run.zarr
     """
     from kmdist.cli.progress import Reporter
+    from kmdist.cli.summary import say_result
     from kmdist.recipes.digits.recipe import digits as run_digits
 
     quiet, verbose = options.pop("quiet"), options.pop("verbose")
     own, shared = split_job_options(options)
     with Reporter(quiet=quiet) as reporter:
         run = run_digits(images, **own, **shared, watch=reporter, command=command_line())
-    say_digits(run, verbose=verbose)
-
-
-def say_digits(run: Any, *, verbose: bool = False) -> None:
-    """Print a finished run: scores, and which cluster holds what."""
-    from kmdist.cli.summary import say_result
-
     say_result(run, verbose=verbose)
-    for one in run.runs.values() or [run]:
-        for title, key in (("images", "scores"), ("test", "scores_test")):
-            if one.attributes.get(key):
-                shown = "  ".join(f"{n} {v:.4f}" for n, v in one.attributes[key].items())
-                click.echo(f"k = {one.k} {title:<6}  {shown}")
-        table = one.array("confusion")
-        if table is not None and (one.k <= 16 or verbose):
-            say_confusion(table, one.attributes["class_names"], one.attributes["maps"])
-
-
-def say_confusion(table: Any, class_names: Sequence[str], maps: dict[str, list[int]]) -> None:
-    """Print clusters × classes with totals, the class each cluster stands for, and its share."""
-    head = ["cluster", "class", *map(str, class_names), "total", "purity"]
-    lines = []
-    for number, row in enumerate(table):
-        total = int(row.sum())
-        best = maps["majority"][number]
-        share = f"{row[best] / total:.3f}" if total else "-"
-        lines.append([str(number), str(class_names[best]), *map(str, row), str(total), share])
-    totals = [int(v) for v in table.sum(axis=0)]
-    lines.append(["total", "", *map(str, totals), str(sum(totals)), ""])
-    widths = [max(len(line[i]) for line in [head, *lines]) for i in range(len(head))]
-    for line in [head, *lines]:
-        click.echo("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)))

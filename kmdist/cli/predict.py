@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from kmdist.cli.digits import Cell, say_digits
+from kmdist.cli.digits import Cell
 from kmdist.cli.options import command_line, labelling_options
 
 
@@ -44,7 +44,4 @@ def predict(run: str, inputs: tuple[str, ...], **options: Any) -> None:
     quiet, verbose = options.pop("quiet"), options.pop("verbose")
     with Reporter(quiet=quiet) as reporter:
         result = run_predict(run, inputs, **options, watch=reporter, command=command_line())
-    if result.recipe == "digits":
-        say_digits(result, verbose=verbose)
-    else:
-        say_result(result, verbose=verbose)
+    say_result(result, verbose=verbose)

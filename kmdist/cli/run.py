@@ -74,9 +74,9 @@ def context_of(
 
 
 def _say_plan(recipe: str, options: dict[str, Any]) -> None:
-    from kmdist.recipes.registry import options_of, plan_of
+    from kmdist.recipes.registry import plan_of, recipe_named
 
-    kind = options_of(recipe)
+    kind = recipe_named(recipe).options
     inputs = options.get("inputs") or options["images"]
     given = {key: value for key, value in options.items() if key in declared(kind)}
     plan = plan_of(recipe, inputs, options["output"], kind.of(given))
@@ -159,8 +159,9 @@ def _recipes(ctx: click.Context) -> dict[str, click.Command]:
     group = ctx.parent.command if ctx.parent else None
     if not isinstance(group, click.Group):
         raise UsageError("run belongs to the kmdist command")
-    names = ("quantize", "texture", "digits")
-    return {name: group.commands[name] for name in names if name in group.commands}
+    from kmdist.recipes.registry import recipe_names
+
+    return {name: group.commands[name] for name in recipe_names() if name in group.commands}
 
 
 def _key_of(option: click.Option) -> str:

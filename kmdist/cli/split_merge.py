@@ -4,7 +4,6 @@ from typing import Any
 
 import click
 
-from kmdist.cli.digits import say_digits
 from kmdist.cli.options import command_line, job_options_but
 
 _WHERE = ("cluster", "max_pixels", "strict")
@@ -89,6 +88,7 @@ def merge(run: str, **options: Any) -> None:
 
 def _run(recipe: Any, run: str, options: dict[str, Any], **own: Any) -> None:
     from kmdist.cli.progress import Reporter
+    from kmdist.cli.summary import say_result
     from kmdist.job.options import JobOptions
 
     quiet, verbose = options.pop("quiet"), options.pop("verbose")
@@ -106,7 +106,7 @@ def _run(recipe: Any, run: str, options: dict[str, Any], **own: Any) -> None:
             watch=reporter,
             command=command_line(),
         )
-    say_digits(changed, verbose=verbose)
+    say_result(changed, verbose=verbose)
     say_tree(changed.attributes["tree"])
 
 

@@ -8,10 +8,13 @@ from typing import Any
 import click
 
 from kmdist.job.progress import quantity
+from kmdist.recipes.registry import recipe_named
 
 SHOWN_COLORS = 16
 SHOWN_IMAGES = 24
 SHOWN_REJECTED = 10
+LISTED_CLUSTERS = 16
+"""Of which the classes are listed."""
 PIPE_WIDTH = 160
 """Columns where the output is no terminal: tables are then not squeezed."""
 
@@ -37,6 +40,8 @@ def say_result(run: Any, *, verbose: bool = False) -> None:
         if one.palette is not None:
             _say_palette(one.palette, one.counts, everything=False)
     _say_rejected(run.attributes.get("rejected") or [], everything=verbose)
+    for one in run.runs.values() or [run]:
+        _say_classes(one, everything=verbose)
 
 
 def say_run(run: Any, *, everything: bool = False) -> None:
@@ -48,16 +53,9 @@ def say_run(run: Any, *, everything: bool = False) -> None:
     """
     attributes = run.attributes
     first = next(iter(run.runs.values()), run)
-    n_images, pixels = len(first.images), attributes.get("pixels")
     click.echo(f"{shown(run.path)}  {run.recipe}")
-    if n_images:
-        size = f", {pixels / 1e6:,.1f} Mpx" if pixels else ""
-        how = ", each fitted on its own" if attributes.get("per_image") else ""
-        click.echo(f"{quantity(n_images, 'image')}{size}{how}")
-    elif attributes.get("image_size"):
-        width, height = attributes["image_size"]
-        n_stacked = quantity(int(attributes["n_images"]), "image")
-        click.echo(f"{n_stacked} of {width} × {height} px, preset {attributes['preset']}")
+    for line in recipe_named(run.recipe).summary(run):
+        click.echo(line)
     if run.runs:
         _say_runs(run.runs.values())
     else:
@@ -168,6 +166,33 @@ def _say_scores(scores: Mapping[str, float | None]) -> None:
     given = {name: value for name, value in scores.items() if value is not None}
     for name, value in given.items():
         click.echo(f"{name:<20} {value:.4f}")
+
+
+def _say_classes(run: Any, *, everything: bool) -> None:
+    """Print how well clusters and known classes agree, and which cluster holds what."""
+    for title, key in (("images", "scores"), ("test", "scores_test")):
+        if run.attributes.get(key):
+            figures = "  ".join(f"{n} {v:.4f}" for n, v in run.attributes[key].items())
+            click.echo(f"k = {run.k} {title:<6}  {figures}")
+    table = run.array("confusion")
+    if table is not None and (run.k <= LISTED_CLUSTERS or everything):
+        _say_confusion(table, run.attributes["class_names"], run.attributes["maps"])
+
+
+def _say_confusion(table: Any, class_names: Sequence[str], maps: dict[str, list[int]]) -> None:
+    """Print clusters × classes with totals, the class each cluster stands for, and its share."""
+    head = ["cluster", "class", *map(str, class_names), "total", "purity"]
+    lines = []
+    for number, row in enumerate(table):
+        total = int(row.sum())
+        best = maps["majority"][number]
+        share = f"{row[best] / total:.3f}" if total else "-"
+        lines.append([str(number), str(class_names[best]), *map(str, row), str(total), share])
+    totals = [int(v) for v in table.sum(axis=0)]
+    lines.append(["total", "", *map(str, totals), str(sum(totals)), ""])
+    widths = [max(len(line[i]) for line in [head, *lines]) for i in range(len(head))]
+    for line in [head, *lines]:
+        click.echo("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)))
 
 
 def _say_palette(palette: Any, counts: Any, *, everything: bool) -> None:

@@ -30,14 +30,8 @@ def view(run: str, image: str | None, output: str, overlay: float | None, what: 
     kmdist view run.zarr photo.jpg -o picture.png --overlay 0.5
     """
     from kmdist.cli.summary import shown
-    from kmdist.pictures.view import draw_run
+    from kmdist.pictures.view import draw
     from kmdist.store import open_run
 
-    opened = open_run(run)
-    if what or opened.recipe == "digits":
-        from kmdist.recipes.digits.pictures import draw_digits
-
-        picture = draw_digits(opened, output, what or ("sweep" if opened.runs else "centroids"))
-    else:
-        picture = draw_run(opened, output, image, overlay)
+    picture = draw(open_run(run), output, image, overlay=overlay, what=what)
     click.echo(f"picture: {shown(picture)}")

@@ -2,14 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from kmdist.engine.passes import Pool
+from kmdist.errors import UsageError
 from kmdist.images import Rejection
+from kmdist.job.in_memory import Model, label_images
 from kmdist.job.job import Job
 from kmdist.job.memory import Projection, Slots
 from kmdist.job.options import JobOptions
-from kmdist.job.progress import Message, Watcher
+from kmdist.job.progress import Message, Watcher, quantity
+from kmdist.store import Run
 
 
 class Workload(Protocol):
@@ -108,3 +111,75 @@ class Procedure(Protocol[W]):
 
     def run(self, job: Job, workload: W) -> Results:
         """Pass by pass, write the run's arrays and label maps."""
+
+
+class Recipe(Protocol):
+    """One way to cluster images, found by its name in `kmdist.recipes.registry`.
+
+    What is given here serves a recipe that labels the pixels of image files. A recipe says how it
+    fits and labels; importing it must be light, since every command imports it.
+
+    Attributes
+    ----------
+    name : as the command, job specs and runs have it.
+    options : class of its options, which `fit` is given.
+    reads : options of ``kmdist predict`` that only some recipes have, which this one takes.
+    model_options : options of `fit` that make its run a model and nothing else: one set of
+        clusters and no labels.
+    pictures : names of what `figure` draws; none: label maps are drawn.
+    """
+
+    name: ClassVar[str]
+    options: ClassVar[type[JobOptions]]
+    reads: ClassVar[tuple[str, ...]] = ()
+    model_options: ClassVar[Mapping[str, Any]] = {}
+    pictures: ClassVar[tuple[str, ...]] = ()
+
+    def fit(self, inputs: Any, options: Any) -> Procedure[Any]:
+        """Cluster inputs.
+
+        Raises
+        ------
+        UsageError : options that do not go together.
+        """
+
+    def label(self, run: Run, inputs: Any, options: Any) -> Procedure[Any]:
+        """Label inputs with the clusters of a run of one k.
+
+        Raises
+        ------
+        UsageError : the run has no single set of clusters.
+        """
+
+    def model_of(self, run: Run) -> Model:
+        """What labels pixels as a run labelled its own; errors as of `label`."""
+
+    def predict(self, run: Run, images: Any) -> Any:
+        """Label images in memory: what `Run.predict` does."""
+        return label_images(self.model_of(run), images)
+
+    def least_files(self, options: Any) -> int:
+        """Files that a model takes at least."""
+        return 1
+
+    def name_in_run(self, name: str) -> str:
+        """A file's name as its run holds it."""
+        return name
+
+    def summary(self, run: Run) -> list[str]:
+        """What ``kmdist info`` says of the images."""
+        first, pixels = next(iter(run.runs.values()), run), run.attributes.get("pixels")
+        if not len(first.images):
+            return []
+        size = f", {pixels / 1e6:,.1f} Mpx" if pixels else ""
+        how = ", each fitted on its own" if run.attributes.get("per_image") else ""
+        return [f"{quantity(len(first.images), 'image')}{size}{how}"]
+
+    def figure(self, run: Run, what: str | None) -> Any:
+        """A picture of the run, as a figure of matplotlib.
+
+        Parameters
+        ----------
+        what : one of `pictures`; None: the one to begin with.
+        """
+        raise UsageError(f"{run.path} is a run of {self.name}, which has no figures")

@@ -9,7 +9,6 @@
 `lock`              one night at a time
 `scan`              what is there, compared with what is known
 `models`            versions of the model: when a new one is due, and fitting it
-`makers`            what a night asks of each recipe
 `outcome`           what a night did; `settling`: what became of each file
 ==================  ============================================================================
 

@@ -31,15 +31,13 @@ class Held:
         ------
         KmdistError, OSError : it cannot be read.
         """
-        if self._run.recipe == "digits":
+        images = self._run.images
+        if name not in images:
             label = self._labels.get(name)
             if label is None:
                 return None
             text = f"{name}\0{label}".encode("utf-8", "surrogateescape")
             return hashlib.sha256(text).hexdigest()
-        images = self._run.images
-        if name not in images:
-            return None
         return folder_digest(self._run.path / "images" / images[name].key)
 
     @cached_property

@@ -9,10 +9,11 @@ import numpy as np
 
 from kmdist.errors import UsageError
 from kmdist.job.progress import Message, Watcher
+from kmdist.job.running import run_job
 from kmdist.nightly.ledger import DONE, PENDING, FileRow, Ledger
 from kmdist.nightly.scan import found_of
 from kmdist.nightly.settings import Settings
-from kmdist.recipes.registry import maker_of
+from kmdist.recipes.registry import recipe_named
 from kmdist.store import Run, open_run
 
 DAY_S = 86_400.0
@@ -67,28 +68,25 @@ def fit_model(
     -------
     Run : the published model; None where there is no image to fit to.
     """
+    recipe = recipe_named(settings.recipe)
     sample = ledger.sample()
     chosen = [rows[path] for path, _ in sample if path in rows and not rows[path].gone]
     if not chosen:
         usable = [row for row in rows.values() if not row.gone and row.state in (DONE, PENDING)]
         usable.sort(key=lambda row: (row.next_hash or row.hash or "", row.path))
         chosen = sorted(usable[: settings.refit_images], key=lambda row: row.path)
-        least = maker_of(settings.recipe).least_files(settings.options)
+        least = recipe.least_files(recipe.options.of(settings.options))
         if len(chosen) < max(least, 1):
             if chosen:
                 watch(Message(f"{len(chosen)} images wait for a model, which takes {least}"))
             return None
         ledger.set_sample((row.path, row.name) for row in chosen)
+    path = model_path(settings.results, number)
+    again = {"resume": True, "overwrite": not os.path.exists(path)}
+    options = recipe.options.of({**settings.options, **recipe.model_options, **again})
+    procedure = recipe.fit(found_of(chosen), options)
     try:
-        return maker_of(settings.recipe).fit(
-            found_of(chosen),
-            model_path(settings.results, number),
-            settings.options,
-            resume=True,
-            overwrite=not os.path.exists(model_path(settings.results, number)),
-            watch=watch,
-            command=settings.command,
-        )
+        return run_job(procedure, path, options, watch=watch, command=settings.command)
     except UsageError:  # such as too few images that can be used: there may be more tomorrow
         ledger.set_sample(())
         raise

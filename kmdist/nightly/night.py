@@ -25,7 +25,8 @@ from kmdist.nightly.outcome import Night, stamp_of
 from kmdist.nightly.scan import compare, found_of, look
 from kmdist.nightly.settings import Clock, Settings, system_clock
 from kmdist.nightly.settling import quarantined, settled
-from kmdist.recipes.registry import maker_of
+from kmdist.recipes.predict import predict
+from kmdist.recipes.registry import recipe_named
 from kmdist.store import open_run
 
 
@@ -106,7 +107,7 @@ class _Worker:
     def _look(self) -> dict[bytes, FileRow]:
         """Scan, and bring the ledger up to date with what is there."""
         known = self.ledger.files()
-        seen, unusable = look(self.settings.inputs, maker_of(self.settings.recipe).name_in_run)
+        seen, unusable = look(self.settings.inputs, recipe_named(self.settings.recipe).name_in_run)
         now_s = self.clock().timestamp()
         findings = compare(seen, unusable, known, now_s, self.settings.grace_s)
         with self.ledger.transaction():
@@ -181,11 +182,11 @@ class _Worker:
     def _predict(self, run: str, number: int, rows: Mapping[bytes, FileRow]) -> None:
         """Label, publish, record. What cannot be used at all is recorded without a run."""
         try:
-            maker_of(self.settings.recipe).label(
+            predict(
                 model_path(self.settings.results, number),
                 found_of(rows.values()),
                 self._run_path(run),
-                self.settings.options,
+                **self.settings.labelling_options,
                 resume=True,
                 overwrite=True,
                 watch=self.watch,

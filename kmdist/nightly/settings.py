@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from kmdist.errors import UsageError
-from kmdist.recipes.registry import maker_of
+from kmdist.options import declared
+from kmdist.recipes.options import PredictOptions
+from kmdist.recipes.registry import recipe_named
 
 KEYS = (
     "results",
@@ -41,7 +43,7 @@ class Settings:
     ----------
     inputs : folders (or globs, lists) that grow.
     results : folder of ledger, models, runs and nights.
-    recipe : whose models are fitted; one of `kmdist.recipes.registry.MAKERS`.
+    recipe : whose models are fitted; a name of `kmdist.recipes.registry`.
     options : the recipe's, by the names of its function's parameters, where it runs among them.
     refit : ``never``, ``weekly``, or a number of days after which a new model is fitted.
     refit_images : images that a model is fitted to at most, chosen by their contents' hash.
@@ -69,7 +71,7 @@ class Settings:
     command: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        _ = maker_of(self.recipe)
+        _ = recipe_named(self.recipe)
         for place in (*self.inputs, str(self.results)):
             if "://" in place or ":/" in place:
                 raise UsageError(
@@ -83,6 +85,12 @@ class Settings:
         if not isinstance(self.relabel, bool):
             raise UsageError(f"nightly: 'relabel' must be true or false, got {self.relabel!r}")
         _ = self.refit_days, self.grace_s, self.deadline(system_clock())
+
+    @property
+    def labelling_options(self) -> dict[str, Any]:
+        """The options that labelling with a model has as well."""
+        known = declared(PredictOptions)
+        return {key: value for key, value in self.options.items() if key in known}
 
     @property
     def refit_days(self) -> float | None:

@@ -15,6 +15,7 @@ from kmdist.pictures import drawing
 from kmdist.pictures.drawing import Panel
 from kmdist.pictures.output_files import check_picture_path
 from kmdist.pictures.run_pictures import Original, RunPicture, find_image
+from kmdist.recipes.registry import recipe_named
 from kmdist.store import Run, RunImage
 
 PANEL_PX = 768
@@ -25,8 +26,43 @@ MAX_SHEET_IMAGES = 12
 MAX_ORIGINAL_PIXELS = 200_000_000
 """Larger originals are not read to be drawn a few hundred pixels wide."""
 MAX_FITS = 8
+FIGURE_DPI = 150
 
 T = TypeVar("T")
+
+
+def draw(
+    run: Run,
+    path: str | Path,
+    image: str | None = None,
+    *,
+    overlay: float | None = None,
+    what: str | None = None,
+) -> Path:
+    """Draw what the recipe of a run has to show: figures of its own, or label maps.
+
+    Parameters
+    ----------
+    what : one of the recipe's pictures; None: the one to begin with.
+    path, image, overlay : as of `draw_run`.
+
+    Raises
+    ------
+    UsageError : the recipe has no such picture; or as `draw_run`.
+    """
+    recipe = recipe_named(run.recipe)
+    if what is not None and what not in recipe.pictures:
+        has = f"has {', '.join(recipe.pictures)}" if recipe.pictures else "is drawn without"
+        raise UsageError(f"--what {what!r}: {run.path} is a run of {run.recipe}, which {has}")
+    if not recipe.pictures:
+        return draw_run(run, path, image, overlay)
+    path = check_picture_path(path)
+    figure = recipe.figure(run, what)
+    try:
+        figure.savefig(path, dpi=FIGURE_DPI)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: cannot be written: {error}") from error
+    return path
 
 
 def draw_run(

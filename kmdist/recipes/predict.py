@@ -1,7 +1,6 @@
 """`kmdist predict`: label new images with the clusters of an earlier run."""
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +8,12 @@ import msgspec
 
 from kmdist.errors import UsageError
 from kmdist.job.endings import temporary_output
-from kmdist.job.labelling import LabelPhotographs
+from kmdist.job.options import JobOptions
 from kmdist.job.progress import Watcher, watch_nothing
 from kmdist.job.running import run_job
-from kmdist.options import with_keywords
+from kmdist.options import declared, with_keywords
 from kmdist.recipes.options import PredictOptions
-from kmdist.recipes.quantize.model import Model
+from kmdist.recipes.registry import recipe_named
 from kmdist.store import Run, open_run, run_location
 from kmdist.store.reader import single_k
 
@@ -60,45 +59,10 @@ def predict(
     listed = list(inputs) if isinstance(inputs, list | tuple) else [inputs]
     target = run_location(output) if output is not None else temporary_output()
     command = command or ("kmdist", "predict", str(run.path), *map(str, listed), "-o", str(target))
-    procedure: Any
-    if run.recipe == "digits":
-        from kmdist.recipes.digits.model import DigitModel
-        from kmdist.recipes.digits.opening import Input
-        from kmdist.recipes.digits.predict import DigitLabels
-
-        given = Input(inputs, options.cell, options.labels, options.polarity)
-        procedure = DigitLabels(run, DigitModel.of_run(run), given)
-    elif (options.cell, options.labels, options.polarity) != (None, None, "auto"):
-        raise UsageError(
-            f"cell, labels and polarity are for runs of digits; {run.path} is one of {run.recipe}"
-        )
-    else:
-        procedure = LabelPhotographs(run, listed, _label_of(run))
+    recipe = recipe_named(run.recipe)
+    for name, option in declared(PredictOptions).items():
+        foreign = name not in declared(JobOptions) and name not in recipe.reads
+        if foreign and getattr(options, option.attribute) != option.default:
+            raise UsageError(f"{run.path} is a run of {run.recipe}, which has none", option=name)
+    procedure = recipe.label(run, inputs, options)
     return run_job(procedure, target, options, watch=watch, command=command)
-
-
-def _label_of(run: Run) -> Any:
-    if run.recipe == "texture":
-        from kmdist.recipes.texture import predict as texture
-        from kmdist.recipes.texture.model import TextureModel
-
-        if run.palette is None:
-            raise UsageError(f"{run.path} has no colours of its clusters")
-        return partial(
-            texture.label_photographs, model=TextureModel.of_run(run), palette=run.palette
-        )
-    if run.recipe != "quantize":
-        raise UsageError(
-            f"{run.path} is a run of {run.recipe}; predict labels with the clusters of a run of "
-            "quantize, texture or digits"
-        )
-    from kmdist.recipes.quantize.predict import label_photographs
-
-    centroids, palette = run.centroids, run.palette
-    if centroids is None or palette is None:
-        raise UsageError(
-            f"{run.path} has a palette for each image and none for new ones; make the model "
-            "without --per-image"
-        )
-    model = Model(centroids, palette, str(run.attributes.get("space") or "rgb"))
-    return partial(label_photographs, model=model)

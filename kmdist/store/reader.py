@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Mapping
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -159,25 +160,11 @@ class Run(Fit):
         UsageError : the run has no single palette, or an array is no image.
         ImageError : a file cannot be used.
         """
-        from kmdist.recipes.digits.model import predict_digits
-        from kmdist.recipes.quantize.model import predict_labels
-        from kmdist.recipes.texture.model import predict_textures
-
         if self.runs:
             raise UsageError(f"{self.path} holds several k; take one: run.runs[{min(self.runs)}]")
-        if self.recipe == "digits":
-            from kmdist.recipes.digits.model import DigitModel
-
-            return predict_digits(DigitModel.of_run(self), images)
-        if self.recipe == "texture":
-            from kmdist.recipes.texture.model import TextureModel
-
-            return predict_textures(TextureModel.of_run(self), images)
-        centroids = self.centroids
-        if self.recipe != "quantize" or centroids is None:
-            why = "each image has its own" if self.attributes.get("per_image") else "it has none"
-            raise UsageError(f"{self.path}: no palette to label other images with ({why})")
-        return predict_labels(centroids, str(self.attributes.get("space") or "rgb"), images)
+        # By name: the store lies below the recipes and knows none of them.
+        recipe = import_module("kmdist.recipes.registry").recipe_named(self.recipe)
+        return recipe.predict(self, images)
 
     def info(self) -> dict[str, Any]:
         """What ``kmdist info --json`` prints, as plain lists and numbers."""

@@ -1,6 +1,5 @@
 """Pictures of a digits run: centroids, members, confusion, sweep, normalised images."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,42 +14,33 @@ READ_IMAGES = 1024
 """Images of one file that are read at once: going into a gzip file costs as much as reading it."""
 MOST_CLUSTERS = 64
 """Whose members are drawn."""
-WHAT = ("centroids", "members", "confusion", "sweep", "normalised")
 
 
-def draw_digits(run: Run, output: str | Path, what: str = "centroids") -> Path:
-    """Draw one picture of a digits run.
+def figure(run: Run, what: str | None = None) -> Any:
+    """One picture of a digits run, as a figure of matplotlib.
 
     Parameters
     ----------
     what : ``centroids``: the mean image of each cluster with its class; ``members``: 20 nearest
         and 20 random ones beside it; ``confusion``: clusters × classes; ``sweep``: scores
         against k, for a run of several; ``normalised``: originals beside what is clustered.
+        None: the sweep of several k, the centroids of one.
 
     Raises
     ------
     UsageError : the run has no such picture, or its images are not where they were.
     """
-    if what not in WHAT:
-        raise UsageError(f"--what {what!r}: must be one of {', '.join(WHAT)}")
-    if run.recipe != "digits":
-        raise UsageError(f"{run.path} is a run of {run.recipe}; --what is for runs of digits")
+    what = what or ("sweep" if run.runs else "centroids")
     if (what == "sweep") != bool(run.runs):
         needs = "several k; fit -k 10,16,36" if what == "sweep" else "one k; name RUN.zarr/kN"
         raise UsageError(f"--what {what} needs a run of {needs}")
-    path = Path(output)
-    figure = {
+    return {
         "centroids": _centroids,
         "members": _members,
         "confusion": _confusion,
         "sweep": _sweep,
         "normalised": _normalised,
     }[what](run)
-    try:
-        figure.savefig(path, dpi=150)
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path}: cannot be written: {error}") from error
-    return path
 
 
 def _figure(width_in: float, height_in: float) -> Any:

@@ -17,15 +17,15 @@ from kmdist.errors import UsageError
 from kmdist.job.job import Job
 from kmdist.job.memory import Slots
 from kmdist.job.options import JobOptions
-from kmdist.job.progress import Watcher, watch_nothing
-from kmdist.job.recipe import Outline, Results
+from kmdist.job.progress import Watcher, quantity, watch_nothing
+from kmdist.job.recipe import Outline, Recipe, Results
 from kmdist.job.running import run_job
 from kmdist.options import with_keywords
 from kmdist.recipes.digits.centroids import FitOptions
 from kmdist.recipes.digits.fitting import fit_models
 from kmdist.recipes.digits.left_out import require_enough
 from kmdist.recipes.digits.memory import keep_rows
-from kmdist.recipes.digits.model import PRESETS, DigitModel
+from kmdist.recipes.digits.model import PRESETS, DigitModel, label_stack
 from kmdist.recipes.digits.opening import (
     Input,
     Opened,
@@ -35,10 +35,11 @@ from kmdist.recipes.digits.opening import (
 )
 from kmdist.recipes.digits.options import DigitsOptions
 from kmdist.recipes.digits.plan import outline
+from kmdist.recipes.digits.predict import DigitLabels
 from kmdist.recipes.digits.report import rank_clusters
 from kmdist.recipes.digits.results import Clustering, label_and_write
 from kmdist.recipes.digits.rows import first_pass, make_rows
-from kmdist.store import Run
+from kmdist.store import Run, image_key
 
 LANDMARK_IMAGES = 2000
 """From this many images on, landmarks are the default."""
@@ -78,14 +79,7 @@ def digits(
     UsageError : an option or an input is not as it must be.
     KmdistError : a file is damaged, or the job cannot be done; what is finished is kept.
     """
-    return run_job(digits_fit(inputs, options), output, options, watch=watch, command=command)
-
-
-def digits_fit(inputs: Any, options: DigitsOptions) -> "DigitsFit":
-    """What a digits job does."""
-    given = Input(inputs, options.cell, options.labels, options.polarity)
-    tested = Input(options.test, options.cell, options.test_labels, options.polarity)
-    return DigitsFit(options, given, None if options.test is None else tested)
+    return run_job(RECIPE.fit(inputs, options), output, options, watch=watch, command=command)
 
 
 @dataclass(frozen=True)
@@ -204,3 +198,55 @@ def _open_test(given: Input, train: Opened, block_mpx: float) -> Opened:
     if opened.stack.classes is None:
         raise UsageError(f"--test {opened.stack.name}: no classes; give its --test-labels")
     return replace(opened, stack=with_classes_of(opened.stack, train.stack.class_names))
+
+
+class Digits(Recipe):
+    """Images of single characters, grouped."""
+
+    name = "digits"
+    options = DigitsOptions
+    reads = ("cell", "labels", "polarity")
+    pictures = ("centroids", "members", "confusion", "sweep", "normalised")
+
+    def fit(self, inputs: Any, options: DigitsOptions) -> DigitsFit:
+        """Fit clusters, and label with them."""
+        given = Input(inputs, options.cell, options.labels, options.polarity)
+        tested = Input(options.test, options.cell, options.test_labels, options.polarity)
+        return DigitsFit(options, given, None if options.test is None else tested)
+
+    def label(self, run: Run, inputs: Any, options: Any) -> DigitLabels:
+        """Label with the clusters of a run."""
+        given = Input(inputs, options.cell, options.labels, options.polarity)
+        return DigitLabels(run, self.model_of(run), given)
+
+    def model_of(self, run: Run) -> DigitModel:
+        """The clusters of a run."""
+        return DigitModel.of_run(run)
+
+    def predict(self, run: Run, images: Any) -> Any:
+        """Label a stack of images in memory, or one that is named."""
+        return label_stack(self.model_of(run), images)
+
+    def least_files(self, options: DigitsOptions) -> int:
+        """One for each cluster."""
+        return max(options.ks)
+
+    def name_in_run(self, name: str) -> str:
+        """Without line breaks: a run lists the names of its images, a line each."""
+        return image_key(name) if "\n" in name else name
+
+    def summary(self, run: Run) -> list[str]:
+        """How many images, of what size, and by which preset."""
+        record = run.attributes
+        width, height = record["image_size"]
+        images = quantity(int(record["n_images"]), "image")
+        return [f"{images} of {width} × {height} px, preset {record['preset']}"]
+
+    def figure(self, run: Run, what: str | None) -> Any:
+        """Centroids, members, confusion, sweep or normalised images."""
+        from kmdist.recipes.digits.pictures import figure
+
+        return figure(run, what)
+
+
+RECIPE = Digits()

@@ -68,7 +68,7 @@ def split_cluster(
     KmdistError : the cluster has fewer different images than k.
     """
     run = single_k(run if isinstance(run, Run) else open_run(run), "split")
-    model = _model_of(run, "split")
+    model = DigitModel.of_run(run)
     members = int(np.asarray(run.counts)[cluster]) if 0 <= cluster < model.labelling.k else -1
     if members < 0:
         raise UsageError(
@@ -121,7 +121,7 @@ def merge_digits(
     UsageError : no such clusters, or the images are not those of the run.
     """
     run = single_k(run if isinstance(run, Run) else open_run(run), "merge")
-    model = _model_of(run, "merge")
+    model = DigitModel.of_run(run)
     k = model.labelling.k
     if bool(clusters) == (to is not None):
         raise UsageError("merge takes either --clusters 2,5 or --to 10")
@@ -180,12 +180,6 @@ def _affinity(source: Any, landmarks: Landmarks) -> Any:
     rows = np.ascontiguousarray(source.open().rows, np.float32)
     with one_blas_thread():
         return affinity(attach(rows, landmarks), landmarks.n)
-
-
-def _model_of(run: Run, command: str) -> DigitModel:
-    if run.recipe != "digits":
-        raise UsageError(f"{run.path} is a run of {run.recipe}; kmdist {command} is for digits")
-    return DigitModel.of_run(run)
 
 
 def _part_of(item: tuple[Any, Model, int]) -> np.ndarray:

@@ -7,17 +7,19 @@ a block as ``--shared`` does. Tasks: blocks × passes, plus the merge tree of th
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from kmdist.engine.passes import Pool, tree_shape
 from kmdist.job.compiling import compile_kernels
 from kmdist.job.job import Job
+from kmdist.job.labelling import LabelPhotographs
 from kmdist.job.memory import Slots
 from kmdist.job.options import JobOptions
 from kmdist.job.photographs import Inputs, Photographs, open_photographs
 from kmdist.job.progress import Watcher, watch_nothing
-from kmdist.job.recipe import Outline, Results
+from kmdist.job.recipe import Outline, Recipe, Results
 from kmdist.job.running import run_job
 from kmdist.options import with_keywords
 from kmdist.recipes.quantize.each import quantize_each
@@ -27,7 +29,9 @@ from kmdist.recipes.quantize.memory import (
     PHOTOGRAPHIC,
     projection,
 )
+from kmdist.recipes.quantize.model import Model
 from kmdist.recipes.quantize.options import QuantizeOptions
+from kmdist.recipes.quantize.predict import label_photographs
 from kmdist.recipes.quantize.shared import quantize_shared
 from kmdist.recipes.quantize.wanted import Wanted, wanted_palettes
 from kmdist.recipes.quantize.warm_up import exercise_palette_kernels
@@ -61,12 +65,7 @@ def quantize(
     UsageError : an option or an input is not as it must be.
     KmdistError : no image can be used, or the job cannot be done; what is finished is kept.
     """
-    return run_job(quantize_fit(inputs, options), output, options, watch=watch, command=command)
-
-
-def quantize_fit(inputs: Inputs, options: QuantizeOptions) -> "QuantizeFit":
-    """What a quantize job does."""
-    return QuantizeFit(inputs, options, wanted_palettes(options))
+    return run_job(RECIPE.fit(inputs, options), output, options, watch=watch, command=command)
 
 
 @dataclass(frozen=True)
@@ -112,3 +111,26 @@ class QuantizeFit:
         else:
             by_k = quantize_each(job, workload, self.wanted)
         return Results(by_k, {"pixels": workload.pixels})
+
+
+class Quantize(Recipe):
+    """Photographs to palettes."""
+
+    name = "quantize"
+    options = QuantizeOptions
+    model_options: ClassVar[Mapping[str, Any]] = {"fit_only": True}
+
+    def fit(self, inputs: Inputs, options: QuantizeOptions) -> QuantizeFit:
+        """Fit palettes, and label with them."""
+        return QuantizeFit(inputs, options, wanted_palettes(options))
+
+    def label(self, run: Run, inputs: Inputs, options: JobOptions) -> LabelPhotographs:
+        """Label with the palette of a run."""
+        return LabelPhotographs(run, inputs, partial(label_photographs, model=self.model_of(run)))
+
+    def model_of(self, run: Run) -> Model:
+        """The palette of a run."""
+        return Model.of_run(run)
+
+
+RECIPE = Quantize()

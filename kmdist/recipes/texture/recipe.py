@@ -6,23 +6,29 @@ passes over the pixels, three with textons (`kmdist.recipes.texture.shared`).
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from kmdist.engine.passes import Pool
+from kmdist.errors import UsageError
 from kmdist.job.compiling import compile_kernels
 from kmdist.job.job import Job
+from kmdist.job.labelling import LabelPhotographs
 from kmdist.job.memory import Slots
 from kmdist.job.options import JobOptions
 from kmdist.job.photographs import Inputs, Photographs, open_photographs
 from kmdist.job.progress import Message, Watcher, watch_nothing
-from kmdist.job.recipe import Outline, Results
+from kmdist.job.recipe import Outline, Recipe, Results
 from kmdist.job.running import run_job
 from kmdist.options import with_keywords
 from kmdist.recipes.texture.each import texture_each
+from kmdist.recipes.texture.field_labels import PixelLabels
 from kmdist.recipes.texture.memory import texture_projection
+from kmdist.recipes.texture.model import TextureModel
 from kmdist.recipes.texture.options import TextureOptions
 from kmdist.recipes.texture.plan import outline
+from kmdist.recipes.texture.predict import label_photographs
 from kmdist.recipes.texture.shared import TextureGroup
 from kmdist.recipes.texture.wanted import TextureWanted, wanted_textures
 from kmdist.recipes.texture.warm_up import exercise_texture_kernels
@@ -57,12 +63,7 @@ def texture(
     UsageError : an option or an input is not as it must be.
     KmdistError : no image can be used, or the job cannot be done; what is finished is kept.
     """
-    return run_job(texture_fit(inputs, options), output, options, watch=watch, command=command)
-
-
-def texture_fit(inputs: Inputs, options: TextureOptions) -> "TextureFit":
-    """What a texture job does."""
-    return TextureFit(inputs, options, wanted_textures(options))
+    return run_job(RECIPE.fit(inputs, options), output, options, watch=watch, command=command)
 
 
 @dataclass(frozen=True)
@@ -108,3 +109,30 @@ class TextureFit:
         else:
             by_k = texture_each(job, blocks, wanted)
         return Results(by_k, {"pixels": workload.pixels})
+
+
+class Textures(Recipe):
+    """Photographs segmented by texture."""
+
+    name = "texture"
+    options = TextureOptions
+    model_options: ClassVar[Mapping[str, Any]] = {"shared": True, "fit_only": True}
+
+    def fit(self, inputs: Inputs, options: TextureOptions) -> TextureFit:
+        """Fit textures, and label with them."""
+        return TextureFit(inputs, options, wanted_textures(options))
+
+    def label(self, run: Run, inputs: Inputs, options: JobOptions) -> LabelPhotographs:
+        """Label with the textures of a run."""
+        model = TextureModel.of_run(run)
+        if run.palette is None:
+            raise UsageError(f"{run.path} has no colours of its clusters")
+        label = partial(label_photographs, model=model, palette=run.palette)
+        return LabelPhotographs(run, inputs, label)
+
+    def model_of(self, run: Run) -> PixelLabels:
+        """The textures of a run."""
+        return PixelLabels(TextureModel.of_run(run))
+
+
+RECIPE = Textures()

@@ -15,6 +15,7 @@ import tifffile
 import kmdist
 from kmdist.engine.passes import ThreadPool
 from kmdist.recipes.registry import plan_of
+from kmdist.recipes.texture.options import TextureOptions
 from kmdist.store import Run
 from tests.support.dask_processes import DaskProcesses
 from tests.support.folders import ROOT
@@ -96,11 +97,12 @@ def test_a_dry_run_counts_the_tasks(
     tiled_tiff(folder / "tiles.tif", 300, 1300)
     for number in range(11):
         tifffile.imwrite(folder / f"{number}.tif", mosaic(60, 70, number), photometric="rgb")
-    words = {"inputs": [str(folder)], "k": (3,), "block_mpx": 0.3, "keep_pixels": keep}
+    words = {"k": (3,), "block_mpx": 0.3, "keep_pixels": keep}
     words |= {"preset": preset, "shared": shared, "workers": 2, "worker_kind": "thread"}
     rest = {"scales": "linear", "sample": None, "keep_responses": False, "seed": 0}
     rest |= {"init": "k-means++", "n_init": 1, "max_iter": 300, "tol": 1e-4, "max_pixels": 10**8}
-    plan = plan_of("texture", {**words, **rest, "output": str(tmp_path / "run.zarr")})
+    options = TextureOptions(**words, **rest)
+    plan = plan_of("texture", [str(folder)], tmp_path / "run.zarr", options)
     submitted: list[str] = []
     submit = ThreadPool.submit
 
@@ -109,9 +111,7 @@ def test_a_dry_run_counts_the_tasks(
         return submit(pool, function, *args)  # type: ignore[arg-type]
 
     monkeypatch.setattr(ThreadPool, "submit", spy)
-    run = kmdist.texture(
-        **words, **{k: v for k, v in rest.items() if v is not None}, output=tmp_path / "run.zarr"
-    )
+    run = kmdist.texture([folder], tmp_path / "run.zarr", **words, **rest)
     counted = [name for name in submitted if name in PASS_TASKS]
     assert plan.tasks == len(counted), counted
     assert plan.passes == passes
