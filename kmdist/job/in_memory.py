@@ -2,25 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kmdist.errors import ImageError, UsageError
 from kmdist.images import Found, decode, probe, to_rgb8
+from kmdist.job.recipe import Model
 from kmdist.store import label_dtype, unclustered_value
-
-
-class Model(Protocol):
-    """What a run has learnt, to label new pixels with."""
-
-    @property
-    def k(self) -> int:
-        """Number of clusters."""
-
-    def label(self, pixels: np.ndarray, /) -> np.ndarray:
-        """Labels of pixels in memory, a pure function; of photographs (y, x, 3) uint8, sRGB."""
 
 
 def label_images(model: Model, images: Any) -> Any:

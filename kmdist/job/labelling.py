@@ -11,9 +11,9 @@ from kmdist.engine.passes import Pool
 from kmdist.job.job import Job
 from kmdist.job.memory import Slots
 from kmdist.job.options import JobOptions
-from kmdist.job.photographs import Inputs, Photographs, open_photographs
+from kmdist.job.photographs import Photographs, open_photographs
 from kmdist.job.progress import Watcher
-from kmdist.job.recipe import Outline, Results
+from kmdist.job.recipe import Inputs, Outline, Results
 from kmdist.store import Run
 
 

@@ -5,13 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kmdist.engine.passes import Pool
-from kmdist.images import Found, ImageSource, Rejection, find_images, plan_blocks
+from kmdist.images import ImageSource, Rejection, find_images, plan_blocks
 from kmdist.job.options import JobOptions
 from kmdist.job.probing import fingerprint, probe_all
 from kmdist.job.progress import Message, Watcher, quantity
+from kmdist.job.recipe import Inputs
 from kmdist.job.work import Work, work_of
-
-Inputs = str | Path | Sequence[str | Path | Found]
 
 PYRAMID = 4 / 3
 """Pixels of a label map with its pyramid, per pixel of the image."""

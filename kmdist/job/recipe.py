@@ -2,17 +2,22 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
+
+import numpy as np
 
 from kmdist.engine.passes import Pool
 from kmdist.errors import UsageError
-from kmdist.images import Rejection
-from kmdist.job.in_memory import Model, label_images
+from kmdist.images import Found, Rejection
 from kmdist.job.job import Job
 from kmdist.job.memory import Projection, Slots
 from kmdist.job.options import JobOptions
 from kmdist.job.progress import Message, Watcher, quantity
 from kmdist.store import Run
+
+Inputs = str | Path | Sequence[str | Path | Found]
+"""Image files, as users name them."""
 
 
 class Workload(Protocol):
@@ -113,6 +118,17 @@ class Procedure(Protocol[W]):
         """Pass by pass, write the run's arrays and label maps."""
 
 
+class Model(Protocol):
+    """What a run has learnt, to label new pixels with."""
+
+    @property
+    def k(self) -> int:
+        """Number of clusters."""
+
+    def label(self, pixels: np.ndarray, /) -> np.ndarray:
+        """Labels of pixels in memory, a pure function; of photographs (y, x, 3) uint8, sRGB."""
+
+
 class Recipe(Protocol):
     """One way to cluster images, found by its name in `kmdist.recipes.registry`.
 
@@ -156,6 +172,8 @@ class Recipe(Protocol):
 
     def predict(self, run: Run, images: Any) -> Any:
         """Label images in memory: what `Run.predict` does."""
+        from kmdist.job.in_memory import label_images  # opens images: not light
+
         return label_images(self.model_of(run), images)
 
     def least_files(self, options: Any) -> int:

@@ -1,50 +1,18 @@
-"""Digits: group small images of characters without labels; labels, where known, only score.
+"""The recipe digits: images of single characters, grouped. Light to import."""
 
-Two passes over the images (describe, make rows) and one more for what the run records. Where rows
-are pixels, there is a first pass only to find damaged files, or where rows are not kept. Passes
-over rows are said in `kmdist.recipes.digits.fitting`.
-"""
-
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from kmdist.engine.passes import Pool
-from kmdist.errors import UsageError
-from kmdist.job.job import Job
-from kmdist.job.memory import Slots
-from kmdist.job.options import JobOptions
 from kmdist.job.progress import Watcher, quantity, watch_nothing
-from kmdist.job.recipe import Outline, Recipe, Results
+from kmdist.job.recipe import Procedure, Recipe
 from kmdist.job.running import run_job
 from kmdist.options import with_keywords
-from kmdist.recipes.digits.centroids import FitOptions
-from kmdist.recipes.digits.fitting import fit_models
-from kmdist.recipes.digits.left_out import require_enough
-from kmdist.recipes.digits.memory import keep_rows
-from kmdist.recipes.digits.model import PRESETS, DigitModel, label_stack
-from kmdist.recipes.digits.opening import (
-    Input,
-    Opened,
-    open_further,
-    open_input,
-    with_classes_of,
-)
 from kmdist.recipes.digits.options import DigitsOptions
-from kmdist.recipes.digits.plan import outline
-from kmdist.recipes.digits.predict import DigitLabels
-from kmdist.recipes.digits.report import rank_clusters
-from kmdist.recipes.digits.results import Clustering, label_and_write
-from kmdist.recipes.digits.rows import first_pass, make_rows
 from kmdist.store import Run, image_key
 
-LANDMARK_IMAGES = 2000
-"""From this many images on, landmarks are the default."""
-PLAIN = ("init", "n_init", "max_iter", "tol")
-"""Options of plain k-means."""
+if TYPE_CHECKING:
+    from kmdist.recipes.digits.model import DigitModel
 
 
 @with_keywords(DigitsOptions)
@@ -82,124 +50,6 @@ def digits(
     return run_job(RECIPE.fit(inputs, options), output, options, watch=watch, command=command)
 
 
-@dataclass(frozen=True)
-class DigitsFit:
-    """Group images of characters: a `kmdist.job.recipe.Procedure`.
-
-    Parameters
-    ----------
-    given, tested : images to fit, and to score afterwards.
-    """
-
-    options: DigitsOptions
-    given: Input
-    tested: Input | None
-    recipe: str = "digits"
-
-    def open(self, options: JobOptions, pool: Pool, watch: Watcher) -> Opened:
-        """Open both stacks."""
-        opened = open_input(self.given, options.block_mpx)
-        self.ks(opened)
-        self.plain(self.preset(opened))
-        if self.tested is None:
-            return opened
-        tested = _open_test(self.tested, opened, options.block_mpx)
-        return replace(opened, tested=tested, notes=[*opened.notes, *tested.notes])
-
-    def parameters(self, workload: Opened, options: JobOptions) -> Mapping[str, Any]:
-        """All that decides the result."""
-        tested, name = workload.tested, self.preset(workload)
-        return {
-            **self.given.parameters(),
-            "k": list(self.ks(workload)),
-            "preset": name,
-            "test": None if tested is None else tested.fingerprint,
-            "fit": None if PRESETS[name].sets else {**vars(self.plain(name))},
-            "seed": options.seed,
-            "block_mpx": options.block_mpx,
-            "dark_ink": workload.dark_ink,
-        }
-
-    def outline(self, workload: Opened, slots: Slots, options: JobOptions) -> Outline:
-        """Passes, tasks, memory, checkpoints and results."""
-        ks = self.ks(workload)
-        name = self.preset(workload)
-        fit = self.plain(name)
-        return outline(workload, PRESETS[name], ks, fit, slots, options.keep_pixels)
-
-    def preset(self, opened: Opened) -> str:
-        """The preset that is asked for, or the one that so many images take."""
-        default = "landmark" if opened.stack.n >= LANDMARK_IMAGES else "gradient"
-        return self.options.preset or default
-
-    def ks(self, opened: Opened) -> tuple[int, ...]:
-        """Numbers of clusters, ascending.
-
-        Raises
-        ------
-        UsageError : more than images.
-        """
-        n = opened.stack.n
-        for k in self.options.ks:
-            if k > n:
-                raise UsageError(f"k is {k}; {n:,} images make 1 to {n:,} clusters")
-        return self.options.ks
-
-    def plain(self, preset: str) -> FitOptions:
-        """Options of plain k-means.
-
-        Raises
-        ------
-        UsageError : the preset has none of those that are given.
-        """
-        asked = {name: getattr(self.options, name) for name in PLAIN}
-        given = {name: value for name, value in asked.items() if value is not None}
-        if given and PRESETS[preset].sets:
-            raise UsageError(
-                f"{', '.join(given)}: for plain k-means (raw, deskew, gradient); the preset "
-                f"{preset!r} has none of them"
-            )
-        return FitOptions(**given, seed=self.options.seed)
-
-    def run(self, job: Job, workload: Opened) -> Results:
-        """Make rows, fit a model for each k, number its clusters, label."""
-        ks = self.ks(workload)
-        name = self.preset(workload)
-        preset = PRESETS[name]
-        keep = keep_rows(job, workload.items, preset, ks)
-        opened, describer = first_pass(job, workload, preset, keep=keep)
-        opened, rows = make_rows(job, opened, describer, keep=keep)
-        require_enough(opened, ks)
-        fits = fit_models(job, rows, ks, preset, self.plain(name))
-        with job.timed("rank"):
-            ranked = rank_clusters(rows, [fit.model for fit in fits], describer.scale)
-        units = np.array([describer.scale**2, describer.scale**2, 1])
-        clusterings = [
-            Clustering(
-                DigitModel(describer, labelling, opened.size, opened.dark_ink),
-                centroids,
-                fit.stop_reason,
-                fit.n_iter,
-                fit.history / units,
-                prefix=f"k{k}/" if len(ks) > 1 else "",
-            )
-            for k, fit, (labelling, centroids) in zip(ks, fits, ranked, strict=True)
-        ]
-        results, _ = label_and_write(job, opened, rows.sources, name, clusterings)
-        return results
-
-
-def _open_test(given: Input, train: Opened, block_mpx: float) -> Opened:
-    if train.stack.classes is None:
-        raise UsageError(
-            f"--test scores by classes, and {train.stack.name} has none; give its --labels"
-        )
-    opened = open_further(given, block_mpx, train.size, train.dark_ink)
-    if opened.stack.classes is None:
-        raise UsageError(f"--test {opened.stack.name}: no classes; give its --test-labels")
-    return replace(opened, stack=with_classes_of(opened.stack, train.stack.class_names))
-
-
 class Digits(Recipe):
     """Images of single characters, grouped."""
 
@@ -208,23 +58,33 @@ class Digits(Recipe):
     reads = ("cell", "labels", "polarity")
     pictures = ("centroids", "members", "confusion", "sweep", "normalised")
 
-    def fit(self, inputs: Any, options: DigitsOptions) -> DigitsFit:
+    def fit(self, inputs: Any, options: DigitsOptions) -> Procedure[Any]:
         """Fit clusters, and label with them."""
+        from kmdist.recipes.digits.opening import Input
+        from kmdist.recipes.digits.procedure import DigitsFit
+
         given = Input(inputs, options.cell, options.labels, options.polarity)
         tested = Input(options.test, options.cell, options.test_labels, options.polarity)
         return DigitsFit(options, given, None if options.test is None else tested)
 
-    def label(self, run: Run, inputs: Any, options: Any) -> DigitLabels:
+    def label(self, run: Run, inputs: Any, options: Any) -> Procedure[Any]:
         """Label with the clusters of a run."""
+        from kmdist.recipes.digits.opening import Input
+        from kmdist.recipes.digits.predict import DigitLabels
+
         given = Input(inputs, options.cell, options.labels, options.polarity)
         return DigitLabels(run, self.model_of(run), given)
 
-    def model_of(self, run: Run) -> DigitModel:
+    def model_of(self, run: Run) -> "DigitModel":
         """The clusters of a run."""
+        from kmdist.recipes.digits.model import DigitModel
+
         return DigitModel.of_run(run)
 
     def predict(self, run: Run, images: Any) -> Any:
         """Label a stack of images in memory, or one that is named."""
+        from kmdist.recipes.digits.model import label_stack
+
         return label_stack(self.model_of(run), images)
 
     def least_files(self, options: DigitsOptions) -> int:

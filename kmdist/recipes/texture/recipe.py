@@ -1,38 +1,21 @@
-"""Texture: segment photographs by texture, each on its own or all with one set of clusters.
-
-Each image on its own: one pass, one task a block. Shared, and images larger than a block: two
-passes over the pixels, three with textons (`kmdist.recipes.texture.shared`).
-"""
+"""The recipe texture: photographs segmented by texture. Light to import."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from kmdist.engine.passes import Pool
 from kmdist.errors import UsageError
-from kmdist.job.compiling import compile_kernels
-from kmdist.job.job import Job
-from kmdist.job.labelling import LabelPhotographs
-from kmdist.job.memory import Slots
 from kmdist.job.options import JobOptions
-from kmdist.job.photographs import Inputs, Photographs, open_photographs
-from kmdist.job.progress import Message, Watcher, watch_nothing
-from kmdist.job.recipe import Outline, Recipe, Results
+from kmdist.job.progress import Watcher, watch_nothing
+from kmdist.job.recipe import Inputs, Procedure, Recipe
 from kmdist.job.running import run_job
 from kmdist.options import with_keywords
-from kmdist.recipes.texture.each import texture_each
-from kmdist.recipes.texture.field_labels import PixelLabels
-from kmdist.recipes.texture.memory import texture_projection
-from kmdist.recipes.texture.model import TextureModel
 from kmdist.recipes.texture.options import TextureOptions
-from kmdist.recipes.texture.plan import outline
-from kmdist.recipes.texture.predict import label_photographs
-from kmdist.recipes.texture.shared import TextureGroup
-from kmdist.recipes.texture.wanted import TextureWanted, wanted_textures
-from kmdist.recipes.texture.warm_up import exercise_texture_kernels
 from kmdist.store import Run
+
+if TYPE_CHECKING:
+    from kmdist.recipes.texture.field_labels import PixelLabels
 
 
 @with_keywords(TextureOptions)
@@ -66,51 +49,6 @@ def texture(
     return run_job(RECIPE.fit(inputs, options), output, options, watch=watch, command=command)
 
 
-@dataclass(frozen=True)
-class TextureFit:
-    """Fit textures to photographs and label them: a `kmdist.job.recipe.Procedure`.
-
-    Parameters
-    ----------
-    wanted : what `options` ask for.
-    """
-
-    inputs: Inputs
-    options: TextureOptions
-    wanted: TextureWanted
-    recipe: str = "texture"
-
-    def open(self, options: JobOptions, pool: Pool, watch: Watcher) -> Photographs:
-        """Find and probe the image files."""
-        return open_photographs(self.inputs, options, pool, watch)
-
-    def parameters(self, workload: Photographs, options: JobOptions) -> Mapping[str, Any]:
-        """All that decides the result."""
-        return self.wanted.parameters(self.options)
-
-    def outline(self, workload: Photographs, slots: Slots, options: JobOptions) -> Outline:
-        """Passes, tasks, memory, checkpoints and results."""
-        return outline(self.wanted, self.options.shared, workload, slots, options.keep_pixels)
-
-    def run(self, job: Job, workload: Photographs) -> Results:
-        """Measure, fit, label."""
-        wanted, blocks = self.wanted, workload.blocks
-        compile_kernels(lambda: exercise_texture_kernels(wanted.texture), job.watch)
-        passes, keep_pixels = 2 if self.options.shared else 1, job.options.keep_pixels
-        plan = texture_projection(
-            workload, job.pool, wanted, keep_pixels=keep_pixels, passes=passes
-        )
-        job.require(plan)
-        if any(source.dtype != "uint8" for source in workload.sources):
-            job.watch(Message("textures are measured on 8 bits a channel"))
-        if self.options.shared:
-            group = TextureGroup(job, wanted, blocks, keep=plan.keep_pixels)
-            by_k = group.run(label=not self.options.fit_only)
-        else:
-            by_k = texture_each(job, blocks, wanted)
-        return Results(by_k, {"pixels": workload.pixels})
-
-
 class Textures(Recipe):
     """Photographs segmented by texture."""
 
@@ -118,20 +56,29 @@ class Textures(Recipe):
     options = TextureOptions
     model_options: ClassVar[Mapping[str, Any]] = {"shared": True, "fit_only": True}
 
-    def fit(self, inputs: Inputs, options: TextureOptions) -> TextureFit:
+    def fit(self, inputs: Inputs, options: TextureOptions) -> Procedure[Any]:
         """Fit textures, and label with them."""
+        from kmdist.recipes.texture.procedure import TextureFit
+        from kmdist.recipes.texture.wanted import wanted_textures
+
         return TextureFit(inputs, options, wanted_textures(options))
 
-    def label(self, run: Run, inputs: Inputs, options: JobOptions) -> LabelPhotographs:
+    def label(self, run: Run, inputs: Inputs, options: JobOptions) -> Procedure[Any]:
         """Label with the textures of a run."""
-        model = TextureModel.of_run(run)
+        from kmdist.job.labelling import LabelPhotographs
+        from kmdist.recipes.texture.predict import label_photographs
+
         if run.palette is None:
             raise UsageError(f"{run.path} has no colours of its clusters")
+        model = self.model_of(run).model
         label = partial(label_photographs, model=model, palette=run.palette)
         return LabelPhotographs(run, inputs, label)
 
-    def model_of(self, run: Run) -> PixelLabels:
+    def model_of(self, run: Run) -> "PixelLabels":
         """The textures of a run."""
+        from kmdist.recipes.texture.field_labels import PixelLabels
+        from kmdist.recipes.texture.model import TextureModel
+
         return PixelLabels(TextureModel.of_run(run))
 
 

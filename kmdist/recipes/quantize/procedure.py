@@ -1,0 +1,75 @@
+"""What a quantize job does: a palette shared by the collection, or one an image.
+
+Passes over the files: ``--shared`` decodes each block twice (count, label), or once where the
+pixels are kept on the workers; ``--per-image`` decodes each image once, but an image larger than
+a block as ``--shared`` does. Tasks: blocks × passes, plus the merge tree of the counting pass.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kmdist.engine.passes import Pool, tree_shape
+from kmdist.job.compiling import compile_kernels
+from kmdist.job.job import Job
+from kmdist.job.memory import Slots
+from kmdist.job.options import JobOptions
+from kmdist.job.photographs import Photographs, open_photographs
+from kmdist.job.progress import Watcher
+from kmdist.job.recipe import Inputs, Outline, Results
+from kmdist.recipes.quantize.each import quantize_each
+from kmdist.recipes.quantize.memory import (
+    CHECKPOINT_BYTES,
+    COUNT_FAN_IN,
+    PHOTOGRAPHIC,
+    projection,
+)
+from kmdist.recipes.quantize.options import QuantizeOptions
+from kmdist.recipes.quantize.shared import quantize_shared
+from kmdist.recipes.quantize.wanted import Wanted
+from kmdist.recipes.quantize.warm_up import exercise_palette_kernels
+
+
+@dataclass(frozen=True)
+class QuantizeFit:
+    """Fit palettes to photographs and label them: a `kmdist.job.recipe.Procedure`.
+
+    Parameters
+    ----------
+    wanted : palettes that `options` ask for.
+    """
+
+    inputs: Inputs
+    options: QuantizeOptions
+    wanted: Wanted
+    recipe: str = "quantize"
+
+    def open(self, options: JobOptions, pool: Pool, watch: Watcher) -> Photographs:
+        """Find and probe the image files."""
+        return open_photographs(self.inputs, options, pool, watch)
+
+    def parameters(self, workload: Photographs, options: JobOptions) -> Mapping[str, Any]:
+        """All that decides the result."""
+        return self.wanted.parameters(self.options)
+
+    def outline(self, workload: Photographs, slots: Slots, options: JobOptions) -> Outline:
+        """Passes, tasks, memory and checkpoints."""
+        n_fits, blocks = len(self.wanted.ks), len(workload.blocks)
+        results = workload.label_bytes(n_fits)
+        if not self.options.shared:
+            memory = projection(workload, slots, n_fits, passes=1)
+            return Outline(1, blocks, memory, result_bytes=results)
+        memory = projection(workload, slots, n_fits, keep_pixels=options.keep_pixels)
+        decodes = blocks if memory.keep_pixels else 0
+        tasks = decodes + 2 * blocks + sum(tree_shape(blocks, COUNT_FAN_IN)[1:])
+        checkpoints = int(CHECKPOINT_BYTES * PHOTOGRAPHIC * workload.pixels)
+        return Outline(1 if memory.keep_pixels else 2, tasks, memory, checkpoints, results)
+
+    def run(self, job: Job, workload: Photographs) -> Results:
+        """Count colours, fit, label."""
+        compile_kernels(lambda: exercise_palette_kernels(self.wanted.space), job.watch)
+        if self.options.shared:
+            by_k = quantize_shared(job, workload, self.wanted, label=not self.options.fit_only)
+        else:
+            by_k = quantize_each(job, workload, self.wanted)
+        return Results(by_k, {"pixels": workload.pixels})
