@@ -36,8 +36,8 @@ class Model:
         """
         if run.centroids is None or run.palette is None:
             raise UsageError(
-                f"{run.path}: each image has its own palette, and new ones none; make the model "
-                "without --per-image"
+                f"{run.path} has a palette for each image and none for new ones (each image has "
+                "its own); make the model without --per-image"
             )
         return cls(run.centroids, run.palette, str(run.attributes.get("space") or "rgb"))
 
