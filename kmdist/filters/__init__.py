@@ -1,5 +1,6 @@
 """Filter banks and their responses on one tile: NumPy and SciPy, no Dask, no files."""
 
+import kmdist.kernel_cache  # noqa: F401  before kernels are decorated
 from kmdist.filters.banks import FilterBank, gabor, leung_malik
 from kmdist.filters.grey import grey
 from kmdist.filters.tiles import (

@@ -4,6 +4,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+import kmdist.kernel_cache  # noqa: F401  before kernels are decorated
+
 _LEFT_TO_RIGHT = 0
 
 

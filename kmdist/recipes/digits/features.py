@@ -15,6 +15,8 @@ import cv2
 import numpy as np
 from numba import njit
 
+import kmdist.kernel_cache  # noqa: F401  before kernels are decorated
+
 SIZE_PX = 28
 """Side of a normalised image."""
 BOX_PX = 24.0

@@ -20,6 +20,7 @@ import numpy as np
 from numba import njit
 from scipy import sparse
 
+import kmdist.kernel_cache  # noqa: F401  before kernels are decorated
 from kmdist.estimators.affinity import group_by_affinity
 
 _CHUNK_ROWS = 512
