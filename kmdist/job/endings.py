@@ -2,8 +2,10 @@
 
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from kmdist.errors import KmdistError, UsageError
@@ -36,6 +38,35 @@ class StrictError(KmdistError):
         super().__init__(
             f"{rejection.image}: {rejection.reason} [{rejection.code}]; stopped because of --strict"
         )
+
+
+class OutOfTimeError(KmdistError):
+    """The time at which a job is to end has come; what is finished is kept."""
+
+
+@dataclass(frozen=True)
+class Deadline:
+    """The time at which a job is to stop cleanly, between two tasks.
+
+    Parameters
+    ----------
+    moment : when. clock : tells the time.
+    """
+
+    moment: datetime
+    clock: Callable[[], datetime]
+
+    def check(self) -> None:
+        """Stop if the time has come.
+
+        Raises
+        ------
+        OutOfTimeError : it has.
+        """
+        if self.clock() >= self.moment:
+            raise OutOfTimeError(
+                f"it is {self.moment:%H:%M}: stopped; the next night goes on from here"
+            )
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import Any
 
 from kmdist.engine.passes import FAN_IN, Pool, run_pass
 from kmdist.images import Rejection
-from kmdist.job.endings import StrictError
+from kmdist.job.endings import Deadline, StrictError
 from kmdist.job.memory import Projection
 from kmdist.job.options import JobOptions
 from kmdist.job.progress import Event, Message, Watcher
@@ -17,14 +17,26 @@ from kmdist.store import RunWriter
 
 @dataclass
 class Job:
-    """A run in progress: its workers, where it writes and who watches."""
+    """A run in progress: its workers, where it writes, who watches, and when it is to stop."""
 
     options: JobOptions
     pool: Pool
     writer: RunWriter
-    watch: Watcher
+    watcher: Watcher
+    deadline: Deadline | None = None
     rejected: dict[str, Rejection] = field(default_factory=dict)
     timings: dict[str, float] = field(default_factory=dict)
+
+    def watch(self, event: Event | Message) -> None:
+        """Tell who watches; each step that is told is one after which the job may stop.
+
+        Raises
+        ------
+        OutOfTimeError : the deadline has come.
+        """
+        self.watcher(event)
+        if self.deadline is not None and isinstance(event, Event):
+            self.deadline.check()
 
     def require(self, projection: Projection) -> None:
         """Say what memory the job needs, and refuse it where there is less.

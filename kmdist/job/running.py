@@ -13,7 +13,13 @@ from kmdist.cluster import open_pool, profile_of
 from kmdist.engine.cores import usable_cores
 from kmdist.engine.passes import ThreadPool
 from kmdist.images import Rejection
-from kmdist.job.endings import NoUsableImageError, StrictError, right_ending, temporary_output
+from kmdist.job.endings import (
+    Deadline,
+    NoUsableImageError,
+    StrictError,
+    right_ending,
+    temporary_output,
+)
 from kmdist.job.job import Job
 from kmdist.job.options import JobOptions
 from kmdist.job.progress import Message, Watcher, quantity, watch_nothing
@@ -30,6 +36,7 @@ def run_job(
     *,
     watch: Watcher = watch_nothing,
     command: Sequence[str] = (),
+    deadline: Deadline | None = None,
 ) -> Run:
     """Run a procedure, or go on with it, and open what it has published.
 
@@ -37,14 +44,17 @@ def run_job(
     ----------
     output : the run to write; None: a temporary one, removed when this process ends.
     command : the command line, to say how to resume; see `RunWriter.create`.
+    deadline : when the job is to stop, to be gone on with later.
 
     Raises
     ------
     UsageError : inputs or output are not as they must be.
     KmdistError : no image can be used, or the job cannot be done; what is finished is kept.
+    OutOfTimeError : the deadline has come.
     """
     target = run_location(output) if output is not None else temporary_output()
-    with open_job(procedure, target, options, watch=watch, command=command) as (job, workload):
+    opened = open_job(procedure, target, options, watch=watch, command=command, deadline=deadline)
+    with opened as (job, workload):
         if job.writer.already_complete:
             watch(Message(f"{target} is complete already"))
         else:
@@ -60,6 +70,7 @@ def open_job(
     *,
     watch: Watcher = watch_nothing,
     command: Sequence[str] = (),
+    deadline: Deadline | None = None,
 ) -> Iterator[tuple[Job, W]]:
     """Everything up to the first pass, and the right ending for whatever happens after.
 
@@ -94,7 +105,7 @@ def open_job(
         probed_s = time.perf_counter() - started_s
         with right_ending(writer, watch):
             pool = pool or stack.enter_context(open_pool(options, work_mpx=workload.work_mpx))
-            job = Job(options, pool, writer, watch)
+            job = Job(options, pool, writer, watch, deadline)
             job.timings["probe"] = probed_s
             job.rejected.update((r.image, r) for r in workload.rejected)
             workers, blocks = quantity(pool.threads, "worker"), len(workload.blocks)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from kmdist.errors import UsageError
+from kmdist.job.endings import Deadline
 from kmdist.job.progress import Message, Watcher
 from kmdist.job.running import run_job
 from kmdist.nightly.ledger import DONE, PENDING, FileRow, Ledger
@@ -57,7 +58,13 @@ def is_due(settings: Settings, ledger: Ledger, number: int | None, now: datetime
 
 
 def fit_model(
-    settings: Settings, ledger: Ledger, rows: Mapping[bytes, FileRow], number: int, watch: Watcher
+    settings: Settings,
+    ledger: Ledger,
+    rows: Mapping[bytes, FileRow],
+    number: int,
+    *,
+    watch: Watcher,
+    deadline: Deadline | None,
 ) -> Run | None:
     """Fit a version to the images that are there, or go on with an interrupted fit.
 
@@ -86,7 +93,9 @@ def fit_model(
     options = recipe.options.of({**settings.options, **recipe.model_options, **again})
     procedure = recipe.fit(found_of(chosen), options)
     try:
-        return run_job(procedure, path, options, watch=watch, command=settings.command)
+        return run_job(
+            procedure, path, options, watch=watch, command=settings.command, deadline=deadline
+        )
     except UsageError:  # such as too few images that can be used: there may be more tomorrow
         ledger.set_sample(())
         raise

@@ -13,10 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from kmdist.errors import KmdistError
 from kmdist.images import Rejection
-from kmdist.job.endings import NoUsableImageError
-from kmdist.job.progress import Event, Message, Watcher, watch_nothing
+from kmdist.job.endings import Deadline, NoUsableImageError, OutOfTimeError
+from kmdist.job.progress import Message, Watcher, watch_nothing
 from kmdist.nightly.digests import image_digests, root_digest
 from kmdist.nightly.ledger import DONE, LEDGER, PENDING, QUARANTINED, WAITING, FileRow, Ledger
 from kmdist.nightly.lock import hold_lock
@@ -25,13 +24,9 @@ from kmdist.nightly.outcome import Night, stamp_of
 from kmdist.nightly.scan import compare, found_of, look
 from kmdist.nightly.settings import Clock, Settings, system_clock
 from kmdist.nightly.settling import quarantined, settled
-from kmdist.recipes.predict import predict
+from kmdist.recipes.predict import label_inputs
 from kmdist.recipes.registry import recipe_named
-from kmdist.store import open_run
-
-
-class OutOfTimeError(KmdistError):
-    """The hour at which the night ends has come; what is finished is kept."""
+from kmdist.store import Run, open_run
 
 
 def run_night(
@@ -60,7 +55,8 @@ class _Worker:
     def __init__(self, settings: Settings, ledger: Ledger, clock: Clock, watch: Watcher) -> None:
         self.settings, self.ledger, self.clock = settings, ledger, clock
         self._watch = watch
-        self._deadline = settings.deadline(clock())
+        due = settings.deadline(clock())
+        self._deadline = None if due is None else Deadline(due, clock)
         self.night = Night(stamp_of(clock()))
 
     def run(self) -> Night:
@@ -78,17 +74,9 @@ class _Worker:
         self.night.write(self.settings.results, self.settings.keep_nights)
         return self.night
 
-    def watch(self, event: Event | Message) -> None:
-        """Pass events on, and stop the job that sends them when the hour has come."""
-        self._watch(event)
-        if isinstance(event, Event):
-            self._check_time()
-
     def _check_time(self) -> None:
-        if self._deadline is not None and self.clock() >= self._deadline:
-            raise OutOfTimeError(
-                f"it is {self.settings.until}: stopped; the next night goes on from here"
-            )
+        if self._deadline is not None:
+            self._deadline.check()
 
     def _recover(self) -> None:
         """Record runs that were published as a crash came, and go on with unfinished ones."""
@@ -151,7 +139,7 @@ class _Worker:
         fresh = (number or 0) + 1
         while True:
             try:
-                if fit_model(self.settings, self.ledger, rows, fresh, self.watch) is None:
+                if self._fit(rows, fresh) is None:
                     return number
                 break
             except NoUsableImageError as error:
@@ -161,6 +149,16 @@ class _Worker:
         self.ledger.add_model(fresh, self.clock().timestamp())
         self.night.fitted = True
         return fresh
+
+    def _fit(self, rows: dict[bytes, FileRow], number: int) -> Run | None:
+        return fit_model(
+            self.settings,
+            self.ledger,
+            rows,
+            number,
+            watch=self._watch,
+            deadline=self._deadline,
+        )
 
     def _set_aside(self, rows: dict[bytes, FileRow], rejections: tuple[Rejection, ...]) -> int:
         """Quarantine the images of a sample of which none could be used."""
@@ -182,15 +180,14 @@ class _Worker:
     def _predict(self, run: str, number: int, rows: Mapping[bytes, FileRow]) -> None:
         """Label, publish, record. What cannot be used at all is recorded without a run."""
         try:
-            predict(
+            label_inputs(
                 model_path(self.settings.results, number),
                 found_of(rows.values()),
                 self._run_path(run),
-                **self.settings.labelling_options,
-                resume=True,
-                overwrite=True,
-                watch=self.watch,
+                self.settings.labelling_options,
+                watch=self._watch,
                 command=self.settings.command,
+                deadline=self._deadline,
             )
         except NoUsableImageError as error:
             rejected = {r.image: r for r in error.rejections}

@@ -87,10 +87,11 @@ class Settings:
         _ = self.refit_days, self.grace_s, self.deadline(system_clock())
 
     @property
-    def labelling_options(self) -> dict[str, Any]:
-        """The options that labelling with a model has as well."""
+    def labelling_options(self) -> PredictOptions:
+        """How new images are labelled: by what labelling has of the options."""
         known = declared(PredictOptions)
-        return {key: value for key, value in self.options.items() if key in known}
+        own = {key: value for key, value in self.options.items() if key in known}
+        return PredictOptions.of({**own, "resume": True, "overwrite": True})
 
     @property
     def refit_days(self) -> float | None:

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from kmdist.errors import UsageError
-from kmdist.job.endings import temporary_output
+from kmdist.job.endings import Deadline, temporary_output
 from kmdist.job.options import JobOptions
 from kmdist.job.progress import Watcher, watch_nothing
 from kmdist.job.running import run_job
@@ -54,6 +54,25 @@ def predict(
     UsageError : the model has no single set of clusters, or an input is not as it must be.
     KmdistError : no image can be used, or the job cannot be done; what is finished is kept.
     """
+    return label_inputs(model, inputs, output, options, watch=watch, command=command)
+
+
+def label_inputs(
+    model: Run | str | Path,
+    inputs: Any,
+    output: str | Path | None,
+    options: PredictOptions,
+    *,
+    watch: Watcher = watch_nothing,
+    command: Sequence[str] = (),
+    deadline: Deadline | None = None,
+) -> Run:
+    """`predict`, with its options in one.
+
+    Parameters
+    ----------
+    deadline : when the job is to stop; see `kmdist.job.running.run_job`.
+    """
     run = single_k(model if isinstance(model, Run) else open_run(model), "predict")
     options = msgspec.structs.replace(options, seed=int(run.attributes.get("seed") or 0))
     listed = list(inputs) if isinstance(inputs, list | tuple) else [inputs]
@@ -65,4 +84,4 @@ def predict(
         if foreign and getattr(options, option.attribute) != option.default:
             raise UsageError(f"{run.path} is a run of {run.recipe}, which has none", option=name)
     procedure = recipe.label(run, inputs, options)
-    return run_job(procedure, target, options, watch=watch, command=command)
+    return run_job(procedure, target, options, watch=watch, command=command, deadline=deadline)
