@@ -7,39 +7,31 @@ from typing import Any
 
 import numpy as np
 
-from kmdist.engine.passes import Pool
 from kmdist.job.job import Job
 from kmdist.job.memory import Slots
 from kmdist.job.options import JobOptions
-from kmdist.job.photographs import Photographs, open_photographs
-from kmdist.job.progress import Watcher
-from kmdist.job.recipe import Inputs, Outline, Results
+from kmdist.job.photographs import PhotographProcedure, Photographs
+from kmdist.job.recipe import Outline, Results
 from kmdist.store import Run
 
 
 @dataclass(frozen=True)
-class LabelPhotographs:
+class LabelPhotographs(PhotographProcedure):
     """Label photographs with a model: a `kmdist.job.recipe.Procedure`.
 
     Parameters
     ----------
     model : the run that holds it.
-    inputs : the photographs.
     label : labels and writes all images of a job; returns what the run's record says.
     """
 
     model: Run
-    inputs: Inputs
     label: Callable[[Job, Photographs], Mapping[str, Any]]
 
     @property
     def recipe(self) -> str:
         """That of the model."""
         return self.model.recipe
-
-    def open(self, options: JobOptions, pool: Pool, watch: Watcher) -> Photographs:
-        """Find and probe the image files."""
-        return open_photographs(self.inputs, options, pool, watch)
 
     def parameters(self, workload: Photographs, options: JobOptions) -> Mapping[str, Any]:
         """All that decides the result."""

@@ -97,3 +97,14 @@ def open_photographs(
     sources, unusable = probe_all(pool, found, options.max_pixels, watch)
     blocks = work_of(plan_blocks(sources, block_mpx=options.block_mpx), sources)
     return Photographs(sources, blocks, [*lost, *unusable])
+
+
+@dataclass(frozen=True)
+class PhotographProcedure:
+    """What the procedures of all recipes on image files have in common."""
+
+    inputs: Inputs
+
+    def open(self, options: JobOptions, pool: Pool, watch: Watcher) -> Photographs:
+        """Find and probe the image files."""
+        return open_photographs(self.inputs, options, pool, watch)

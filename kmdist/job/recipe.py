@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
 
@@ -166,13 +167,21 @@ class Recipe(Protocol):
         ------
         UsageError : the run has no single set of clusters.
         """
+        from kmdist.job.labelling import LabelPhotographs  # opens images: not light
+
+        label = partial(self.label_photographs, model=self.model_of(run))
+        return LabelPhotographs(inputs, run, label)
+
+    def label_photographs(self, job: Job, workload: Any, model: Any) -> Mapping[str, Any]:
+        """Label all images of a job with a model, and write them; what the run's record says."""
+        raise UsageError(f"no run of {self.name} labels photographs")
 
     def model_of(self, run: Run) -> Model:
         """What labels pixels as a run labelled its own; errors as of `label`."""
 
     def predict(self, run: Run, images: Any) -> Any:
         """Label images in memory: what `Run.predict` does."""
-        from kmdist.job.in_memory import label_images  # opens images: not light
+        from kmdist.job.in_memory import label_images
 
         return label_images(self.model_of(run), images)
 

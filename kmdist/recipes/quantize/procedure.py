@@ -9,14 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from kmdist.engine.passes import Pool, tree_shape
+from kmdist.engine.passes import tree_shape
 from kmdist.job.compiling import compile_kernels
 from kmdist.job.job import Job
 from kmdist.job.memory import Slots
 from kmdist.job.options import JobOptions
-from kmdist.job.photographs import Photographs, open_photographs
-from kmdist.job.progress import Watcher
-from kmdist.job.recipe import Inputs, Outline, Results
+from kmdist.job.photographs import PhotographProcedure, Photographs
+from kmdist.job.recipe import Outline, Results
 from kmdist.recipes.quantize.each import quantize_each
 from kmdist.recipes.quantize.memory import (
     CHECKPOINT_BYTES,
@@ -31,7 +30,7 @@ from kmdist.recipes.quantize.warm_up import exercise_palette_kernels
 
 
 @dataclass(frozen=True)
-class QuantizeFit:
+class QuantizeFit(PhotographProcedure):
     """Fit palettes to photographs and label them: a `kmdist.job.recipe.Procedure`.
 
     Parameters
@@ -39,14 +38,9 @@ class QuantizeFit:
     wanted : palettes that `options` ask for.
     """
 
-    inputs: Inputs
     options: QuantizeOptions
     wanted: Wanted
     recipe: str = "quantize"
-
-    def open(self, options: JobOptions, pool: Pool, watch: Watcher) -> Photographs:
-        """Find and probe the image files."""
-        return open_photographs(self.inputs, options, pool, watch)
 
     def parameters(self, workload: Photographs, options: JobOptions) -> Mapping[str, Any]:
         """All that decides the result."""

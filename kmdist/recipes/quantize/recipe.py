@@ -1,11 +1,10 @@
 """The recipe quantize: photographs to a palette of k colours. Light to import."""
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from kmdist.job.options import JobOptions
+from kmdist.job.job import Job
 from kmdist.job.progress import Watcher, watch_nothing
 from kmdist.job.recipe import Inputs, Procedure, Recipe
 from kmdist.job.running import run_job
@@ -61,12 +60,11 @@ class Quantize(Recipe):
 
         return QuantizeFit(inputs, options, wanted_palettes(options))
 
-    def label(self, run: Run, inputs: Inputs, options: JobOptions) -> Procedure[Any]:
-        """Label with the palette of a run."""
-        from kmdist.job.labelling import LabelPhotographs
+    def label_photographs(self, job: Job, workload: Any, model: "Model") -> dict[str, Any]:
+        """Label with a palette."""
         from kmdist.recipes.quantize.predict import label_photographs
 
-        return LabelPhotographs(run, inputs, partial(label_photographs, model=self.model_of(run)))
+        return label_photographs(job, workload, model)
 
     def model_of(self, run: Run) -> "Model":
         """The palette of a run."""

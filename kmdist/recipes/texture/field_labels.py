@@ -36,9 +36,15 @@ def label_field(texture: Texture, field: Field, scorer: Scorer) -> tuple[np.ndar
 
 @dataclass(frozen=True)
 class PixelLabels:
-    """Labels photographs in memory: a `kmdist.job.recipe.Model`."""
+    """Textures to label photographs with: a `kmdist.job.recipe.Model`.
+
+    Parameters
+    ----------
+    palette : (k, 3) uint8 mean colours of the clusters.
+    """
 
     model: TextureModel
+    palette: np.ndarray
 
     @property
     def k(self) -> int:

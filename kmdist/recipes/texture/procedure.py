@@ -8,14 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from kmdist.engine.passes import Pool
 from kmdist.job.compiling import compile_kernels
 from kmdist.job.job import Job
 from kmdist.job.memory import Slots
 from kmdist.job.options import JobOptions
-from kmdist.job.photographs import Photographs, open_photographs
-from kmdist.job.progress import Message, Watcher
-from kmdist.job.recipe import Inputs, Outline, Results
+from kmdist.job.photographs import PhotographProcedure, Photographs
+from kmdist.job.progress import Message
+from kmdist.job.recipe import Outline, Results
 from kmdist.recipes.texture.each import texture_each
 from kmdist.recipes.texture.memory import texture_projection
 from kmdist.recipes.texture.options import TextureOptions
@@ -26,7 +25,7 @@ from kmdist.recipes.texture.warm_up import exercise_texture_kernels
 
 
 @dataclass(frozen=True)
-class TextureFit:
+class TextureFit(PhotographProcedure):
     """Fit textures to photographs and label them: a `kmdist.job.recipe.Procedure`.
 
     Parameters
@@ -34,14 +33,9 @@ class TextureFit:
     wanted : what `options` ask for.
     """
 
-    inputs: Inputs
     options: TextureOptions
     wanted: TextureWanted
     recipe: str = "texture"
-
-    def open(self, options: JobOptions, pool: Pool, watch: Watcher) -> Photographs:
-        """Find and probe the image files."""
-        return open_photographs(self.inputs, options, pool, watch)
 
     def parameters(self, workload: Photographs, options: JobOptions) -> Mapping[str, Any]:
         """All that decides the result."""

@@ -1,12 +1,11 @@
 """The recipe texture: photographs segmented by texture. Light to import."""
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from kmdist.errors import UsageError
-from kmdist.job.options import JobOptions
+from kmdist.job.job import Job
 from kmdist.job.progress import Watcher, watch_nothing
 from kmdist.job.recipe import Inputs, Procedure, Recipe
 from kmdist.job.running import run_job
@@ -63,23 +62,21 @@ class Textures(Recipe):
 
         return TextureFit(inputs, options, wanted_textures(options))
 
-    def label(self, run: Run, inputs: Inputs, options: JobOptions) -> Procedure[Any]:
-        """Label with the textures of a run."""
-        from kmdist.job.labelling import LabelPhotographs
+    def label_photographs(self, job: Job, workload: Any, model: "PixelLabels") -> dict[str, Any]:
+        """Label with textures."""
         from kmdist.recipes.texture.predict import label_photographs
 
-        if run.palette is None:
-            raise UsageError(f"{run.path} has no colours of its clusters")
-        model = self.model_of(run).model
-        label = partial(label_photographs, model=model, palette=run.palette)
-        return LabelPhotographs(run, inputs, label)
+        return label_photographs(job, workload, model.model, model.palette)
 
     def model_of(self, run: Run) -> "PixelLabels":
         """The textures of a run."""
         from kmdist.recipes.texture.field_labels import PixelLabels
         from kmdist.recipes.texture.model import TextureModel
 
-        return PixelLabels(TextureModel.of_run(run))
+        model = TextureModel.of_run(run)
+        if run.palette is None:
+            raise UsageError(f"{run.path} has no colours of its clusters")
+        return PixelLabels(model, run.palette)
 
 
 RECIPE = Textures()
