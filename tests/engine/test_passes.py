@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -50,7 +51,7 @@ def test_merge_tree_is_fixed(n: int, fan_in: int, threads: int, stand_in: bool) 
             1.5,
             merge=add,
             fan_in=fan_in,
-            on_failure=(lambda index, error: 0.0) if stand_in else None,
+            rescue=(lambda index, alone: pool.broadcast(0.0)) if stand_in else None,
         )
     finally:
         pool.close()
@@ -112,18 +113,12 @@ def failing(index: int) -> float:
     return 1.0
 
 
-def test_a_failure_is_raised_or_replaced() -> None:
+def test_a_failure_is_raised() -> None:
     pool = ThreadPool(2, memory_bytes=1 << 30)
+    rescued: list[int] = []
     with pytest.raises(ValueError, match="block 5"):
-        run_pass(pool, failing, range(20), merge=add)
-    failed = []
-
-    def stand_in(index: int, error: BaseException) -> float:
-        failed.append((index, str(error)))
-        return 100.0
-
-    assert run_pass(pool, failing, range(20), merge=add, on_failure=stand_in) == 119.0
-    assert failed == [(5, "block 5 is bad")]
+        run_pass(pool, failing, range(20), merge=add, rescue=lambda i, _: rescued.append(i))
+    assert not rescued
     assert run_pass(pool, failing, [], merge=add) is None
     pool.close()
 
@@ -144,17 +139,8 @@ def test_dask_gives_the_same_bytes_as_threads() -> None:
         got = run_pass(dask_pool, noisy_sum, range(50), scale, merge=add, fan_in=4)
         seen: dict[int, float] = {}
         run_pass(dask_pool, noisy_sum, range(10), 1.0, on_done=seen.__setitem__)
-        failed: list[int] = []
-        replaced = run_pass(
-            dask_pool,
-            failing,
-            range(20),
-            merge=add,
-            on_failure=lambda index, error: failed.append(index) or 100.0,
-        )
     assert got == expected
     assert seen == {i: noisy_sum(i, 1.0) for i in range(10)}
-    assert (replaced, failed) == (119.0, [5])
 
 
 def test_closing_with_tasks_that_wait_for_others_is_silent(
@@ -201,26 +187,65 @@ def test_a_cluster_without_workers_is_given_up_in_time(monkeypatch: pytest.Monke
         assert run_pass(pool, abs, [-1, -2], merge=sum) == 3
 
 
-def test_those_that_died_together_are_tried_alone() -> None:
+@pytest.mark.parametrize("error", [LostBlockError("died"), MemoryError()])
+@pytest.mark.parametrize("merge", [sum, None])
+def test_those_that_failed_together_are_tried_alone(error: Exception, merge: object) -> None:
+    """Block 2 fails beside others, block 4 alone as well."""
+    pool = ThreadPool(2)
+    running: list[int] = []
     lost: list[int] = []
+    results: dict[int, int] = {}
 
     def die(item: tuple[int, bool]) -> int:
         index, is_alone = item
+        running.append(index)
+        beside = len(running) > 1
+        running.remove(index)
         if index == 4 or (index == 2 and not is_alone):
-            raise LostBlockError("died")
+            raise error
+        assert not (is_alone and beside)
         return index
 
-    def note(index: int, error: BaseException) -> int:
-        assert isinstance(error, LostBlockError)
-        lost.append(index)
-        return -100
+    def rescue(index: int, alone: Callable[[object], object]) -> object:
+        try:
+            return alone((index, True))
+        except (LostBlockError, MemoryError):
+            lost.append(index)
+            return pool.broadcast(-100)
 
-    pool = ThreadPool(2)
     items = [(i, False) for i in range(7)]
-    options = {"merge": sum, "on_failure": note}
-    assert run_pass(pool, die, items, alone=lambda i: (i, True), **options) == 21 - 4 - 100
+    options = {"merge": merge, "on_done": results.__setitem__}
+    total = run_pass(pool, die, items, rescue=rescue, **options)
     assert lost == [4]
-    lost.clear()
-    assert run_pass(pool, die, items, **options) == 21 - 4 - 2 - 200
-    assert sorted(lost) == [2, 4]
+    assert list(results)[-2:] == [2, 4]
+    if merge:
+        assert total == 21 - 4 - 100
+    else:
+        assert results == {i: -100 if i == 4 else i for i in range(7)}
+    with pytest.raises(type(error)):
+        run_pass(pool, die, items, **options)
     pool.close()
+
+
+def test_what_is_prepared_is_bounded_like_what_is_in_flight() -> None:
+    pool = ThreadPool(1)
+    prepared: list[int] = []
+    done: list[int] = []
+
+    def prepare(index: int) -> object:
+        prepared.append(index)
+        assert len(prepared) - len(done) <= 16
+        return pool.submit(abs, -index)
+
+    total = run_pass(
+        pool,
+        noisy_sum,
+        range(50),
+        1.0,
+        merge=add,
+        prepare=prepare,
+        on_done=lambda index, _: done.append(index),
+    )
+    pool.close()
+    assert prepared == list(range(50))
+    assert total == reference_tree([noisy_sum(i, 1.0) for i in range(50)], 8)

@@ -5,11 +5,12 @@
 
 from kmdist.engine.passes.dask_pool import DaskPool
 from kmdist.engine.passes.pools import LostBlockError, Pool, memory_limit_bytes
-from kmdist.engine.passes.run import FAN_IN, in_flight, run_pass, tree_shape
+from kmdist.engine.passes.run import FAN_IN, SUSPICIOUS, in_flight, run_pass, tree_shape
 from kmdist.engine.passes.threads import ThreadPool
 
 __all__ = [
     "FAN_IN",
+    "SUSPICIOUS",
     "DaskPool",
     "LostBlockError",
     "Pool",

@@ -15,6 +15,9 @@ from typing import Any
 from kmdist.engine.passes.pools import LostBlockError, Pool
 from kmdist.errors import KmdistError
 
+SUSPICIOUS = (LostBlockError, MemoryError)
+"""Errors of a task that another one may be to blame for."""
+
 FAN_IN = 8
 """Results merged by one task: 8 keeps the depth at 6 for 250,000 blocks."""
 
@@ -72,6 +75,75 @@ class _Tree:
             yield from level.values()
 
 
+class _Flight:
+    """Leaves of a pass: those that are to be submitted, and those that are not finished.
+
+    Parameters
+    ----------
+    prepare : called with the index of an item as it is submitted; what the task receives of it.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        function: Callable[..., Any],
+        items: Sequence[Any],
+        arguments: Sequence[Any],
+        ahead: int,
+        prepare: Callable[[int], Any] | None,
+    ) -> None:
+        self._pool, self._function, self._items = pool, function, items
+        self._arguments, self._ahead = arguments, ahead
+        self._prepare = prepare or items.__getitem__
+        self._completion = pool.completion()
+        self._index_of: dict[Any, int] = {}
+        self._submitted = self._taken = self._window = 0
+
+    def __bool__(self) -> bool:
+        """Whether leaves are left."""
+        return self._submitted < len(self._items) or bool(self._index_of)
+
+    def submit(self) -> dict[int, Any]:
+        """Fill the window once half of it is free; the new futures by their index."""
+        if self._taken % 64 == 0:  # workers come and go: look now and then
+            self._window = in_flight(self._pool.threads, self._ahead)
+        if len(self._index_of) > self._window // 2:
+            return {}
+        end = min(self._submitted + self._window - len(self._index_of), len(self._items))
+        indices = range(self._submitted, end)
+        if not indices:
+            return {}
+        each = [(self._prepare(index), *self._arguments) for index in indices]
+        started = dict(zip(indices, self._pool.submit_all(self._function, each), strict=True))
+        for index, future in started.items():
+            self._index_of[future] = index
+            self._completion.add(future)
+        self._submitted = end
+        return started
+
+    def take(self) -> tuple[int, Any]:
+        """The next finished leaf, failed ones included."""
+        future = self._completion.next()
+        self._taken += 1
+        return self._index_of.pop(future), future
+
+    def alone(self, item: Any) -> Any:
+        """The finished future of an item that is tried while no other leaf is in flight.
+
+        Raises
+        ------
+        BaseException : that of the task.
+        """
+        future = self._pool.submit(self._function, item, *self._arguments)
+        self._completion.add(future)
+        _result_of(self._pool, self._completion.next(), fetch=False)
+        return future
+
+    def futures(self) -> list[Any]:
+        """Of leaves in flight."""
+        return list(self._index_of)
+
+
 def run_pass(
     pool: Pool,
     function: Callable[..., Any],
@@ -80,9 +152,9 @@ def run_pass(
     merge: Callable[[list[Any]], Any] | None = None,
     fan_in: int = FAN_IN,
     ahead: int = 4,
+    prepare: Callable[[int], Any] | None = None,
     on_done: Callable[[int, Any], None] | None = None,
-    on_failure: Callable[[int, BaseException], Any] | None = None,
-    alone: Callable[[int], Any] | None = None,
+    rescue: Callable[[int, Callable[[Any], Any]], Any] | None = None,
 ) -> Any:
     """Run ``function(item, *arguments)`` for every item and merge the results.
 
@@ -99,13 +171,15 @@ def run_pass(
     merge : joins a list of results, in item order, into one. None: nothing is merged.
     fan_in : results merged by one task.
     ahead : leaves in flight per thread; fewer hold less memory, more hide latency.
+    prepare : called with the index of an item when it is submitted; returns what the task
+        receives in its place. None: the item.
     on_done : called in this thread with the index of each finished item, in the order in which
         they finish, and its result where nothing is merged (else None).
-    on_failure : called with the index and the error of an item whose task failed; returns the
-        result to use instead, or raises. None: the error is raised.
-    alone : returns the item of an index once more. Where the workers of several items died, each
-        is tried again when no other is in flight, before `on_failure` is told: Dask blames a
-        worker's death on all that waited there.
+    rescue : called for each `SUSPICIOUS` item once no other is in flight, with its index and a
+        function that tries an item alone: that returns a future, or raises the task's error.
+        Returns a future of what is to count as the item's result, or raises. Dask blames a
+        worker's death on all tasks that waited there, and memory is short for all threads when
+        one takes it: only what fails alone is at fault. None: the error is raised, as any other.
 
     Returns
     -------
@@ -113,79 +187,52 @@ def run_pass(
     """
     if not items:
         return None
+    flight = _Flight(pool, function, items, arguments, ahead, prepare)
     tree = _Tree(pool, merge, len(items), fan_in) if merge else None
-    completion = pool.completion()
-    index_of: dict[Any, int] = {}
-    submitted = finished_count = window = 0
-    suspects: list[tuple[int, Any]] = []
+    suspects: list[int] = []
 
-    def settle(finished: Any, index: int) -> None:
-        outcome = _outcome(pool, finished, index, on_failure, fetch=merge is None)
-        if tree and on_failure is not None:
-            tree.add(0, {index: outcome})
+    def settle(index: int, future: Any, result: Any) -> None:
+        if tree and rescue is not None:  # else it is in the tree since it was submitted
+            tree.add(0, {index: future})
         if on_done:
-            on_done(index, None if merge else outcome)
+            on_done(index, result)
 
     try:
-        while submitted < len(items) or index_of:
-            if finished_count % 64 == 0:  # workers come and go: look now and then
-                window = in_flight(pool.threads, ahead)
-            if submitted < len(items) and len(index_of) <= window // 2:
-                end = min(submitted + window - len(index_of), len(items))
-                each = [(items[i], *arguments) for i in range(submitted, end)]
-                futures = pool.submit_all(function, each)
-                started = dict(enumerate(futures, start=submitted))
-                for index, future in started.items():
-                    index_of[future] = index
-                    completion.add(future)
-                if tree and on_failure is None:
-                    tree.add(0, started)
-                submitted += len(started)
-            finished = completion.next()
-            finished_count += 1
-            index = index_of.pop(finished)
-            if alone is not None and isinstance(_error_of(finished), LostBlockError):
-                suspects.append((index, finished))
+        while flight:
+            started = flight.submit()
+            if tree and rescue is None:
+                tree.add(0, started)
+            index, future = flight.take()
+            try:
+                result = _result_of(pool, future, fetch=tree is None)
+            except SUSPICIOUS:
+                if rescue is None:
+                    raise
+                suspects.append(index)
             else:
-                settle(finished, index)
-        for index, finished in sorted(suspects, key=lambda suspect: suspect[0]):
-            if alone is None or len(suspects) == 1:  # all others went on: it is the one
-                settle(finished, index)
-                continue
-            future = pool.submit(function, alone(index), *arguments)
-            index_of[future] = index
-            completion.add(future)
-            settle(completion.next(), index)
-            del index_of[future]
-        return _root_of(pool, tree) if tree else None
+                settle(index, future, result)
+        for index in sorted(suspects):
+            future = rescue(index, flight.alone) if rescue else None
+            settle(index, future, _result_of(pool, future, fetch=tree is None))
+        return _fetched(pool, tree.root) if tree else None
     except BaseException:
-        pool.cancel([*index_of, *(tree.futures() if tree else ())])
+        pool.cancel([*flight.futures(), *(tree.futures() if tree else ())])
         raise
 
 
-def _root_of(pool: Pool, tree: _Tree) -> Any:
+def _result_of(pool: Pool, future: Any, *, fetch: bool) -> Any:
+    """The result of a finished future, None where it is to stay where it is; or its error."""
+    error = _error_of(future)
+    if error is not None:
+        raise error
+    return _fetched(pool, future) if fetch else None
+
+
+def _fetched(pool: Pool, future: Any) -> Any:
     try:
-        return pool.gather([tree.root])[0]
+        return pool.gather([future])[0]
     except Exception as error:
         raise _plain(error) from error
-
-
-def _outcome(
-    pool: Pool,
-    future: Any,
-    index: int,
-    on_failure: Callable[[int, BaseException], Any] | None,
-    *,
-    fetch: bool,
-) -> Any:
-    """The finished future itself, its fetched result, or what stands in for its failure."""
-    error = _error_of(future)
-    if error is None:
-        return pool.gather([future])[0] if fetch else future
-    if on_failure is None:
-        raise error
-    substitute = on_failure(index, error)
-    return substitute if fetch else pool.broadcast(substitute)
 
 
 def _error_of(future: Any) -> BaseException | None:
