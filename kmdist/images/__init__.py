@@ -19,7 +19,8 @@ Files that cannot be used are rejected with a code:
 ``range``           floating point values outside 0 … 1
 ``transparent``     nothing but transparent pixels (where every image has its own palette)
 ``changed``         the file is not what it was when its header was read
-``lost``            its block killed the workers that tried it
+``lost``            it killed the workers that tried it, the last of them alone
+``memory``          it takes more memory than there is, with nothing else at work
 ==================  ============================================================================
 """
 
@@ -28,7 +29,13 @@ from typing import TYPE_CHECKING, Any
 
 from kmdist.images.blocks import Block, Part, Window, plan_blocks, shard_windows
 from kmdist.images.finding.find import Found, find_images
-from kmdist.images.source import ImageSource, Rejection
+from kmdist.images.source import (
+    LOST,
+    NOT_THEIR_OWN,
+    SHORT_OF_MEMORY,
+    ImageSource,
+    Rejection,
+)
 
 if TYPE_CHECKING:
     from kmdist.images.collection import ImageCollection, open_images
@@ -45,6 +52,9 @@ _HOMES = {
 }
 
 __all__ = [
+    "LOST",
+    "NOT_THEIR_OWN",
+    "SHORT_OF_MEMORY",
     "Block",
     "Found",
     "ImageCollection",

@@ -105,7 +105,7 @@ def shard_windows(source: ImageSource) -> list[Window]:
 
     They are in the order in which `plan_blocks` lists the tiles within them.
     """
-    if not _sharded(source):
+    if not is_sharded(source):
         return [whole_window(source)]
     return list(_grid(whole_window(source), SHARD_PX, SHARD_PX))
 
@@ -139,7 +139,7 @@ def _tiles(source: ImageSource, limit: float) -> Iterator[Window]:
 
 def _tile_size(source: ImageSource, limit: float) -> tuple[int, int]:
     """The largest tile of at most 1.1 blocks; of equals the squarest, then the wider one."""
-    if _sharded(source):
+    if is_sharded(source):
         sides = [CHUNK_PX << i for i in range((SHARD_PX // CHUNK_PX).bit_length())]
     else:
         sides = [CHUNK_PX * i for i in range(1, SHARDED_SIDE_PX // CHUNK_PX + 1)]
@@ -152,7 +152,8 @@ def _tile_size(source: ImageSource, limit: float) -> tuple[int, int]:
     return max(((h, w) for w in sides for h in sides), key=merit)
 
 
-def _sharded(source: ImageSource) -> bool:
+def is_sharded(source: ImageSource) -> bool:
+    """Whether the label map of an image is stored in shards."""
     return max(source.width, source.height) > SHARDED_SIDE_PX
 
 

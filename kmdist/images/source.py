@@ -67,6 +67,14 @@ class Header:
     profile: str = ""
 
 
+LOST = "lost"
+"""Code of images that killed their workers."""
+SHORT_OF_MEMORY = "memory"
+"""Code of images that took more memory than there was."""
+NOT_THEIR_OWN = frozenset({LOST, SHORT_OF_MEMORY, "changed"})
+"""Codes of images left out for reasons that may be the machine's: they are worth another try."""
+
+
 @dataclass(frozen=True)
 class Rejection:
     """An image that is left out: its name, a stable code, and the reason in a sentence."""

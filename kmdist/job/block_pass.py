@@ -1,104 +1,362 @@
-"""A pass whose blocks save what they find, so that a run that was killed need not find it again.
+"""One pass over the blocks of a job: what every stage of every recipe goes through.
 
-A block saves its result under the name of the pass and its number, then is noted in the manifest
-of the pass. A resumed run loads the results of blocks that were noted, and computes the others,
-or one whose file a power cut has damaged.
+A pass goes on where an interrupted run stopped, leaves images out that cannot be used, tries
+blocks alone whose workers died, and down to the image that killed them, adds up what is left
+without the tiles of images that were left out, and removes what was written of such images.
+
+Tasks: one a block; ⌈n/f⌉ + ⌈n/f²⌉ + … to merge what workers save; two a block that is prepared.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 
-from kmdist.engine.passes import LostBlockError
+from kmdist.engine.passes import FAN_IN, SUSPICIOUS, run_pass, tree_shape
+from kmdist.errors import KmdistError
+from kmdist.images import LOST, SHORT_OF_MEMORY, Rejection
 from kmdist.job.job import Job
+from kmdist.job.progress import Event
 from kmdist.store import RunWriter
+
+GIVEN_UP = frozenset({LOST, SHORT_OF_MEMORY})
+"""Codes of images whose block failed alone; a task may have written some of them."""
+
+
+class Item(Protocol):
+    """One block as a stage works on it; `kmdist.job.work.Work` is one.
+
+    Attributes
+    ----------
+    index : of the block in its passes. pixels : it has.
+    names : what is left out if the block kills its workers: its images.
+    tile_of : the image of which the block is a tile; None: its images are whole.
+    """
+
+    @property
+    def index(self) -> int: ...
+    @property
+    def pixels(self) -> int: ...
+    @property
+    def names(self) -> Sequence[str]: ...
+    @property
+    def tile_of(self) -> str | None: ...
+
+    def given(self, prepared: Any) -> Any:
+        """What a task receives of the block, and of what was prepared of it, if not None."""
+
+    def halves(self) -> Sequence[Self]:
+        """Two blocks that can be worked on instead; none where it cannot be parted."""
 
 
 class Codec(NamedTuple):
-    """How the result of a block becomes named arrays, and back; importable functions."""
+    """How the result of a block becomes what is kept, and back; importable functions."""
 
-    pack: Callable[[Any], Mapping[str, np.ndarray]]
-    unpack: Callable[[Mapping[str, np.ndarray]], Any]
+    pack: Callable[[Any], Any]
+    unpack: Callable[[Any], Any]
 
 
-def resumable_pass(
-    job: Job,
-    stage: str,
-    function: Callable[..., Any],
-    items: Sequence[Any],
-    *arguments: Any,
-    codec: Codec,
-    pixels: Sequence[int],
-    merge: Callable[[list[Any]], Any],
-    name: str = "",
-    on_failure: Callable[[int, BaseException], Any] | None = None,
-    alone: Sequence[Any] | None = None,
-) -> Any:
-    """``Job.over_blocks`` that goes on where an interrupted run stopped; the same bits.
+@dataclass(frozen=True)
+class Stage:
+    """A stage of a recipe as data.
 
-    Costs one small file a block in the partial run.
+    A block's result names in ``rejected`` the images that it could not use.
 
     Parameters
     ----------
-    function : called with an item and `arguments` for each block that is not done.
-    name : of the pass among what is saved; default `stage`.
-    on_failure : as for `run_pass`; what it returns is saved, so that a resume does not try the
-        block again.
-    alone : the items as they are to be tried once more, alone, if their workers died.
+    name : a word, for progress and the manifest.
+    task : called with a block and the arguments of the pass; an importable function. It raises
+        no error for an image that cannot be used.
+    merge : joins results, in order of the blocks, to one of the same type; importable.
+    nothing : the result of a block whose images are all left out, from their rejections.
+    saved : results become named arrays that workers save, and are merged where they are.
+    noted : results become JSON in the manifest, and are merged by the driver. Without either,
+        nothing is kept for a resume.
+    prepare : makes of a block what `task` takes in its place, and what later passes may take; an
+        importable function of the same arguments.
+    counted : how images count already that are lost only now, such as ``it is counted in the
+        palette``; they were read before, so that one that cannot be read any more is an error.
+    fan_in, ahead : see `kmdist.engine.passes.run_pass`.
+    task_bytes : what a task holds at most, beside its process.
+    result_bytes : what the result of a block takes while it waits to be merged.
     """
-    name = name or stage
-    alone = items if alone is None else alone
-    done = job.writer.done(name)
 
-    def finished(index: int, _: Any) -> None:
-        if index not in done:
-            job.writer.mark_done(name, index)
+    name: str
+    task: Callable[..., Any]
+    merge: Callable[[list[Any]], Any]
+    nothing: Callable[[tuple[Rejection, ...]], Any]
+    saved: Codec | None = None
+    noted: Codec | None = None
+    prepare: Callable[..., Any] | None = None
+    counted: str = ""
+    fan_in: int = FAN_IN
+    ahead: int = 4
+    task_bytes: int = 0
+    result_bytes: int = 0
 
-    def failed(index: int, error: BaseException) -> Any:
-        if on_failure is None:
-            raise error
-        result = on_failure(index, error)
-        job.writer.save_state(f"{name}-{index}", codec.pack(result))
-        return result
+    def tasks(self, n_blocks: int) -> int:
+        """Tasks of a pass over so many blocks."""
+        merging = sum(tree_shape(n_blocks, self.fan_in)[1:]) if self.saved else 0
+        return n_blocks * (2 if self.prepare else 1) + merging
 
-    def over(blocks: Sequence[Any]) -> Any:
-        return job.over_blocks(
-            stage,
-            _saved,
-            [[f"{name}-{index}", index in done, block] for index, block in enumerate(blocks)],
-            function,
-            codec,
-            job.writer,
-            *arguments,
-            pixels=pixels,
-            merge=merge,
-            on_done=finished,
-            on_failure=None if on_failure is None else failed,
-            alone=None if on_failure is None else again,
-        )
 
-    def again(index: int) -> Any:
-        return [f"{name}-{index}", False, alone[index]]
+class BlockPass:
+    """A pass of a job.
 
-    try:
-        return over(items)
-    except LostBlockError:
-        done = job.writer.done(name)
-        if on_failure is None or len(done) < len(items):
-            raise
-        return over([None] * len(items))  # results were lost with workers, but all are saved
+    Parameters
+    ----------
+    group : tells the manifests of several groups of images apart.
+    prefixes : groups of the run in which the tasks write label maps.
+    kept : what was prepared, futures by the index of the block; a stage that prepares adds to it,
+        any other takes what is there.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        stage: Stage,
+        *,
+        group: str = "",
+        prefixes: Sequence[str] = (),
+        kept: dict[int, Any] | None = None,
+    ) -> None:
+        self.name = f"{stage.name}{group}"
+        self._job, self._stage, self._prefixes = job, stage, prefixes
+        self._kept = {} if kept is None else kept
+
+    def run(self, items: Sequence[Item], *arguments: Any) -> Any:
+        """The merged result of all blocks but tiles of images that are left out.
+
+        Raises
+        ------
+        KmdistError : an image cannot be read any more that an earlier pass has counted.
+        StrictError : an image is left out, with ``strict``.
+        """
+        self._arguments = arguments
+        if self._stage.saved:
+            merged = self._merged(items)
+            self._reject(merged.rejected)
+            used = self._used(items)
+            if len(used) < len(items):
+                merged = self._merged(used)
+        else:
+            results = self._results(items)
+            parts = [results[item.index] for item in self._used(items)]
+            merged = self._stage.merge(parts) if parts else self._stage.nothing(())
+        self._remove_partial(items)
+        return merged
+
+    def _used(self, items: Sequence[Item]) -> list[Item]:
+        """The blocks without tiles of images that were left out."""
+        return [item for item in items if item.tile_of not in self._job.rejected]
+
+    def _merged(self, items: Sequence[Item]) -> Any:
+        """What workers merge of the results that they save."""
+        if not items:
+            return self._stage.nothing(())
+        writer = self._job.writer
+        done = writer.done(self.name)
+
+        def finished(index: int, _: Any) -> None:
+            if index not in done:
+                writer.mark_done(self.name, index)
+
+        try:
+            return self._fly(items, done, finished)
+        except SUSPICIOUS:
+            done = writer.done(self.name)
+            if any(item.index not in done for item in items):
+                raise
+            return self._fly(items, done, finished)  # lost with workers, but all is saved
+
+    def _results(self, items: Sequence[Item]) -> dict[int, Any]:
+        """Results of all blocks by index, those of an interrupted run among them."""
+        writer, noted = self._job.writer, self._stage.noted
+        results: dict[int, Any] = {}
+        if noted:
+            done = writer.done(self.name)
+            results = {index: noted.unpack(record) for index, record in done.items()}
+        for result in results.values():
+            self._reject(result.rejected)
+
+        def finished(index: int, result: Any) -> None:
+            self._reject(result.rejected)
+            results[index] = result
+            if noted:
+                writer.mark_done(self.name, index, noted.pack(result))
+
+        todo = [item for item in items if item.index not in results]
+        self._fly(todo, results, finished, done_before=len(items) - len(todo))
+        return results
+
+    def _fly(
+        self,
+        items: Sequence[Item],
+        done: Mapping[int, Any],
+        on_done: Callable[[int, Any], None],
+        done_before: int = 0,
+    ) -> Any:
+        """`run_pass` with progress in blocks and megapixels, and its seconds recorded."""
+        job, stage = self._job, self._stage
+        finished, mpx = done_before, 0.0
+
+        def given(position: int) -> Any:
+            item = items[position]
+            if stage.prepare and item.index not in done:
+                self._prepare(item)
+            return self._given(item, self._kept.get(item.index))
+
+        def advance(position: int, result: Any) -> None:
+            nonlocal finished, mpx
+            finished, mpx = finished + 1, mpx + items[position].pixels / 1e6
+            on_done(items[position].index, result)
+            job.watch(Event(stage.name, finished, len(items) + done_before, mpx=mpx))
+
+        with job.timed(stage.name):
+            return run_pass(
+                job.pool,
+                _saved if stage.saved else stage.task,
+                items,
+                *((stage.task, stage.saved, job.writer) if stage.saved else ()),
+                *self._arguments,
+                merge=stage.merge if stage.saved else None,
+                fan_in=stage.fan_in,
+                ahead=stage.ahead,
+                prepare=given,
+                on_done=advance,
+                rescue=lambda position, alone: self._rescued(items[position], alone),
+            )
+
+    def _prepare(self, item: Item) -> Any:
+        """A future of what the task, and later passes, take in place of a block."""
+        assert self._stage.prepare is not None
+        future = self._job.pool.submit(self._stage.prepare, item, *self._arguments)
+        self._kept[item.index] = future
+        return future
+
+    def _given(self, item: Item, prepared: Any, *, whole: bool = True) -> Any:
+        """What the task receives; first where its result is saved, if it is."""
+        given = item.given(prepared)
+        if not self._stage.saved:
+            return given
+        return [self._saved_as(item) if whole else "", given]
+
+    def _saved_as(self, item: Item) -> str:
+        return f"{self.name}-{item.index}"
+
+    def _rescued(self, item: Item, alone: Callable[[Any], Any]) -> Any:
+        """A future of the result of a block whose workers died, or that was short of memory."""
+        stage = self._stage
+        self._kept.pop(item.index, None)
+        try:
+            return alone(self._given(item, self._prepare(item) if stage.prepare else None))
+        except SUSPICIOUS as error:
+            self._kept.pop(item.index, None)
+            future = self._parted(item, alone, error)
+        if stage.saved:  # a resume does not try it again
+            (result,) = self._job.pool.gather([future])
+            self._job.writer.save_state(self._saved_as(item), stage.saved.pack(result))
+        return future
+
+    def _parted(self, item: Item, alone: Callable[[Any], Any], error: BaseException) -> Any:
+        """A future of the result of a block that failed alone, from those of its halves."""
+        pool, futures = self._job.pool, []
+        halves = item.halves()
+        if not halves:
+            return pool.broadcast(self._stage.nothing(self._lost(item, error)))
+        for half in halves:
+            try:
+                futures.append(alone(self._given(half, None, whole=False)))
+            except SUSPICIOUS as again:
+                futures.append(self._parted(half, alone, again))
+        return pool.submit(self._stage.merge, futures)
+
+    def _lost(self, item: Item, error: BaseException) -> tuple[Rejection, ...]:
+        """Rejections of the images of a block that failed alone."""
+        code = SHORT_OF_MEMORY if isinstance(error, MemoryError) else LOST
+        reason = str(error.args[0]) if code == LOST else "needs more memory than there is"
+        more = f"; {self._stage.counted}" if self._stage.counted else ""
+        return tuple(Rejection(name, code, f"{reason}{more}") for name in item.names)
+
+    def _reject(self, rejections: Sequence[Rejection]) -> None:
+        gone = [one for one in rejections if one.code not in GIVEN_UP]
+        if gone and self._stage.counted:
+            raise KmdistError(
+                f"{gone[0].image}: {gone[0].reason} [{gone[0].code}]; it was read in an earlier "
+                "pass. Restore it and go on with --resume, or run again without it"
+            )
+        self._job.reject(rejections)
+
+    def _remove_partial(self, items: Sequence[Item]) -> None:
+        """Remove what was written of images that were left out in the middle: no task is left."""
+        if not self._prefixes or not self._job.rejected:
+            return
+        tiled = {item.tile_of for item in items}
+        for name in dict.fromkeys(name for item in items for name in item.names):
+            rejection = self._job.rejected.get(name)
+            if rejection is None:
+                continue
+            if name in tiled or rejection.code in GIVEN_UP:
+                for prefix in self._prefixes:
+                    self._job.writer.remove_labels(name, prefix)
 
 
 def _saved(
     item: list[Any], function: Callable[..., Any], codec: Codec, writer: RunWriter, *arguments: Any
 ) -> Any:
-    """Leaf: the saved result of a block, or a new one."""
-    name, is_done, block = item
-    if is_done:
-        saved = writer.load_state(name)
-        if saved is not None:
-            return codec.unpack(saved)
+    """Leaf: the saved result of a block, or a new one.
+
+    It is looked for even where the manifest has no word of it: a worker that dies takes results
+    with it that were saved, and the scheduler has another make them again.
+    """
+    name, block = item
+    saved = writer.load_state(name) if name else None
+    if saved is not None:
+        return codec.unpack(saved)
     result = function(block, *arguments)
-    writer.save_state(name, codec.pack(result))
+    if name:
+        writer.save_state(name, codec.pack(result))
     return result
+
+
+def pack_rejected(rejected: Sequence[Rejection]) -> list[list[str]]:
+    """Rejections as JSON."""
+    return [[one.image, one.code, one.reason] for one in rejected]
+
+
+def unpack_rejected(rows: Iterable[Sequence[Any]]) -> tuple[Rejection, ...]:
+    """Rejections from JSON, or from an array of strings."""
+    return tuple(Rejection(*map(str, row)) for row in rows)
+
+
+def rejected_arrays(rejected: Sequence[Rejection]) -> dict[str, np.ndarray]:
+    """Rejections as checkpoints have them; `unpack_rejected` takes the array."""
+    return {"rejected": np.array(pack_rejected(rejected), dtype=np.str_).reshape(-1, 3)}
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """The result of stages that find nothing but images that cannot be used."""
+
+    rejected: tuple[Rejection, ...] = ()
+
+    @staticmethod
+    def merge(parts: Sequence["LeftOut"]) -> "LeftOut":
+        """Those of several blocks."""
+        return LeftOut(tuple(one for part in parts for one in part.rejected))
+
+    def record(self) -> list[list[str]]:
+        """As JSON."""
+        return pack_rejected(self.rejected)
+
+    @staticmethod
+    def of_record(rows: Iterable[Sequence[Any]]) -> "LeftOut":
+        """From JSON."""
+        return LeftOut(unpack_rejected(rows))
+
+
+def writing_stage(name: str, task: Callable[..., LeftOut], *, counted: str = "") -> Stage:
+    """A stage whose tasks write something, and find images that cannot be used."""
+    noted = Codec(LeftOut.record, LeftOut.of_record)
+    return Stage(name, task, LeftOut.merge, LeftOut, noted=noted, counted=counted)

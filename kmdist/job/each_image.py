@@ -9,9 +9,9 @@ from typing import Any
 
 from kmdist.errors import ImageError, KmdistError
 from kmdist.images import Rejection
+from kmdist.job.block_pass import BlockPass, Codec, Stage, pack_rejected, unpack_rejected
 from kmdist.job.endings import NoUsableImageError
 from kmdist.job.job import Job
-from kmdist.job.label_maps import lost_images
 from kmdist.job.work import Piece, Work
 from kmdist.store import RunWriter
 
@@ -47,11 +47,15 @@ class EachImage:
         ------
         NoUsableImageError : no image has a pixel that can be clustered.
         """
-        fits = self._whole_images(job, blocks)
+        whole = [work for work in blocks if work.tile_of is None]
+        stage = Stage(self.stage, each_of_block, Finished.merge, _no_fits, noted=_NOTED)
+        prefixes = [self.wanted.prefix(k) for k in self.wanted.ks]
+        each = BlockPass(job, stage, prefixes=prefixes)
+        fits = dict(each.run(whole, self.one, self.wanted, job.writer).fits)
         tiled: dict[str, list[Work]] = {}
         for work in blocks:
-            if not work.pieces[0].whole:
-                tiled.setdefault(work.pieces[0].source.name, []).append(work)
+            if work.tile_of is not None:
+                tiled.setdefault(work.tile_of, []).append(work)
         for name, tiles in tiled.items():
             try:
                 fits[name] = self.tiled(tiles, f"-{tiles[0].index}")
@@ -65,44 +69,6 @@ class EachImage:
             )
         return {name: fits[name] for name in sorted(fits)}
 
-    def _whole_images(self, job: Job, blocks: Sequence[Work]) -> dict[str, Fits]:
-        """One pass over the blocks of whole images, but for those that an earlier run did."""
-        fits: dict[str, Fits] = {}
-        todo = [work for work in blocks if work.pieces[0].whole]
-        done = job.writer.done("each")
-        for _, saved in sorted(done.items()):
-            fits.update({n: {int(k): v for k, v in by_k.items()} for n, by_k in saved["fits"]})
-            job.reject([Rejection(*row) for row in saved["rejected"]])
-        left = [work for work in todo if work.index not in done]
-
-        def finished(position: int, result: Finished) -> None:
-            fits.update(result.fits)
-            job.reject(result.rejected)
-            rejected = [[r.image, r.code, r.reason] for r in result.rejected]
-            record = {"fits": list(result.fits.items()), "rejected": rejected}
-            job.writer.mark_done("each", left[position].index, record)
-
-        def lost(position: int, error: BaseException) -> Finished:
-            rejected = lost_images(left[position], error)
-            for rejection in rejected:  # what killed workers wrote of them
-                for k in self.wanted.ks:
-                    job.writer.remove_labels(rejection.image, self.wanted.prefix(k))
-            return Finished({}, rejected)
-
-        job.over_blocks(
-            self.stage,
-            each_of_block,
-            left,
-            self.one,
-            self.wanted,
-            job.writer,
-            pixels=[work.pixels for work in left],
-            done_before=len(todo) - len(left),
-            on_done=finished,
-            on_failure=lost,
-        )
-        return fits
-
 
 @dataclass(frozen=True)
 class Finished:
@@ -115,6 +81,30 @@ class Finished:
 
     fits: Mapping[str, Fits]
     rejected: tuple[Rejection, ...]
+
+    def record(self) -> list[Any]:
+        """As JSON, for the manifest."""
+        return [list(self.fits.items()), pack_rejected(self.rejected)]
+
+    @staticmethod
+    def of_record(record: Sequence[Any]) -> "Finished":
+        """From the manifest of an interrupted run."""
+        fits, rejected = record
+        by_name = {name: {int(k): fit for k, fit in by_k.items()} for name, by_k in fits}
+        return Finished(by_name, unpack_rejected(rejected))
+
+    @staticmethod
+    def merge(parts: Sequence["Finished"]) -> "Finished":
+        """What several tasks say."""
+        fits = {name: fit for part in parts for name, fit in part.fits.items()}
+        return Finished(fits, tuple(one for part in parts for one in part.rejected))
+
+
+_NOTED = Codec(Finished.record, Finished.of_record)
+
+
+def _no_fits(rejected: tuple[Rejection, ...]) -> Finished:
+    return Finished({}, rejected)
 
 
 def each_of_block(

@@ -1,17 +1,16 @@
 """A run in progress: how it is to run, its workers, where it writes, who watches."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
-from kmdist.engine.passes import FAN_IN, Pool, run_pass
+from kmdist.engine.passes import Pool
 from kmdist.images import Rejection
 from kmdist.job.endings import Deadline, StrictError
 from kmdist.job.memory import Projection
 from kmdist.job.options import JobOptions
-from kmdist.job.progress import Event, Message, Watcher
+from kmdist.job.progress import Message, Watcher
 from kmdist.store import RunWriter
 
 
@@ -61,43 +60,3 @@ class Job:
         started_s = time.perf_counter()
         yield
         self.timings[stage] = self.timings.get(stage, 0.0) + time.perf_counter() - started_s
-
-    def over_blocks(
-        self,
-        stage: str,
-        function: Callable[..., Any],
-        items: Sequence[Any],
-        *arguments: Any,
-        pixels: Sequence[int],
-        done_before: int = 0,
-        fan_in: int = FAN_IN,
-        ahead: int = 4,
-        merge: Callable[[list[Any]], Any] | None = None,
-        on_done: Callable[[int, Any], None] | None = None,
-        on_failure: Callable[[int, BaseException], Any] | None = None,
-        alone: Callable[[int], Any] | None = None,
-    ) -> Any:
-        """`run_pass` with progress in blocks and megapixels, and its seconds recorded."""
-        finished, mpx = 0, 0.0
-        total = len(items) + done_before
-
-        def advance(index: int, result: Any) -> None:
-            nonlocal finished, mpx
-            finished, mpx = finished + 1, mpx + pixels[index] / 1e6
-            if on_done:
-                on_done(index, result)
-            self.watch(Event(stage, finished + done_before, total, mpx=mpx))
-
-        with self.timed(stage):
-            return run_pass(
-                self.pool,
-                function,
-                items,
-                *arguments,
-                merge=merge,
-                fan_in=fan_in,
-                ahead=ahead,
-                on_done=advance,
-                on_failure=on_failure,
-                alone=alone,
-            )

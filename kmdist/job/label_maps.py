@@ -1,182 +1,244 @@
-"""Where labels go: whole image, window or shard; and what is removed again."""
+"""Where labels go: whole image, window or shard; and the pass that writes them."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from kmdist.engine.passes import LostBlockError, run_pass
+from kmdist.engine.passes import run_pass
 from kmdist.errors import ImageError
-from kmdist.images import ImageSource, Rejection
+from kmdist.images import Rejection
+from kmdist.images.blocks import SHARD_PX, is_sharded
+from kmdist.job.block_pass import BlockPass, Codec, Stage, pack_rejected, unpack_rejected
 from kmdist.job.job import Job
 from kmdist.job.pixels import decode_piece
-from kmdist.job.work import Work
+from kmdist.job.work import Piece, Work
 from kmdist.store import LabelMap, RunWriter
-
-MARKED_PASS = "marked"
-LOST = "lost"
-"""Code of images whose block killed its workers."""
-
-
-SHARDED_SIDE_PX = 16_384
-SHARD_PX = 8_192
+from kmdist.store.format.layout import label_dtype
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One palette's labels.
+    """The label maps of one set of clusters.
 
     Parameters
     ----------
     prefix : group of the run for this k; empty for a single k.
-    table : (2²⁴,) uint8 or uint16 label of each colour code; see `label_table`.
-    palette : (k, 3) uint8 sRGB.
+    palette : (k, 3) uint8 sRGB, or None: not known yet.
     """
 
     prefix: str
     k: int
-    table: np.ndarray
-    palette: np.ndarray
+    palette: np.ndarray | None
 
 
 @dataclass(frozen=True)
-class Labelling:
-    """What a labelling pass needs besides pixels; sent to each worker once.
+class LabelSink:
+    """Where the tasks of a pass put their labels; sent to each worker once.
 
     Parameters
     ----------
-    layers : one a palette.
+    layers : one a set of clusters.
     marked : images with pixels that are not clustered.
+    maps : label maps that are written by window, one a layer, by image.
     """
 
     layers: tuple[Layer, ...]
     marked: frozenset[str]
+    writer: RunWriter
+    maps: Mapping[str, tuple[LabelMap, ...]]
 
+    def open(self, pieces: Sequence[Piece]) -> "Labels":
+        """What takes the labels of one block."""
+        first = pieces[0]
+        return Labels(self, () if first.whole or not is_sharded(first.source) else pieces)
 
-@dataclass(frozen=True)
-class LabelItem:
-    """One task of the pass: a block of whole images, one tile, or the tiles of one shard.
-
-    Parameters
-    ----------
-    index : of the item in the pass, for the manifest.
-    work : what to decode if `kept` is None.
-    kept : future of the decoded block, or None.
-    """
-
-    index: int
-    work: Work
-    kept: Any = None
-
-
-def is_sharded(source: ImageSource) -> bool:
-    """Whether the label map of an image is stored in shards."""
-    return max(source.width, source.height) > SHARDED_SIDE_PX
-
-
-def label_items(
-    work: Sequence[Work], kept: Mapping[int, Any], rejected: Mapping[str, Rejection]
-) -> list[LabelItem]:
-    """Tasks of the labelling pass: blocks, but all tiles of a shard together.
-
-    A shard has one writer, and a tile may be smaller than a shard.
-    """
-    groups: dict[Any, list[Work]] = {}
-    for one in work:
-        first = one.pieces[0]
-        if is_sharded(first.source) and not first.whole:
-            window = first.window
-            key: Any = (first.source.name, window.y0 // SHARD_PX, window.x0 // SHARD_PX)
-        else:
-            key = one.index
-        groups.setdefault(key, []).append(one)
-    items = []
-    for index, group in enumerate(groups.values()):
-        pieces = tuple(p for one in group for p in one.pieces if p.source.name not in rejected)
-        if not pieces:
-            continue
-        future = kept.get(group[0].index) if len(group) == 1 else None
-        items.append(LabelItem(index, Work(group[0].index, pieces), future))
-    return items
-
-
-def lost_images(work: Work, error: BaseException, more: str = "") -> tuple[Rejection, ...]:
-    """Rejections of the images of a block that killed its workers; any other error is raised.
-
-    Parameters
-    ----------
-    more : to be said besides.
-    """
-    if not isinstance(error, LostBlockError):
-        raise error
-    names = dict.fromkeys(piece.source.name for piece in work.pieces)
-    return tuple(Rejection(name, LOST, f"{error.args[0]}{more}") for name in names)
-
-
-def remove_lost(job: Job, items: Sequence[LabelItem], prefixes: Sequence[str]) -> None:
-    """Remove what killed workers wrote of images that are given up, once no task writes more."""
-    names = dict.fromkeys(piece.source.name for item in items for piece in item.work.pieces)
-    for name in names:
-        rejection = job.rejected.get(name)
-        if rejection is not None and rejection.code == LOST:
-            for prefix in prefixes:
-                job.writer.remove_labels(name, prefix)
-
-
-def open_tiled(
-    job: Job, items: Sequence[LabelItem], labelling: Labelling
-) -> dict[str, tuple[LabelMap, ...]]:
-    """Begin the label maps of images that are written by window, one a layer."""
-    tiled = {p.source.name: p.source for i in items for p in i.work.pieces if not p.whole}
-    return {
-        name: tuple(
-            job.writer.open_labels(
-                name,
+    def describe(self, piece: Piece) -> tuple[LabelMap, ...]:
+        """Write the metadata of a piece's image, once a layer."""
+        source = piece.source
+        return tuple(
+            self.writer.open_labels(
+                source.name,
                 (source.height, source.width),
                 k=layer.k,
-                marked=name in labelling.marked,
+                marked=source.name in self.marked,
                 palette=layer.palette,
                 source=source.path,
                 prefix=layer.prefix,
             )
-            for layer in labelling.layers
+            for layer in self.layers
         )
-        for name, source in tiled.items()
-    }
 
 
-def marked_tiled(job: Job, items: Sequence[LabelItem]) -> frozenset[str]:
-    """Images larger than a block with transparent pixels: known before their maps are opened."""
-    with_alpha = [
-        replace(item.work, pieces=(piece,))
-        for item in items
-        for piece in item.work.pieces
-        if not piece.whole and piece.source.channels == 4
-    ]
-    saved = job.writer.done(MARKED_PASS)
-    if saved:
-        return frozenset(saved[0])
-    marked: set[str] = set()
+class Labels:
+    """Labels of one block on their way into a run.
 
-    def found(position: int, transparent: bool) -> None:
-        if transparent:
-            marked.add(with_alpha[position].pieces[0].source.name)
+    Parameters
+    ----------
+    tiles : of a shard, which has one writer: they are gathered and written at once.
+    """
 
-    run_pass(job.pool, has_transparent, with_alpha, on_done=found)
-    job.writer.mark_done(MARKED_PASS, 0, sorted(marked))
-    return frozenset(marked)
+    def __init__(self, sink: LabelSink, tiles: Sequence[Piece]) -> None:
+        self._sink = sink
+        self._shards: list[np.ndarray] = []
+        self._unclustered: np.ndarray | None = None
+        if not tiles:
+            return
+        self._maps = sink.maps[tiles[0].source.name]
+        self._origin = min(p.window.y0 for p in tiles), min(p.window.x0 for p in tiles)
+        end = max(p.window.y1 for p in tiles), max(p.window.x1 for p in tiles)
+        self._shape = end[0] - self._origin[0], end[1] - self._origin[1]
+        self._shards = [np.empty(self._shape, label_dtype(one.k, False)) for one in self._maps]
+
+    def put(
+        self, piece: Piece, position: int, labels: np.ndarray, unclustered: np.ndarray | None
+    ) -> None:
+        """Take the labels of one piece for one layer.
+
+        Parameters
+        ----------
+        labels : (h, w) integers. unclustered : (h, w) True where a pixel has no label, or None.
+        """
+        sink, source, window = self._sink, piece.source, piece.window
+        if self._shards:
+            y0, x0 = self._origin
+            place = np.s_[window.y0 - y0 : window.y1 - y0, window.x0 - x0 : window.x1 - x0]
+            self._shards[position][place] = labels
+            if unclustered is not None:
+                if self._unclustered is None:
+                    self._unclustered = np.zeros(self._shape, bool)
+                self._unclustered[place] = unclustered
+        elif source.name in sink.maps:
+            label_map = sink.maps[source.name][position]
+            sink.writer.write_label_window(label_map, window.y0, window.x0, labels, unclustered)
+        else:
+            layer = sink.layers[position]
+            sink.writer.write_labels(
+                source.name,
+                labels,
+                k=layer.k,
+                unclustered=unclustered,
+                palette=layer.palette,
+                source=source.path,
+                prefix=layer.prefix,
+            )
+
+    def close(self) -> None:
+        """Write the shard, if there is one."""
+        for number, shard in enumerate(self._shards):
+            label_map, (y0, x0) = self._maps[number], self._origin
+            self._sink.writer.write_label_window(label_map, y0, x0, shard, self._unclustered)
 
 
-def has_transparent(work: Work) -> bool:
-    """Whether any pixel of a tile is transparent; unreadable tiles are met again later."""
+def open_sink(
+    job: Job, work: Sequence[Work], layers: Sequence[Layer], marked: frozenset[str]
+) -> LabelSink:
+    """A sink for some blocks; the maps of images that are written by window are begun."""
+    tiled = {one.tile_of: one.pieces[0] for one in work if one.tile_of is not None}
+    sink = LabelSink(tuple(layers), marked, job.writer, {})
+    maps = {name: sink.describe(piece) for name, piece in tiled.items() if name is not None}
+    return LabelSink(sink.layers, marked, job.writer, maps)
+
+
+def label_items(
+    work: Sequence[Work], rejected: Container[str], kept: dict[int, Any] | None = None
+) -> list[Work]:
+    """Blocks of the labelling pass: those there are, but all tiles of a shard together.
+
+    A shard has one writer, and a tile may be smaller than a shard.
+
+    Parameters
+    ----------
+    rejected : names of images that get no labels.
+    kept : by block; tiles that are taken together are dropped from it.
+    """
+    groups: dict[Any, list[Work]] = {}
+    for one in work:
+        window = one.pieces[0].window
+        key: Any = one.index
+        if one.in_shard:
+            key = one.tile_of, window.y0 // SHARD_PX, window.x0 // SHARD_PX
+        groups.setdefault(key, []).append(one)
+    items = []
+    for group in groups.values():
+        if kept and len(group) > 1:
+            for one in group:
+                kept.pop(one.index, None)
+        pieces = tuple(piece for one in group for piece in one.pieces)
+        items.append(Work(group[0].index, pieces).without(rejected))
+    return [item for item in items if item.pieces]
+
+
+def label_blocks(
+    job: Job,
+    stage: Stage,
+    items: Sequence[Work],
+    sink: LabelSink | None,
+    *arguments: Any,
+    group: str = "",
+    kept: dict[int, Any] | None = None,
+) -> Any:
+    """A pass of a stage whose task labels, and the pyramids of maps that are written by window.
+
+    Parameters
+    ----------
+    sink : first argument of the task beside the block; None: nothing is written.
+    """
+    prefixes = [layer.prefix for layer in sink.layers] if sink else []
+    passing = BlockPass(job, stage, group=group, prefixes=prefixes, kept=kept)
+    result = passing.run(items, job.pool.broadcast(sink), *arguments)
+    maps = sink.maps if sink else {}
+    _write_pyramids(job, [m for name in maps if name not in job.rejected for m in maps[name]])
+    return result
+
+
+@dataclass(frozen=True)
+class Marked:
+    """Images that have transparent pixels."""
+
+    names: tuple[str, ...] = ()
+    rejected: tuple[Rejection, ...] = ()
+
+    @staticmethod
+    def merge(parts: Sequence["Marked"]) -> "Marked":
+        """Those of several blocks."""
+        return Marked(
+            tuple(dict.fromkeys(name for part in parts for name in part.names)),
+            tuple(one for part in parts for one in part.rejected),
+        )
+
+
+def has_transparent(work: Work) -> Marked:
+    """The image of a tile if any pixel there is transparent; unreadable tiles are met later."""
     try:
-        return decode_piece(work.pieces[0]).unclustered is not None
+        found = decode_piece(work.pieces[0]).unclustered is not None
     except ImageError:
-        return False
+        found = False
+    return Marked(work.names if found else ())
 
 
-def write_pyramids(job: Job, maps: Sequence[LabelMap]) -> None:
+MARK = Stage(
+    "marked",
+    has_transparent,
+    Marked.merge,
+    nothing=lambda rejected: Marked((), rejected),
+    noted=Codec(
+        lambda found: [list(found.names), pack_rejected(found.rejected)],
+        lambda record: Marked(tuple(record[0]), unpack_rejected(record[1])),
+    ),
+)
+"""Finds images larger than a block with transparent pixels, before their maps are opened."""
+
+
+def marked_tiled(job: Job, work: Sequence[Work]) -> frozenset[str]:
+    """Images larger than a block with transparent pixels."""
+    with_alpha = [w for w in work if w.tile_of is not None and w.pieces[0].source.channels == 4]
+    found: Marked = BlockPass(job, MARK).run(with_alpha)
+    return frozenset(found.names)
+
+
+def _write_pyramids(job: Job, maps: Sequence[LabelMap]) -> None:
     """Make the pyramids of maps that were written by window, level after level."""
     deepest = max((len(one.levels) for one in maps), default=0)
     with job.timed("pyramid"):

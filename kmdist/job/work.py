@@ -1,11 +1,12 @@
 """Pieces and blocks as tasks carry them."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Container, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 from kmdist.errors import ImageError
 from kmdist.images import Block, ImageSource, Window, decode
+from kmdist.images.blocks import is_sharded
 from kmdist.images.finding.files import file_status
 
 
@@ -34,6 +35,41 @@ class Work:
         """Pixels of all pieces."""
         return sum(piece.window.pixels for piece in self.pieces)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the images."""
+        return tuple(dict.fromkeys(piece.source.name for piece in self.pieces))
+
+    @property
+    def tile_of(self) -> str | None:
+        """The image of which this is a tile, or the tiles of a shard; None: images are whole."""
+        first = self.pieces[0]
+        return None if first.whole else first.source.name
+
+    @property
+    def in_shard(self) -> bool:
+        """Whether these are tiles whose labels are stored in shards."""
+        return self.tile_of is not None and is_sharded(self.pieces[0].source)
+
+    def given(self, prepared: Any) -> Any:
+        """What a task receives: this, or what was prepared of it."""
+        return self if prepared is None else prepared
+
+    def halves(self) -> tuple[Self, ...]:
+        """The first and the last of several images; nothing where there is one."""
+        half = len(self.pieces) // 2
+        if self.tile_of is not None or not half:
+            return ()
+        return self._part(range(half)), self._part(range(half, len(self.pieces)))
+
+    def without(self, names: Container[str]) -> Self:
+        """The pieces of other images."""
+        kept = [i for i, piece in enumerate(self.pieces) if piece.source.name not in names]
+        return self if len(kept) == len(self.pieces) else self._part(kept)
+
+    def _part(self, chosen: Sequence[int]) -> Self:
+        return replace(self, pieces=tuple(self.pieces[i] for i in chosen))
+
 
 def read_piece(piece: Piece) -> Any:
     """Decode one piece in its stored dtype, unless the file is no longer what was probed.
@@ -50,12 +86,7 @@ def read_piece(piece: Piece) -> Any:
             raise ImageError(error.code, f"vanished while the job ran ({error.reason})") from error
         if source.format != "zarr" and status != (source.size_bytes, source.mtime_ns):
             raise ImageError("changed", "changed while the job ran; run the job again")
-    try:
-        return decode(source, None if piece.whole else piece.window)
-    except MemoryError as error:
-        raise ImageError(
-            "memory", "needs more memory to decode than there is; its header may be damaged"
-        ) from error
+    return decode(source, None if piece.whole else piece.window)
 
 
 def work_of(blocks: Sequence[Block], sources: Sequence[ImageSource]) -> list[Work]:

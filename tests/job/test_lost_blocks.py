@@ -17,12 +17,12 @@ from tests.support.nights import World
 from tests.support.runs import bytes_of
 
 POISON = """
-import kmdist.job.pixels as pixels
-decode = pixels.read_piece
-def read(piece):
-    die_if("poison" in piece.source.name)
-    return decode(piece)
-pixels.read_piece = read
+import kmdist.job.work as work
+decode = work.decode
+def read(source, window=None):
+    die_if("poison" in source.name)
+    return decode(source, window)
+work.decode = read
 """
 
 
@@ -44,6 +44,8 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
+DEATHS = 6
+"""Three among others, and three alone."""
 PROCESSES = {"workers": 2, "worker_kind": "process", "block_mpx": 0.01}
 
 
@@ -52,7 +54,7 @@ def test_a_block_that_kills_three_workers_is_set_aside(
 ) -> None:
     armed.touch()
     run = kmdist.quantize(folder, tmp_path / "run.zarr", k=4, **PROCESSES)
-    assert deaths(armed) == 3
+    assert deaths(armed) == DEATHS
     (rejected,) = run.attributes["rejected"]
     assert (rejected["image"], rejected["code"]) == ("2-poison.png", "lost")
     assert "several workers" in rejected["reason"]
@@ -71,7 +73,7 @@ def test_a_block_lost_after_it_was_counted_has_no_labels(
     run = kmdist.quantize(
         folder, tmp_path / "run.zarr", k=4, keep_pixels="never", watch=arm, **PROCESSES
     )
-    assert deaths(armed) == 3
+    assert deaths(armed) == DEATHS
     (rejected,) = run.attributes["rejected"]
     assert (rejected["image"], rejected["code"]) == ("2-poison.png", "lost")
     assert "counted in the palette" in rejected["reason"]
@@ -90,7 +92,7 @@ def test_a_night_quarantines_it_with_its_reason(tmp_path: Path, armed: Path) -> 
         world.put("poison.png" if i == 2 else f"{i}.png", i, shape=(100, 100))
     armed.touch()
     night = world.night(options={"k": 4, **PROCESSES})
-    assert deaths(armed) == 3
+    assert deaths(armed) == DEATHS
     assert (night.done, night.quarantined) == (3, 1)
     found = find(world.results, world.inbox / "poison.png")
     assert found["state"] == "quarantined"

@@ -1,9 +1,11 @@
 """A stack of images in blocks, as tasks carry them."""
 
 from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 
+from kmdist.engine.rows import Loader
 from kmdist.recipes.digits.stacks import Stack, StackSource
 from kmdist.recipes.digits.stacks.stack import Usable, light_ink, read_usable
 
@@ -17,6 +19,7 @@ class Range:
     source : reads images. start, stop : which, by its numbering.
     first : number of the first in the whole stack.
     dark_ink : invert them.
+    stack : its name.
     """
 
     source: StackSource
@@ -24,6 +27,12 @@ class Range:
     stop: int
     first: int
     dark_ink: bool
+    stack: str
+
+    @property
+    def index(self) -> int:
+        """Of the block in its passes."""
+        return self.first
 
     @property
     def n(self) -> int:
@@ -38,8 +47,20 @@ class Range:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the images, where each is a file; else empty."""
-        return tuple(getattr(self.source, "names", ()))[self.start : self.stop]
+        """Names of the images where each is a file; else one for all of them."""
+        files = tuple(getattr(self.source, "names", ()))[self.start : self.stop]
+        last = self.first + self.n - 1
+        return files or (f"{self.stack}, images {self.first:,} to {last:,}",)
+
+    tile_of = None
+
+    def given(self, prepared: Any) -> Any:
+        """What a task receives: this, or what was prepared of it."""
+        return self if prepared is None else prepared
+
+    def halves(self) -> tuple[Self, ...]:
+        """None: characters are small, and their blocks are left out whole."""
+        return ()
 
     def images(self) -> np.ndarray:
         """(n, h, w) with light ink."""
@@ -51,18 +72,61 @@ class Range:
         return found._replace(images=light_ink(found.images, self.dark_ink))
 
 
-def ranges(source: StackSource, block_images: int, dark_ink: bool) -> list[Range]:
+def ranges(stack: Stack, block_images: int, dark_ink: bool) -> list[Range]:
     """The whole stack in ranges of `block_images`."""
-    n = source.shape[0]
+    source, n = stack.source, stack.n
+    part = getattr(source, "part", None)
     found = []
     for start in range(0, n, block_images):
         stop = min(start + block_images, n)
-        part = getattr(source, "part", None)
         if part is None:
-            found.append(Range(source, start, stop, start, dark_ink))
+            found.append(Range(source, start, stop, start, dark_ink, stack.name))
         else:
-            found.append(Range(part(start, stop), 0, stop - start, start, dark_ink))
+            own = part(start, stop)
+            found.append(Range(own, 0, stop - start, start, dark_ink, stack.name))
     return found
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A block whose images are labelled, with what that takes besides.
+
+    Parameters
+    ----------
+    classes : (n,) of its images, or None.
+    loader : of its rows, unless these were kept.
+    prefix : before the names of images that are left out.
+    """
+
+    part: Range
+    classes: np.ndarray | None
+    loader: Loader | None = None
+    prefix: str = ""
+
+    @property
+    def index(self) -> int:
+        """Of the block in its passes."""
+        return self.part.index
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of all images."""
+        return self.part.pixels
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What is left out with the block."""
+        return tuple(f"{self.prefix}{name}" for name in self.part.names)
+
+    tile_of = None
+
+    def given(self, prepared: Any) -> Any:
+        """A list of the rows' source, the range and its classes."""
+        return [self.loader if prepared is None else prepared, self.part, self.classes]
+
+    def halves(self) -> tuple[Self, ...]:
+        """None, as of a `Range`."""
+        return ()
 
 
 def classes_of(stack: Stack, part: Range) -> np.ndarray | None:

@@ -66,7 +66,7 @@ def fitted_input(run: Run, block_mpx: float, images: Any = None) -> Opened:
     block_images = opened.block_images
     if record.get("unclustered") is not None:  # blocks without labels are blocks of the run
         block_images = run.lazy("labels").chunks[0]
-    items = ranges(stack.source, block_images, opened.dark_ink)
+    items = ranges(stack, block_images, opened.dark_ink)
     rejected = [Rejection(**one) for one in record.get("rejected") or []]
     return replace(opened, stack=stack, items=items, rejected=rejected)
 

@@ -1,16 +1,18 @@
 """Images that are labelled after the fit, to be scored."""
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 
 from kmdist.engine.blas import one_blas_thread
-from kmdist.engine.passes import run_pass
 from kmdist.images import Rejection
+from kmdist.job.block_pass import BlockPass, Codec, Stage, pack_rejected, unpack_rejected
 from kmdist.job.job import Job
-from kmdist.recipes.digits.blocks import Range, classes_of
+from kmdist.recipes.digits.blocks import Scored, classes_of
 from kmdist.recipes.digits.labellers import Ranked
-from kmdist.recipes.digits.left_out import LeftOut, lost_images, merge_left_out
 from kmdist.recipes.digits.model import Describer
 from kmdist.recipes.digits.opening import Opened
 from kmdist.recipes.digits.scores import confusion_matrix
@@ -22,30 +24,19 @@ def label_tests(
     """Clusters × classes of the test images."""
     if tested is None:
         return [None] * len(models)
-    stack = tested.stack
-    items = [(part, classes_of(stack, part)) for part in tested.items]
-
-    def set_aside(index: int, error: BaseException) -> Tested:
-        empty = [np.zeros((model.k, len(stack.class_names)), np.int64) for model in models]
-        return Tested(empty, lost_images(tested, tested.items[index], error))
-
-    with job.timed("test"):
-        found: Tested = run_pass(
-            job.pool,
-            _test_block,
-            items,
-            job.pool.broadcast(describer),
-            job.pool.broadcast(models),
-            len(stack.class_names),
-            merge=_merge_tested,
-            on_failure=set_aside,
-            alone=items.__getitem__,
-        )
-    job.reject(
-        [
-            Rejection(f"{_TEST}{one.image}", one.code, one.reason)
-            for one in (*tested.rejected, *found.left_out.rejected)
-        ]
+    stack, ks = tested.stack, [model.k for model in models]
+    n_classes = len(stack.class_names)
+    blocks = [Scored(part, classes_of(stack, part), prefix=_TEST) for part in tested.items]
+    stage = Stage(
+        "test",
+        score_block,
+        Tested.merge,
+        nothing=partial(Tested.nothing, ks, n_classes),
+        noted=Codec(Tested.record, Tested.of_record),
+    )
+    job.reject([_named(one) for one in tested.rejected])
+    found: Tested = BlockPass(job, stage).run(
+        blocks, job.pool.broadcast(describer), job.pool.broadcast(models), n_classes
     )
     return [*found.tables]
 
@@ -54,30 +45,52 @@ _TEST = "--test: "
 """Before the names of test images, which may be those of fitted ones."""
 
 
-class Tested(NamedTuple):
+def _named(rejection: Rejection) -> Rejection:
+    return replace(rejection, image=f"{_TEST}{rejection.image}")
+
+
+@dataclass(frozen=True)
+class Tested:
     """Clusters × classes of test images, for each model, and images that cannot be used."""
 
     tables: list[np.ndarray]
-    left_out: LeftOut
+    rejected: tuple[Rejection, ...] = ()
+
+    @staticmethod
+    def nothing(ks: Sequence[int], n_classes: int, rejected: tuple[Rejection, ...]) -> "Tested":
+        """Of a block without images."""
+        return Tested([np.zeros((k, n_classes), np.int64) for k in ks], rejected)
+
+    @staticmethod
+    def merge(parts: Sequence["Tested"]) -> "Tested":
+        """Those of several blocks."""
+        tables = [np.sum(same, axis=0) for same in zip(*(p.tables for p in parts), strict=True)]
+        return Tested(tables, tuple(one for part in parts for one in part.rejected))
+
+    def record(self) -> list[Any]:
+        """As JSON, for the manifest."""
+        return [[table.tolist() for table in self.tables], pack_rejected(self.rejected)]
+
+    @staticmethod
+    def of_record(record: Sequence[Any]) -> "Tested":
+        """From the manifest of an interrupted run."""
+        tables, rejected = record
+        return Tested([np.array(one, np.int64) for one in tables], unpack_rejected(rejected))
 
 
-def _test_block(
-    item: tuple[Range, np.ndarray], describer: Describer, models: list[Ranked], n_classes: int
+def score_block(
+    item: list[Any], describer: Describer, models: list[Ranked], n_classes: int
 ) -> Tested:
-    part, classes = item
+    """Label the test images of a block; a task."""
+    _, part, classes = item
     images, kept, rejected = part.usable()
+    named = tuple(_named(one) for one in rejected)
     if not len(images):
-        tables = [np.zeros((model.k, n_classes), np.int64) for model in models]
-        return Tested(tables, LeftOut(rejected))
+        return Tested.nothing([model.k for model in models], n_classes, named)
     with one_blas_thread():
         rows = describer.rows(images)
         tables = [
             confusion_matrix(model.label(rows), classes[kept], model.k, n_classes)
             for model in models
         ]
-    return Tested(tables, LeftOut(rejected))
-
-
-def _merge_tested(parts: list[Tested]) -> Tested:
-    tables = [np.sum(same, axis=0) for same in zip(*(part.tables for part in parts), strict=True)]
-    return Tested(tables, merge_left_out([part.left_out for part in parts]))
+    return Tested(tables, named)

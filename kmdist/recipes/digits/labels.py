@@ -4,20 +4,21 @@ A block that kills its workers here, after it was fitted, gets no labels: its im
 the clusters' centroids and in nothing else.
 """
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from kmdist.engine.passes import LostBlockError
 from kmdist.engine.rows import Loader
-from kmdist.job.block_pass import Codec, resumable_pass
+from kmdist.images import Rejection
+from kmdist.job.block_pass import BlockPass, Codec, Stage, rejected_arrays, unpack_rejected
 from kmdist.job.endings import NoUsableImageError
 from kmdist.job.job import Job
 from kmdist.job.progress import Message
-from kmdist.recipes.digits.blocks import Range, classes_of
-from kmdist.recipes.digits.left_out import LeftOut, lost_images, merge_left_out
+from kmdist.recipes.digits.blocks import Range, Scored, classes_of
+from kmdist.recipes.digits.left_out import without_blocks
 from kmdist.recipes.digits.model import Describer
 from kmdist.recipes.digits.opening import Opened
 from kmdist.recipes.digits.report import (
@@ -31,7 +32,36 @@ from kmdist.recipes.digits.report import (
 )
 from kmdist.recipes.digits.rows import load_rows
 
-_STATE = "left-out-labels"
+
+@dataclass(frozen=True)
+class Reported:
+    """Reports of some blocks, one a target, and images that could not be labelled."""
+
+    reports: list[Report]
+    rejected: tuple[Rejection, ...] = ()
+
+    @staticmethod
+    def merge(parts: list["Reported"]) -> "Reported":
+        """Those of several blocks."""
+        return Reported(
+            merge_reports([part.reports for part in parts]),
+            tuple(one for part in parts for one in part.rejected),
+        )
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """As a checkpoint has them."""
+        return {**pack_reports(self.reports), **rejected_arrays(self.rejected)}
+
+    @staticmethod
+    def of_arrays(saved: Mapping[str, np.ndarray]) -> "Reported":
+        """From a checkpoint."""
+        arrays = dict(saved)
+        return Reported(unpack_reports(arrays), unpack_rejected(arrays.pop("rejected")))
+
+
+def label_block(*arguments: Any) -> Reported:
+    """Leaf of the last pass; see `report_block`."""
+    return Reported(report_block(*arguments))
 
 
 def report_all(
@@ -52,44 +82,34 @@ def report_all(
     opened : with blocks that killed their workers here among those that are lost.
     reports : one a target.
     """
-    saved = job.writer.load_state(_STATE)
-    lost = LeftOut() if saved is None else LeftOut.of_arrays(saved)
     n_classes = 0 if opened.stack.classes is None else len(opened.stack.class_names)
-    height, width = describer.side(opened.stack.height, opened.stack.width)
+    side = describer.side(opened.stack.height, opened.stack.width)
 
-    def set_aside(index: int, error: BaseException) -> list[Report]:
-        nonlocal lost
-        part = opened.items[index]
-        found = lost_images(opened, part, error)
+    def nothing(rejected: tuple[Rejection, ...]) -> Reported:
         if not all(has_room(target) for target in targets):
-            raise LostBlockError(f"{found.rejected[0].image}: {error.args[0]}")
-        lost = merge_left_out([lost, replace(found, firsts=(part.first,))])
-        job.writer.save_state(_STATE, lost.arrays())
-        return no_reports(targets, n_classes, (height, width))
+            raise LostBlockError(f"{rejected[0].image}: {rejected[0].reason}")
+        return Reported(no_reports(targets, n_classes, side), rejected)
 
-    classes = [classes_of(opened.stack, part) for part in opened.items]
-    loaders = [Loader(load_rows, (part, describer)) for part in opened.items]
-    reports: list[Report] = resumable_pass(
-        job,
-        "label",
-        report_block,
-        [list(item) for item in zip(sources, opened.items, classes, strict=True)],
+    codec = Codec(Reported.arrays, Reported.of_arrays)
+    stage = Stage("label", label_block, Reported.merge, nothing, saved=codec)
+    # Where images were left out, blocks are others than before.
+    group = f"-without-{len(job.rejected)}" if job.rejected else ""
+    kept = {part.index: source for part, source in zip(opened.items, sources, strict=True)}
+    blocks = [
+        Scored(part, classes_of(opened.stack, part), Loader(load_rows, (part, describer)))
+        for part in opened.items
+    ]
+    found: Reported = BlockPass(job, stage, group=group, kept=kept).run(
+        blocks,
         job.pool.broadcast(list(targets)),
         job.pool.broadcast(describer),
         job.writer,
         job.options.seed,
         n_classes,
-        codec=Codec(pack_reports, unpack_reports),
-        pixels=[part.pixels for part in opened.items],
-        merge=merge_reports,
-        # Where images were left out, blocks are others than before.
-        name=f"label-without-{len(job.rejected)}" if job.rejected else "label",
-        on_failure=set_aside,
-        alone=[list(item) for item in zip(loaders, opened.items, classes, strict=True)],
     )
-    opened = _without_labels(job, opened, lost)
+    opened = _without_labels(job, opened, found.rejected)
     _mark(job, opened.lost, targets)
-    return opened, reports
+    return opened, found.reports
 
 
 def has_room(target: Target) -> bool:
@@ -97,20 +117,19 @@ def has_room(target: Target) -> bool:
     return target.spec is None or np.iinfo(target.spec.dtype).max >= target.model.k
 
 
-def _without_labels(job: Job, opened: Opened, lost: LeftOut) -> Opened:
-    if not lost.rejected:
+def _without_labels(job: Job, opened: Opened, rejected: Sequence[Rejection]) -> Opened:
+    if not rejected:
         return opened
-    job.reject(lost.rejected)
-    parts = tuple(part for part in opened.items if part.first in lost.firsts)
-    n_lost = sum(part.n for part in parts)
+    before = opened.n_usable
+    opened = without_blocks(opened, {one.image for one in rejected})
+    n_lost = before - opened.n_usable
     job.watch(Message(f"{n_lost:,} images were fitted and cannot be read any more", warning=True))
-    items = [part for part in opened.items if part.first not in lost.firsts]
-    if not items:
+    if not opened.items:
         raise NoUsableImageError(
-            f"{opened.stack.name}: no image can be labelled: {lost.rejected[0].reason}",
+            f"{opened.stack.name}: no image can be labelled: {rejected[0].reason}",
             job.rejected.values(),
         )
-    return replace(opened, items=items, lost=(*opened.lost, *parts))
+    return opened
 
 
 def _mark(job: Job, lost: Sequence[Range], targets: Sequence[Target]) -> None:

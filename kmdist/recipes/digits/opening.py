@@ -158,7 +158,7 @@ def open_input(given: Input, block_mpx: float, size: tuple[int, int] | None = No
     else:
         dark_ink = given.polarity == "dark"
     block_images = int(block_mpx * 1e6 / WORK_FACTOR / (stack.height * stack.width))
-    items = ranges(stack.source, max(1, block_images), dark_ink)
+    items = ranges(stack, max(1, block_images), dark_ink)
     return Opened(stack, items, rejected, dark_ink, notes)
 
 

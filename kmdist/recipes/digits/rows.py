@@ -5,8 +5,7 @@ are kept, it is the pass that makes them that finds images that cannot be used, 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,20 +13,21 @@ import numpy as np
 from kmdist.engine.blas import one_blas_thread
 from kmdist.engine.components import FeatureSums, Projection, feature_sums, fit_projection
 from kmdist.engine.components import merge_feature_sums as merge_moments
-from kmdist.engine.passes import Pool, run_pass
 from kmdist.engine.rows import Block, Loader, Rows
-from kmdist.job.block_pass import Codec, resumable_pass
+from kmdist.images import Rejection
+from kmdist.job.block_pass import (
+    BlockPass,
+    Codec,
+    LeftOut,
+    Stage,
+    rejected_arrays,
+    unpack_rejected,
+)
 from kmdist.job.endings import NothingToFitError
 from kmdist.job.job import Job
 from kmdist.job.progress import Message
 from kmdist.recipes.digits.blocks import Range
-from kmdist.recipes.digits.left_out import (
-    LeftOut,
-    check_images,
-    leave_out,
-    lost_images,
-    merge_left_out,
-)
+from kmdist.recipes.digits.left_out import check_images, leave_out
 from kmdist.recipes.digits.model import WHITENING, Describer, Preset
 from kmdist.recipes.digits.opening import Opened
 
@@ -38,42 +38,54 @@ class Described:
 
     sums: FeatureSums
     n_blank: int = 0
-    left_out: LeftOut = field(default_factory=LeftOut)
+    rejected: tuple[Rejection, ...] = ()
+
+    @staticmethod
+    def nothing(rejected: tuple[Rejection, ...]) -> "Described":
+        """Of a block without images."""
+        return Described(FeatureSums(0, np.empty(0), np.empty((0, 0))), 0, rejected)
+
+    @staticmethod
+    def merge(parts: list["Described"]) -> "Described":
+        """Add up several blocks."""
+        return Described(
+            merge_moments([p.sums for p in parts]),
+            sum(p.n_blank for p in parts),
+            tuple(one for part in parts for one in part.rejected),
+        )
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """As a checkpoint has it."""
+        n, mean, scatter = self.sums
+        sums = {"n": np.array([n, self.n_blank]), "mean": mean, "scatter": scatter}
+        return {**sums, **rejected_arrays(self.rejected)}
+
+    @staticmethod
+    def of_arrays(saved: Mapping[str, np.ndarray]) -> "Described":
+        """From a checkpoint."""
+        n, n_blank = saved["n"].tolist()
+        sums = FeatureSums(n, saved["mean"], saved["scatter"])
+        return Described(sums, n_blank, unpack_rejected(saved["rejected"]))
 
 
 def describe_block(part: Range, describer: Describer) -> Described:
     """Leaf of the first pass."""
     images, _, rejected = part.usable()
     if not len(images):
-        return Described(_NO_SUMS, 0, LeftOut(rejected))
+        return Described.nothing(rejected)
     with one_blas_thread():
         features = describer.features(images)
         n_blank = int((~images.any(axis=(1, 2))).sum())
-        return Described(feature_sums(features), n_blank, LeftOut(rejected))
+        return Described(feature_sums(features), n_blank, rejected)
 
 
-_NO_SUMS = FeatureSums(0, np.empty(0), np.empty((0, 0)))
-
-
-def merge_described(parts: list[Described]) -> Described:
-    """Add up the first pass."""
-    return Described(
-        merge_moments([p.sums for p in parts]),
-        sum(p.n_blank for p in parts),
-        merge_left_out([p.left_out for p in parts]),
-    )
-
-
-def _pack_described(found: Described) -> dict[str, np.ndarray]:
-    n, mean, scatter = found.sums
-    sums = {"n": np.array([n, found.n_blank]), "mean": mean, "scatter": scatter}
-    return {**sums, **found.left_out.arrays()}
-
-
-def _unpack_described(saved: Mapping[str, np.ndarray]) -> Described:
-    n, n_blank = saved["n"].tolist()
-    sums = FeatureSums(n, saved["mean"], saved["scatter"])
-    return Described(sums, n_blank, LeftOut.of_arrays(saved))
+DESCRIBE = Stage(
+    "describe",
+    describe_block,
+    Described.merge,
+    Described.nothing,
+    saved=Codec(Described.arrays, Described.of_arrays),
+)
 
 
 def find_components(job: Job, opened: Opened, preset: Preset) -> tuple[Opened, Describer]:
@@ -87,8 +99,8 @@ def find_components(job: Job, opened: Opened, preset: Preset) -> tuple[Opened, D
     describer = Describer(preset, opened.items[0].source.dtype)
     saved = job.writer.load_state("components")
     if saved is None:
-        found = _describe(job, opened, describer)
-        opened = leave_out(job, opened, found.left_out)
+        found: Described = BlockPass(job, DESCRIBE).run(opened.items, describer)
+        opened = leave_out(job, opened, found.rejected)
         if found.n_blank:
             job.watch(Message(f"{found.n_blank:,} images are blank: they have no ink to go by"))
         with one_blas_thread():
@@ -96,30 +108,13 @@ def find_components(job: Job, opened: Opened, preset: Preset) -> tuple[Opened, D
                 projection = fit_projection(found.sums, preset.components, WHITENING)
             except ValueError as error:
                 raise NothingToFitError(f"the images cannot be told apart: {error}") from error
-        saved = {"mean": projection.mean, "matrix": projection.matrix, **found.left_out.arrays()}
+        rejected = rejected_arrays(found.rejected)
+        saved = {"mean": projection.mean, "matrix": projection.matrix, **rejected}
         job.writer.save_state("components", saved)
     else:
-        opened = leave_out(job, opened, LeftOut.of_arrays(saved))
+        opened = leave_out(job, opened, unpack_rejected(saved["rejected"]))
     projection = Projection(saved["mean"], saved["matrix"])
     return opened, Describer(preset, describer.dtype, projection)
-
-
-def _describe(job: Job, opened: Opened, describer: Describer) -> Described:
-    def set_aside(index: int, error: BaseException) -> Described:
-        return Described(_NO_SUMS, 0, lost_images(opened, opened.items[index], error))
-
-    found: Described = resumable_pass(
-        job,
-        "describe",
-        describe_block,
-        opened.items,
-        describer,
-        codec=Codec(_pack_described, _unpack_described),
-        pixels=[part.pixels for part in opened.items],
-        merge=merge_described,
-        on_failure=set_aside,
-    )
-    return found
 
 
 def first_pass(job: Job, opened: Opened, preset: Preset, *, keep: bool) -> tuple[Opened, Describer]:
@@ -161,45 +156,32 @@ def make_rows(job: Job, opened: Opened, describer: Describer, *, keep: bool) -> 
         keep them.
     rows : of these.
     """
+    if keep:
+        opened, sources = _kept_rows(job, opened, describer)
+    else:
+        sources = [Loader(load_rows, (part, describer)) for part in opened.items]
     with job.timed("rows"):
-        if keep:
-            opened, sources = _kept_rows(job, opened, describer)
-        else:
-            sources = [Loader(load_rows, (part, describer)) for part in opened.items]
         return opened, Rows(job.pool, sources, describer.row_dtype, kept=keep)
 
 
 def _kept_rows(job: Job, opened: Opened, describer: Describer) -> tuple[Opened, list[Any]]:
     saved = job.writer.load_state("left-out")
-    left_out = LeftOut() if saved is None else LeftOut.of_arrays(saved)
-    opened = leave_out(job, opened, left_out)
-    future = job.pool.broadcast(describer)
+    rejected = () if saved is None else unpack_rejected(saved["rejected"])
+    opened = leave_out(job, opened, rejected)
+    shared = job.pool.broadcast(describer)
     while True:
-        sources = [job.pool.submit(_load_block, part, future) for part in opened.items]
-        lost: list[LeftOut] = []
-        run_pass(
-            job.pool,
-            _is_there,
-            sources,
-            on_failure=partial(_set_aside, opened, lost),
-            alone=partial(_load_anew, job.pool, opened, future, sources),
-        )
-        if not lost:
-            return opened, sources
-        sources.clear()
-        left_out = merge_left_out([left_out, *lost])
-        job.writer.save_state("left-out", left_out.arrays())
-        opened = leave_out(job, opened, merge_left_out(lost))
+        kept: dict[int, Any] = {}
+        found: LeftOut = BlockPass(job, ROWS, kept=kept).run(opened.items, shared)
+        if not found.rejected:
+            return opened, [kept[part.index] for part in opened.items]
+        rejected += found.rejected
+        job.writer.save_state("left-out", rejected_arrays(rejected))
+        opened = leave_out(job, opened, found.rejected)
 
 
-def _load_anew(pool: Pool, opened: Opened, describer: Any, sources: list[Any], index: int) -> Any:
-    sources[index] = pool.submit(_load_block, opened.items[index], describer)
-    return sources[index]
+def _is_there(_: Block, __: Describer) -> LeftOut:
+    """Leaf of the pass that makes rows to be kept."""
+    return LeftOut()
 
 
-def _set_aside(opened: Opened, lost: list[LeftOut], index: int, error: BaseException) -> None:
-    lost.append(lost_images(opened, opened.items[index], error))
-
-
-def _is_there(_: Block) -> None:
-    """Leaf of the pass that waits for kept rows."""
+ROWS = Stage("rows", _is_there, LeftOut.merge, LeftOut, prepare=_load_block)

@@ -4,19 +4,19 @@ Every function here is a task: it takes plain data, returns plain data, and says
 could not use instead of failing for all.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
-from kmdist.engine.passes import Pool
-from kmdist.errors import KmdistError
 from kmdist.images import Rejection
+from kmdist.job.block_pass import Codec, Stage, rejected_arrays, unpack_rejected
 from kmdist.job.pixels import Pixels, decode_pieces
-from kmdist.job.work import Work
+from kmdist.job.work import Piece, Work
 from kmdist.recipes.quantize.kernels.histogram import ColorCounter, Colors, merge_colors
-from kmdist.store import RunWriter
+
+COUNT_FAN_IN, COUNT_AHEAD = 4, 2
+"""Histograms merged by one task, and blocks in flight per thread: what waits is held in memory."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,11 @@ class DecodedBlock:
     index: int
     pixels: tuple[Pixels, ...]
     rejected: tuple[Rejection, ...]
+
+    @property
+    def pieces(self) -> tuple[Piece, ...]:
+        """The pieces that have pixels."""
+        return tuple(one.piece for one in self.pixels)
 
     @property
     def nbytes(self) -> int:
@@ -38,13 +43,6 @@ class DecodedBlock:
     def __sizeof__(self) -> int:
         """What Dask accounts for when it keeps the block in a worker's memory."""
         return self.nbytes + 1024
-
-
-@dataclass(frozen=True)
-class SavedBlock:
-    """Stands for a block whose colours were counted before the run was interrupted."""
-
-    index: int
 
 
 @dataclass(frozen=True)
@@ -71,23 +69,17 @@ def decode_block(work: Work) -> DecodedBlock:
     )
 
 
-def count_block(item: Work | DecodedBlock | SavedBlock, writer: RunWriter) -> Counted:
-    """Count the distinct colours of one block, or load what was counted before.
+def pixels_of(block: Work | DecodedBlock) -> Iterable[Pixels | Rejection]:
+    """Pixels of a block, those that were kept or decoded one piece at a time."""
+    return decode_pieces(block) if isinstance(block, Work) else (*block.pixels, *block.rejected)
 
-    A fresh count is saved before the task ends, so that neither a resumed run nor the run whose
-    worker died with the count need decode again.
-    """
-    if isinstance(item, SavedBlock):
-        return _load(item.index, writer)
-    if (saved := _saved(item.index, writer)) is not None:
-        return saved
-    decoded: Iterable[Pixels | Rejection] = (
-        decode_pieces(item) if isinstance(item, Work) else (*item.pixels, *item.rejected)
-    )
+
+def count_block(block: Work | DecodedBlock) -> Counted:
+    """Count the distinct colours of one block."""
     marked: list[str] = []
     rejected: list[Rejection] = []
     with ColorCounter() as counter:
-        for one in decoded:
+        for one in pixels_of(block):
             if isinstance(one, Rejection):
                 rejected.append(one)
                 continue
@@ -95,9 +87,7 @@ def count_block(item: Work | DecodedBlock | SavedBlock, writer: RunWriter) -> Co
             if one.unclustered is not None and one.unclustered.any():
                 marked.append(one.piece.source.name)
         colors = counter.colors()
-    counted = Counted(colors, tuple(marked), tuple(rejected))
-    save_counted(item.index, counted, writer)
-    return counted
+    return Counted(colors, tuple(marked), tuple(rejected))
 
 
 def merge_counted(parts: list[Counted]) -> Counted:
@@ -109,18 +99,14 @@ def merge_counted(parts: list[Counted]) -> Counted:
     )
 
 
-def save_counted(index: int, counted: Counted, writer: RunWriter) -> None:
-    """Keep the count of a block, for a resume and for workers that die with it."""
-    rejected = [[r.image, r.code, r.reason] for r in counted.rejected]
-    writer.save_state(
-        f"histogram-{index}",
-        {
-            "codes": counted.colors.codes,
-            "counts": _narrow(counted.colors.counts),
-            "marked": np.array(counted.marked, dtype=np.str_),
-            "rejected": np.array(rejected, dtype=np.str_).reshape(-1, 3),
-        },
-    )
+def pack_counted(counted: Counted) -> dict[str, np.ndarray]:
+    """As a checkpoint has it."""
+    return {
+        "codes": counted.colors.codes,
+        "counts": _narrow(counted.colors.counts),
+        "marked": np.array(counted.marked, dtype=np.str_),
+        **rejected_arrays(counted.rejected),
+    }
 
 
 def _narrow(counts: np.ndarray) -> np.ndarray:
@@ -129,41 +115,18 @@ def _narrow(counts: np.ndarray) -> np.ndarray:
     return counts.astype(np.uint32) if fits else counts
 
 
-def _load(index: int, writer: RunWriter) -> Counted:
-    saved = _saved(index, writer)
-    if saved is None:
-        raise KmdistError(f"the checkpoint of block {index} is gone; run again with --overwrite")
-    return saved
+def unpack_counted(saved: Mapping[str, np.ndarray]) -> Counted:
+    """From a checkpoint."""
+    colors = Colors(saved["codes"], saved["counts"].astype(np.int64))
+    return Counted(colors, tuple(map(str, saved["marked"])), unpack_rejected(saved["rejected"]))
 
 
-def _saved(index: int, writer: RunWriter) -> Counted | None:
-    state = writer.load_state(f"histogram-{index}")
-    if state is None:
-        return None
-    rejected = tuple(Rejection(*map(str, row)) for row in state["rejected"])
-    colors = Colors(state["codes"], state["counts"].astype(np.int64))
-    return Counted(colors, tuple(map(str, state["marked"])), rejected)
-
-
-@dataclass
-class KeptPixels(Sequence[Any]):
-    """Items of the counting pass that are decoded as they are asked for, and remembered.
-
-    `run_pass` asks for an item when it submits it, so no more blocks are decoded than are in
-    flight; the futures stay here for the labelling pass.
-    """
-
-    pool: Pool
-    items: Sequence[Work | SavedBlock]
-    futures: dict[int, Any] = field(default_factory=dict)
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def __getitem__(self, position: Any) -> Any:
-        item = self.items[position]
-        if isinstance(item, SavedBlock):
-            return item
-        future = self.pool.submit(decode_block, item)
-        self.futures[item.index] = future
-        return future
+COUNT = Stage(
+    "count",
+    count_block,
+    merge_counted,
+    nothing=lambda rejected: Counted(Colors.empty(), (), rejected),
+    saved=Codec(pack_counted, unpack_counted),
+    fan_in=COUNT_FAN_IN,
+    ahead=COUNT_AHEAD,
+)

@@ -3,6 +3,7 @@
 from kmdist.engine.passes import in_flight, tree_shape
 from kmdist.job.memory import DECODE_BYTES, PROCESS_BYTES, Projection, Slots
 from kmdist.job.photographs import Photographs
+from kmdist.recipes.quantize.blocks import COUNT_AHEAD, COUNT_FAN_IN
 from kmdist.recipes.quantize.kernels.histogram import TABLE_MEMORY_BYTES
 from kmdist.recipes.quantize.palette import fit_memory_bytes
 
@@ -11,8 +12,6 @@ COLOR_BYTES = 12
 """A distinct colour and its count."""
 LABEL_BYTES = 4
 """A pixel being labelled and written: labels, pyramid, compressed chunks."""
-COUNT_FAN_IN, COUNT_AHEAD = 4, 2
-"""Histograms merged by one task, and blocks in flight per thread: what waits is held in memory."""
 CHECKPOINT_BYTES = 8
 """A distinct colour in a checkpoint."""
 PHOTOGRAPHIC = 1 / 8

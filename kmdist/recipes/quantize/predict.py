@@ -7,64 +7,79 @@ block. Bytes that reach this process: 8 k a block.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from kmdist.errors import ImageError
 from kmdist.images import Rejection
+from kmdist.job.block_pass import Codec, Stage, pack_rejected, unpack_rejected
 from kmdist.job.endings import NoUsableImageError
 from kmdist.job.job import Job
 from kmdist.job.label_maps import (
-    LabelItem,
-    Labelling,
+    LabelSink,
     Layer,
-    is_sharded,
+    label_blocks,
     label_items,
-    lost_images,
     marked_tiled,
-    open_tiled,
-    remove_lost,
-    write_pyramids,
+    open_sink,
 )
 from kmdist.job.photographs import Photographs
-from kmdist.job.pixels import Pixels, decode_piece
+from kmdist.job.pixels import Pixels, decode_pieces
 from kmdist.job.work import Work
 from kmdist.recipes.quantize.kernels.histogram import ColorCounter
-from kmdist.recipes.quantize.kernels.label_table import borrowed_table
-from kmdist.recipes.quantize.labels import label_piece, label_shard
+from kmdist.recipes.quantize.kernels.label_table import apply_table, borrowed_table
 from kmdist.recipes.quantize.memory import projection
 from kmdist.recipes.quantize.model import Model
-from kmdist.store import LabelMap, RunWriter
-
-PASS = "predict"
 
 
 @dataclass(frozen=True)
 class Predicted:
-    """What a task says of its images.
+    """What tasks say of their images.
 
     Parameters
     ----------
-    counts : members of each cluster; `inertia` is Σ‖x − c‖² over the same pixels.
+    counts : members of each cluster.
+    inertia : Σ‖x − c‖² over the same pixels, a sum a block; to be added exactly, so that the
+        total does not depend on how the blocks were shared out.
     """
 
     counts: tuple[int, ...]
-    inertia: float
+    inertia: tuple[float, ...] = ()
     rejected: tuple[Rejection, ...] = ()
 
     def record(self) -> list[Any]:
         """As JSON, for the manifest."""
-        rows = [[r.image, r.code, r.reason] for r in self.rejected]
-        return [list(self.counts), self.inertia, rows]
+        return [list(self.counts), list(self.inertia), pack_rejected(self.rejected)]
 
     @staticmethod
     def of_record(record: Sequence[Any]) -> "Predicted":
         """From the manifest of an interrupted run."""
         counts, inertia, rows = record
-        return Predicted(tuple(counts), inertia, tuple(Rejection(*row) for row in rows))
+        return Predicted(tuple(counts), tuple(inertia), unpack_rejected(rows))
+
+    @staticmethod
+    def merge(parts: Sequence["Predicted"]) -> "Predicted":
+        """Those of several blocks."""
+        counts = np.array([part.counts for part in parts], np.int64).sum(axis=0)
+        return Predicted(
+            tuple(counts.tolist()),
+            tuple(one for part in parts for one in part.inertia),
+            tuple(one for part in parts for one in part.rejected),
+        )
+
+
+def predict_stage(k: int) -> Stage:
+    """The stage that labels with k colours."""
+    return Stage(
+        "label",
+        predict_block,
+        Predicted.merge,
+        nothing=partial(Predicted, (0,) * k, ()),
+        noted=Codec(Predicted.record, Predicted.of_record),
+    )
 
 
 def label_photographs(job: Job, workload: Photographs, model: Model) -> dict[str, Any]:
@@ -75,33 +90,25 @@ def label_photographs(job: Job, workload: Photographs, model: Model) -> dict[str
     dict : attributes of the run.
     """
     job.require(projection(workload, job.pool, 1, passes=1))
-    items = label_items(workload.blocks, {}, job.rejected)
-    marked = marked_tiled(job, items)
-    layer = Layer("", len(model.centroids), np.empty(0, np.uint8), model.palette)
-    maps = open_tiled(job, items, Labelling((layer,), marked))
-    results = _label_all(job, model, items, maps)
-    remove_lost(job, items, [""])
-    spoilt = {name for name in maps if name in job.rejected}
-    for name in spoilt:
-        job.writer.remove_labels(name)
-    used = [r for item, r in results if item.work.pieces[0].source.name not in spoilt]
-    write_pyramids(job, [one for name in maps if name not in spoilt for one in maps[name]])
-    counts = np.sum([result.counts for result in used], axis=0, dtype=np.int64)
-    if not np.any(counts):
+    marked, k = marked_tiled(job, workload.blocks), len(model.centroids)
+    items = label_items(workload.blocks, job.rejected)
+    sink = open_sink(job, items, [Layer("", k, model.palette)], marked)
+    learnt = job.pool.broadcast(model)
+    found: Predicted = label_blocks(job, predict_stage(k), items, sink, learnt)
+    if not any(found.counts):
         raise NoUsableImageError(
             "no pixel can be labelled: every image is transparent or unreadable",
             job.rejected.values(),
         )
-    # Exactly rounded, so that it does not depend on how the pixels were shared out.
-    inertia = math.fsum(result.inertia for result in used)
+    inertia = math.fsum(found.inertia)
     channels = ("cluster", "channel")
     job.writer.write_array("centroids", model.centroids, channels)
     job.writer.write_array("palette", model.palette, channels)
-    job.writer.write_array("counts", counts, ("cluster",))
+    job.writer.write_array("counts", np.array(found.counts, np.int64), ("cluster",))
     history = np.array([[inertia, 0.0, 0.0]])
     job.writer.write_array("history", history, ("iteration", "quantity"))
     return {
-        "k": len(model.centroids),
+        "k": k,
         "space": model.space,
         "inertia": inertia,
         "n_iter": 0,
@@ -109,79 +116,29 @@ def label_photographs(job: Job, workload: Photographs, model: Model) -> dict[str
     }
 
 
-def _label_all(
-    job: Job,
-    model: Model,
-    items: Sequence[LabelItem],
-    maps: Mapping[str, tuple[LabelMap, ...]],
-) -> list[tuple[LabelItem, Predicted]]:
-    """Results of all items, in their order, those of an interrupted run among them."""
-    results = {
-        index: Predicted.of_record(record) for index, record in job.writer.done(PASS).items()
-    }
-    for result in results.values():
-        job.reject(result.rejected)
-    todo = [item for item in items if item.index not in results]
-    shared = job.pool.broadcast((model, dict(maps), job.writer))
-
-    def finished(position: int, result: Predicted) -> None:
-        results[todo[position].index] = result
-        job.reject(result.rejected)
-        job.writer.mark_done(PASS, todo[position].index, result.record())
-
-    job.over_blocks(
-        "label",
-        predict_block,
-        [item.work for item in todo],
-        shared,
-        pixels=[item.work.pixels for item in todo],
-        done_before=len(items) - len(todo),
-        on_done=finished,
-        on_failure=_set_aside(todo, len(model.centroids)),
-    )
-    return [(item, results[item.index]) for item in items]
-
-
-def _set_aside(todo: Sequence[LabelItem], k: int) -> Callable[[int, BaseException], Predicted]:
-    """What to make of a block that killed its workers: nothing, its images named."""
-
-    def lost(position: int, error: BaseException) -> Predicted:
-        return Predicted((0,) * k, 0.0, lost_images(todo[position].work, error))
-
-    return lost
-
-
-def predict_block(
-    work: Work, shared: tuple[Model, Mapping[str, tuple[LabelMap, ...]], RunWriter]
-) -> Predicted:
+def predict_block(work: Work, sink: LabelSink, model: Model) -> Predicted:
     """Label one block of whole images, one tile, or the tiles of one shard; a task."""
-    model, maps, writer = shared
-    first = work.pieces[0]
-    name, sharded = first.source.name, not first.whole and is_sharded(first.source)
     decoded: list[Pixels] = []
     rejected: list[Rejection] = []
     with ColorCounter() as counter:
-        for piece in work.pieces:
-            try:
-                pixels = decode_piece(piece)
-            except ImageError as error:
-                rejected.append(Rejection(piece.source.name, error.code, error.reason))
+        for one in decode_pieces(work):
+            if isinstance(one, Rejection):
+                rejected.append(one)
                 continue
-            counter.add(pixels.rgb, pixels.unclustered)
-            if not sharded:
-                decoded.append(pixels)
+            counter.add(one.rgb, one.unclustered)
+            if not work.in_shard:  # whose pixels are too many to keep
+                decoded.append(one)
         colors = counter.colors()
     k = len(model.centroids)
-    if rejected and not first.whole:
-        return Predicted((0,) * k, 0.0, (rejected[0],))
-    labels, counts, inertia = model.label_colors(colors)
-    with borrowed_table(colors.codes, labels) as table:
-        labelling = Labelling((Layer("", k, table, model.palette),), frozenset())
-        for pixels in decoded:
-            label_piece(pixels, labelling, maps, writer)
-        if sharded:
-            try:
-                label_shard(work.pieces, labelling, maps, writer)
-            except ImageError as error:
-                return Predicted((0,) * k, 0.0, (Rejection(name, error.code, error.reason),))
-    return Predicted(tuple(map(int, counts)), float(inertia), tuple(rejected))
+    nothing = Predicted((0,) * k, (), tuple(rejected))
+    if rejected and work.tile_of is not None:
+        return nothing
+    found, counts, inertia = model.label_colors(colors)
+    labels = sink.open(work.pieces)
+    with borrowed_table(colors.codes, found) as table:
+        for one in decode_pieces(work) if work.in_shard else decoded:
+            if isinstance(one, Rejection):
+                return replace(nothing, rejected=(one,))
+            labels.put(one.piece, 0, apply_table(one.rgb, table), one.unclustered)
+    labels.close()
+    return Predicted(tuple(map(int, counts)), (float(inertia),), tuple(rejected))

@@ -9,17 +9,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from kmdist.engine.passes import tree_shape
 from kmdist.job.compiling import compile_kernels
 from kmdist.job.job import Job
 from kmdist.job.memory import Slots
 from kmdist.job.options import JobOptions
 from kmdist.job.photographs import PhotographProcedure, Photographs
 from kmdist.job.recipe import Outline, Results
+from kmdist.recipes.quantize.blocks import COUNT
 from kmdist.recipes.quantize.each import quantize_each
 from kmdist.recipes.quantize.memory import (
     CHECKPOINT_BYTES,
-    COUNT_FAN_IN,
     PHOTOGRAPHIC,
     projection,
 )
@@ -55,7 +54,7 @@ class QuantizeFit(PhotographProcedure):
             return Outline(1, blocks, memory, result_bytes=results)
         memory = projection(workload, slots, n_fits, keep_pixels=options.keep_pixels)
         decodes = blocks if memory.keep_pixels else 0
-        tasks = decodes + 2 * blocks + sum(tree_shape(blocks, COUNT_FAN_IN)[1:])
+        tasks = decodes + COUNT.tasks(blocks) + blocks
         checkpoints = int(CHECKPOINT_BYTES * PHOTOGRAPHIC * workload.pixels)
         return Outline(1 if memory.keep_pixels else 2, tasks, memory, checkpoints, results)
 

@@ -8,31 +8,24 @@ per k, once a worker.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from kmdist.engine.state import State
 from kmdist.errors import KmdistError
+from kmdist.job.block_pass import BlockPass
 from kmdist.job.endings import NoUsableImageError
 from kmdist.job.job import Job
-from kmdist.job.label_maps import Labelling, Layer, label_items, lost_images
+from kmdist.job.label_maps import Layer, label_blocks, label_items, open_sink
 from kmdist.job.photographs import Photographs
 from kmdist.job.progress import Event, Message
 from kmdist.job.work import Work
-from kmdist.recipes.quantize.blocks import (
-    Counted,
-    KeptPixels,
-    SavedBlock,
-    count_block,
-    merge_counted,
-    save_counted,
-)
-from kmdist.recipes.quantize.kernels.histogram import Colors
+from kmdist.recipes.quantize.blocks import COUNT, Counted, decode_block
 from kmdist.recipes.quantize.kernels.label_table import label_table
-from kmdist.recipes.quantize.labels import label_pass
-from kmdist.recipes.quantize.memory import COUNT_AHEAD, COUNT_FAN_IN, projection
+from kmdist.recipes.quantize.labels import LABEL
+from kmdist.recipes.quantize.memory import projection
 from kmdist.recipes.quantize.palette import ColorCloud, Palette
 from kmdist.recipes.quantize.wanted import Wanted
 from kmdist.store import unclustered_value
@@ -87,105 +80,39 @@ class Group:
         at_image : centroids, palette, counts and history lie in the image's group.
         label : write label maps besides.
         """
-        counted, kept = self._count()
+        job = self.job
+        kept: dict[int, Any] = {}
+        count = replace(COUNT, prepare=decode_block) if self.keep else COUNT
+        counted: Counted = BlockPass(job, count, group=self.name, kept=kept).run(self.work)
         if not len(counted.colors):
             raise NoUsableImageError(
                 "no pixel can be clustered: every image is transparent or unreadable",
-                self.job.rejected.values(),
+                job.rejected.values(),
             )
-        cloud = ColorCloud(counted.colors, wanted.space, threads=_local_threads(self.job))
+        cloud = ColorCloud(counted.colors, wanted.space, threads=_local_threads(job))
         if wanted.choices:
             low, high = wanted.choices[0], wanted.choices[-1]
-            self.job.watch(Message(f"fitting and scoring k = {low} … {high}: the longest part"))
-        with self.job.timed("fit"):
+            job.watch(Message(f"fitting and scoring k = {low} … {high}: the longest part"))
+        with job.timed("fit"):
             fits = wanted.fit_all(cloud, on_state=self._say_state)
         if label:
             self._label(counted, kept, fits, prefix_of)
         name = self.work[0].pieces[0].source.name
-        if at_image and name in self.job.rejected:
-            raise KmdistError(f"{name}: {self.job.rejected[name].reason}")
+        if at_image and name in job.rejected:
+            raise KmdistError(f"{name}: {job.rejected[name].reason}")
         results = {}
         for k, fit in fits.items():
             key = prefix_of[k]
             if at_image:
-                key = self.job.writer.image_group(name, key)
-            write_arrays(self.job.writer, key, fit)
+                key = job.writer.image_group(name, key)
+            write_arrays(job.writer, key, fit)
             marker = unclustered_value(fit.k, bool(counted.marked))
             results[k] = {**attributes_of(fit), "unclustered": marker}
             if fit.selection:
-                self.job.watch(Message(str(fit.selection["reason"])))
+                job.watch(Message(str(fit.selection["reason"])))
             if fit.warning:
-                self.job.watch(Message(fit.warning, warning=True))
+                job.watch(Message(fit.warning, warning=True))
         return results
-
-    def _count(self) -> tuple[Counted, dict[int, Any]]:
-        done = self.job.writer.done(f"count{self.name}")
-        items: list[Any] = [
-            SavedBlock(work.index) if work.index in done else work for work in self.work
-        ]
-        kept: KeptPixels | None = None
-        if self.keep:
-            kept = KeptPixels(self.job.pool, items)
-        counted = self._count_pass(kept if kept is not None else items)
-        self.job.reject(counted.rejected)
-        if self._partly_lost(counted):
-            counted = self._recount()
-        return counted, kept.futures if kept is not None else {}
-
-    def _count_pass(self, items: Sequence[Any]) -> Counted:
-        job, name = self.job, f"count{self.name}"
-
-        def finished(position: int, _: Any) -> None:
-            job.writer.mark_done(name, self.work[position].index)
-
-        merged = job.over_blocks(
-            "count",
-            count_block,
-            items,
-            job.writer,
-            pixels=[work.pixels for work in self.work],
-            fan_in=COUNT_FAN_IN,
-            ahead=COUNT_AHEAD,
-            merge=merge_counted,
-            on_done=finished,
-            on_failure=self._set_aside,
-        )
-        assert isinstance(merged, Counted)
-        return merged
-
-    def _set_aside(self, position: int, error: BaseException) -> Counted:
-        """What a block counts that killed its workers: nothing, its images named."""
-        work = self.work[position]
-        counted = Counted(Colors.empty(), rejected=lost_images(work, error))
-        save_counted(work.index, counted, self.job.writer)  # a resume does not try it again
-        return counted
-
-    def _partly_lost(self, counted: Counted) -> bool:
-        """Whether some tiles of a rejected image were counted."""
-        rejected = {rejection.image for rejection in counted.rejected}
-        tiled = {p.source.name for w in self.work for p in w.pieces if not p.whole}
-        return bool(rejected & tiled)
-
-    def _recount(self) -> Counted:
-        """Merge again without the blocks of images of which a tile cannot be read."""
-        job = self.job
-        keep = [
-            w for w in self.work if w.pieces[0].source.name not in job.rejected or w.pieces[0].whole
-        ]
-        if not keep:
-            return Counted(Colors.empty())
-        merged = job.over_blocks(
-            "count",
-            count_block,
-            [SavedBlock(work.index) for work in keep],
-            job.writer,
-            pixels=[work.pixels for work in keep],
-            fan_in=COUNT_FAN_IN,
-            ahead=COUNT_AHEAD,
-            merge=merge_counted,
-        )
-        assert isinstance(merged, Counted)
-        return merged
 
     def _say_state(self, state: State) -> None:
         self.job.watch(
@@ -201,17 +128,17 @@ class Group:
     def _label(
         self,
         counted: Counted,
-        kept: Mapping[int, Any],
+        kept: dict[int, Any],
         fits: Mapping[int, Palette],
         prefix_of: Mapping[int, str],
     ) -> None:
         job = self.job
-        layers = tuple(
-            Layer(prefix_of[k], fit.k, label_table(counted.colors.codes, fit.labels), fit.palette)
-            for k, fit in fits.items()
-        )
-        items = label_items(self.work, kept, job.rejected)
-        label_pass(job, items, Labelling(layers, frozenset(counted.marked)), name=self.name)
+        items = label_items(self.work, job.rejected, kept)
+        layers = [Layer(prefix_of[k], fit.k, fit.palette) for k, fit in fits.items()]
+        sink = open_sink(job, items, layers, frozenset(counted.marked))
+        tables = [label_table(counted.colors.codes, fit.labels) for fit in fits.values()]
+        shared = job.pool.broadcast(tables)
+        label_blocks(job, LABEL, items, sink, shared, group=self.name, kept=kept)
 
 
 def write_arrays(writer: Any, key: str, fit: Palette) -> None:

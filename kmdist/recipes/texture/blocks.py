@@ -1,19 +1,20 @@
 """Tasks of the passes over a collection that shares its clusters: sums, samples, fields.
 
 Each takes plain data and returns plain data, names the images it could not use instead of
-failing for all, and saves its result before it ends, so that a resumed run need not do it again.
+failing for all.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Self
 
 import numpy as np
 
-from kmdist.engine.passes import Pool
-from kmdist.errors import ImageError, KmdistError
+from kmdist.errors import ImageError
 from kmdist.filters.statistics import FeatureSums
 from kmdist.images import Rejection
+from kmdist.job.block_pass import Codec, Stage, rejected_arrays, unpack_rejected
 from kmdist.job.work import Piece, Work
 from kmdist.recipes.texture.measuring import (
     Field,
@@ -33,7 +34,7 @@ from kmdist.store import RunWriter
 
 
 @dataclass(frozen=True)
-class TextureWork:
+class TextureWork(Work):
     """One block with the place of its images in the collection.
 
     Parameters
@@ -41,20 +42,10 @@ class TextureWork:
     firsts : of each piece, the number of its image's first row.
     """
 
-    work: Work
     firsts: tuple[int, ...]
 
-    @property
-    def index(self) -> int:
-        """Of the block."""
-        return self.work.index
-
-
-@dataclass(frozen=True)
-class Saved:
-    """Stands for a block whose sums were saved before the run was interrupted."""
-
-    index: int
+    def _part(self, chosen: Sequence[int]) -> Self:
+        return replace(super()._part(chosen), firsts=tuple(self.firsts[i] for i in chosen))
 
 
 @dataclass(frozen=True)
@@ -75,23 +66,23 @@ class Summed:
 
 
 @dataclass(frozen=True)
-class Pass:
-    """What the tasks of a pass share.
+class Measuring:
+    """How the tasks of a pass measure and sample.
 
     Parameters
     ----------
-    name : of the pass, which is also that of its checkpoints.
     fraction : share of the rows to sample.
-    writer : for checkpoints.
+    writer : reads the textons of tiles.
     tiles : of images that are read by tile.
+    textons : that were fitted, where there are any.
     """
 
-    name: str
     texture: Texture
     fraction: float
     seed: int
     writer: RunWriter
     tiles: Tiles
+    textons: Textons | None = None
 
     def sampling(self, first: int) -> Sampling:
         """For an image whose first row has this number."""
@@ -100,52 +91,38 @@ class Pass:
 
 @dataclass(frozen=True)
 class MeasuredBlock:
-    """The fields of one block, as kept between passes, and the images that have none."""
+    """The fields of one block, as kept between passes, and the images that have none.
 
-    task: TextureWork
+    Parameters
+    ----------
+    fields : with the numbers of their images' first rows.
+    """
+
     fields: tuple[tuple[int, Field], ...]
     rejected: tuple[Rejection, ...]
+
+    @property
+    def pieces(self) -> tuple[Piece, ...]:
+        """The pieces that have fields."""
+        return tuple(field.piece for _, field in self.fields)
 
     def __sizeof__(self) -> int:
         """What Dask accounts for when it keeps the block in a worker's memory."""
         return sum(one.nbytes for _, one in self.fields) + 1024
 
 
-def sum_moduli(item: TextureWork | Saved, shared: Pass) -> Summed:
-    """Sums and a sample of the moduli of one block, for textons."""
-    if isinstance(item, Saved):
-        return load_summed(item.index, shared)
-
-    def one(piece: Piece, first: int) -> tuple[FeatureSums, Sample, bool]:
-        moduli = read_moduli(shared.texture, piece)
-        sums, sample = sampled_moduli(shared.texture, moduli, shared.sampling(first))
-        return sums, sample, moduli.unclustered is not None
-
-    depth = shared.texture.features.bank.n_features
-    return _sum_pieces(item, shared, one, depth, np.float32)
-
-
-def measure_block(task: TextureWork, textons: Textons | None, shared: Pass) -> MeasuredBlock:
+def measure_block(work: TextureWork, shared: Measuring) -> MeasuredBlock:
     """Measure all pieces of a block."""
     fields, rejected = [], []
-    for piece, first in zip(task.work.pieces, task.firsts, strict=True):
+    for piece, first in zip(work.pieces, work.firsts, strict=True):
         try:
-            field = measure_piece(piece, textons, shared.texture, shared.tiles, shared.writer)
-            fields.append((first, field))
+            fields.append((first, measure_piece(piece, shared)))
         except ImageError as error:
             rejected.append(Rejection(piece.source.name, error.code, error.reason))
-    return MeasuredBlock(task, tuple(fields), tuple(rejected))
+    return MeasuredBlock(tuple(fields), tuple(rejected))
 
 
-def measure_piece(
-    piece: Piece,
-    textons: Textons | None,
-    texture: Texture,
-    tiles: Tiles,
-    writer: RunWriter,
-    *,
-    colors: bool = True,
-) -> Field:
+def measure_piece(piece: Piece, shared: Measuring, *, colors: bool = True) -> Field:
     """Read and measure one piece; textons of tiles are those that `save_texton_maps` saved.
 
     Parameters
@@ -157,6 +134,7 @@ def measure_piece(
     ------
     ImageError : the file cannot be used.
     """
+    texture, textons = shared.texture, shared.textons
     if textons is None:
         return measure(texture, piece)
     if piece.whole:
@@ -167,68 +145,66 @@ def measure_piece(
     rgb, unclustered = np.empty((0, 0, 3), np.uint8), None
     if colors or piece.source.channels == 4:
         rgb, unclustered = own_part(piece, box, *read_box(piece, box))
-    found = tiles.texton_map(piece, grid_of(texture, piece), writer)
+    found = shared.tiles.texton_map(piece, grid_of(texture, piece), shared.writer)
     return measure_textons(texture, piece, found, rgb, unclustered)
 
 
-def sum_features(
-    item: TextureWork | MeasuredBlock | Saved, textons: Textons | None, shared: Pass
-) -> Summed:
+def sum_moduli(work: TextureWork, shared: Measuring) -> Summed:
+    """Sums and a sample of the moduli of one block, for textons."""
+
+    def one(piece: Piece, first: int) -> Summed:
+        moduli = read_moduli(shared.texture, piece)
+        sums, sample = sampled_moduli(shared.texture, moduli, shared.sampling(first))
+        return _summed(piece, sums, sample, moduli.unclustered)
+
+    return _sum_pieces(work, one, no_moduli(shared.texture))
+
+
+def sum_features(block: TextureWork | MeasuredBlock, shared: Measuring) -> Summed:
     """Sums and a sample of the features of one block."""
-    if isinstance(item, Saved):
-        return load_summed(item.index, shared)
-    texture = shared.texture
-    dtype = np.uint8 if texture.is_tutorial else np.float32
-    if isinstance(item, MeasuredBlock):
-        parts = [
-            (*field_rows(texture, measured, shared.sampling(first)), measured)
-            for first, measured in item.fields
-        ]
-        summed = Summed(
-            _merged([sums for sums, _, _ in parts]),
-            Sample.joined([sample for _, sample, _ in parts], texture.depth, dtype),
-            tuple(m.piece.source.name for _, _, m in parts if m.unclustered is not None),
-            item.rejected,
-        )
-        save_summed(item.task.index, summed, shared)
-        return summed
+    texture, nothing = shared.texture, no_features(shared.texture)
 
-    def one(piece: Piece, first: int) -> tuple[FeatureSums, Sample, bool]:
-        measured = measure_piece(piece, textons, texture, shared.tiles, shared.writer, colors=False)
-        sums, sample = field_rows(texture, measured, shared.sampling(first))
-        return sums, sample, measured.unclustered is not None
+    def of_field(field: Field, first: int) -> Summed:
+        sums, sample = field_rows(texture, field, shared.sampling(first))
+        return _summed(field.piece, sums, sample, field.unclustered)
 
-    return _sum_pieces(item, shared, one, texture.depth, dtype)
+    def one(piece: Piece, first: int) -> Summed:
+        return of_field(measure_piece(piece, shared, colors=False), first)
+
+    if isinstance(block, TextureWork):
+        return _sum_pieces(block, one, nothing)
+    parts = [of_field(field, first) for first, field in block.fields]
+    return merge_summed([replace(nothing, rejected=block.rejected), *parts])
 
 
-def _sum_pieces(
-    task: TextureWork,
-    shared: Pass,
-    one: Callable[[Piece, int], tuple[FeatureSums, Sample, bool]],
-    depth: int,
-    dtype: Any,
-) -> Summed:
-    """Sum the pieces of a block one after another, and save the result."""
-    sums, samples, marked, rejected = [], [], [], []
-    for piece, first in zip(task.work.pieces, task.firsts, strict=True):
+def _sum_pieces(work: TextureWork, one: Callable[[Piece, int], Summed], nothing: Summed) -> Summed:
+    """Sum the pieces of a block one after another."""
+    parts = [nothing]
+    for piece, first in zip(work.pieces, work.firsts, strict=True):
         try:
-            part, sample, has_mask = one(piece, first)
+            parts.append(one(piece, first))
         except ImageError as error:
-            rejected.append(Rejection(piece.source.name, error.code, error.reason))
-            continue
-        sums.append(part)
-        samples.append(sample)
-        if has_mask:
-            marked.append(piece.source.name)
-    summed = Summed(
-        _merged(sums), Sample.joined(samples, depth, dtype), tuple(marked), tuple(rejected)
-    )
-    save_summed(task.index, summed, shared)
-    return summed
+            rejection = Rejection(piece.source.name, error.code, error.reason)
+            parts.append(replace(nothing, rejected=(rejection,)))
+    return merge_summed(parts)
 
 
-def _merged(sums: Sequence[FeatureSums]) -> FeatureSums | None:
-    return FeatureSums.merge(sums) if sums else None
+def _summed(
+    piece: Piece, sums: FeatureSums, sample: Sample, unclustered: np.ndarray | None
+) -> Summed:
+    return Summed(sums, sample, () if unclustered is None else (piece.source.name,))
+
+
+def no_moduli(texture: Texture, rejected: tuple[Rejection, ...] = ()) -> Summed:
+    """What the pass for textons finds in a block without images."""
+    depth = texture.features.bank.n_features
+    return Summed(None, Sample.joined([], depth, np.float32), (), rejected)
+
+
+def no_features(texture: Texture, rejected: tuple[Rejection, ...] = ()) -> Summed:
+    """What the features pass finds in a block without images."""
+    dtype = np.uint8 if texture.is_tutorial else np.float32
+    return Summed(None, Sample.joined([], texture.depth, dtype), (), rejected)
 
 
 def merge_summed(parts: list[Summed]) -> Summed:
@@ -236,72 +212,50 @@ def merge_summed(parts: list[Summed]) -> Summed:
     with_rows = [part.sums for part in parts if part.sums is not None]
     first = parts[0].sample.rows
     return Summed(
-        _merged(with_rows),
+        FeatureSums.merge(with_rows) if with_rows else None,
         Sample.joined([part.sample for part in parts], first.shape[1], first.dtype),
         tuple(name for part in parts for name in part.marked),
         tuple(rejection for part in parts for rejection in part.rejected),
     )
 
 
-def save_summed(index: int, summed: Summed, shared: Pass) -> None:
-    """Keep what a block gave, for a resume."""
+def pack_summed(summed: Summed) -> dict[str, np.ndarray]:
+    """As a checkpoint has it."""
     depth = summed.sample.rows.shape[1]
     sums = summed.sums or FeatureSums(0, np.zeros(depth), np.zeros((depth, depth)))
-    rejected = [[r.image, r.code, r.reason] for r in summed.rejected]
-    shared.writer.save_state(
-        f"{shared.name}-{index}",
-        {
-            "n": np.array([-1 if summed.sums is None else sums.n]),
-            "total": sums.total,
-            "products": sums.products,
-            "rows": summed.sample.rows,
-            "numbers": summed.sample.numbers,
-            "marked": np.array(summed.marked, dtype=np.str_),
-            "rejected": np.array(rejected, dtype=np.str_).reshape(-1, 3),
-        },
-    )
+    return {
+        "n": np.array([-1 if summed.sums is None else sums.n]),
+        "total": sums.total,
+        "products": sums.products,
+        "rows": summed.sample.rows,
+        "numbers": summed.sample.numbers,
+        "marked": np.array(summed.marked, dtype=np.str_),
+        **rejected_arrays(summed.rejected),
+    }
 
 
-def load_summed(index: int, shared: Pass) -> Summed:
-    """What `save_summed` kept.
-
-    Raises
-    ------
-    KmdistError : it is gone.
-    """
-    state = shared.writer.load_state(f"{shared.name}-{index}")
-    if state is None:
-        raise KmdistError(f"the checkpoint of block {index} is gone; run again with --overwrite")
-    n = int(state["n"][0])
+def unpack_summed(saved: Mapping[str, np.ndarray]) -> Summed:
+    """From a checkpoint."""
+    n = int(saved["n"][0])
     return Summed(
-        None if n < 0 else FeatureSums(n, state["total"], state["products"]),
-        Sample(state["rows"], state["numbers"]),
-        tuple(map(str, state["marked"])),
-        tuple(Rejection(*map(str, row)) for row in state["rejected"]),
+        None if n < 0 else FeatureSums(n, saved["total"], saved["products"]),
+        Sample(saved["rows"], saved["numbers"]),
+        tuple(map(str, saved["marked"])),
+        unpack_rejected(saved["rejected"]),
     )
 
 
-@dataclass
-class KeptFields(Sequence[Any]):
-    """Items of the features pass that are measured as they are asked for, and remembered.
+def textons_stage(texture: Texture) -> Stage:
+    """The stage that sums moduli, and samples them to fit textons."""
+    nothing = partial(no_moduli, texture)
+    return Stage("textons", sum_moduli, merge_summed, nothing, saved=_SAVED)
 
-    `run_pass` asks for an item when it submits it, so no more blocks are measured than are in
-    flight; the futures stay here for the labelling pass.
-    """
 
-    pool: Pool
-    items: Sequence[TextureWork | Saved]
-    textons: Any
-    shared: Any
-    futures: dict[int, Any] = field(default_factory=dict)
+def features_stage(texture: Texture, *, keep: bool) -> Stage:
+    """The stage that sums features, and samples them to fit clusters."""
+    prepare = measure_block if keep else None
+    nothing = partial(no_features, texture)
+    return Stage("features", sum_features, merge_summed, nothing, saved=_SAVED, prepare=prepare)
 
-    def __len__(self) -> int:
-        return len(self.items)
 
-    def __getitem__(self, position: Any) -> Any:
-        item = self.items[position]
-        if isinstance(item, Saved):
-            return item
-        future = self.pool.submit(measure_block, item, self.textons, self.shared)
-        self.futures[item.index] = future
-        return future
+_SAVED = Codec(pack_summed, unpack_summed)

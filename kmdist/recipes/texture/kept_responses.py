@@ -2,12 +2,13 @@
 
 import numpy as np
 
-from kmdist.errors import ImageError, KmdistError
+from kmdist.errors import ImageError
 from kmdist.filters import tile_responses, with_halo
 from kmdist.filters.grey import grey
 from kmdist.filters.tiles import Box, read_window
 from kmdist.filters.tutorial import BANK as TUTORIAL_BANK
-from kmdist.images import Window, to_rgb8
+from kmdist.images import Rejection, Window, to_rgb8
+from kmdist.job.block_pass import LeftOut
 from kmdist.job.work import Piece, Work, read_piece
 from kmdist.recipes.texture.measuring import box_of, shape_of
 from kmdist.recipes.texture.model import Texture
@@ -41,18 +42,15 @@ def write_responses(writer: RunWriter, piece: Piece, texture: Texture) -> None:
         writer.write_region(spec, (window[0], window[1], 0), tile_responses(padded, bank))
 
 
-def write_block_responses(work: Work, texture: Texture, writer: RunWriter) -> None:
-    """Write the responses of all pieces of a block; a task.
-
-    Raises
-    ------
-    KmdistError : an image cannot be read any more.
-    """
+def write_block_responses(work: Work, texture: Texture, writer: RunWriter) -> LeftOut:
+    """Write the responses of all pieces of a block; a task."""
+    rejected = []
     for piece in work.pieces:
         try:
             write_responses(writer, piece, texture)
         except ImageError as error:
-            raise KmdistError(f"{piece.source.name}: {error.reason} [{error.code}]") from error
+            rejected.append(Rejection(piece.source.name, error.code, error.reason))
+    return LeftOut(tuple(rejected))
 
 
 def _chunks(box: Box) -> list[Box]:

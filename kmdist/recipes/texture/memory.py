@@ -7,7 +7,7 @@ from kmdist.filters.cells import CELL
 from kmdist.filters.spectra import pair_kernels, plan_axis
 from kmdist.filters.tutorial import BANK as TUTORIAL_BANK
 from kmdist.images import ImageSource
-from kmdist.job.label_maps import SHARD_PX, is_sharded
+from kmdist.images.blocks import SHARD_PX, is_sharded
 from kmdist.job.memory import DECODE_BYTES, PROCESS_BYTES, Projection, Slots
 from kmdist.job.photographs import Photographs
 from kmdist.recipes.texture.model import Texture

@@ -44,7 +44,7 @@ def passes_of(workload: Photographs, wanted: TextureWanted, *, shared: bool) -> 
     groups = [len(blocks) for blocks in tiled.values()]
     tasks = 0 if shared else len(whole)
     for blocks in [workload.blocks] if shared else tiled.values():
-        tasks += sums * sum(tree_shape(len(blocks))) + len(label_items(blocks, {}, {}))
+        tasks += sums * sum(tree_shape(len(blocks))) + len(label_items(blocks, ()))
     tasks += sum(groups) if wanted.texture.has_textons else 0
     if wanted.keep_responses:
         tasks += len(workload.blocks) if shared else sum(groups)

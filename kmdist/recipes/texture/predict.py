@@ -7,9 +7,9 @@ import numpy as np
 from kmdist.engine.fits import Clusters
 from kmdist.job.endings import NoUsableImageError
 from kmdist.job.job import Job
-from kmdist.job.label_maps import label_items, marked_tiled
+from kmdist.job.label_maps import Layer, marked_tiled
 from kmdist.job.photographs import Photographs
-from kmdist.recipes.texture.labels import TextureLayer, label_textures
+from kmdist.recipes.texture.labels import label_textures
 from kmdist.recipes.texture.memory import texture_projection
 from kmdist.recipes.texture.model import TextureModel
 from kmdist.recipes.texture.texton_maps import map_textons
@@ -31,13 +31,13 @@ def label_photographs(
     """
     wanted = TextureWanted(model.texture, (len(model.centroids),))
     job.require(texture_projection(workload, job.pool, wanted, passes=1))
-    marked = marked_tiled(job, label_items(workload.blocks, {}, job.rejected))
+    blocks = workload.blocks
+    marked = marked_tiled(job, blocks)
     if model.textons is not None:
-        map_textons(job, workload.blocks, model.textons, model.texture)
-    layer = TextureLayer(len(palette), "", model, palette)
-    ((sums, inertia),) = label_textures(
-        job, workload.blocks, {}, [layer], marked, read_before=False
-    )
+        work = [one for one in blocks if one.tile_of not in job.rejected]
+        map_textons(job, work, model.textons, model.texture)
+    layer = Layer("", len(palette), palette)
+    ((sums, inertia),) = label_textures(job, blocks, [model], [layer], marked)
     if not sums[:, 3].any():
         raise NoUsableImageError(
             "no pixel can be labelled: every image is transparent or unreadable",

@@ -19,32 +19,31 @@ import numpy as np
 
 from kmdist.engine.state import State
 from kmdist.errors import KmdistError
-from kmdist.filters.statistics import Projection
+from kmdist.filters.statistics import FeatureSums, Projection
+from kmdist.job.block_pass import BlockPass, Stage, writing_stage
 from kmdist.job.endings import NoUsableImageError
 from kmdist.job.job import Job
-from kmdist.job.label_maps import lost_images
+from kmdist.job.label_maps import Layer
 from kmdist.job.progress import Event, Message
 from kmdist.job.work import Work
 from kmdist.recipes.texture.blocks import (
-    KeptFields,
-    Pass,
-    Saved,
+    Measuring,
     Summed,
     TextureWork,
-    merge_summed,
-    save_summed,
-    sum_features,
-    sum_moduli,
+    features_stage,
+    textons_stage,
 )
 from kmdist.recipes.texture.field_labels import mean_colors
 from kmdist.recipes.texture.kept_responses import write_block_responses
-from kmdist.recipes.texture.labels import TextureLayer, label_textures
+from kmdist.recipes.texture.labels import label_textures
 from kmdist.recipes.texture.learning import TEXTON_ROWS, fit_textons, project
 from kmdist.recipes.texture.model import Textons, TextureModel
-from kmdist.recipes.texture.sampling import Sample, rows_in
+from kmdist.recipes.texture.sampling import rows_in
 from kmdist.recipes.texture.texton_maps import map_textons
 from kmdist.recipes.texture.tiles import Tiles
 from kmdist.recipes.texture.wanted import Fitted, TextureWanted, write_fit
+
+COUNTED = "its texture counts in the fit"
 
 
 @dataclass
@@ -78,150 +77,108 @@ class TextureGroup:
         """
         textons = self._textons() if self.wanted.texture.has_textons else None
         if textons is not None:
-            map_textons(self.job, self.work, textons, self.wanted.texture, self.name)
-            self.work = self._usable(set(self.job.rejected))
-        summed, kept = self._features(textons)
-        if summed.sums is None or not summed.sums.n:
-            raise self._nothing_usable()
+            map_textons(self.job, self._usable(), textons, self.wanted.texture, self.name)
+        kept: dict[int, Any] = {}
+        sums, summed = self._features(textons, kept)
         if not len(summed.sample):
             raise KmdistError(
-                f"a share of {self.wanted.sample} of {summed.sums.n:,} positions leaves none to "
+                f"a share of {self.wanted.sample} of {sums.n:,} positions leaves none to "
                 "fit: use a larger --sample"
             )
-        marked, projection = frozenset(summed.marked), project(self.wanted.texture, summed.sums)
+        marked, projection = frozenset(summed.marked), project(self.wanted.texture, sums)
         rows = summed.sample.in_order()
         del summed  # the sample is not to be held twice while it is fitted
         rows = rows if self.wanted.texture.is_tutorial else projection.apply(rows)
         fits = self._fit(textons, projection, rows)
         del rows
-        layers = [TextureLayer(k, self.wanted.prefix(k), one.model) for k, one in fits.items()]
-        labelled = label_textures(self.job, self.work, kept, layers, marked, self.name, write=label)
+        labelled = label_textures(
+            self.job,
+            self.work,
+            [one.model for one in fits.values()],
+            [Layer(self.wanted.prefix(k), one.clusters.k, None) for k, one in fits.items()],
+            marked,
+            group=self.name,
+            kept=kept,
+            counted=COUNTED,
+            write=label,
+        )
         name = self.work[0].pieces[0].source.name
         if at_image and name in self.job.rejected:
             raise KmdistError(f"{name}: {self.job.rejected[name].reason}")
         if self.wanted.keep_responses:
             self._write_responses()
         results = {}
-        for (k, fit), (sums, inertia) in zip(fits.items(), labelled, strict=True):
-            fitted = replace(fit, sums=sums, inertia=inertia)
+        for (k, fit), (colors, inertia) in zip(fits.items(), labelled, strict=True):
+            fitted = replace(fit, sums=colors, inertia=inertia)
             results[k] = self._write(fitted, self.wanted.prefix(k), marked, at_image)
         return results
 
     def _tasks(self) -> tuple[list[TextureWork], int]:
-        """The blocks with the numbers of their images' first rows, and the rows of all images."""
+        """Usable blocks with the numbers of their images' first rows, and rows of all images."""
         firsts: dict[str, int] = {}
-        n_rows = 0
-        for work in self.work:
+        n_rows, tasks = 0, []
+        for work in self._usable():
             for piece in work.pieces:
                 if piece.source.name not in firsts:
                     firsts[piece.source.name] = n_rows
                     n_rows += rows_in(self.wanted.texture, piece)
-        tasks = [TextureWork(w, tuple(firsts[p.source.name] for p in w.pieces)) for w in self.work]
+            own = tuple(firsts[piece.source.name] for piece in work.pieces)
+            tasks.append(TextureWork(work.index, work.pieces, own))
         return tasks, n_rows
+
+    def _usable(self) -> list[Work]:
+        """The blocks without images that are left out."""
+        usable = (work.without(self.job.rejected) for work in self.work)
+        return [work for work in usable if work.pieces]
 
     def _textons(self) -> Textons:
         tasks, n_rows = self._tasks()
-        fraction = min(1.0, TEXTON_ROWS / n_rows)
-        shared = self._pass("textons", fraction)
-        summed = self._sum(shared, sum_moduli, self._items(shared, tasks), tasks)
-        if summed.sums is None or not len(summed.sample):
-            raise self._nothing_usable()
+        measuring = self._measuring(TEXTON_ROWS / max(n_rows, 1))
+        sums, summed = self._sum(textons_stage(self.wanted.texture), tasks, measuring)
         with self.job.timed("fit"):
             return fit_textons(
-                self.wanted.texture, summed.sums, summed.sample.in_order(), self.wanted.fit.seed
+                self.wanted.texture, sums, summed.sample.in_order(), self.wanted.fit.seed
             )
 
-    def _features(self, textons: Textons | None) -> tuple[Summed, dict[int, Any]]:
+    def _features(
+        self, textons: Textons | None, kept: dict[int, Any]
+    ) -> tuple[FeatureSums, Summed]:
         tasks, n_rows = self._tasks()
-        shared = self._pass("features", self.wanted.fraction(n_rows))
-        items: Sequence[Any] = self._items(shared, tasks)
-        learnt = self.job.pool.broadcast(textons)
-        kept = None
-        if self.keep:
-            kept = KeptFields(self.job.pool, items, learnt, self.job.pool.broadcast(shared))
-        summed = self._sum(shared, sum_features, items if kept is None else kept, tasks, learnt)
-        return summed, {} if kept is None else kept.futures
+        measuring = self._measuring(self.wanted.fraction(n_rows), textons)
+        stage = features_stage(self.wanted.texture, keep=self.keep)
+        return self._sum(stage, tasks, measuring, kept)
 
-    def _nothing_usable(self) -> NoUsableImageError:
-        return NoUsableImageError(
-            "no pixel can be clustered: every image is transparent or unreadable",
-            self.job.rejected.values(),
-        )
-
-    def _pass(self, stage: str, fraction: float) -> Pass:
-        return Pass(
-            f"{stage}{self.name}",
+    def _measuring(self, fraction: float, textons: Textons | None = None) -> Measuring:
+        return Measuring(
             self.wanted.texture,
-            fraction,
+            min(1.0, fraction),
             self.wanted.fit.seed,
             self.job.writer,
             Tiles.of(self.work),
+            textons,
         )
-
-    def _items(self, shared: Pass, tasks: Sequence[TextureWork]) -> list[TextureWork | Saved]:
-        done = self.job.writer.done(shared.name)
-        return [Saved(task.index) if task.index in done else task for task in tasks]
 
     def _sum(
         self,
-        shared: Pass,
-        function: Any,
-        items: Sequence[Any],
+        stage: Stage,
         tasks: Sequence[TextureWork],
-        *arguments: Any,
-    ) -> Summed:
-        """One pass of sums; again without the images of which a tile could not be read."""
-        job = self.job
+        measuring: Measuring,
+        kept: dict[int, Any] | None = None,
+    ) -> tuple[FeatureSums, Summed]:
+        """One pass of sums: those over all rows, and what came with them.
 
-        def finished(position: int, _: Any) -> None:
-            job.writer.mark_done(shared.name, tasks[position].index)
-
-        def set_aside(position: int, error: BaseException) -> Summed:
-            rejected = lost_images(tasks[position].work, error)
-            summed = Summed(None, self._no_rows(function), rejected=rejected)
-            save_summed(tasks[position].index, summed, shared)  # a resume does not try it again
-            return summed
-
-        def over(chosen: Sequence[Any], pixels: Sequence[int]) -> Summed:
-            merged = job.over_blocks(
-                shared.name.partition("-")[0],
-                function,
-                chosen,
-                *arguments,
-                job.pool.broadcast(shared),
-                pixels=pixels,
-                merge=merge_summed,
-                on_done=finished if chosen is items else None,
-                on_failure=set_aside,
+        Raises
+        ------
+        NoUsableImageError : there was no row.
+        """
+        passing = BlockPass(self.job, stage, group=self.name, kept=kept)
+        summed: Summed = passing.run(tasks, self.job.pool.broadcast(measuring))
+        if summed.sums is None or not summed.sums.n:
+            raise NoUsableImageError(
+                "no pixel can be clustered: every image is transparent or unreadable",
+                self.job.rejected.values(),
             )
-            assert isinstance(merged, Summed)
-            return merged
-
-        summed = over(items, [task.work.pixels for task in tasks])
-        job.reject(summed.rejected)
-        left_out = {rejection.image for rejection in summed.rejected}
-        tiled = {p.source.name for t in tasks for p in t.work.pieces if not p.whole}
-        if left_out & tiled:
-            usable = [t for t in tasks if t.work.pieces[0].source.name not in left_out & tiled]
-            if not usable:
-                return Summed(None, self._no_rows(function))
-            summed = over([Saved(t.index) for t in usable], [t.work.pixels for t in usable])
-        self.work = self._usable(left_out)
-        return summed
-
-    def _usable(self, left_out: set[str]) -> list[Work]:
-        """The blocks without images that could not be used."""
-        usable = []
-        for work in self.work:
-            pieces = tuple(p for p in work.pieces if p.source.name not in left_out)
-            if pieces:
-                usable.append(Work(work.index, pieces))
-        return usable
-
-    def _no_rows(self, function: Any) -> Sample:
-        texture = self.wanted.texture
-        depth = texture.features.bank.n_features if function is sum_moduli else texture.depth
-        return Sample.joined([], depth, np.uint8 if texture.is_tutorial else np.float32)
+        return summed.sums, summed
 
     def _fit(
         self, textons: Textons | None, projection: Projection, rows: np.ndarray
@@ -273,16 +230,7 @@ class TextureGroup:
 
     def _write_responses(self) -> None:
         """Write the bank's responses: one more pass."""
-        job, name = self.job, f"responses{self.name}"
-        done = job.writer.done(name)
-        left = [work for work in self.work if work.index not in done]
-        job.over_blocks(
-            "responses",
-            write_block_responses,
-            left,
-            self.wanted.texture,
-            job.writer,
-            pixels=[work.pixels for work in left],
-            done_before=len(self.work) - len(left),
-            on_done=lambda position, _: job.writer.mark_done(name, left[position].index),
-        )
+        stage = writing_stage("responses", write_block_responses, counted=COUNTED)
+        prefixes = [self.wanted.prefix(k) for k in self.wanted.ks]
+        passing = BlockPass(self.job, stage, group=self.name, prefixes=["", *prefixes])
+        passing.run(self._usable(), self.wanted.texture, self.job.writer)
