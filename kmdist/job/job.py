@@ -10,7 +10,7 @@ from kmdist.images import Rejection
 from kmdist.job.endings import Deadline, StrictError
 from kmdist.job.memory import Projection
 from kmdist.job.options import JobOptions
-from kmdist.job.progress import Message, Watcher
+from kmdist.job.progress import Event, Message, Watcher
 from kmdist.store import RunWriter
 
 
