@@ -14,6 +14,9 @@ import pytest
 import kmdist
 from kmdist import kernel_cache
 from tests.support.folders import ROOT
+from tests.support.permissions import as_user
+
+PACKAGE = ROOT / "kmdist"
 
 COMPILE = """
 import numpy as np
@@ -22,11 +25,11 @@ print(moments(np.ones((4, 3), np.float32), None).mean.tolist())
 """
 
 
-def compile_a_kernel(**environment: str) -> str:
+def compile_a_kernel(installed: Path = ROOT, **environment: str) -> str:
     """Compile and call one kernel in a process of its own; what it says beside the result."""
     done = subprocess.run(
-        [sys.executable, "-c", COMPILE],
-        cwd=ROOT,
+        as_user([sys.executable, "-c", COMPILE]),
+        cwd=installed,
         env={"PATH": os.environ["PATH"], **environment},
         capture_output=True,
         text=True,
@@ -44,7 +47,6 @@ def test_every_kernel_is_kept_outside_the_package() -> None:
     for module in pkgutil.walk_packages(kmdist.__path__, "kmdist."):
         if not module.name.endswith("__main__"):
             __import__(module.name)
-    package = Path(kmdist.__file__).parent
     dispatchers = {
         value
         for name, module in list(sys.modules.items())
@@ -55,7 +57,7 @@ def test_every_kernel_is_kept_outside_the_package() -> None:
     cached = [d for d in dispatchers if isinstance(d._cache, numba.core.caching.FunctionCache)]
     assert len(cached) > 50
     for dispatcher in cached:
-        assert not Path(dispatcher._cache.cache_path).is_relative_to(package), dispatcher
+        assert not Path(dispatcher._cache.cache_path).is_relative_to(PACKAGE), dispatcher
 
 
 def test_kernels_of_others_are_kept_where_numba_keeps_them() -> None:
@@ -66,13 +68,19 @@ def test_kernels_of_others_are_kept_where_numba_keeps_them() -> None:
     assert Path(other._cache.cache_path).is_relative_to(Path(__file__).parent)
 
 
-def test_a_home_of_ones_own(tmp_path: Path) -> None:
-    """Users who share an installation do not share what it compiled."""
+def test_users_of_a_read_only_installation_keep_their_own(tmp_path: Path) -> None:
+    shutil.copytree(PACKAGE, tmp_path / "kmdist", ignore=shutil.ignore_patterns("__pycache__"))
+    folders = [tmp_path / "kmdist", *(p for p in tmp_path.rglob("kmdist/**") if p.is_dir())]
+    for folder in folders:
+        folder.chmod(0o555)
     for user in ("one", "two"):
         home = tmp_path / user
         home.mkdir()
-        compile_a_kernel(HOME=str(home))
+        assert compile_a_kernel(tmp_path, HOME=str(home)) == ""
         assert kept(home / ".cache/kmdist")
+    assert not list(tmp_path.rglob("kmdist/**/__pycache__"))
+    for folder in folders:
+        folder.chmod(0o755)
 
 
 def test_numba_cache_dir_overrules(tmp_path: Path) -> None:
@@ -106,11 +114,11 @@ def test_a_temporary_folder_of_somebody_else_is_not_read(tmp_path: Path, obstacl
     else:
         theirs.mkdir()
         theirs.chmod(0o777)
-    before = kept(ROOT / "kmdist")
+    before = kept(PACKAGE)
     assert compile_a_kernel(HOME=str(tmp_path / "home"), TMPDIR=str(temporary)) == ""
     assert not kept(temporary)
     assert not kept(elsewhere)
-    assert kept(ROOT / "kmdist") == before
+    assert kept(PACKAGE) == before
 
 
 def test_what_cannot_be_read_or_written_is_compiled(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """Faults of the machine, met by the commands: permissions, a full disk, files that vanish."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from kmdist.errors import KmdistError
 from kmdist.job import pixels
 from kmdist.job.progress import Event, Message
 from tests.support.folders import ROOT
+from tests.support.permissions import as_user
 from tests.support.runs import bytes_of
 
 CALLS = """
@@ -29,23 +29,11 @@ for words in json.loads(sys.argv[1]):
     print(json.dumps([done.exit_code, done.output]))
 """
 
-WITHOUT = "--{}=-dac_override,-dac_read_search"
-
 
 def kmdist_as_user(*calls: list[str]) -> list[tuple[int, str]]:
-    """Exit code and output of commands in a process that the modes of files bind, as all but root.
-
-    For root the capabilities to override them are taken away.
-    """
-    words = [sys.executable, "-c", CALLS, json.dumps(calls)]
-    if os.geteuid() == 0:
-        if shutil.which("setpriv") is None:
-            pytest.skip("root may write everywhere, and there is no setpriv to take that away")
-        limits = [WITHOUT.format("bounding-set"), WITHOUT.format("inh-caps")]
-        words = ["setpriv", *limits, *words]
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
-    if done.returncode:
-        pytest.skip(f"capabilities cannot be taken away here: {done.stderr.strip()}")
+    """Exit code and output of commands in a process that the modes of files bind."""
+    words = as_user([sys.executable, "-c", CALLS, json.dumps(calls)])
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
     return [tuple(json.loads(line)) for line in done.stdout.splitlines()]
 
 
