@@ -9,7 +9,7 @@ from kmdist.job.endings import NoUsableImageError
 from kmdist.recipes.digits.blocks import ranges
 from kmdist.recipes.digits.opening import Input, Opened, named, open_input, with_classes_of
 from kmdist.recipes.digits.stacks import Stack
-from kmdist.recipes.digits.stacks.folder import classes_by_folder
+from kmdist.recipes.digits.stacks.files import classes_by_folder
 from kmdist.store import Run
 
 

@@ -11,7 +11,7 @@ from kmdist.images import Found
 from kmdist.job.endings import NoUsableImageError
 from kmdist.pictures.view import draw
 from kmdist.recipes.digits.recipe import digits
-from kmdist.recipes.digits.stacks import folder as folders
+from kmdist.recipes.digits.stacks import files as folders
 from kmdist.recipes.digits.stacks import open_stack
 from kmdist.recipes.digits.tree import merge_digits, split_cluster
 from kmdist.recipes.predict import predict

@@ -19,15 +19,15 @@ from tests.support.runs import bytes_of
 
 POISON = """
 import kmdist.recipes.digits.stacks.arrays as arrays
-import kmdist.recipes.digits.stacks.folder as folder
-read, grey = arrays.ArrayStack.read, folder.decoded_grey
+import kmdist.recipes.digits.stacks.files as files
+read, grey = arrays.ArrayStack.read, files.decoded_grey
 def read_rows(self, start, stop):
     die_if(start <= 700 < stop)
     return read(self, start, stop)
 def read_file(source):
     die_if("poison" in source.name)
     return grey(source)
-arrays.ArrayStack.read, folder.decoded_grey = read_rows, read_file
+arrays.ArrayStack.read, files.decoded_grey = read_rows, read_file
 """
 
 DEATHS = 6

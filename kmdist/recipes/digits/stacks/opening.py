@@ -8,7 +8,7 @@ import numpy as np
 
 from kmdist.errors import KmdistError, UsageError
 from kmdist.images import Rejection
-from kmdist.recipes.digits.stacks import arrays, folder, idx, sheet
+from kmdist.recipes.digits.stacks import arrays, files, idx
 from kmdist.recipes.digits.stacks.stack import Stack, StackSource
 from kmdist.urls import is_url
 
@@ -49,9 +49,10 @@ def open_stack(
     rejected: list[Rejection] = []
     if isinstance(source, list | tuple):
         if len(source) > 1 or not isinstance(source[0], str | Path):
-            files = folder.open_files(source, size)
+            opened = files.open_files(source, size)
             names = ", ".join(str(getattr(one, "path", one)) for one in source[:3])
-            return _with_classes(names, files.stack, None, (), files.note, labels), files.rejected
+            listed = _with_classes(names, opened.stack, None, (), opened.note, labels)
+            return listed, opened.rejected
         (source,) = source
     if not isinstance(source, str | Path):
         return _with_classes(type(source).__name__, source, None, (), "", labels), rejected
@@ -60,13 +61,13 @@ def open_stack(
         sample, classes = arrays.sample_stack()
         return _with_classes(text, sample, classes, (), "", labels), rejected
     if is_url(text):
-        stack, found, class_names, note, rejected = folder.open_files([text], size)
+        stack, found, class_names, note, rejected = files.open_files([text], size)
         return _with_classes(text, stack, found, class_names, note, labels), rejected
     path = Path(text).expanduser()
     if not path.exists():
         raise UsageError(f"{text} does not exist; expected images, or {arrays.SAMPLE}")
     if cell is not None:
-        cells = sheet.open_sheet(path, cell)
+        cells = files.open_sheet(path, cell)
         if labels == "rows":
             return _stack(text, cells, _by_rows(path, cells), (), ""), rejected
         return _with_classes(text, cells, None, (), "", labels), rejected
@@ -76,15 +77,15 @@ def open_stack(
         array, found = arrays.open_array(path)
         return _with_classes(text, array, found, (), "", labels), rejected
     if path.is_dir():
-        stack, found, class_names, note, rejected = folder.open_files([path], size)
+        stack, found, class_names, note, rejected = files.open_files([path], size)
         return _with_classes(text, stack, found, class_names, note, labels), rejected
     if idx.is_idx(path):
         images = idx.images_of(path)
         beside = idx.labels_beside(path) if labels is None else None
         return _with_classes(text, images, None, (), "", labels or beside), rejected
     if size is not None:
-        files = folder.open_files([path], size)
-        return _with_classes(text, files.stack, None, (), files.note, labels), files.rejected
+        opened = files.open_files([path], size)
+        return _with_classes(text, opened.stack, None, (), opened.note, labels), opened.rejected
     raise UsageError(
         f"{text}: one file is a sheet only with --cell WIDTHxHEIGHT; other stacks are IDX, .npy, "
         f".npz and Zarr arrays, folders of images, and {arrays.SAMPLE}"
@@ -97,7 +98,7 @@ def _is_zarr(path: Path) -> bool:
     )
 
 
-def _by_rows(path: Path, cells: sheet.SheetStack) -> np.ndarray:
+def _by_rows(path: Path, cells: files.SheetStack) -> np.ndarray:
     rows = cells.shape[0] // cells.columns
     n_classes = 10 if rows % 10 == 0 else rows
     return np.repeat(np.arange(n_classes, dtype=np.int64), cells.shape[0] // n_classes)
