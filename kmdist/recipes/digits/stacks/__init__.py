@@ -4,7 +4,6 @@
 `idx`          MNIST's IDX files, gzipped or not
 `files`        a sprite sheet cut into cells; a folder of images, sub-folders being classes
 `arrays`       ``.npy``, ``.npz``, Zarr, and the bundled ``sample:digits``
-`gzip_index`   random access to gzip files
 `opening`      from what a user names to a stack
 =============  =====================================================================
 

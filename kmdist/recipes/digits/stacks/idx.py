@@ -8,17 +8,19 @@ import os
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from kmdist.errors import KmdistError, UsageError
-from kmdist.recipes.digits.stacks.gzip_index import gzip_file
 from kmdist.recipes.digits.stacks.stack import require_whole
 
 _TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _GZIP_MAGIC = b"\x1f\x8b"
+_SPACING = 4 << 20
+"""Bytes of content between the places from which decompression can go on, 32 kB of memory each."""
 _PAIRS = (("images-idx3", "labels-idx1"), ("images.idx3", "labels.idx1"))
 
 
@@ -99,22 +101,52 @@ def _require_size(found: IdxFile) -> None:
         + int(np.prod(found.shape, dtype=np.int64) * np.dtype(found.type).itemsize)
     )
     path = found.path
-    size = gzip_file(path).measure() if found.zipped else os.stat(path).st_size
+    size = _content_size(path) if found.zipped else os.stat(path).st_size
     if size != expected:
         kind = "truncated" if size < expected else "too long"
         shape = " × ".join(map(str, found.shape))
         raise KmdistError(
-            f"{path}: {kind}: its header says {shape} values, {expected:,} bytes in all, and it "
-            f"has {size:,}"
+            f"{path}: {kind}{' gzip' if found.zipped else ''}: its header says {shape} values, "
+            f"{expected:,} bytes in all, and it has {size:,}; download it again"
         )
 
 
 def _read(path: str, zipped: bool, start: int, n_bytes: int) -> bytes:
     if zipped:
-        return gzip_file(path).read(start, n_bytes)
+        try:
+            return bytes(_gzip_file(path).pread(n_bytes, start))
+        except OSError as error:
+            raise _damaged(path, error) from error
     with open(path, "rb") as file:
         file.seek(start)
         return file.read(n_bytes)
+
+
+def _content_size(path: str) -> int:
+    """Bytes that a gzip file holds, after all of it was read and its checksums compared."""
+    file = _gzip_file(path)
+    try:
+        file.build_full_index()
+        return int(file.seek(0, os.SEEK_END))
+    except OSError as error:
+        raise _damaged(path, error) from error
+
+
+def _gzip_file(path: str) -> Any:
+    """The file, with the index that this process has made of it, while it stays as it is."""
+    status = os.stat(path)
+    return _indexed(path, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=8)
+def _indexed(path: str, size_bytes: int, mtime_ns: int) -> Any:
+    from indexed_gzip import IndexedGzipFile
+
+    return IndexedGzipFile(path, spacing=_SPACING)
+
+
+def _damaged(path: str, error: OSError) -> KmdistError:
+    return KmdistError(f"{path}: not valid gzip ({error}); download it again")
 
 
 @dataclass(frozen=True)
