@@ -1,9 +1,8 @@
 """Stacks of small images of one size, and their classes where they are known.
 
 =============  =====================================================================
-`idx`          MNIST's IDX files, gzipped or not
 `files`        a sprite sheet cut into cells; a folder of images, sub-folders being classes
-`arrays`       ``.npy``, ``.npz``, Zarr, and the bundled ``sample:digits``
+`arrays`       ``.npy``, ``.npz``, Zarr, MNIST's IDX files, and the bundled ``sample:digits``
 `opening`      from what a user names to a stack
 =============  =====================================================================
 

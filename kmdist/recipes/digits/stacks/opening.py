@@ -8,7 +8,7 @@ import numpy as np
 
 from kmdist.errors import KmdistError, UsageError
 from kmdist.images import Rejection
-from kmdist.recipes.digits.stacks import arrays, files, idx
+from kmdist.recipes.digits.stacks import arrays, files
 from kmdist.recipes.digits.stacks.stack import Stack, StackSource
 from kmdist.urls import is_url
 
@@ -79,9 +79,9 @@ def open_stack(
     if path.is_dir():
         stack, found, class_names, note, rejected = files.open_files([path], size)
         return _with_classes(text, stack, found, class_names, note, labels), rejected
-    if idx.is_idx(path):
-        images = idx.images_of(path)
-        beside = idx.labels_beside(path) if labels is None else None
+    if arrays.is_idx(path):
+        images = arrays.images_of(path)
+        beside = arrays.labels_beside(path) if labels is None else None
         return _with_classes(text, images, None, (), "", labels or beside), rejected
     if size is not None:
         opened = files.open_files([path], size)
@@ -153,8 +153,8 @@ def read_labels(path: Path) -> np.ndarray:
             values = np.load(path, allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
             raise KmdistError(f"labels {path}: cannot be read: {error}") from error
-    elif idx.is_idx(path):
-        return idx.labels_of(path)
+    elif arrays.is_idx(path):
+        return arrays.labels_of(path)
     else:
         try:
             values = np.array(path.read_text(encoding="utf-8").split())
