@@ -6,10 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kmdist.recipes.quantize.kernels import color_tree
-from kmdist.recipes.quantize.kernels.color_codes import decode_colors, encode_colors
-from kmdist.recipes.quantize.kernels.color_filter import label_chunk, sum_chunk
-from kmdist.recipes.quantize.kernels.color_seeding import seed_indices
-from kmdist.recipes.quantize.kernels.color_tree import ColorTree, build_tree
+from kmdist.recipes.quantize.kernels.color_tree import ColorTree, build_tree, label_chunk, sum_chunk
+from kmdist.recipes.quantize.kernels.histogram import decode_colors, encode_colors
+from kmdist.recipes.quantize.palette.seeding import seed_indices
 
 
 def random_colors(random: np.random.Generator, n: int, spread: int) -> np.ndarray:

@@ -9,11 +9,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from kmdist.recipes.quantize.kernels import histogram
-from kmdist.recipes.quantize.kernels.color_codes import N_CODES, decode_colors, encode_colors
 from kmdist.recipes.quantize.kernels.histogram import (
+    N_CODES,
     ColorCounter,
     Colors,
     count_colors,
+    decode_colors,
+    encode_colors,
     merge_colors,
 )
 from kmdist.recipes.quantize.kernels.label_table import apply_table, borrowed_table, label_table

@@ -26,7 +26,7 @@ from kmdist.recipes.quantize.palette import (
     label_colors,
     seeding,
 )
-from kmdist.recipes.quantize.palette.repair import pick_members
+from kmdist.recipes.quantize.palette.cloud import pick_members
 from kmdist.recipes.quantize.palette.seeding import random_seeds, random_stream, summarize
 
 TO_THE_END = PaletteOptions(tol=0)

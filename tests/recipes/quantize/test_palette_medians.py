@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from skimage import data as pictures
 
 from kmdist.errors import UsageError
-from kmdist.recipes.quantize.kernels.color_medians import medians_by_counting, nearest_manhattan
 from kmdist.recipes.quantize.kernels.histogram import count_colors
 from kmdist.recipes.quantize.kernels.label_table import apply_table, label_table
 from kmdist.recipes.quantize.palette import (
@@ -17,6 +16,7 @@ from kmdist.recipes.quantize.palette import (
     iterate_palette,
     label_colors,
 )
+from kmdist.recipes.quantize.palette.cloud import medians_by_counting, nearest_manhattan
 
 OPTIONS = PaletteOptions(metric="manhattan", tol=0)
 

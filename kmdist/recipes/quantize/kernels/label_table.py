@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from kmdist.recipes.quantize.kernels.color_codes import (
+from kmdist.recipes.quantize.kernels.histogram import (
     BLUE_BITS,
     GREEN_BITS,
     N_CODES,

@@ -10,11 +10,13 @@ from kmdist.recipes.quantize.palette.fit import (
     MAX_COLORS,
     Palette,
     PaletteOptions,
+    PsnrFit,
     fit_palette,
+    fit_to_psnr,
     iterate_palette,
     label_colors,
+    psnr,
 )
-from kmdist.recipes.quantize.palette.quality import PsnrFit, fit_to_psnr, psnr
 
 __all__ = [
     "MAX_COLORS",

@@ -1,4 +1,4 @@
-"""The distinct colours of a collection in the space they are clustered in."""
+"""The distinct colours of a collection in their space, and the steps of k-means on them."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -8,13 +8,25 @@ from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
+from numba import njit
 
 from kmdist.errors import UsageError
 from kmdist.images.color import SPACES, to_space
-from kmdist.recipes.quantize.kernels.color_tree import ColorTree, build_tree
+from kmdist.recipes.quantize.kernels.color_tree import (
+    ColorTree,
+    Sums,
+    build_tree,
+    label_chunk,
+    sum_chunk,
+)
 from kmdist.recipes.quantize.kernels.histogram import Colors
 
 T = TypeVar("T")
+Float32Array = npt.NDArray[np.float32]
+Labels = npt.NDArray[np.unsignedinteger]
+
+# Points whose running minima stay in the first-level cache while the medians pass by.
+_BLOCK = 1024
 
 
 def fit_memory_bytes(n_colors: int) -> int:
@@ -76,3 +88,233 @@ class ColorCloud:
             return [function(chunk) for chunk in chunks]
         with ThreadPoolExecutor(self.threads) as executor:
             return list(executor.map(function, chunks))
+
+
+class Means:
+    """The steps of Lloyd's method (1982): squared distances and means."""
+
+    @staticmethod
+    def step(
+        cloud: ColorCloud, centroids: Float32Array
+    ) -> tuple[npt.NDArray[np.int64], float, Float32Array, int]:
+        """Assign every colour and move the centroids to the means.
+
+        Returns
+        -------
+        counts (k,) int64 and inertia of the assignment to `centroids`; the next centroids (k, 3);
+        how many of them stand where an empty cluster was repaired. Inertia is Σ w‖x − c‖² by
+        expansion, good to 1e-12 of Σ w‖x‖².
+        """
+        parts = cloud.map_chunks(lambda chunk: sum_chunk(cloud.tree, chunk, centroids))
+        sums: Sums = sum(parts[1:], parts[0])
+        c, s = centroids.astype(np.float64), sums.astype(np.float64)
+        explained = 2 * (c * s[:, :3]).sum() - ((c * c).sum(axis=1) * s[:, 3]).sum()
+        inertia = max(0.0, float(cloud.tree.squares - explained))
+        counts = sums[:, 3].astype(np.int64)
+        n_repaired = 0
+        if not counts.all():
+            sums, n_repaired = _repair(cloud, centroids)
+        filled = sums[:, 3] > 0
+        updated = centroids.copy()
+        updated[filled] = sums[filled, :3] / sums[filled, 3:]
+        return counts, inertia, updated, n_repaired
+
+    @staticmethod
+    def assign(
+        cloud: ColorCloud, centroids: Float32Array
+    ) -> tuple[Labels, npt.NDArray[np.int64], float]:
+        """Nearest centroid of every colour, with distances in float64; ties to the lowest index.
+
+        Returns
+        -------
+        labels (n,) uint8, or uint16 where k > 256; counts (k,) int64; inertia Σ w‖x − c‖² from
+        differences in float64.
+        """
+        labels, sums, inertia = _label(cloud, centroids)
+        return labels, sums[:, 3].astype(np.int64), inertia
+
+
+class Medians:
+    """The steps of k-medians: Manhattan distances and medians.
+
+    Values are 8-bit integers and so are their (lower) medians: distances, inertia and medians are
+    exact. Only in `rgb`; elsewhere coordinates cannot be counted.
+    """
+
+    @staticmethod
+    def step(
+        cloud: ColorCloud, centroids: Float32Array
+    ) -> tuple[npt.NDArray[np.int64], float, Float32Array, int]:
+        """Assign every colour and move the centroids to the medians.
+
+        Returns
+        -------
+        counts (k,) int64 and inertia Σ w Σ|x − c| of the assignment to `centroids`; the next
+        centroids (k, 3); how many of them stand where an empty cluster was repaired.
+        """
+        k, weights = len(centroids), cloud.colors.counts
+        labels, distances = nearest_manhattan(cloud.points, centroids)
+        rgb = cloud.colors.rgb
+        updated, counts = medians_by_counting(rgb, weights, labels, k)
+        moves = []
+        if not counts.all():
+            moves = pick_members(weights.astype(np.float64) * distances, labels, weights, counts)
+            for color, cluster in moves:
+                labels[color] = cluster
+            updated, filled = medians_by_counting(rgb, weights, labels, k)
+            updated[filled == 0] = centroids[filled == 0]
+        return counts, _inertia(weights, distances), updated, len(moves)
+
+    @staticmethod
+    def assign(
+        cloud: ColorCloud, centroids: Float32Array
+    ) -> tuple[Labels, npt.NDArray[np.int64], float]:
+        """Nearest centroid of every colour; ties to the lowest index.
+
+        Returns
+        -------
+        labels (n,) uint8, or uint16 where k > 256; counts (k,) int64; inertia Σ w Σ|x − c|.
+        """
+        k, weights = len(centroids), cloud.colors.counts
+        labels, distances = nearest_manhattan(cloud.points, centroids)
+        counts = np.zeros(k, np.int64)
+        np.add.at(counts, labels, weights)
+        small: Labels = labels.astype(np.uint8 if k <= 256 else np.uint16)
+        return small, counts, _inertia(weights, distances)
+
+
+def _label(cloud: ColorCloud, centroids: Float32Array) -> tuple[Labels, Sums, float]:
+    k, tree = len(centroids), cloud.tree
+    labels: Labels = np.empty(len(tree), np.uint8 if k <= 256 else np.uint16)
+    parts: list[Sums] = [np.zeros((k, 4), tree.weights.dtype) for _ in range(tree.n_chunks)]
+    inertias = cloud.map_chunks(
+        lambda chunk: label_chunk(tree, chunk, centroids, labels, parts[chunk])
+    )
+    return labels, sum(parts[1:], parts[0]), float(sum(inertias))
+
+
+def _repair(cloud: ColorCloud, centroids: Float32Array) -> tuple[Sums, int]:
+    """Sums after giving empty clusters a colour each, and how many got one."""
+    labels, sums, _ = _label(cloud, centroids)
+    counts = cloud.colors.counts
+    differences = cloud.points.astype(np.float64) - centroids[labels]
+    costs = counts * (differences**2).sum(axis=1)
+    moves = pick_members(costs, labels, counts, sums[:, 3].astype(np.int64))
+    for color, cluster in moves:
+        row = np.append(cloud.points[color], np.float32(1)).astype(sums.dtype)
+        row *= sums.dtype.type(counts[color])
+        sums[labels[color]] -= row
+        sums[cluster] = row
+    return sums, len(moves)
+
+
+def _inertia(weights: npt.NDArray[np.int64], distances: npt.NDArray[np.float32]) -> float:
+    return float((weights.astype(np.float64) * distances).sum())
+
+
+def pick_members(
+    costs: npt.NDArray[np.float64],
+    labels: npt.NDArray[np.integer],
+    weights: npt.NDArray[np.int64],
+    counts: npt.NDArray[np.int64],
+) -> list[tuple[int, int]]:
+    """Give each empty cluster the colour that adds most to the inertia.
+
+    Colours are taken in order of cost, descending, then of index; one that is all its cluster
+    has stays there, and one that costs nothing is not moved. Empty clusters are served in
+    order of index.
+
+    Parameters
+    ----------
+    costs : (n,) what each colour adds to the inertia.
+    labels : (n,) cluster of each colour.
+    weights : (n,) pixels of each colour.
+    counts : (k,) pixels of each cluster.
+
+    Returns
+    -------
+    Pairs of a colour and the empty cluster that takes it.
+    """
+    left = counts.copy()
+    waiting = np.flatnonzero(counts == 0).tolist()[::-1]
+    moves = []
+    for color in np.argsort(-costs, kind="stable").tolist():
+        if not waiting or costs[color] == 0:
+            break
+        donor = labels[color]
+        if left[donor] > weights[color]:
+            left[donor] -= weights[color]
+            moves.append((color, waiting.pop()))
+    return moves
+
+
+def nearest_manhattan(
+    points: npt.NDArray[np.float32], medians: npt.NDArray[np.float32]
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
+    """Nearest of k medians for every point, ties to the lowest index.
+
+    Parameters
+    ----------
+    points : (n, 3) float32.
+    medians : (k, 3) float32.
+
+    Returns
+    -------
+    labels (n,) int32 and distances Σ|x − m| (n,) float32; exact where all are 8-bit integers.
+    """
+    labels = np.zeros(len(points), np.int32)
+    distances = np.full(len(points), np.inf, np.float32)
+    _nearest(np.ascontiguousarray(points.T), medians, labels, distances)
+    return labels, distances
+
+
+def medians_by_counting(
+    rgb: npt.NDArray[np.uint8],
+    weights: npt.NDArray[np.int64],
+    labels: npt.NDArray[np.integer],
+    k: int,
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+    """Weighted medians of each cluster's channels, exactly.
+
+    The lower of the two where the weight divides evenly, so that medians are values that
+    occur.
+
+    Parameters
+    ----------
+    rgb : (n, 3) uint8.
+    weights : (n,) int64.
+    labels : (n,) cluster of each row, 0 … k − 1.
+
+    Returns
+    -------
+    medians (k, 3) float32, zero for empty clusters; counts (k,) int64, Σ w per cluster.
+    Memory: 6 kB a cluster.
+    """
+    frequencies = np.zeros((k, 3, 256), np.int64)
+    _count_values(rgb, weights, labels, frequencies)
+    cumulated = frequencies.cumsum(axis=2)
+    totals = cumulated[:, 0, -1]
+    medians = (2 * cumulated >= totals[:, None, None]).argmax(axis=2)
+    return medians.astype(np.float32), totals
+
+
+@njit(nogil=True, cache=True)
+def _nearest(points, medians, labels, distances):  # type: ignore[no-untyped-def]
+    for start in range(0, labels.size, _BLOCK):
+        end = min(start + _BLOCK, labels.size)
+        for j in range(medians.shape[0]):
+            mx, my, mz = medians[j, 0], medians[j, 1], medians[j, 2]
+            label = np.int32(j)
+            for i in range(start, end):
+                x, y, z = points[0, i] - mx, points[1, i] - my, points[2, i] - mz
+                distance = abs(x) + abs(y) + abs(z)
+                closer = distance < distances[i]
+                distances[i] = distance if closer else distances[i]
+                labels[i] = label if closer else labels[i]
+
+
+@njit(nogil=True, cache=True)
+def _count_values(rgb, weights, labels, frequencies):  # type: ignore[no-untyped-def]
+    for i in range(labels.size):
+        for channel in range(3):
+            frequencies[labels[i], channel, rgb[i, channel]] += weights[i]
