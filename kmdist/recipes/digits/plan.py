@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from kmdist.engine.passes import tree_shape
 from kmdist.job.memory import Slots
 from kmdist.job.recipe import Outline
-from kmdist.recipes.digits.centroids import FitOptions
 from kmdist.recipes.digits.features import CELLS, DIRECTIONS, SIZE_PX
-from kmdist.recipes.digits.fitting import LANDMARK_ITERATIONS
+from kmdist.recipes.digits.fitting import LANDMARK_ITERATIONS, FitOptions
 from kmdist.recipes.digits.landmarks import landmark_count
 from kmdist.recipes.digits.memory import digit_projection, tie_bytes
 from kmdist.recipes.digits.model import Preset
