@@ -50,7 +50,7 @@ class LabelPhotographs(PhotographProcedure):
 
     def run(self, job: Job, workload: Photographs) -> Results:
         """Label all images."""
-        return Results({0: self.label(job, workload)}, {"pixels": workload.pixels})
+        return Results({0: self.label(job, workload)})
 
 
 def model_record(run: Run) -> dict[str, Any]:

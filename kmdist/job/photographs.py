@@ -67,6 +67,11 @@ class Photographs:
         return f"{quantity(self.n_images, 'image')}, {self.megapixels:,.1f} Mpx"
 
     @property
+    def record(self) -> dict[str, int]:
+        """Their pixels."""
+        return {"pixels": self.pixels}
+
+    @property
     def notes(self) -> list[Message]:
         """What is left out of files, what is not 8-bit, and whose colours are not sRGB."""
         notes = []

@@ -57,6 +57,10 @@ class Workload(Protocol):
         """The usable images in a few words."""
 
     @property
+    def record(self) -> Mapping[str, Any]:
+        """What the run's record says of them."""
+
+    @property
     def notes(self) -> Sequence[Message]:
         """What else is to be said of them."""
 

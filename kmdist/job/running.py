@@ -23,7 +23,7 @@ from kmdist.job.endings import (
 from kmdist.job.job import Job
 from kmdist.job.options import JobOptions
 from kmdist.job.progress import Message, Watcher, quantity, watch_nothing
-from kmdist.job.recipe import Procedure, Results, W
+from kmdist.job.recipe import Procedure, Results, W, Workload
 from kmdist.store import Run, RunWriter, open_run, run_location
 from kmdist.store.claims.claims import check_output
 from kmdist.store.targets.local import local_path
@@ -58,7 +58,7 @@ def run_job(
         if job.writer.already_complete:
             watch(Message(f"{target} is complete already"))
         else:
-            publish(job, procedure.run(job, workload))
+            publish(job, workload, procedure.run(job, workload))
     return open_run(target)
 
 
@@ -127,13 +127,14 @@ def _require_usable(n_images: int, rejections: Sequence[Rejection], options: Job
         raise NoUsableImageError(f"no image can be used:\n{listed}{more}", rejections)
 
 
-def publish(job: Job, results: Results) -> None:
+def publish(job: Job, workload: Workload, results: Results) -> None:
     """Complete the run: its attributes, those of each k where there are several, the rename."""
     rejected = sorted(job.rejected.values(), key=lambda r: r.image)
     common = {
         "seed": job.options.seed,
         "rejected": [{"image": r.image, "code": r.code, "reason": r.reason} for r in rejected],
         "timings": {stage: round(seconds, 3) for stage, seconds in job.timings.items()},
+        **workload.record,
         **results.common,
     }
     if len(results.by_k) == 1:

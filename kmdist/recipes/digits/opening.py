@@ -113,6 +113,11 @@ class Opened:
         return self.stack.fingerprint()
 
     @property
+    def record(self) -> dict[str, Any]:
+        """Nothing yet: more images may be left out."""
+        return {}
+
+    @property
     def described(self) -> str:
         """How many, and how large."""
         width, height = self.size

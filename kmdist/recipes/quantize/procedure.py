@@ -65,4 +65,4 @@ class QuantizeFit(PhotographProcedure):
             by_k = quantize_shared(job, workload, self.wanted, label=not self.options.fit_only)
         else:
             by_k = quantize_each(job, workload, self.wanted)
-        return Results(by_k, {"pixels": workload.pixels})
+        return Results(by_k)

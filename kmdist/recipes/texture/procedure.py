@@ -61,4 +61,4 @@ class TextureFit(PhotographProcedure):
             by_k = group.run(label=not self.options.fit_only)
         else:
             by_k = texture_each(job, blocks, wanted)
-        return Results(by_k, {"pixels": workload.pixels})
+        return Results(by_k)
