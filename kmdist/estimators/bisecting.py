@@ -13,9 +13,16 @@ from kmdist.engine.lloyd import Options, finish, iterate, last
 from kmdist.engine.rows import Block, Loader, Rows
 from kmdist.engine.seeding import INITS, seed_centroids
 from kmdist.engine.state import State
-from kmdist.estimators.inputs import as_rows, checked, checked_weights, pool_for
+from kmdist.estimators.inputs import (
+    as_rows,
+    checked,
+    checked_weights,
+    pool_for,
+    require_int,
+    require_one_of,
+    seed_of,
+)
 from kmdist.estimators.model import CentroidModel, in_chunks, predict_rows
-from kmdist.estimators.parameters import require_int, require_one_of, seed_of
 
 STRATEGIES = ("biggest_inertia", "largest_cluster")
 

@@ -16,9 +16,16 @@ from kmdist.engine.medians import fit_medians
 from kmdist.engine.rows import Rows
 from kmdist.engine.seeding import INITS, seed_centroids
 from kmdist.engine.state import State
-from kmdist.estimators.inputs import as_rows, checked, checked_weights, pool_for
+from kmdist.estimators.inputs import (
+    as_rows,
+    checked,
+    checked_weights,
+    pool_for,
+    require_int,
+    require_one_of,
+    seed_of,
+)
 from kmdist.estimators.model import CentroidModel
-from kmdist.estimators.parameters import require_int, require_one_of, seed_of
 
 PAIRS = {
     "euclidean": ("auto", "lloyd", "hamerly", "coreset", "minibatch"),

@@ -12,8 +12,7 @@ from kmdist.engine import dask_rows
 from kmdist.engine.lloyd import Options, iterate, last
 from kmdist.engine.passes import ThreadPool
 from kmdist.engine.rows import rows_of_array
-from kmdist.estimators.selection import find_elbow, fit_many, select_k
-from kmdist.estimators.selection_scores import sampled_silhouettes
+from kmdist.estimators.selection import find_elbow, fit_many, sampled_silhouettes, select_k
 
 X = make_blobs(2500, 4, centers=5, cluster_std=0.6, random_state=4)[0]
 

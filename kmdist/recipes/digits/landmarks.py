@@ -21,7 +21,7 @@ from numba import njit
 from scipy import sparse
 
 import kmdist.kernel_cache  # noqa: F401  before kernels are decorated
-from kmdist.estimators.affinity import group_by_affinity
+from kmdist.estimators.merging import group_by_affinity
 
 _CHUNK_ROWS = 512
 _SPARE = 3

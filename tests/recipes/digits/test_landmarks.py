@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kmdist.engine.components import feature_sums, fit_projection, merge_feature_sums, project
-from kmdist.estimators.affinity import group_by_affinity
+from kmdist.estimators.merging import group_by_affinity
 from kmdist.recipes.digits.landmarks import (
     Landmarks,
     affinity,
