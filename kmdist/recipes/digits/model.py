@@ -15,6 +15,7 @@ from kmdist.images.pixels import full_scale
 from kmdist.recipes.digits.features import SIZE_PX, deskew_tutorial, gradient_maps, normalise
 from kmdist.recipes.digits.labellers import ARRAYS, Ranked, model_of
 from kmdist.recipes.digits.stacks import open_stack
+from kmdist.recipes.digits.stacks.levels import levels_of
 from kmdist.recipes.digits.stacks.stack import light_ink
 
 _CHUNK_IMAGES = 512
@@ -213,10 +214,10 @@ def label_stack(model: DigitModel, images: Any) -> NDArray[np.int32]:
             f"images are an array (n, {height}, {width}), as the run has them; received shape "
             f"{values.shape}"
         )
-    if values.dtype.kind not in "uif":
-        raise UsageError(f"images are {values.dtype}; expected uint8, uint16 or floating point")
-    if values.dtype not in (np.uint8, np.uint16):
-        values = values.astype(np.float32)
+    if values.dtype.kind not in "uifb":
+        raise UsageError(f"images are {values.dtype}; expected real numbers")
+    if str(values.dtype) != model.describer.dtype:
+        values = levels_of("images", [values]).of(values)
     return model.label(values)
 
 

@@ -63,6 +63,15 @@ def test_its_own_images_get_their_labels_back(
     assert np.mean(model.predict(as_shares) == model.array("labels")[:300]) > 0.99
 
 
+@pytest.mark.parametrize("dtype", ["int64", "float64", "uint16", ">i2"])
+def test_the_type_of_an_array_does_not_matter(models: dict[str, Run], dtype: str) -> None:
+    images = open_stack(SAMPLE)[0].read(0, 200)
+    model = models["refined"]
+    np.testing.assert_array_equal(model.predict(images.astype(dtype)), model.predict(images))
+    with pytest.raises(UsageError, match="grey levels lie in"):
+        model.predict(images.astype(np.int64) - 300)
+
+
 def test_a_prediction_is_a_model_too(models: dict[str, Run], tmp_path: Path) -> None:
     first = predict(models["landmark"], SAMPLE, tmp_path / "a.zarr")
     predict(first, SAMPLE, tmp_path / "b.zarr")

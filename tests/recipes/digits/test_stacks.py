@@ -60,6 +60,41 @@ def test_gzipped_images_at_random_places(
         np.testing.assert_array_equal(stack.read(start, stop), images[start:stop])
 
 
+@pytest.mark.parametrize(
+    ("images_name", "labels_name"),
+    [
+        ("x-images.idx3-ubyte", "x-labels-idx1-ubyte"),
+        ("x-images-idx3-ubyte", "x-labels.idx1-ubyte"),
+        ("x_images_idx3.ubyte", "x-labels-idx1-ubyte.gz"),
+        ("X-IMAGES-IDX3-UBYTE", "x-labels-idx1-ubyte"),
+        ("x-images-idx3-ubyte/x-images-idx3-ubyte", "x-labels-idx1-ubyte/x-labels-idx1-ubyte"),
+        ("x-images-idx3-ubyte/x-images-idx3-ubyte", "x-labels.idx1-ubyte"),
+        ("x-images.idx3-ubyte", "x-labels-idx1-ubyte/x-labels-idx1-ubyte"),
+    ],
+)
+@pytest.mark.parametrize("named", ["file", "folder"])
+def test_idx_pairs_however_they_are_named(
+    tmp_path: Path, images_name: str, labels_name: str, named: str
+) -> None:
+    images, labels = pictures(), np.arange(30) % 3
+    for name, values in ((images_name, images), (labels_name, labels)):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        pack = gzip.compress if name.endswith(".gz") else bytes
+        (tmp_path / name).write_bytes(pack(idx_bytes(values)))
+    stack, _ = open_stack(tmp_path / images_name if named == "file" else tmp_path)
+    np.testing.assert_array_equal(stack.read(0, 30), images)
+    np.testing.assert_array_equal(stack.classes, labels)
+    if "/" in images_name and named == "folder":
+        assert open_stack((tmp_path / images_name).parent)[0].classes is not None
+
+
+def test_several_idx_files_of_a_folder_are_told(tmp_path: Path) -> None:
+    for name in ("train", "t10k"):
+        (tmp_path / f"{name}-images-idx3-ubyte").write_bytes(idx_bytes(pictures()))
+    with pytest.raises(UsageError, match=r"t10k-images-idx3-ubyte, train-images-idx3-ubyte.*name"):
+        open_stack(tmp_path)
+
+
 def damaged_idx(folder: Path, kind: str) -> Path:
     images, labels = pictures(), np.zeros(30)
     path = write_idx(folder, images, labels, zipped=kind in ("gzip cut", "gzip flipped"))
@@ -218,3 +253,80 @@ def test_mnist() -> None:
     stack, _ = open_stack(data_folder("mnist") / "t10k-images-idx3-ubyte.gz")
     assert stack.n == 10_000
     np.testing.assert_array_equal(stack.classes[:5], [7, 2, 1, 0, 4])
+
+
+def saved(folder: Path, name: str, values: np.ndarray) -> Path:
+    np.save(folder / name, values)
+    return folder / name
+
+
+SAME_BYTES = (
+    *("uint8", "uint16", "uint32", "int16", "int64", ">i4", ">u2"),
+    *("float16", "float32", ">f8"),
+)
+
+
+@pytest.mark.parametrize("dtype", SAME_BYTES)
+@pytest.mark.parametrize("kind", ["npy", "npz", "zarr"])
+def test_the_values_decide_and_not_their_type(tmp_path: Path, dtype: str, kind: str) -> None:
+    images = pictures()
+    values = images.astype(dtype)
+    path = tmp_path / f"a.{kind}"
+    if kind == "npz":
+        np.savez(path, images=values)
+    elif kind == "zarr":
+        zarr.create_array(path, data=values.astype(np.dtype(dtype).newbyteorder("=")))
+    else:
+        path = saved(tmp_path, "a.npy", values)
+    stack, _ = open_stack(path)
+    assert stack.source.dtype == "uint8"
+    np.testing.assert_array_equal(stack.read(3, 20), images[3:20])
+
+
+def test_sixteen_bits_and_unit_values(tmp_path: Path) -> None:
+    deep = pictures().astype(np.uint16) * 257
+    for dtype in ("uint16", "int32", "float32"):
+        stack, _ = open_stack(saved(tmp_path, f"{dtype}.npy", deep.astype(dtype)))
+        assert stack.source.dtype == "uint16"
+        np.testing.assert_array_equal(stack.read(0, 30), deep)
+    unit = pictures() / np.float32(255)
+    for dtype in ("float32", "float64"):
+        stack, _ = open_stack(saved(tmp_path, f"{dtype}.npy", unit.astype(dtype)))
+        np.testing.assert_array_equal(stack.read(0, 30), unit)
+    stack, _ = open_stack(saved(tmp_path, "half.npy", unit * 254.5))
+    np.testing.assert_allclose(stack.read(0, 30), unit * (254.5 / 255), rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["bool", "uint8", "int64", "float32"])
+def test_ones_are_white(tmp_path: Path, dtype: str) -> None:
+    marks = pictures() > 127
+    stack, _ = open_stack(saved(tmp_path, "a.npy", marks.astype(dtype)))
+    np.testing.assert_array_equal(stack.read(0, 30), np.where(marks, 255, 0))
+
+
+@pytest.mark.parametrize("values", [[-1, 5], [-0.5, 0.5], [0, 70_000], [0.5, 66_000.5]])
+def test_values_that_are_no_grey_levels_are_refused(tmp_path: Path, values: list[float]) -> None:
+    images = np.resize(np.array(values), (4, 8, 8))
+    with pytest.raises(UsageError, match=r"values from .* grey levels lie in"):
+        open_stack(saved(tmp_path, "a.npy", images))
+
+
+@pytest.mark.parametrize("code", [">i1", ">i2", ">i4", ">f4", ">f8"])
+def test_idx_of_any_type(tmp_path: Path, code: str) -> None:
+    images = pictures() // (2 if code == ">i1" else 1)
+    number = {">i1": 9, ">i2": 11, ">i4": 12, ">f4": 13, ">f8": 14}[code]
+    head = struct.pack(">BBBB3I", 0, 0, number, 3, *images.shape)
+    (tmp_path / "t-images-idx3-ubyte").write_bytes(head + images.astype(code).tobytes())
+    stack, _ = open_stack(tmp_path / "t-images-idx3-ubyte")
+    assert stack.source.dtype == "uint8"
+    np.testing.assert_array_equal(stack.read(0, 30), images)
+
+
+@pytest.mark.parametrize("ink", [0, 255])
+def test_ink_that_lies_in_alpha_alone(tmp_path: Path, ink: int) -> None:
+    shapes = pictures(4)
+    for i, alpha in enumerate(shapes):
+        rgba = np.dstack([np.full((*alpha.shape, 3), ink, np.uint8), alpha])
+        cv2.imwrite(str(tmp_path / f"{i}.png"), rgba)
+    stack, _ = open_stack(tmp_path)
+    np.testing.assert_array_equal(stack.read(0, 4), shapes if ink else 255 - shapes)

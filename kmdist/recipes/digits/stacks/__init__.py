@@ -3,6 +3,7 @@
 =============  =====================================================================
 `files`        a sprite sheet cut into cells; a folder of images, sub-folders being classes
 `arrays`       ``.npy``, ``.npz``, Zarr, MNIST's IDX files, and the bundled ``sample:digits``
+`levels`       what the values of an array mean
 `opening`      from what a user names to a stack
 =============  =====================================================================
 

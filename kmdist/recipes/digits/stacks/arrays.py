@@ -5,6 +5,7 @@ magic (two zeros, a type code, the number of axes), one big-endian uint32 an axi
 """
 
 import os
+import re
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +17,8 @@ from zipfile import BadZipFile
 import numpy as np
 
 from kmdist.errors import KmdistError, UsageError
-from kmdist.recipes.digits.stacks.stack import require_whole
+from kmdist.recipes.digits.stacks.levels import BLOCK_IMAGES, Levels, levels_of
+from kmdist.recipes.digits.stacks.stack import require_finite, require_whole
 
 SAMPLE = "sample:digits"
 _IMAGE_KEYS = ("images", "x", "X", "x_train", "data", "arr_0")
@@ -32,14 +34,14 @@ class ArrayStack:
     path : file or Zarr folder. kind : ``npy``, ``npz`` or ``zarr``.
     key : member of an ``.npz`` or Zarr group; empty for none.
     sizes : n, height, width.
-    stored : type of the array.
+    levels : what its values mean.
     """
 
     path: str
     kind: str
     key: str
     sizes: tuple[int, int, int]
-    stored: str
+    levels: Levels
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -48,8 +50,8 @@ class ArrayStack:
 
     @property
     def dtype(self) -> str:
-        """uint8 and uint16 as they are, bool as uint8, the rest as float32."""
-        return {"uint8": "uint8", "uint16": "uint16", "bool": "uint8"}.get(self.stored, "float32")
+        """Of the grey levels."""
+        return self.levels.dtype
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """Images as (m, h, w).
@@ -61,16 +63,8 @@ class ArrayStack:
         images = require_whole(
             self.path, np.asarray(_array(self.path, self.kind, self.key)[start:stop]), stop - start
         )
-        if self.stored == "bool":
-            return images.astype(np.uint8) * np.uint8(255)
-        with np.errstate(over="ignore"):  # what is too large becomes infinity, which is refused
-            images = images.astype(self.dtype, copy=False)
-        if self.dtype == "float32" and not np.isfinite(images).all():
-            bad = start + int(np.flatnonzero(~np.isfinite(images).all(axis=(1, 2)))[0])
-            raise KmdistError(
-                f"{self.path}: image {bad:,} holds NaN or infinity, or values beyond float32"
-            )
-        return images
+        require_finite(self.path, images, start)
+        return self.levels.of(images)
 
     def identity(self) -> Sequence[Any]:
         """Name, size and time of the file, or of a Zarr array's metadata."""
@@ -166,7 +160,9 @@ def open_array(path: Path) -> tuple[ArrayStack, np.ndarray | None]:
         raise UsageError(f"{path}: an array of shape {shape}; expected (n, height, width){hint}")
     if array.dtype.kind not in "fiub":
         raise UsageError(f"{path}: an array of {array.dtype}; expected real numbers")
-    stack = ArrayStack(str(path), kind, key, (shape[0], shape[1], shape[2]), str(array.dtype))
+    blocks = (np.asarray(array[i : i + BLOCK_IMAGES]) for i in range(0, shape[0], BLOCK_IMAGES))
+    levels = levels_of(str(path), blocks)
+    stack = ArrayStack(str(path), kind, key, (shape[0], shape[1], shape[2]), levels)
     return stack, None if classes is None else np.asarray(classes)
 
 
@@ -197,7 +193,7 @@ _TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E:
 _GZIP_MAGIC = b"\x1f\x8b"
 _SPACING = 4 << 20
 """Bytes of content between the places from which decompression can go on, 32 kB of memory each."""
-_PAIRS = (("images-idx3", "labels-idx1"), ("images.idx3", "labels.idx1"))
+_IMAGES, _LABELS = "images-idx3", "labels-idx1"
 
 
 @dataclass(frozen=True)
@@ -229,8 +225,7 @@ class IdxFile:
 
 def is_idx(path: Path) -> bool:
     """Whether a file is to be read as IDX: by its name, or by its first bytes."""
-    name = path.name.lower()
-    if any(part in name for pair in _PAIRS for part in pair):
+    if any(part in _plain_name(path) for part in (_IMAGES, _LABELS)):
         return True
     try:
         with path.open("rb") as file:
@@ -327,9 +322,15 @@ def _damaged(path: str, error: OSError) -> KmdistError:
 
 @dataclass(frozen=True)
 class IdxStack:
-    """Images of an IDX file."""
+    """Images of an IDX file.
+
+    Parameters
+    ----------
+    levels : what its values mean.
+    """
 
     file: IdxFile
+    levels: Levels
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -339,13 +340,14 @@ class IdxStack:
 
     @property
     def dtype(self) -> str:
-        """uint8 as it is; other types as float32."""
-        return "uint8" if self.file.type == ">u1" else "float32"
+        """Of the grey levels."""
+        return self.levels.dtype
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """Images as (m, h, w)."""
         images = require_whole(self.file.path, self.file.values(start, stop), stop - start)
-        return images.astype(self.dtype, copy=False)
+        require_finite(self.file.path, images, start)
+        return self.levels.of(images)
 
     def identity(self) -> Sequence[Any]:
         """Name, size and time of the file."""
@@ -367,7 +369,9 @@ def images_of(path: Path) -> IdxStack:
             f"{path}: an IDX file with {len(found.shape)} axes; images have 3 (magic "
             f"00 00 08 03){hint}"
         )
-    return IdxStack(found)
+    starts = range(0, found.shape[0], BLOCK_IMAGES)
+    blocks = (found.values(i, min(i + BLOCK_IMAGES, found.shape[0])) for i in starts)
+    return IdxStack(found, levels_of(str(path), blocks))
 
 
 def labels_of(path: Path) -> np.ndarray:
@@ -382,12 +386,38 @@ def labels_of(path: Path) -> np.ndarray:
 
 def labels_beside(path: Path) -> Path | None:
     """Where the labels of an images file lie, by MNIST's naming, gzipped or not."""
-    for images, labels in _PAIRS:
-        if images not in path.name:
-            continue
-        name = path.name.replace(images, labels)
-        bare = name.removesuffix(".gz")
-        for candidate in (name, bare, f"{bare}.gz"):
-            if path.with_name(candidate).is_file():
-                return path.with_name(candidate)
-    return None
+    wanted = _plain_name(path).replace(_IMAGES, _LABELS)
+    if wanted == _plain_name(path):
+        return None
+    within = path.parent.name == path.name
+    folders = (path.parent, path.parent.parent) if within else (path.parent,)
+    return next((one for folder in folders for one in _named_files(folder, wanted)), None)
+
+
+def images_within(folder: Path) -> Path | None:
+    """The images file that a folder is there for, or None.
+
+    Raises
+    ------
+    UsageError : there are several.
+    """
+    found = {_plain_name(path): path for path in reversed(_named_files(folder, _IMAGES))}
+    if len(found) > 1:
+        listed = ", ".join(sorted(path.name for path in found.values()))
+        raise UsageError(f"{folder} holds several IDX files of images, {listed}: name one of them")
+    return next(iter(found.values()), None)
+
+
+def _named_files(folder: Path, part: str) -> list[Path]:
+    """Files whose plain names hold a part, also where each lies in a folder of its own name.
+
+    Kaggle unpacks every file into a folder that is called as the file is.
+    """
+    named = sorted(path for path in folder.iterdir() if part in _plain_name(path))
+    nested = [path / path.name if path.is_dir() else path for path in named]
+    return [path for path in nested if path.is_file()]
+
+
+def _plain_name(path: Path) -> str:
+    """A name as MNIST's own archive has it: lower case, dashes, not gzipped."""
+    return re.sub("[._]", "-", path.name.lower().removesuffix(".gz"))

@@ -208,3 +208,10 @@ def require_whole(name: str, images: np.ndarray, wanted: int) -> np.ndarray:
             "while the job ran"
         )
     return images
+
+
+def require_finite(name: str, images: np.ndarray, start: int) -> None:
+    """Refuse NaN and infinity among images `start` …, and name the first that holds them."""
+    if images.dtype.kind == "f" and not np.isfinite(images).all():
+        bad = start + int(np.flatnonzero(~np.isfinite(images).all(axis=(1, 2)))[0])
+        raise KmdistError(f"{name}: image {bad:,} holds NaN or infinity")
