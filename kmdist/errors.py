@@ -20,10 +20,10 @@ FLAGS = {
 """Options of the command line that are on or off, as Python has them."""
 
 VALUES = frozenset({
-    "block-mpx", "cell", "cluster", "color-weight", "init", "keep-pixels", "labels", "max-iter",
-    "max-pixels", "metric", "n-init", "polarity", "pool-px", "preset", "psnr", "sample", "scales",
-    "scheduler", "seed", "space", "test", "test-labels", "textons", "tol", "trust", "whiten",
-    "worker-kind", "workers",
+    "block-mpx", "cell", "cluster", "color-weight", "exclude", "include", "init", "keep-pixels",
+    "labels", "max-iter", "max-pixels", "metric", "n-init", "polarity", "pool-px", "preset", "psnr",
+    "sample", "scales", "scheduler", "seed", "space", "test", "test-labels", "textons", "tol",
+    "trust", "whiten", "worker-kind", "workers",
 })  # fmt: skip
 """Options with a value; Python has the same names, with underscores."""
 

@@ -47,6 +47,19 @@ def unchanged(value: Any) -> Any:
     return value
 
 
+def texts(value: Any) -> tuple[str, ...]:
+    """One text or a list of them.
+
+    Raises
+    ------
+    ValueError : neither.
+    """
+    listed = (value,) if isinstance(value, str) else value
+    if not isinstance(listed, list | tuple) or not all(isinstance(one, str) for one in listed):
+        raise ValueError(f"must be text or a list of texts, got {value!r}")
+    return tuple(listed)
+
+
 def path_or_text(value: Any) -> str | Path:
     """A path; YAML takes some for numbers.
 
@@ -88,6 +101,12 @@ class Option:
     parse: Callable[[Any], Any] | None = None
     schema: Mapping[str, Any] | None = field(default=None, hash=False)
     python_only: bool = False
+
+
+def texts_option(help: str, metavar: str) -> Option:
+    """An option that takes one text or several."""
+    schema = {"type": ["string", "array"], "items": {"type": "string"}}
+    return Option(help, metavar=metavar, parse=texts, schema=schema)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from kmdist.errors import UsageError
-from kmdist.options import Option, Options, PositiveInt
+from kmdist.options import Option, Options, PositiveInt, texts_option
 
 WorkerKind = Literal["auto", "thread", "process"]
 
@@ -13,13 +13,6 @@ def _connected(client: Any) -> Any:
     if not hasattr(client, "scheduler_info"):
         raise ValueError(f"must be a connected distributed.Client, got {client!r}")
     return client
-
-
-def _texts(value: Any) -> tuple[str, ...]:
-    listed = (value,) if isinstance(value, str) else value
-    if not isinstance(listed, list | tuple) or not all(isinstance(one, str) for one in listed):
-        raise ValueError(f"must be text or a list of texts, got {value!r}")
-    return tuple(listed)
 
 
 class Compute(Options, frozen=True, kw_only=True):
@@ -43,12 +36,7 @@ class Compute(Options, frozen=True, kw_only=True):
     ] = None
     trust: Annotated[
         Sequence[str],
-        Option(
-            "Let the cluster file name its classes.",
-            metavar="MODULE",
-            parse=_texts,
-            schema={"type": ["string", "array"], "items": {"type": "string"}},
-        ),
+        texts_option("Let the cluster file name its classes.", "MODULE"),
     ] = ()
     insecure: Annotated[bool, Option("Allow a scheduler in the open without TLS.")] = False
 

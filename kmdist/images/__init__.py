@@ -28,6 +28,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from kmdist.images.blocks import Block, Part, Window, plan_blocks, shard_windows
+from kmdist.images.finding.choice import EVERYTHING, Choice
 from kmdist.images.finding.find import Found, find_images
 from kmdist.images.source import (
     LOST,
@@ -52,10 +53,12 @@ _HOMES = {
 }
 
 __all__ = [
+    "EVERYTHING",
     "LOST",
     "NOT_THEIR_OWN",
     "SHORT_OF_MEMORY",
     "Block",
+    "Choice",
     "Found",
     "ImageCollection",
     "ImageSource",

@@ -9,6 +9,7 @@ from dask.delayed import delayed
 
 from kmdist.errors import ImageError
 from kmdist.images.blocks import Window, plan_blocks
+from kmdist.images.finding.choice import EVERYTHING, Choice
 from kmdist.images.finding.find import find_images
 from kmdist.images.reading.decoding import decode
 from kmdist.images.reading.header import MAX_PIXELS, probe
@@ -63,6 +64,7 @@ def _chunk(source: ImageSource, window: Window) -> da.Array:
 def open_images(
     inputs: str | Path | Sequence[str | Path],
     *,
+    choice: Choice = EVERYTHING,
     max_pixels: int = MAX_PIXELS,
     block_mpx: float = 16.0,
 ) -> ImageCollection:
@@ -70,7 +72,7 @@ def open_images(
 
     Parameters
     ----------
-    inputs : as for `find_images`.
+    inputs, choice : as for `find_images`.
     max_pixels : limit for images that must be decoded whole.
     block_mpx : images that can be read by window have chunks of about this size.
 
@@ -82,7 +84,9 @@ def open_images(
     ------
     UsageError : an input does not exist or matches nothing.
     """
-    found, rejected = find_images([inputs] if isinstance(inputs, str | Path) else list(inputs))
+    found, rejected = find_images(
+        [inputs] if isinstance(inputs, str | Path) else list(inputs), choice
+    )
     sources = []
     for one in found:
         try:

@@ -1,12 +1,14 @@
 """Options that every recipe's job has: how it runs, and how clusters are fitted."""
 
+from collections.abc import Sequence
 from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta
 
 from kmdist.cluster.compute import Compute
+from kmdist.images import Choice
 from kmdist.job.choices import K, k_choices
-from kmdist.options import NaturalInt, NonNegative, Option, PositiveInt
+from kmdist.options import NaturalInt, NonNegative, Option, PositiveInt, texts_option
 
 BlockMpx = Annotated[
     float, Meta(ge=0.01, le=1024), Option("Megapixels per unit of distributed work.")
@@ -28,12 +30,24 @@ class JobOptions(Compute, frozen=True, kw_only=True):
     seed: Annotated[NaturalInt, Option("Same seed, input and options: the same bytes.")] = 0
     block_mpx: BlockMpx = 16.0
     keep_pixels: KeepPixels = "auto"
+    include: Annotated[
+        Sequence[str],
+        texts_option("Take only files that match, by name, folder or path in INPUT.", "GLOB"),
+    ] = ()
+    exclude: Annotated[
+        Sequence[str], texts_option("Leave out files and folders that match.", "GLOB")
+    ] = ()
     max_pixels: Annotated[
         PositiveInt, Option("Refuse larger images that must be decoded whole.")
     ] = 200_000_000
     strict: Annotated[bool, Option("Stop at the first image that cannot be used.")] = False
     resume: Annotated[bool, Option("Go on with an interrupted run.")] = False
     overwrite: Annotated[bool, Option("Replace an existing run once this is done.")] = False
+
+    @property
+    def choice(self) -> Choice:
+        """Of the files found, which are wanted."""
+        return Choice(tuple(self.include), tuple(self.exclude))
 
 
 class FittingOptions(JobOptions, frozen=True, kw_only=True):

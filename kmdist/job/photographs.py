@@ -98,7 +98,8 @@ def open_photographs(
     inputs: Inputs, options: JobOptions, pool: Pool, watch: Watcher
 ) -> Photographs:
     """Find image files, read their headers on the workers, and plan blocks."""
-    found, lost = find_images([inputs] if isinstance(inputs, str | Path) else list(inputs))
+    listed = [inputs] if isinstance(inputs, str | Path) else list(inputs)
+    found, lost = find_images(listed, options.choice)
     sources, unusable = probe_all(pool, found, options.max_pixels, watch)
     blocks = work_of(plan_blocks(sources, block_mpx=options.block_mpx), sources)
     return Photographs(sources, blocks, [*lost, *unusable])

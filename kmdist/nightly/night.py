@@ -95,7 +95,8 @@ class _Worker:
     def _look(self) -> dict[bytes, FileRow]:
         """Scan, and bring the ledger up to date with what is there."""
         known = self.ledger.files()
-        seen, unusable = look(self.settings.inputs, recipe_named(self.settings.recipe).name_in_run)
+        name_in_run = recipe_named(self.settings.recipe).name_in_run
+        seen, unusable = look(self.settings.inputs, name_in_run, self.settings.choice)
         now_s = self.clock().timestamp()
         findings = compare(seen, unusable, known, now_s, self.settings.grace_s)
         with self.ledger.transaction():

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 from kmdist.errors import KmdistError, UsageError
-from kmdist.images import Found, Rejection, find_images
+from kmdist.images import EVERYTHING, Choice, Found, Rejection, find_images
 from kmdist.images.finding.samples import is_sample, sample_files
 from kmdist.nightly.ledger import DONE, PENDING, QUARANTINED, WAITING, FileRow
 
@@ -53,13 +53,16 @@ class Findings:
 
 
 def look(
-    inputs: Iterable[str], name_in_run: Callable[[str], str] = str
+    inputs: Iterable[str],
+    name_in_run: Callable[[str], str] = str,
+    choice: Choice = EVERYTHING,
 ) -> tuple[dict[bytes, Seen], dict[bytes, Rejection]]:
     """Find every image file, without opening it.
 
     Parameters
     ----------
     name_in_run : from a file's name to that of its labels.
+    choice : which of the files are wanted; what is no longer has vanished.
 
     Returns
     -------
@@ -77,7 +80,7 @@ def look(
         if not os.path.exists(path) and not glob.has_magic(path) and not is_sample(path):
             raise KmdistError(f"input {text} is not there (unmounted?); nothing was changed")
     try:
-        found, rejections = find_images(inputs)
+        found, rejections = find_images(inputs, choice)
     except UsageError:
         return {}, {}  # all inputs are there, and empty
     samples = {str(path) for text in inputs if is_sample(text) for path in sample_files(text)}

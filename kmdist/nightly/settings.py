@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from kmdist.errors import UsageError
-from kmdist.options import declared
+from kmdist.images import Choice
+from kmdist.options import declared, texts
 from kmdist.recipes.options import PredictOptions
 from kmdist.recipes.registry import recipe_named
 
@@ -85,6 +86,12 @@ class Settings:
         if not isinstance(self.relabel, bool):
             raise UsageError(f"nightly: 'relabel' must be true or false, got {self.relabel!r}")
         _ = self.refit_days, self.grace_s, self.deadline(system_clock())
+
+    @property
+    def choice(self) -> Choice:
+        """Of the files in the folders, which are wanted."""
+        globs = (texts(self.options.get(key, ())) for key in ("include", "exclude"))
+        return Choice(*globs)
 
     @property
     def labelling_options(self) -> PredictOptions:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from kmdist.errors import UsageError
-from kmdist.images import find_images
+from kmdist.images import Choice, find_images
 from tests.support.corpus import encode, photo
 
 JPEG = encode(photo(8, 8), "JPEG")
@@ -169,3 +169,54 @@ def test_samples_need_no_network() -> None:
     assert len(found) >= 3
     assert not rejected
     assert all(os.path.isfile(one.path) for one in found)
+
+
+def test_what_systems_put_among_pictures_is_passed_over(folder: Path) -> None:
+    for inside in (
+        *("@eaDir/b.jpg/THUMB_XL.jpg", "#recycle/old.jpg", ".thumbnails/normal/a.png"),
+        *("__MACOSX/._b.jpg", "2024/@eaDir/c.png", "$RECYCLE.BIN/$R1.jpg", "lost+found/1.jpg"),
+        *("#snapshot/b.jpg", "System Volume Information/x.png", "Thumbs.db", "desktop.ini"),
+    ):
+        (folder / inside).parent.mkdir(parents=True, exist_ok=True)
+        (folder / inside).write_bytes(JPEG)
+    assert names(folder) == ALL
+    assert names(folder / "**" / "*.jpg") == ["b.jpg"]
+    assert names(folder / "@eaDir") == ["b.jpg/THUMB_XL.jpg"]
+    assert names(folder / "lost+found" / "1.jpg") == ["1.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("include", "exclude", "expected"),
+    [
+        (["*.jpg"], [], ["b.jpg"]),
+        (["*.jpg", "*.JPG"], [], ["a.JPG", "b.jpg"]),
+        ([], ["*.jpg"], ["2024/05/d.tif", "2024/c.png", "2024/e", "a.JPG"]),
+        (["2024"], [], ["2024/05/d.tif", "2024/c.png", "2024/e"]),
+        (["2024/*"], ["05"], ["2024/c.png", "2024/e"]),
+        ([], ["2024"], ["a.JPG", "b.jpg"]),
+        (["2024/*.png"], [], ["2024/c.png"]),
+        (["**/*.tif"], [], ["2024/05/d.tif"]),
+        ([], ["/2024/05/"], ["2024/c.png", "2024/e", "a.JPG", "b.jpg"]),
+        (["[ab].*"], ["b.*"], ["a.JPG"]),
+    ],
+)
+def test_choosing(
+    folder: Path, include: list[str], exclude: list[str], expected: list[str]
+) -> None:
+    choice = Choice(tuple(include), tuple(exclude))
+    assert [one.name for one in find_images([folder], choice)[0]] == expected
+    (folder / "list.txt").write_text("\n".join(ALL))
+    listed = find_images([folder / "list.txt"], choice)[0]
+    assert [one.name for one in listed] == expected
+
+
+def test_choosing_among_named_files_and_globs(folder: Path) -> None:
+    named = [folder / "a.JPG", folder / "b.jpg"]
+    assert [one.name for one in find_images(named, Choice(exclude=("b.*",)))[0]] == ["a.JPG"]
+    globbed = find_images([folder / "*"], Choice(exclude=("2024",)))[0]
+    assert [one.name for one in globbed] == ["a.JPG", "b.jpg"]
+
+
+def test_nothing_left_is_said(folder: Path) -> None:
+    with pytest.raises(UsageError, match=r"no images in .*photos, .*--include \*\.gif"):
+        find_images([folder], Choice(include=("*.gif",)))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kmdist.errors import ImageError, UsageError
+from kmdist.images.finding.choice import EVERYTHING, Choice, is_system
 from kmdist.images.finding.files import open_regular, require_regular
 from kmdist.images.finding.formats import (
     REFUSED_SUFFIXES,
@@ -49,19 +50,23 @@ class _Entry:
     fault: ImageError | None = None
 
 
-def find_images(inputs: Sequence[str | Path | Found]) -> tuple[list[Found], list[Rejection]]:
+def find_images(
+    inputs: Sequence[str | Path | Found], choice: Choice = EVERYTHING
+) -> tuple[list[Found], list[Rejection]]:
     """Find image files.
 
     Folders are searched recursively and links to folders followed. Passed over are hidden files,
-    Zarr groups that are no image (kmdist's own runs) and files that are no image by suffix or,
-    where the suffix says nothing, by first bytes. What is named itself is always taken. A text
-    file (.txt, .lst, .list) lists one path a line, relative to its own folder; ``#`` begins a
+    what systems put among pictures (see `kmdist.images.finding.choice`), Zarr groups that are no
+    image (kmdist's own runs) and files that are no image by suffix or, where the suffix says
+    nothing, by first bytes. What is named itself is always taken, unless `choice` leaves it out. A
+    text file (.txt, .lst, .list) lists one path a line, relative to its own folder; ``#`` begins a
     comment. The same file named twice counts once.
 
     Parameters
     ----------
     inputs : folders, globs, files, lists, ``sample:NAME``, URLs of object stores; `Found` is
         taken under its own name.
+    choice : of the files found, those named themselves among them.
 
     Returns
     -------
@@ -80,10 +85,10 @@ def find_images(inputs: Sequence[str | Path | Found]) -> tuple[list[Found], list
         if isinstance(one, Found):
             entries.setdefault(os.path.abspath(one.path), _checked(one.path, one.name, ""))
             continue
-        for entry in _expand(os.fspath(one)):
+        for entry in _expand(os.fspath(one), choice):
             entries.setdefault(os.path.abspath(entry.path), entry)
     if not entries:
-        listed = ", ".join(str(one) for one in inputs) or "no inputs"
+        listed = ", ".join([*map(str, inputs), *filter(None, [str(choice)])]) or "no inputs"
         raise UsageError(f"no images in {listed}; known suffixes: {' '.join(sorted(SUFFIXES))}")
     found, rejections = [], []
     for name, entry in sorted(_unique(list(entries.values()))):
@@ -94,7 +99,12 @@ def find_images(inputs: Sequence[str | Path | Found]) -> tuple[list[Found], list
     return found, rejections
 
 
-def _expand(text: str) -> Iterator[_Entry]:
+def _expand(text: str, choice: Choice) -> Iterator[_Entry]:
+    """All that an input stands for and that is chosen."""
+    yield from (entry for entry in _named_by(text, choice) if choice.takes(entry.name))
+
+
+def _named_by(text: str, choice: Choice) -> Iterator[_Entry]:
     if is_sample(text):
         yield from (_Entry(path.name, str(path), text) for path in sample_files(text))
         return
@@ -105,15 +115,16 @@ def _expand(text: str) -> Iterator[_Entry]:
         return
     path = os.path.expanduser(text)
     if not os.path.lexists(path):
-        yield from _globbed(path, text)
+        yield from _globbed(path, text, choice)
     elif os.path.splitext(path)[1].lower() in LIST_SUFFIXES and os.path.isfile(path):
-        yield from _listed(path)
+        yield from _listed(path, choice)
     else:
         base = os.path.basename(os.path.abspath(path))
-        yield from _named(path, base, os.path.basename(os.path.dirname(os.path.abspath(path))), "")
+        root = os.path.basename(os.path.dirname(os.path.abspath(path)))
+        yield from _named(path, base, root, "", choice)
 
 
-def _named(path: str, name: str, root: str, inside: str) -> Iterator[_Entry]:
+def _named(path: str, name: str, root: str, inside: str, choice: Choice) -> Iterator[_Entry]:
     """A path that was named itself: a folder is searched, all else taken.
 
     Parameters
@@ -121,14 +132,14 @@ def _named(path: str, name: str, root: str, inside: str) -> Iterator[_Entry]:
     name : of the image, if it is one; `inside` : what to put before names within a folder.
     """
     if os.path.isdir(path) and not _is_zarr(path):
-        yield from _walk(path, inside, os.path.basename(os.path.realpath(path)))
+        yield from _walk(path, inside, os.path.basename(os.path.realpath(path)), choice)
     elif os.path.isdir(path):
         yield _Entry(name, path, root)
     else:
         yield _checked(path, name, root)
 
 
-def _globbed(pattern: str, text: str) -> Iterator[_Entry]:
+def _globbed(pattern: str, text: str, choice: Choice) -> Iterator[_Entry]:
     if not glob.has_magic(pattern):
         raise UsageError(f"{text}: no such file or folder")
     matches = sorted(glob.glob(pattern, recursive=True))
@@ -140,13 +151,15 @@ def _globbed(pattern: str, text: str) -> Iterator[_Entry]:
     root = os.path.basename(os.path.realpath(base))
     for match in matches:
         name = _relative(match, base)
+        if any(is_system(part) and part not in parts for part in name.split("/")):
+            continue
         if os.path.isdir(match):
-            yield from _named(match, name, root, "" if name == "." else f"{name}/")
+            yield from _named(match, name, root, "" if name == "." else f"{name}/", choice)
         elif _looks_like_image(match):
             yield _checked(match, name, root)
 
 
-def _listed(path: str) -> Iterator[_Entry]:
+def _listed(path: str, choice: Choice) -> Iterator[_Entry]:
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -161,7 +174,7 @@ def _listed(path: str) -> Iterator[_Entry]:
         name = _relative(target, folder)
         if name.startswith("../"):
             name = os.path.basename(os.path.normpath(target))
-        yield from _named(target, name, root, f"{name}/")
+        yield from _named(target, name, root, f"{name}/", choice)
 
 
 def _looks_remote(name: str) -> bool:
@@ -174,7 +187,7 @@ def _relative(path: str, base: str) -> str:
     return os.path.relpath(path, base).replace(os.sep, "/")
 
 
-def _walk(folder: str, inside: str, root: str) -> Iterator[_Entry]:
+def _walk(folder: str, inside: str, root: str, choice: Choice) -> Iterator[_Entry]:
     """Search a folder and all below it.
 
     A link to a folder on the way that led to it would never end, and is told of; as in ``find
@@ -197,9 +210,10 @@ def _walk(folder: str, inside: str, root: str) -> Iterator[_Entry]:
             yield _Entry(prefix.rstrip("/") or root, path, root, fault)
             continue
         for child in children:
-            if child.name.startswith("."):
-                continue
             name = prefix + child.name
+            hidden = child.name.startswith(".") or is_system(child.name)
+            if hidden or choice.excludes(name):
+                continue
             if not _is_folder(child):
                 if _looks_like_image(child.path):
                     regular = child.is_file(follow_symlinks=False)

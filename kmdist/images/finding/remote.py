@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from kmdist.errors import ImageError, KmdistError, UsageError
+from kmdist.images.finding.choice import is_system
 from kmdist.urls import file_system
 
 READ_AHEAD_BYTES = 1 << 18
@@ -39,8 +40,10 @@ def find_objects(url: str) -> Iterator[tuple[str, str]]:
         raise UsageError(f"{url}: nothing is there")
     for key in sorted(keys):
         name = key[len(base) :].lstrip("/")
+        parts = name.split("/")
         # What lies in a Zarr group is no image of its own; hidden names are passed over.
-        if not any(part.startswith(".") or part.endswith(".zarr") for part in name.split("/")):
+        hidden = any(part.startswith(".") or is_system(part) for part in parts)
+        if not hidden and not any(part.endswith(".zarr") for part in parts):
             yield name, f"{scheme}://{key.lstrip('/')}"
 
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from kmdist.errors import UsageError
-from kmdist.images import Found, Rejection
+from kmdist.images import EVERYTHING, Choice, Found, Rejection
 from kmdist.job.endings import NoUsableImageError
 from kmdist.recipes.digits.blocks import ranges
 from kmdist.recipes.digits.opening import Input, Opened, named, open_input, with_classes_of
@@ -39,7 +39,10 @@ def fitted_input(run: Run, block_mpx: float, images: Any = None) -> Opened:
     if images is None:
         raise UsageError(f"{run.path} was made of images in memory: say where they are (--images)")
     cell = tuple(given["cell"]) if given.get("cell") else None
-    wanted = Input(images, cell, given.get("labels"), polarity)
+    choice = EVERYTHING
+    if not elsewhere:
+        choice = Choice(tuple(given.get("include", ())), tuple(given.get("exclude", ())))
+    wanted = Input(images, cell, given.get("labels"), polarity, choice)
     try:
         opened = open_input(wanted, block_mpx, (width, height))
     except NoUsableImageError as error:

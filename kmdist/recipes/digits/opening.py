@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from kmdist.errors import UsageError
+from kmdist.images import EVERYTHING, Choice
 from kmdist.job.endings import NoUsableImageError
 from kmdist.job.progress import Message, quantity
 from kmdist.recipes.digits.blocks import Range, ranges
@@ -29,12 +30,14 @@ class Input:
     images : what the user named; see `kmdist.recipes.digits.stacks.open_stack`.
     cell, labels : as there.
     polarity : ``light`` ink on dark paper, ``dark`` ink, or ``auto``: as the borders show.
+    choice : which of the files that are found.
     """
 
     images: Any
     cell: tuple[int, int] | None = None
     labels: str | Path | None = None
     polarity: str = "auto"
+    choice: Choice = EVERYTHING
 
     def parameters(self) -> dict[str, Any]:
         """What a run records, to open the same images again."""
@@ -43,6 +46,7 @@ class Input:
             "cell": list(self.cell) if self.cell else None,
             "labels": None if self.labels is None else str(self.labels),
             "polarity": self.polarity,
+            **{key: list(globs) for key, globs in vars(self.choice).items() if globs},
         }
 
 
@@ -147,7 +151,9 @@ def open_input(given: Input, block_mpx: float, size: tuple[int, int] | None = No
     NoUsableImageError : no file is a usable image.
     """
     with _usable_files():
-        stack, rejected = open_stack(given.images, cell=given.cell, labels=given.labels, size=size)
+        stack, rejected = open_stack(
+            given.images, cell=given.cell, labels=given.labels, size=size, choice=given.choice
+        )
     notes = [Message(stack.note)] if stack.note else []
     if given.polarity == "auto":
         with _usable_files():

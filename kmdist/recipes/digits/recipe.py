@@ -63,7 +63,7 @@ class Digits(Recipe):
         from kmdist.recipes.digits.opening import Input
         from kmdist.recipes.digits.procedure import DigitsFit
 
-        given = Input(inputs, options.cell, options.labels, options.polarity)
+        given = Input(inputs, options.cell, options.labels, options.polarity, options.choice)
         tested = Input(options.test, options.cell, options.test_labels, options.polarity)
         return DigitsFit(options, given, None if options.test is None else tested)
 
@@ -72,7 +72,7 @@ class Digits(Recipe):
         from kmdist.recipes.digits.opening import Input
         from kmdist.recipes.digits.predict import DigitLabels
 
-        given = Input(inputs, options.cell, options.labels, options.polarity)
+        given = Input(inputs, options.cell, options.labels, options.polarity, options.choice)
         return DigitLabels(run, self.model_of(run), given)
 
     def model_of(self, run: Run) -> "DigitModel":

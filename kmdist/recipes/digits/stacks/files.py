@@ -16,7 +16,16 @@ import cv2
 import numpy as np
 
 from kmdist.errors import ImageError, KmdistError, UsageError
-from kmdist.images import Found, ImageSource, Rejection, decode, find_images, probe
+from kmdist.images import (
+    EVERYTHING,
+    Choice,
+    Found,
+    ImageSource,
+    Rejection,
+    decode,
+    find_images,
+    probe,
+)
 from kmdist.images.pixels import full_scale, over
 from kmdist.recipes.digits.stacks.stack import NoImagesError, Usable
 from kmdist.urls import is_url
@@ -266,7 +275,11 @@ class Files(NamedTuple):
     rejected: list[Rejection]
 
 
-def open_files(inputs: Sequence[str | Path | Found], size: tuple[int, int] | None = None) -> Files:
+def open_files(
+    inputs: Sequence[str | Path | Found],
+    size: tuple[int, int] | None = None,
+    choice: Choice = EVERYTHING,
+) -> Files:
     """The usable images of folders and files.
 
     Only headers are read, on threads of this process. A file whose pixels turn out to be damaged
@@ -274,7 +287,7 @@ def open_files(inputs: Sequence[str | Path | Found], size: tuple[int, int] | Non
 
     Parameters
     ----------
-    inputs : see `kmdist.images.find_images`. Sub-folders are classes where it is one folder.
+    inputs, choice : see `kmdist.images.find_images`. Sub-folders of one folder are classes.
     size : width and height that all are brought to; None: the most frequent.
 
     Raises
@@ -282,7 +295,7 @@ def open_files(inputs: Sequence[str | Path | Found], size: tuple[int, int] | Non
     NoImagesError : no file has the header of a usable image.
     KmdistError : they are larger than characters are.
     """
-    found, rejected = find_images(inputs)
+    found, rejected = find_images(inputs, choice)
     sources = []
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
         for probed in threads.map(_probed, found):

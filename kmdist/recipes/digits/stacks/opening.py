@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from kmdist.errors import KmdistError, UsageError
-from kmdist.images import Rejection
+from kmdist.images import EVERYTHING, Choice, Rejection
 from kmdist.recipes.digits.stacks import arrays, files
 from kmdist.recipes.digits.stacks.stack import Stack, StackSource
 from kmdist.urls import is_url
@@ -21,20 +21,23 @@ def open_stack(
     cell: tuple[int, int] | None = None,
     labels: str | Path | None = None,
     size: tuple[int, int] | None = None,
+    choice: Choice = EVERYTHING,
 ) -> tuple[Stack, list[Rejection]]:
     """Open a stack of images.
 
     Parameters
     ----------
-    source : ``sample:digits``; an IDX file, gzipped or not; a ``.npy``, ``.npz`` or Zarr array
-        (n, h, w); a folder of images, which may lie in an object store (a URL); a list of folders
-        and image files; a picture that is a sprite sheet; or a `StackSource`.
+    source : ``sample:digits``; an IDX file, gzipped or not, or a folder of one; a ``.npy``,
+        ``.npz`` or Zarr array (n, h, w); a folder of images, which may lie in an object store (a
+        URL); a list of folders and image files; a picture that is a sprite sheet; or a
+        `StackSource`.
     cell : width and height of the cells of a sheet.
     labels : where the classes are: an IDX, ``.npy`` or text file with one a line; or, of a
         sheet, ``rows``: classes take equal numbers of rows, ten of them where the rows divide
         by ten, else one a row. None: those that come with the images, if any.
     size : width and height that image files are brought to, a single one included; None: the
         most frequent, of a folder.
+    choice : of the files of folders.
 
     Returns
     -------
@@ -49,7 +52,7 @@ def open_stack(
     rejected: list[Rejection] = []
     if isinstance(source, list | tuple):
         if len(source) > 1 or not isinstance(source[0], str | Path):
-            opened = files.open_files(source, size)
+            opened = files.open_files(source, size, choice)
             names = ", ".join(str(getattr(one, "path", one)) for one in source[:3])
             listed = _with_classes(names, opened.stack, None, (), opened.note, labels)
             return listed, opened.rejected
@@ -61,7 +64,7 @@ def open_stack(
         sample, classes = arrays.sample_stack()
         return _with_classes(text, sample, classes, (), "", labels), rejected
     if is_url(text):
-        stack, found, class_names, note, rejected = files.open_files([text], size)
+        stack, found, class_names, note, rejected = files.open_files([text], size, choice)
         return _with_classes(text, stack, found, class_names, note, labels), rejected
     path = Path(text).expanduser()
     if not path.exists():
@@ -76,15 +79,17 @@ def open_stack(
     if path.suffix.lower() in _ARRAYS or _is_zarr(path):
         array, found = arrays.open_array(path)
         return _with_classes(text, array, found, (), "", labels), rejected
+    if path.is_dir() and (within := arrays.images_within(path)) is not None:
+        path = within
     if path.is_dir():
-        stack, found, class_names, note, rejected = files.open_files([path], size)
+        stack, found, class_names, note, rejected = files.open_files([path], size, choice)
         return _with_classes(text, stack, found, class_names, note, labels), rejected
     if arrays.is_idx(path):
         images = arrays.images_of(path)
         beside = arrays.labels_beside(path) if labels is None else None
         return _with_classes(text, images, None, (), "", labels or beside), rejected
     if size is not None:
-        opened = files.open_files([path], size)
+        opened = files.open_files([path], size, choice)
         return _with_classes(text, opened.stack, None, (), opened.note, labels), opened.rejected
     raise UsageError(
         f"{text}: one file is a sheet only with --cell WIDTHxHEIGHT; other stacks are IDX, .npy, "
