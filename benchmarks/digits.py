@@ -8,20 +8,17 @@ Data lie in ``../shared/data`` or where ``KMDIST_DATA`` points.
 """
 
 import argparse
-import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-DATA = Path(os.environ.get("KMDIST_DATA", Path(__file__).parent.parent.parent / "shared" / "data"))
+from benchmarks.public_data import DATA, TEST, TRAIN
+
 SHEET: dict[str, Any] = {
     "images": DATA / "digits" / "digits.png",
     "cell": (20, 20),
     "labels": "rows",
 }
-TRAIN = DATA / "mnist" / "train-images-idx3-ubyte.gz"
-TEST = DATA / "mnist" / "t10k-images-idx3-ubyte.gz"
 PUBLISHED = {"raw": 0.5480, "deskew": 0.7092}
 SWEEP = (10, 16, 36, 64, 144, 256)
 WALK_THROUGH = {"init": "random", "n_init": 10, "max_iter": 10}

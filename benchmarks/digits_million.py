@@ -17,8 +17,8 @@ import cv2
 import numpy as np
 import psutil
 
-from benchmarks.digits import TRAIN
 from benchmarks.process import tree_memory_bytes
+from benchmarks.public_data import TRAIN
 from kmdist.recipes.digits.stacks import open_stack
 
 

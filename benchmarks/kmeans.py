@@ -2,7 +2,6 @@
 
 import argparse
 import gzip
-import os
 import subprocess
 import tempfile
 import warnings
@@ -11,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.peers import Measured, measure
+from benchmarks.public_data import DATA, TRAIN
 
-DATA = Path(os.environ.get("KMDIST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 CASES = {
     "48/64": ("responses", 64),
     "48/6": ("responses", 6),
@@ -107,7 +106,7 @@ def _photographs() -> list[np.ndarray]:
 
 def mnist(_: int) -> np.ndarray:
     """MNIST's 60,000 training images; random blobs of that shape where they are missing."""
-    path = DATA / "mnist" / "train-images-idx3-ubyte.gz"
+    path = TRAIN
     if not path.exists():
         warnings.warn(f"{path} is missing: random blobs stand in for MNIST", stacklevel=2)
         from sklearn.datasets import make_blobs

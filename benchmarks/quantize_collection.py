@@ -19,8 +19,8 @@ import numpy as np
 import zarr
 
 from benchmarks.process import Measured, measure
+from benchmarks.public_data import DATA
 
-DATA = Path(os.environ.get("KMDIST_DATA", "../shared/data"))
 N_DISTINCT = 8
 
 

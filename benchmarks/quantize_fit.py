@@ -1,7 +1,6 @@
 """Fitting and labelling in memory, one thread, against other k-means and palette programs."""
 
 import argparse
-import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -10,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.peers import Measured, measure
+from benchmarks.public_data import DATA
 
-DATA = Path(os.environ.get("KMDIST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 PEERS = ["sklearn", "sklearnex", "faiss", "opencv"]
 _ITERATIONS = 6
 

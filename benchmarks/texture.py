@@ -8,20 +8,17 @@ by ``python -m benchmarks texture_quality``.
 """
 
 import argparse
-import os
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.public_data import DATA
 from benchmarks.texture_job import compare_jobs
 from kmdist.filters import FilterBank, gabor, leung_malik, pieces, with_halo
 from kmdist.filters.cells import CELL
-
-DATA = Path(os.environ.get("KMDIST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 
 def main(argv: list[str]) -> None:

@@ -9,7 +9,6 @@ chosen on the even half of the textures; those for photographs are chosen here, 
 """
 
 import argparse
-import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,6 +21,7 @@ import scipy.io
 from numpy.typing import NDArray
 from sklearn.metrics import adjusted_rand_score
 
+from benchmarks.public_data import DATA
 from benchmarks.texture_material import load_textures, mosaics
 from kmdist.engine.fits import FitOptions, fit_clusters
 from kmdist.filters import tutorial
@@ -31,8 +31,6 @@ from kmdist.filters.grid import TileGrid, sampled_cells
 from kmdist.filters.statistics import FeatureSums
 from kmdist.images.color import to_space
 from kmdist.recipes.texture.learning import TEXTON_ITERATIONS, TEXTON_ROWS
-
-DATA = Path(os.environ.get("KMDIST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 Labels = NDArray[np.integer]
 Method = Callable[[NDArray[np.uint8], int], Labels]
