@@ -1,6 +1,6 @@
 """Imports point down only, as the table says, and importing kmdist stays cheap."""
 
-import ast
+import graphlib
 import subprocess
 import sys
 from pathlib import Path
@@ -8,84 +8,21 @@ from pathlib import Path
 import pytest
 
 from tests.support.folders import ROOT
-
-PACKAGE = ROOT / "kmdist"
-
-JOB = (
-    "job",
-    "cluster",
-    "store",
-    "images",
-    "estimators",
-    "filters",
-    "engine",
-    "options",
-    "urls",
-    "errors",
-)
-RECIPES = ("recipes/quantize", "recipes/texture", "recipes/digits")
-
-# Package → the packages it may import. Two packages of one floor cannot import each other.
-MAY_IMPORT: dict[str, tuple[str, ...]] = {
-    "errors": (),
-    "urls": ("errors",),
-    "options": ("errors",),
-    "kernel_cache": (),
-    "engine/kernels": ("kernel_cache",),
-    "engine": ("engine/kernels", "errors"),
-    "filters": ("kernel_cache", "errors"),
-    "estimators": ("engine", "engine/kernels", "errors"),
-    "images": ("urls", "errors"),
-    "store": ("urls", "errors"),
-    "cluster": ("engine", "options", "errors"),
-    "job": JOB[1:],
-    **dict.fromkeys(RECIPES, (*JOB, "engine/kernels", "kernel_cache")),
-    "recipes": (*RECIPES, *JOB),
-    "pictures": ("recipes", *RECIPES, *JOB, "kernel_cache"),
-    "nightly": ("recipes", *JOB),
-    "cli": ("nightly", "pictures", "recipes", *RECIPES, *JOB),
-}
-
-
-def package_of(module: str) -> str:
-    """The row of the table that a module of kmdist belongs to, by its dotted name."""
-    parts = module.split(".")[1:]
-    for depth in (2, 1):
-        name = "/".join(parts[:depth])
-        if name in MAY_IMPORT:
-            return name
-    return name
-
-
-def kmdist_imports(path: Path) -> set[str]:
-    """Dotted names of the modules of kmdist that a file imports, in functions as well."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom):
-            if node.level:
-                raise AssertionError(f"{path}: relative import; write it in full")
-            module = node.module or ""
-            if module == "kmdist":
-                found.update(f"kmdist.{alias.name}" for alias in node.names)
-            elif module.startswith("kmdist."):
-                found.add(module)
-        elif isinstance(node, ast.Import):
-            found.update(a.name for a in node.names if a.name.startswith("kmdist."))
-    return found - {"kmdist.__version__"}
-
-
-SOURCES = sorted(
-    path
-    for path in PACKAGE.rglob("*.py")
-    if path.parent != PACKAGE or not path.name.startswith("__")
+from tests.support.imports import (
+    MAY_IMPORT,
+    PACKAGE,
+    SOURCES,
+    dotted_name,
+    imports_of,
+    package_of,
 )
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_imports_point_down(path: Path) -> None:
-    own = package_of(".".join(("kmdist", *path.relative_to(PACKAGE).with_suffix("").parts)))
+    own = package_of(dotted_name(path))
     assert own in MAY_IMPORT, f"{path}: give the new package a row in the table"
-    for module in kmdist_imports(path):
+    for module in imports_of(path):
         other = package_of(module)
         allowed = other == own or other in MAY_IMPORT[own]
         assert allowed, f"{path} imports {module}, which {own} may not"
@@ -102,9 +39,25 @@ def test_the_table_has_no_cycle() -> None:
 def test_the_check_can_fail(tmp_path: Path) -> None:
     upward = tmp_path / "lloyd.py"
     upward.write_text("from kmdist.recipes.quantize.recipe import quantize\n")
-    (module,) = kmdist_imports(upward)
+    (module,) = imports_of(upward)
     assert package_of(module) == "recipes/quantize"
     assert package_of(module) not in MAY_IMPORT["engine"]
+
+
+@pytest.mark.parametrize("top", ["benchmarks", "tests"])
+def test_what_is_beside_the_package_has_no_cycle(top: str) -> None:
+    files = (ROOT / top).rglob("*.py")
+    imported = {dotted_name(path): imports_of(path, top) for path in files}
+    assert list(graphlib.TopologicalSorter(imported).static_order())
+
+
+@pytest.mark.parametrize("top", ["benchmarks", "tests"])
+def test_nothing_imports_a_test_and_no_test_a_benchmark(top: str) -> None:
+    for path in (ROOT / top).rglob("*.py"):
+        for module in imports_of(path, "tests"):
+            assert module.startswith("tests.support"), f"{path} imports {module}"
+        if top == "tests":
+            assert not imports_of(path, "benchmarks"), path
 
 
 def test_importing_kmdist_is_light_and_changes_nothing() -> None:

@@ -1,0 +1,93 @@
+"""Packages of kmdist, what they may import, and what they do import."""
+
+import ast
+from pathlib import Path
+
+from tests.support.folders import ROOT
+
+PACKAGE = ROOT / "kmdist"
+
+JOB = (
+    "job",
+    "cluster",
+    "store",
+    "images",
+    "estimators",
+    "filters",
+    "engine",
+    "options",
+    "urls",
+    "errors",
+)
+RECIPES = ("recipes/quantize", "recipes/texture", "recipes/digits")
+
+# Package → the packages it may import. Two packages of one floor cannot import each other.
+MAY_IMPORT: dict[str, tuple[str, ...]] = {
+    "errors": (),
+    "urls": ("errors",),
+    "options": ("errors",),
+    "kernel_cache": (),
+    "engine/kernels": ("kernel_cache",),
+    "engine": ("engine/kernels", "errors"),
+    "filters": ("kernel_cache", "errors"),
+    "estimators": ("engine", "engine/kernels", "errors"),
+    "images": ("urls", "errors"),
+    "store": ("urls", "errors"),
+    "cluster": ("engine", "options", "errors"),
+    "job": JOB[1:],
+    **dict.fromkeys(RECIPES, (*JOB, "engine/kernels", "kernel_cache")),
+    "recipes": (*RECIPES, *JOB),
+    "pictures": ("recipes", *RECIPES, *JOB, "kernel_cache"),
+    "nightly": ("recipes", *JOB),
+    "cli": ("nightly", "pictures", "recipes", *RECIPES, *JOB),
+}
+
+
+def package_of(module: str) -> str:
+    """The row of the table that a module of kmdist belongs to, by its dotted name."""
+    parts = module.split(".")[1:]
+    for depth in (2, 1):
+        name = "/".join(parts[:depth])
+        if name in MAY_IMPORT:
+            return name
+    return name
+
+
+def imports_of(path: Path, top: str = "kmdist") -> set[str]:
+    """Dotted names of the modules of a package that a file imports, in functions as well."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            if node.level:
+                raise AssertionError(f"{path}: relative import; write it in full")
+            module = node.module or ""
+            if module == top:
+                found.update(f"{top}.{alias.name}" for alias in node.names)
+            elif module.startswith(f"{top}."):
+                found.add(module)
+        elif isinstance(node, ast.Import):
+            found.update(a.name for a in node.names if a.name.startswith(f"{top}."))
+    return found - {"kmdist.__version__"}
+
+
+SOURCES = sorted(
+    path
+    for path in PACKAGE.rglob("*.py")
+    if path.parent != PACKAGE or not path.name.startswith("__")
+)
+
+
+def arrows() -> set[tuple[str, str]]:
+    """Pairs of packages of which the first imports the second."""
+    pairs = {
+        (package_of(dotted_name(path)), package_of(module))
+        for path in SOURCES
+        for module in imports_of(path)
+    }
+    return {(one, other) for one, other in pairs if one != other}
+
+
+def dotted_name(path: Path) -> str:
+    """Of the module in a file of kmdist."""
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
