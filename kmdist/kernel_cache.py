@@ -2,9 +2,11 @@
 
 numba's own choice is ``__pycache__`` beside the source. Files there outlive an uninstall, and where
 users share an installation they are written by whoever comes first, or by nobody. Kernels of kmdist
-are kept in ``<cache folder of the user>/kmdist/<version>-numba<version>/``, by the folder of their
-source. Where that cannot be written they are kept in a folder of the user's own under the temporary
-one; where that cannot be either, each process compiles its own. ``NUMBA_CACHE_DIR`` overrules this.
+are kept in ``<cache folder of the user>/kmdist/<version>-numba<version>/``, by module and by what
+its source is: environments and checkouts that differ do not get in each other's way, and those
+that do not differ compile once. Where that cannot be written they are kept in a folder of the
+user's own under the temporary one; where that cannot be either, each process compiles its own.
+``NUMBA_CACHE_DIR`` overrules this. All of it can be deleted at any time.
 
 Importing this module makes it so, for kmdist's functions alone. A package with kernels imports it
 before they are decorated.
@@ -66,7 +68,7 @@ def _temporary_folder() -> Path:
     return folder
 
 
-def source_stamp(path: Path) -> bytes:
+def source_stamp(path: Path) -> str:
     """Digest of a module and of the modules of kmdist that it imports, and so on.
 
     What a kernel calls is compiled into it, from other modules too; numba by itself looks only at
@@ -79,7 +81,7 @@ def source_stamp(path: Path) -> bytes:
         if path not in sources:
             sources[path], imported = _source(path)
             waiting += imported
-    return hashlib.sha256(b"\0".join(sources[path] for path in sorted(sources))).digest()
+    return hashlib.sha256(b"\0".join(sources[path] for path in sorted(sources))).hexdigest()
 
 
 @cache
@@ -99,7 +101,8 @@ class KernelLocator(caching._SourceFileBackedLocatorMixin, caching._CacheLocator
     def __init__(self, function: FunctionType, path: Path, folder: Path) -> None:
         self._py_file = str(path)
         self._lineno = function.__code__.co_firstlineno
-        self._folder = folder / self.get_suitable_cache_subpath(self._py_file)
+        self._stamp = source_stamp(path)
+        self._folder = folder / f"{path.stem}-{self._stamp[:16]}"
 
     @classmethod
     def from_function(cls, py_func: FunctionType, py_file: str) -> Self | None:
@@ -112,12 +115,12 @@ class KernelLocator(caching._SourceFileBackedLocatorMixin, caching._CacheLocator
         self._folder.mkdir(exist_ok=True)
 
     def get_cache_path(self) -> str:
-        """The folder of the kernels of one folder of sources."""
+        """The folder of one module as it is."""
         return str(self._folder)
 
-    def get_source_stamp(self) -> bytes:
+    def get_source_stamp(self) -> str:
         """See `source_stamp`."""
-        return source_stamp(Path(self._py_file))
+        return self._stamp
 
 
 class KernelCacheImpl(caching.CompileResultCacheImpl):  # type: ignore[misc]

@@ -83,6 +83,18 @@ def test_users_of_a_read_only_installation_keep_their_own(tmp_path: Path) -> Non
         folder.chmod(0o755)
 
 
+def test_the_same_source_elsewhere_is_not_compiled_again(tmp_path: Path) -> None:
+    caches = shutil.ignore_patterns("__pycache__")
+    for place in ("one", "two"):
+        shutil.copytree(PACKAGE, tmp_path / place / "kmdist", ignore=caches)
+    home = tmp_path / "home"
+    home.mkdir()
+    compile_a_kernel(tmp_path / "one", HOME=str(home))
+    before = {path: path.stat().st_mtime_ns for path in kept(home)}
+    compile_a_kernel(tmp_path / "two", HOME=str(home))
+    assert {path: path.stat().st_mtime_ns for path in kept(home)} == before
+
+
 def test_numba_cache_dir_overrules(tmp_path: Path) -> None:
     compile_a_kernel(HOME=str(tmp_path / "home"), NUMBA_CACHE_DIR=str(tmp_path / "mine"))
     assert kept(tmp_path / "mine")
@@ -165,7 +177,7 @@ def test_the_stamp_is_that_of_all_that_is_compiled_into_a_kernel(
         path.parent.mkdir(exist_ok=True)
         path.write_text(source)
 
-    def stamp() -> bytes:
+    def stamp() -> str:
         kernel_cache._source.cache_clear()
         return kernel_cache.source_stamp(tmp_path / "caller.py")
 
