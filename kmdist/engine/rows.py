@@ -315,34 +315,3 @@ def rows_of_array(
         blocks.append(Block(part, None if weights is None else weights[here], labels[here]))
     dtype = blocks[0].rows.dtype
     return Rows(pool, blocks, dtype, kept=True), labels
-
-
-def rows_of_items(
-    pool: Pool,
-    load: Callable[[Any], Any],
-    items: Sequence[Any],
-    dtype: Any,
-    *,
-    keep: bool,
-    unit: bool = False,
-) -> Rows:
-    """Rows that a function loads, item by item.
-
-    Parameters
-    ----------
-    pool : where `load` runs.
-    load : importable function; returns rows (n, d), or rows and weights (n,), of one item.
-    items : picklable, or futures of the pool.
-    dtype : type of the rows.
-    keep : load once and keep, instead of once a pass.
-    unit : divide each row by its length.
-    """
-    if keep:
-        sources = [pool.submit(_load_block, load, item, unit) for item in items]
-    else:
-        sources = [Loader(load, item, None, unit) for item in items]
-    return Rows(pool, sources, dtype, kept=keep)
-
-
-def _load_block(load: Callable[[Any], Any], item: Any, unit: bool) -> Block:
-    return Loader(load, item, None, unit).open()

@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kmdist.engine.blas import one_blas_thread
-from kmdist.engine.block_steps import Centers, Finish, finish_block, merge_finish
+from kmdist.engine.block_steps import Centers
 from kmdist.engine.kernels.assign import PartialSums, assign, merge_sums
 from kmdist.engine.kernels.distances import cluster_inertia, two_nearest
 from kmdist.engine.kernels.frame import Frame
 from kmdist.engine.lloyd import Options, advance, run_step, tidy_counts, typical_distance
-from kmdist.engine.rows import Block, Rows
+from kmdist.engine.rows import Rows
 from kmdist.engine.sampling import generator, sample_rows
 from kmdist.engine.seeding import sample_size, seed_centroids, seed_from_sample
 from kmdist.engine.state import State
@@ -250,30 +250,6 @@ def _seed_all(
     return sample.rows, initial
 
 
-def fit_many(rows: Rows, initial: list[np.ndarray], options: Options) -> list[State]:
-    """Fit several sets of centroids together: each pass serves all that have not stopped.
-
-    Parameters
-    ----------
-    rows : what to cluster.
-    initial : (k, d) initial centroids of each fit.
-    options : how to iterate; bounds are not used.
-
-    Returns
-    -------
-    list of State : the same as `kmdist.engine.lloyd.iterate` gives for each alone.
-    """
-    states = _iterate_many(rows, initial, options)
-    centers = [Centers(state.centroids) for state in states]
-    done: list[Finish] = rows.run(
-        _finish_many, rows.pool.broadcast(centers), rows.frame_future, merge=_merge_finishes
-    )
-    return [
-        _finished(rows, state, part.inertia, part.counts)
-        for state, part in zip(states, done, strict=True)
-    ]
-
-
 def _iterate_many(
     rows: Rows, initial: list[np.ndarray], options: Options, on_state: OnState | None = None
 ) -> list[State]:
@@ -312,15 +288,6 @@ def _say_nothing(_: State) -> None:
 
 def _finished(rows: Rows, state: State, inertias: np.ndarray, counts: np.ndarray) -> State:
     return replace(state, counts=tidy_counts(rows, counts), inertia=float(inertias.sum()))
-
-
-def _finish_many(source: Any, centers: list[Centers], frame: Frame) -> list[Finish]:
-    block = source.open()
-    return [finish_block(Block(block.rows, block.weights), each, frame) for each in centers]
-
-
-def _merge_finishes(parts: list[list[Finish]]) -> list[Finish]:
-    return [merge_finish(list(same)) for same in zip(*parts, strict=True)]
 
 
 def _step_many(source: Any, centers: list[Centers], frame: Frame) -> list[PartialSums]:

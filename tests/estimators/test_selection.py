@@ -9,10 +9,7 @@ from sklearn import metrics
 from sklearn.datasets import make_blobs
 
 from kmdist.engine import dask_rows
-from kmdist.engine.lloyd import Options, iterate, last
-from kmdist.engine.passes import ThreadPool
-from kmdist.engine.rows import rows_of_array
-from kmdist.estimators.selection import find_elbow, fit_many, sampled_silhouettes, select_k
+from kmdist.estimators.selection import find_elbow, sampled_silhouettes, select_k
 
 X = make_blobs(2500, 4, centers=5, cluster_std=0.6, random_state=4)[0]
 
@@ -63,15 +60,14 @@ def test_the_right_k_is_recommended_with_its_reason() -> None:
     assert selection.best.k == 5
 
 
-def test_fits_together_equal_fits_alone() -> None:
-    pool = ThreadPool(2)
-    rows, _ = rows_of_array(X, None, pool)
-    initial = [X[:k] for k in (2, 5, 9)]
-    for together, start in zip(fit_many(rows, initial, Options(tol=0)), initial, strict=True):
-        alone = last(iterate(rows, start, Options(tol=0)))
-        assert together.centroids.tobytes() == alone.centroids.tobytes()
-        assert (together.inertia, together.iteration) == (alone.inertia, alone.iteration)
-    pool.close()
+def test_fits_together_equal_fits_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    lazy = da.from_array(X, chunks=(500, 4))
+    alone = select_k(lazy, [2, 5, 9], tol=0)
+    monkeypatch.setattr(dask_rows, "MEMORY_SHARE", 1e-9)  # rows that are not kept share passes
+    together = select_k(lazy, [2, 5, 9], tol=0)
+    for one, other in zip(together.table, alone.table, strict=True):
+        assert one.state.centroids.tobytes() == other.state.centroids.tobytes()
+        assert (one.inertia, one.state.iteration) == (other.inertia, other.state.iteration)
 
 
 def test_passes_are_shared(monkeypatch: pytest.MonkeyPatch) -> None:
