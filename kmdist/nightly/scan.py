@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from kmdist.errors import KmdistError, UsageError
 from kmdist.images import EVERYTHING, Choice, Found, Rejection, find_images
-from kmdist.images.finding.samples import is_sample, sample_files
+from kmdist.images.finding.find import is_sample, sample_files
 from kmdist.nightly.ledger import DONE, PENDING, QUARANTINED, WAITING, FileRow
 
 HASHING_THREADS = 4

@@ -5,11 +5,12 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from kmdist.errors import ImageError, UsageError
 from kmdist.images.finding.choice import EVERYTHING, Choice, is_system
-from kmdist.images.finding.files import open_regular, require_regular
+from kmdist.images.finding.files import find_objects, open_regular, require_regular
 from kmdist.images.finding.formats import (
     REFUSED_SUFFIXES,
     SIDECAR_SUFFIXES,
@@ -18,8 +19,6 @@ from kmdist.images.finding.formats import (
     detect,
     refused,
 )
-from kmdist.images.finding.remote import find_objects
-from kmdist.images.finding.samples import is_sample, sample_files
 from kmdist.images.source import Rejection
 from kmdist.urls import is_url
 
@@ -286,3 +285,43 @@ def _unique(entries: list[_Entry]) -> Iterator[tuple[str, _Entry]]:
             unique = f"{name}~{n}"
         taken.add(unique)
         yield unique, entry
+
+
+PREFIX = "sample:"
+
+_PHOTOS: dict[str, tuple[str, ...]] = {
+    "skimage": ("data/astronaut.png", "data/chelsea.png", "data/coffee.png", "data/rocket.jpg"),
+    "sklearn": ("datasets/images/china.jpg", "datasets/images/flower.jpg"),
+}
+_TEXTURES: dict[str, tuple[str, ...]] = {
+    "skimage": ("data/brick.png", "data/grass.png", "data/gravel.png")
+}
+SAMPLES: dict[str, dict[str, tuple[str, ...]]] = {"photos": _PHOTOS, "textures": _TEXTURES}
+
+
+def is_sample(text: str) -> bool:
+    """Whether an input names bundled pictures."""
+    return text.startswith(PREFIX)
+
+
+def sample_files(text: str) -> list[Path]:
+    """Files of ``sample:photos`` (scikit-image's and scikit-learn's) or ``sample:textures``.
+
+    Raises
+    ------
+    UsageError : no such sample, or its package is not installed.
+    """
+    name = text.removeprefix(PREFIX)
+    if name not in SAMPLES:
+        known = ", ".join(PREFIX + key for key in SAMPLES)
+        raise UsageError(f"{text}: no such sample; there are {known}")
+    files = []
+    for package, paths in SAMPLES[name].items():
+        spec = find_spec(package)
+        if spec is None or spec.origin is None:
+            raise UsageError(f"{text}: needs {package}, which is not installed")
+        folder = Path(spec.origin).parent
+        files += [folder / path for path in paths if (folder / path).is_file()]
+    if not files:
+        raise UsageError(f"{text}: the installed packages carry none of its pictures")
+    return files
