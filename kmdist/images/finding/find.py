@@ -17,6 +17,8 @@ from kmdist.images.finding.formats import (
     SNIFFED_BYTES,
     SUFFIXES,
     detect,
+    is_zarr,
+    is_zarr_image,
     refused,
 )
 from kmdist.images.source import Rejection
@@ -130,7 +132,7 @@ def _named(path: str, name: str, root: str, inside: str, choice: Choice) -> Iter
     ----------
     name : of the image, if it is one; `inside` : what to put before names within a folder.
     """
-    if os.path.isdir(path) and not _is_zarr(path):
+    if os.path.isdir(path) and not is_zarr(path):
         yield from _walk(path, inside, os.path.basename(os.path.realpath(path)), choice)
     elif os.path.isdir(path):
         yield _Entry(name, path, root)
@@ -221,9 +223,9 @@ def _walk(folder: str, inside: str, root: str, choice: Choice) -> Iterator[_Entr
                         if regular
                         else _checked(child.path, name, root)
                     )
-            elif not _is_zarr(child.path):
+            elif not is_zarr(child.path):
                 pending.append((child.path, f"{name}/", (*above, identity)))
-            elif _is_zarr_image(child.path):
+            elif is_zarr_image(child.path):
                 yield _Entry(name, child.path, root)
 
 
@@ -256,18 +258,6 @@ def _checked(path: str, name: str, root: str) -> _Entry:
     except ImageError as fault:
         return _Entry(name, path, root, fault)
     return _Entry(name, path, root)
-
-
-def _is_zarr(path: str) -> bool:
-    from kmdist.images.finding.zarr_nodes import is_zarr
-
-    return is_zarr(path)
-
-
-def _is_zarr_image(path: str) -> bool:
-    from kmdist.images.finding.zarr_nodes import is_image
-
-    return is_image(path)
 
 
 def _unique(entries: list[_Entry]) -> Iterator[tuple[str, _Entry]]:

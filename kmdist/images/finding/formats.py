@@ -1,4 +1,12 @@
-"""Which files are images: by suffix when a folder is searched, by first bytes when one is read."""
+"""Which files are images: by suffix when a folder is searched, by first bytes when one is read.
+
+Zarr nodes are told by their metadata alone.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
 
 _READ = (
     "apng avif avifs bmp btf dib gif j2c j2k jfif jp2 jpc jpe jpeg jpf jpg jpx mpo ndpi pbm pcx "
@@ -103,3 +111,43 @@ def refused(prefix: bytes, suffix: str) -> str | None:
 def _brand(prefix: bytes) -> bytes:
     """Major brand of an ISO base media file."""
     return prefix[8:12] if prefix[4:8] == b"ftyp" else b""
+
+
+ZARR_METADATA = ("zarr.json", ".zgroup", ".zarray")
+
+
+def is_zarr(path: str | os.PathLike[str]) -> bool:
+    """Whether a folder is a Zarr group or array, of format 2 or 3."""
+    return any(os.path.isfile(os.path.join(path, name)) for name in ZARR_METADATA)
+
+
+def is_zarr_image(path: str | os.PathLike[str]) -> bool:
+    """Whether a Zarr node is an array or an OME-Zarr image: not a run of kmdist, or a mere group.
+
+    Reads the node's own metadata alone: a folder of thousands of nodes is searched at the speed
+    of its files.
+    """
+    node = zarr_metadata(Path(path))
+    return node.get("node_type") == "array" or bool(multiscales(node.get("attributes", {})))
+
+
+def zarr_metadata(path: Path) -> dict[str, Any]:
+    """``node_type`` and ``attributes``, as format 3 names them; empty if there are none to read."""
+    try:
+        if (path / "zarr.json").is_file():
+            node = json.loads((path / "zarr.json").read_text("utf-8"))
+            return node if isinstance(node, dict) else {}
+        attributes = path / ".zattrs"
+        read = json.loads(attributes.read_text("utf-8")) if attributes.is_file() else {}
+        kind = "array" if (path / ".zarray").is_file() else "group"
+        return {"node_type": kind, "attributes": read}
+    except (OSError, ValueError):
+        return {}
+
+
+def multiscales(attributes: Any) -> Any:
+    """The ``multiscales`` of OME-Zarr 0.5, or of 0.4 and before."""
+    if not isinstance(attributes, dict):
+        return None
+    ome = attributes.get("ome", attributes)
+    return ome.get("multiscales") if isinstance(ome, dict) else None

@@ -9,7 +9,7 @@ import numpy as np
 
 from kmdist.errors import ImageError
 from kmdist.images.blocks import Window
-from kmdist.images.finding.zarr_nodes import METADATA, _metadata, _multiscales, is_zarr
+from kmdist.images.finding.formats import ZARR_METADATA, is_zarr, multiscales, zarr_metadata
 from kmdist.images.pixels import Pixels, decoded_dtype, widen
 from kmdist.images.source import Header, ImageSource
 
@@ -99,11 +99,11 @@ def _plane(path: Path) -> Plane:
     if not is_zarr(path):
         code = "not_regular" if path.is_dir() else "missing"
         raise ImageError(code, "a folder where an image is expected" if path.is_dir() else "gone")
-    node = _metadata(path)
+    node = zarr_metadata(path)
     if node.get("node_type") == "array":
         plane = Plane(str(path), _array_axes(str(path)))
     else:
-        scales = _multiscales(node.get("attributes", {}))
+        scales = multiscales(node.get("attributes", {}))
         if not scales:
             raise ImageError(
                 "unsupported", "a Zarr group without OME-Zarr multiscales: name an image within it"
@@ -129,7 +129,7 @@ def _array_axes(path: str) -> str:
 
 
 def _metadata_files(path: str, array_path: str) -> list[str]:
-    paths = [os.path.join(p, name) for p in (path, array_path) for name in METADATA]
+    paths = [os.path.join(p, name) for p in (path, array_path) for name in ZARR_METADATA]
     return [name for name in paths if os.path.isfile(name)]
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from kmdist.errors import KmdistError, UsageError
 from kmdist.images import EVERYTHING, Choice, Rejection
+from kmdist.images.finding.formats import is_zarr
 from kmdist.recipes.digits.stacks import arrays, files
 from kmdist.recipes.digits.stacks.stack import Stack, StackSource
 from kmdist.urls import is_url
@@ -76,7 +77,7 @@ def open_stack(
         return _with_classes(text, cells, None, (), "", labels), rejected
     if labels == "rows":
         raise UsageError("--labels rows is for sheets: give --cell WIDTHxHEIGHT too")
-    if path.suffix.lower() in _ARRAYS or _is_zarr(path):
+    if path.suffix.lower() in _ARRAYS or is_zarr(path):
         array, found = arrays.open_array(path)
         return _with_classes(text, array, found, (), "", labels), rejected
     if path.is_dir() and (within := arrays.images_within(path)) is not None:
@@ -94,12 +95,6 @@ def open_stack(
     raise UsageError(
         f"{text}: one file is a sheet only with --cell WIDTHxHEIGHT; other stacks are IDX, .npy, "
         f".npz and Zarr arrays, folders of images, and {arrays.SAMPLE}"
-    )
-
-
-def _is_zarr(path: Path) -> bool:
-    return path.is_dir() and any(
-        (path / name).is_file() for name in ("zarr.json", ".zarray", ".zgroup")
     )
 
 
