@@ -3,6 +3,8 @@
 import graphlib
 import subprocess
 import sys
+from collections.abc import Container
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -34,6 +36,27 @@ def test_the_table_has_no_cycle() -> None:
         ready = {p for p, below in MAY_IMPORT.items() if p not in done and set(below) <= done}
         assert ready, f"packages import each other: {sorted(set(MAY_IMPORT) - done)}"
         done |= ready
+
+
+def test_no_modules_import_each_other() -> None:
+    """Imports in functions counted, and those of benchmarks."""
+    paths = [*SOURCES, *(ROOT / "benchmarks").glob("*.py")]
+    modules = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in paths}
+    graph = {name: imported_of(path, modules) - {name} for name, path in modules.items()}
+    assert len(graph) > 200
+    list(TopologicalSorter(graph).static_order())
+
+
+def imported_of(path: Path, modules: Container[str]) -> set[str]:
+    """Those of some modules that a file imports."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                found |= {str(node.module), f"{node.module}.{alias.name}"}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    return {name for name in found if name in modules}
 
 
 def test_the_check_can_fail(tmp_path: Path) -> None:

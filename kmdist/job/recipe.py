@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
 
@@ -14,7 +13,7 @@ from kmdist.images import Found, Rejection
 from kmdist.job.job import Job
 from kmdist.job.memory import Projection, Slots
 from kmdist.job.options import JobOptions
-from kmdist.job.progress import Message, Watcher, quantity
+from kmdist.job.progress import Message, Watcher
 from kmdist.store import Run
 
 Inputs = str | Path | Sequence[str | Path | Found]
@@ -137,8 +136,8 @@ class Model(Protocol):
 class Recipe(Protocol):
     """One way to cluster images, found by its name in `kmdist.recipes.registry`.
 
-    What is given here serves a recipe that labels the pixels of image files. A recipe says how it
-    fits and labels; importing it must be light, since every command imports it.
+    Every command imports every recipe, so that importing one must be light. Those that label the
+    pixels of image files derive from `kmdist.job.photograph_recipe.PhotographRecipe`.
 
     Attributes
     ----------
@@ -171,23 +170,15 @@ class Recipe(Protocol):
         ------
         UsageError : the run has no single set of clusters.
         """
-        from kmdist.job.labelling import LabelPhotographs  # opens images: not light
-
-        label = partial(self.label_photographs, model=self.model_of(run))
-        return LabelPhotographs(inputs, run, label)
-
-    def label_photographs(self, job: Job, workload: Any, model: Any) -> Mapping[str, Any]:
-        """Label all images of a job with a model, and write them; what the run's record says."""
-        raise UsageError(f"no run of {self.name} labels photographs")
 
     def model_of(self, run: Run) -> Model:
         """What labels pixels as a run labelled its own; errors as of `label`."""
 
     def predict(self, run: Run, images: Any) -> Any:
         """Label images in memory: what `Run.predict` does."""
-        from kmdist.job.in_memory import label_images
 
-        return label_images(self.model_of(run), images)
+    def summary(self, run: Run) -> list[str]:
+        """What ``kmdist info`` says of the images."""
 
     def least_files(self, options: Any) -> int:
         """Files that a model takes at least."""
@@ -196,15 +187,6 @@ class Recipe(Protocol):
     def name_in_run(self, name: str) -> str:
         """A file's name as its run holds it."""
         return name
-
-    def summary(self, run: Run) -> list[str]:
-        """What ``kmdist info`` says of the images."""
-        first, pixels = next(iter(run.runs.values()), run), run.attributes.get("pixels")
-        if not len(first.images):
-            return []
-        size = f", {pixels / 1e6:,.1f} Mpx" if pixels else ""
-        how = ", each fitted on its own" if run.attributes.get("per_image") else ""
-        return [f"{quantity(len(first.images), 'image')}{size}{how}"]
 
     def figure(self, run: Run, what: str | None) -> Any:
         """A picture of the run, as a figure of matplotlib.

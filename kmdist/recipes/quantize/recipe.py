@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from kmdist.job.job import Job
+from kmdist.job.photograph_recipe import PhotographRecipe
 from kmdist.job.progress import Watcher, watch_nothing
-from kmdist.job.recipe import Inputs, Procedure, Recipe
+from kmdist.job.recipe import Inputs, Procedure
 from kmdist.job.running import run_job
 from kmdist.options import with_keywords
 from kmdist.recipes.quantize.options import QuantizeOptions
@@ -46,7 +47,7 @@ def quantize(
     return run_job(RECIPE.fit(inputs, options), output, options, watch=watch, command=command)
 
 
-class Quantize(Recipe):
+class Quantize(PhotographRecipe):
     """Photographs to palettes."""
 
     name = "quantize"

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from kmdist.errors import UsageError
 from kmdist.job.job import Job
+from kmdist.job.photograph_recipe import PhotographRecipe
 from kmdist.job.progress import Watcher, watch_nothing
-from kmdist.job.recipe import Inputs, Procedure, Recipe
+from kmdist.job.recipe import Inputs, Procedure
 from kmdist.job.running import run_job
 from kmdist.options import with_keywords
 from kmdist.recipes.texture.options import TextureOptions
@@ -48,7 +49,7 @@ def texture(
     return run_job(RECIPE.fit(inputs, options), output, options, watch=watch, command=command)
 
 
-class Textures(Recipe):
+class Textures(PhotographRecipe):
     """Photographs segmented by texture."""
 
     name = "texture"

@@ -1,0 +1,40 @@
+"""What the recipes that label the pixels of image files have in common. Light to import."""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from kmdist.job.job import Job
+from kmdist.job.progress import quantity
+from kmdist.job.recipe import Inputs, Procedure, Recipe
+from kmdist.store import Run
+
+
+class PhotographRecipe(Recipe):
+    """A recipe that labels the pixels of image files; see `kmdist.job.recipe.Recipe`."""
+
+    def label(self, run: Run, inputs: Inputs, options: Any) -> Procedure[Any]:
+        """Label image files with the clusters of a run."""
+        from kmdist.job.labelling import LabelPhotographs
+
+        label = partial(self.label_photographs, model=self.model_of(run))
+        return LabelPhotographs(inputs, run, label)
+
+    def label_photographs(self, job: Job, workload: Any, model: Any) -> Mapping[str, Any]:
+        """Label all images of a job with a model, and write them; what the run's record says."""
+        raise NotImplementedError
+
+    def predict(self, run: Run, images: Any) -> Any:
+        """Label images in memory."""
+        from kmdist.job.in_memory import label_images
+
+        return label_images(self.model_of(run), images)
+
+    def summary(self, run: Run) -> list[str]:
+        """How many images, how large, and whether each has clusters of its own."""
+        first, pixels = next(iter(run.runs.values()), run), run.attributes.get("pixels")
+        if not len(first.images):
+            return []
+        size = f", {pixels / 1e6:,.1f} Mpx" if pixels else ""
+        how = ", each fitted on its own" if run.attributes.get("per_image") else ""
+        return [f"{quantity(len(first.images), 'image')}{size}{how}"]
