@@ -3,8 +3,6 @@
 import graphlib
 import subprocess
 import sys
-from collections.abc import Container
-from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -38,27 +36,6 @@ def test_the_table_has_no_cycle() -> None:
         done |= ready
 
 
-def test_no_modules_import_each_other() -> None:
-    """Imports in functions counted, and those of benchmarks."""
-    paths = [*SOURCES, *(ROOT / "benchmarks").glob("*.py")]
-    modules = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in paths}
-    graph = {name: imported_of(path, modules) - {name} for name, path in modules.items()}
-    assert len(graph) > 200
-    list(TopologicalSorter(graph).static_order())
-
-
-def imported_of(path: Path, modules: Container[str]) -> set[str]:
-    """Those of some modules that a file imports."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom):
-            for alias in node.names:
-                found |= {str(node.module), f"{node.module}.{alias.name}"}
-        elif isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-    return {name for name in found if name in modules}
-
-
 def test_the_check_can_fail(tmp_path: Path) -> None:
     upward = tmp_path / "lloyd.py"
     upward.write_text("from kmdist.recipes.quantize.recipe import quantize\n")
@@ -67,8 +44,9 @@ def test_the_check_can_fail(tmp_path: Path) -> None:
     assert package_of(module) not in MAY_IMPORT["engine"]
 
 
-@pytest.mark.parametrize("top", ["benchmarks", "tests"])
-def test_what_is_beside_the_package_has_no_cycle(top: str) -> None:
+@pytest.mark.parametrize("top", ["kmdist", "benchmarks", "tests"])
+def test_no_modules_import_each_other(top: str) -> None:
+    """Nor do imports in functions."""
     files = (ROOT / top).rglob("*.py")
     imported = {dotted_name(path): imports_of(path, top) for path in files}
     assert list(graphlib.TopologicalSorter(imported).static_order())

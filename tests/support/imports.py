@@ -61,13 +61,18 @@ def imports_of(path: Path, top: str = "kmdist") -> set[str]:
             if node.level:
                 raise AssertionError(f"{path}: relative import; write it in full")
             module = node.module or ""
-            if module == top:
-                found.update(f"{top}.{alias.name}" for alias in node.names)
-            elif module.startswith(f"{top}."):
-                found.add(module)
+            if module == top or module.startswith(f"{top}."):
+                found.update(_module_of(module, alias.name) for alias in node.names)
         elif isinstance(node, ast.Import):
             found.update(a.name for a in node.names if a.name.startswith(f"{top}."))
     return found - {"kmdist.__version__"}
+
+
+def _module_of(module: str, name: str) -> str:
+    """What ``from module import name`` imports: a module below, or the module."""
+    path = ROOT.joinpath(*module.split("."), name)
+    below = path.is_dir() or path.with_suffix(".py").is_file()
+    return f"{module}.{name}" if below or "." not in module else module
 
 
 SOURCES = sorted(
