@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from kmdist.errors import KmdistError, UsageError
 from kmdist.store.fits import Fit, Images, RunImage
-from kmdist.store.format.root import COMPLETE, SCHEMA
+from kmdist.store.format.contents import COMPLETE, SCHEMA
 from kmdist.store.targets.local import LocalTarget, Target, is_url
 
 if TYPE_CHECKING:

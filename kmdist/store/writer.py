@@ -11,10 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 from kmdist.errors import ImageError, KmdistError, UsageError
 from kmdist.store import checkpoints
 from kmdist.store.claims.claims import Claim, claim_output
-from kmdist.store.format.contents import RunContents
+from kmdist.store.format.contents import CONSOLIDATE_IMAGES, RunContents, write_root
 from kmdist.store.format.layout import plain
 from kmdist.store.format.names import clash_ranks
-from kmdist.store.format.root import CONSOLIDATE_IMAGES, write_root
 from kmdist.store.targets.local import Target, is_url, local_path
 
 

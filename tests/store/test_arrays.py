@@ -12,8 +12,13 @@ from hypothesis import strategies as st
 
 from kmdist.errors import KmdistError
 from kmdist.store import LocalTarget, label_dtype, unclustered_value
-from kmdist.store.format.chunks import write_region
-from kmdist.store.format.layout import array_metadata, array_spec, plain, pyramid_shapes
+from kmdist.store.format.layout import (
+    array_metadata,
+    array_spec,
+    plain,
+    pyramid_shapes,
+    write_region,
+)
 
 DTYPES = ["bool", "uint8", "uint16", "uint32", "int64", "float16", "float32", "float64"]
 

@@ -295,7 +295,7 @@ def test_arrays_of_odd_shapes(tmp_path, array):
 
 
 def test_many_images_are_not_consolidated(tmp_path, monkeypatch):
-    monkeypatch.setattr("kmdist.store.format.root.CONSOLIDATE_IMAGES", 3)
+    monkeypatch.setattr("kmdist.store.format.contents.CONSOLIDATE_IMAGES", 3)
     for count in (3, 4):
         names = [f"{i}.png" for i in range(count)]
         path = tmp_path / f"{count}.zarr"

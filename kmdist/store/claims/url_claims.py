@@ -24,8 +24,8 @@ from typing import Any
 from kmdist.errors import UsageError
 from kmdist.store.claims.claims import Claim, differences, versions_asked
 from kmdist.store.claims.lease import CLAIMS, Lease
+from kmdist.store.format.contents import COMPLETE
 from kmdist.store.format.layout import dump_json
-from kmdist.store.format.root import COMPLETE
 from kmdist.store.targets.local import STATE
 from kmdist.store.targets.object_store import FsspecTarget, UrlPath
 

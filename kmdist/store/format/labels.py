@@ -13,17 +13,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from kmdist.store.format.chunks import check_region, write_region
 from kmdist.store.format.layout import (
     CHUNK,
     SHARD,
     ArraySpec,
     array_metadata,
+    check_region,
     group_metadata,
     label_array,
     label_dtype,
     pyramid_shapes,
     unclustered_value,
+    write_region,
 )
 from kmdist.store.targets.local import Target
 
