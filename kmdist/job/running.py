@@ -26,7 +26,7 @@ from kmdist.job.progress import Message, Watcher, quantity, watch_nothing
 from kmdist.job.recipe import Procedure, Results, W, Workload
 from kmdist.store import Run, RunWriter, open_run, run_location
 from kmdist.store.claims.claims import check_output
-from kmdist.store.targets.local import local_path
+from kmdist.store.targets import local_path
 
 
 def run_job(

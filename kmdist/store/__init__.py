@@ -3,10 +3,10 @@
 ==================  ============================================================================
 `RunWriter`         claim an output, checkpoint, publish; `contents`: write labels and arrays
 `open_run`          read a published run
-`names`, `layout`   node names; data types, chunks and metadata
-`chunks`, `labels`  bytes of chunks and shards; label maps with pyramids
-`targets`           where objects go; `object_store`: to a bucket
-`images`            arrays of a fit, images of a run
+`names`, `layout`   node names; metadata, chunks and shards of arrays
+`labels`            label maps with pyramids; `contents`: all that workers write, and the root
+`targets`           where objects go: a folder, or a prefix in an object store
+`fits`              arrays of a fit, images of a run
 `checkpoints`       states of the fit and manifests of finished blocks
 `durability`        what survives a power cut
 `claims`            who may write; `partial`: the folder of a run in the making, and its rename
@@ -20,16 +20,16 @@ from typing import Any
 _HOMES = {
     "ArraySpec": "kmdist.store.format.layout",
     "LabelMap": "kmdist.store.format.labels",
-    "LocalTarget": "kmdist.store.targets.local",
+    "LocalTarget": "kmdist.store.targets",
     "Run": "kmdist.store.reader",
     "RunImage": "kmdist.store.fits",
     "RunWriter": "kmdist.store.writer",
-    "Target": "kmdist.store.targets.local",
+    "Target": "kmdist.store.targets",
     "image_key": "kmdist.store.format.names",
     "label_dtype": "kmdist.store.format.layout",
-    "FsspecTarget": "kmdist.store.targets.object_store",
+    "FsspecTarget": "kmdist.store.targets",
     "open_run": "kmdist.store.reader",
-    "run_location": "kmdist.store.targets.local",
+    "run_location": "kmdist.store.targets",
     "unclustered_value": "kmdist.store.format.layout",
 }
 

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from kmdist.store.format.layout import dump_json
 from kmdist.store.format.names import image_key
-from kmdist.store.targets.local import STATE, Target
+from kmdist.store.targets import STATE, Target
 
 
 def save_state(target: Target, name: str, arrays: Mapping[str, ArrayLike]) -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from kmdist.errors import KmdistError
 from kmdist.store.format.labels import LABELS_NAME
 from kmdist.store.format.names import candidate_keys, name_of_key
-from kmdist.store.targets.local import Target
+from kmdist.store.targets import Target
 
 if TYPE_CHECKING:
     import zarr

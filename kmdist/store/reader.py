@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from kmdist.errors import KmdistError, UsageError
 from kmdist.store.fits import Fit, Images, RunImage
 from kmdist.store.format.contents import COMPLETE, SCHEMA
-from kmdist.store.targets.local import LocalTarget, Target, is_url
+from kmdist.store.targets import FsspecTarget, LocalTarget, Target, UrlPath
+from kmdist.urls import is_url
 
 if TYPE_CHECKING:
     import zarr
@@ -207,8 +208,6 @@ def open_run(path: str | os.PathLike[str]) -> Run:
 
 def _open_url(url: str) -> Run:
     """A run in an object store, or one k of it."""
-    from kmdist.store.targets.object_store import FsspecTarget, UrlPath
-
     target, place = FsspecTarget(url), UrlPath(url)
     text = target.get("zarr.json")
     if text is None and target.children("state"):

@@ -14,7 +14,8 @@ from kmdist.store.claims.claims import Claim, claim_output
 from kmdist.store.format.contents import CONSOLIDATE_IMAGES, RunContents, write_root
 from kmdist.store.format.layout import plain
 from kmdist.store.format.names import clash_ranks
-from kmdist.store.targets.local import Target, is_url, local_path
+from kmdist.store.targets import Target, local_path
+from kmdist.urls import is_url
 
 
 class RunWriter(RunContents):

@@ -408,7 +408,7 @@ def test_a_full_disk_is_said_with_the_path(path, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with claim(path) as writer:
-        monkeypatch.setattr("kmdist.store.targets.local.os.write", full)
+        monkeypatch.setattr("kmdist.store.targets.os.write", full)
         with pytest.raises(KmdistError, match=r"zarr\.partial/.*No space left"):
             writer.write_labels("a", np.zeros((2, 2), int), k=5)
         with pytest.raises(KmdistError, match="No space left"):

@@ -7,9 +7,8 @@ import sys
 
 import pytest
 
-from kmdist.store import open_run
+from kmdist.store import open_run, targets
 from kmdist.store.claims import partial
-from kmdist.store.targets import local as targets
 from tests.support.folders import ROOT
 from tests.support.small_run import IMAGES, write_run
 

@@ -218,7 +218,7 @@ def test_a_kill_in_the_exchange_loses_nothing(
     exchange = url_claims.exchange
 
     def killed(*places: FsspecTarget) -> None:
-        monkeypatch.setattr("kmdist.store.targets.object_store._BATCH", 3)
+        monkeypatch.setattr("kmdist.store.targets._BATCH", 3)
         for name in originals:
             monkeypatch.setattr(FsspecTarget, name, dying(name))
         exchange(*places)
@@ -254,7 +254,7 @@ def test_a_kill_while_a_half_run_is_discarded_leaves_nothing_to_resume_wrongly(
     write(writer, 1)
     writer.mark_done("labels", 0)
     writer.release()
-    monkeypatch.setattr("kmdist.store.targets.object_store._BATCH", 2)
+    monkeypatch.setattr("kmdist.store.targets._BATCH", 2)
     original = FsspecTarget._remove
     calls = 0
 

@@ -11,7 +11,7 @@ from kmdist.errors import KmdistError, UsageError
 from kmdist.store.claims import partial
 from kmdist.store.claims.durability import SyncClock, forget_unsynced
 from kmdist.store.format.contents import COMPLETE, SCHEMA, read_attributes
-from kmdist.store.targets.local import LocalTarget, Target
+from kmdist.store.targets import LocalTarget, Target
 
 
 @dataclass

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from kmdist.store.format.layout import dump_json
-from kmdist.store.targets.local import STATE
+from kmdist.store.targets import STATE
 
 SYNC_EVERY_S = 60.0
 """Work that a power cut may cost. A sync writes out what the kernel would have written anyway."""

@@ -22,7 +22,7 @@ from typing import Any
 from kmdist.errors import KmdistError
 from kmdist.store.claims.durability import machine
 from kmdist.store.format.layout import dump_json
-from kmdist.store.targets.local import STATE, Target
+from kmdist.store.targets import STATE, Target
 
 LEASE_S = 120.0
 """After so many seconds without a renewal another host may take over."""

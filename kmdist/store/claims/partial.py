@@ -29,7 +29,7 @@ from typing import Any
 from kmdist.errors import KmdistError
 from kmdist.store.claims.durability import machine, sync, sync_folder, write_durably
 from kmdist.store.format.layout import dump_json
-from kmdist.store.targets.local import STATE
+from kmdist.store.targets import STATE
 
 _NEW_IS_STALE_S = 60.0
 _RENAME_EXCHANGE = 2

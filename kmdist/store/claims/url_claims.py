@@ -26,8 +26,7 @@ from kmdist.store.claims.claims import Claim, differences, versions_asked
 from kmdist.store.claims.lease import CLAIMS, Lease
 from kmdist.store.format.contents import COMPLETE
 from kmdist.store.format.layout import dump_json
-from kmdist.store.targets.local import STATE
-from kmdist.store.targets.object_store import FsspecTarget, UrlPath
+from kmdist.store.targets import STATE, FsspecTarget, UrlPath
 
 _REQUEST = f"{STATE}/request.json"
 _ROOT = "zarr.json"

@@ -22,7 +22,7 @@ from kmdist.store.format.layout import (
     write_region,
 )
 from kmdist.store.format.names import image_key
-from kmdist.store.targets.local import STATE, Target
+from kmdist.store.targets import STATE, Target
 
 
 class RunContents:

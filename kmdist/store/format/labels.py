@@ -26,7 +26,7 @@ from kmdist.store.format.layout import (
     unclustered_value,
     write_region,
 )
-from kmdist.store.targets.local import Target
+from kmdist.store.targets import Target
 
 LABELS_NAME = "kmeans"
 """Name of the label map below ``images/NAME/labels``."""

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from kmdist.store.targets.local import Target
+from kmdist.store.targets import Target
 
 CHUNK = 1024
 """Side of a chunk of labels, pixels."""

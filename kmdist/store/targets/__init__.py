@@ -1,1 +1,0 @@
-"""Where runs lie: folders and object stores."""
