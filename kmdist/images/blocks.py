@@ -1,16 +1,16 @@
-"""Blocks: the units of distributed work. They depend on the images and the block size alone."""
+"""Blocks: the units of distributed work. They depend on the images and the block size alone.
+
+Tiles are multiples of the label maps' chunks, and divide their shards, so that none of these has
+two writers.
+"""
 
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from kmdist.images.source import ImageSource
+from kmdist.store.format.layout import CHUNK, SHARD, SHARD_ABOVE
 
-CHUNK_PX = 1_024
-"""Tiles are multiples of the label maps' chunks, so that no chunk has two writers."""
-SHARD_PX = 8_192
-"""Shard side of label maps of images over `SHARDED_SIDE_PX` a side; tiles there divide it."""
-SHARDED_SIDE_PX = 16_384
 IMAGE_PX = 65_536
 """What opening a file and writing its labels costs, in pixels decoded and labelled: about 1 ms."""
 
@@ -107,7 +107,7 @@ def shard_windows(source: ImageSource) -> list[Window]:
     """
     if not is_sharded(source):
         return [whole_window(source)]
-    return list(_grid(whole_window(source), SHARD_PX, SHARD_PX))
+    return list(_grid(whole_window(source), SHARD, SHARD))
 
 
 def _balanced(
@@ -140,9 +140,9 @@ def _tiles(source: ImageSource, limit: float) -> Iterator[Window]:
 def _tile_size(source: ImageSource, limit: float) -> tuple[int, int]:
     """The largest tile of at most 1.1 blocks; of equals the squarest, then the wider one."""
     if is_sharded(source):
-        sides = [CHUNK_PX << i for i in range((SHARD_PX // CHUNK_PX).bit_length())]
+        sides = [CHUNK << i for i in range((SHARD // CHUNK).bit_length())]
     else:
-        sides = [CHUNK_PX * i for i in range(1, SHARDED_SIDE_PX // CHUNK_PX + 1)]
+        sides = [CHUNK * i for i in range(1, SHARD_ABOVE // CHUNK + 1)]
 
     def merit(size: tuple[int, int]) -> tuple[bool, int, int, int]:
         height, width = min(size[0], source.height), min(size[1], source.width)
@@ -154,7 +154,7 @@ def _tile_size(source: ImageSource, limit: float) -> tuple[int, int]:
 
 def is_sharded(source: ImageSource) -> bool:
     """Whether the label map of an image is stored in shards."""
-    return max(source.width, source.height) > SHARDED_SIDE_PX
+    return max(source.width, source.height) > SHARD_ABOVE
 
 
 def _grid(within: Window, height: int, width: int) -> Iterator[Window]:

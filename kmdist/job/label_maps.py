@@ -9,13 +9,13 @@ import numpy as np
 from kmdist.engine.passes import run_pass
 from kmdist.errors import ImageError
 from kmdist.images import Rejection
-from kmdist.images.blocks import SHARD_PX, is_sharded
+from kmdist.images.blocks import is_sharded
 from kmdist.job.block_pass import BlockPass, Codec, Stage, pack_rejected, unpack_rejected
 from kmdist.job.job import Job
 from kmdist.job.pixels import decode_piece
 from kmdist.job.work import Piece, Work
 from kmdist.store import LabelMap, RunWriter
-from kmdist.store.format.layout import label_dtype
+from kmdist.store.format.layout import SHARD, label_dtype
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ def label_items(
         window = one.pieces[0].window
         key: Any = one.index
         if one.in_shard:
-            key = one.tile_of, window.y0 // SHARD_PX, window.x0 // SHARD_PX
+            key = one.tile_of, window.y0 // SHARD, window.x0 // SHARD
         groups.setdefault(key, []).append(one)
     items = []
     for group in groups.values():

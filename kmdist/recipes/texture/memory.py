@@ -7,12 +7,12 @@ from kmdist.filters.cells import CELL
 from kmdist.filters.spectra import pair_kernels, plan_axis
 from kmdist.filters.tutorial import BANK as TUTORIAL_BANK
 from kmdist.images import ImageSource
-from kmdist.images.blocks import SHARD_PX, is_sharded
+from kmdist.images.blocks import is_sharded
 from kmdist.job.memory import DECODE_BYTES, PROCESS_BYTES, Projection, Slots
 from kmdist.job.photographs import Photographs
 from kmdist.recipes.texture.model import Texture
 from kmdist.recipes.texture.wanted import SAMPLE_ROWS, TextureWanted
-from kmdist.store.format.layout import label_dtype
+from kmdist.store.format.layout import SHARD, label_dtype
 
 KEPT_SPECTRA = 4
 """Piece sizes whose spectra a process keeps; see `kmdist.filters.spectra.pair_spectra`."""
@@ -111,7 +111,7 @@ def spectra_bytes(texture: Texture, sources: Sequence[ImageSource]) -> int:
 def _shard_bytes(workload: Photographs, k: int) -> int:
     """Of the largest shard being written, 0 where no image has any."""
     areas = [
-        min(source.height, SHARD_PX) * min(source.width, SHARD_PX)
+        min(source.height, SHARD) * min(source.width, SHARD)
         for source in {one.pieces[0].source for one in workload.blocks if not one.pieces[0].whole}
         if is_sharded(source)
     ]
