@@ -9,7 +9,7 @@ Files that cannot be used are rejected with a code:
 ``not_regular``     a FIFO, socket, device or folder where a file is expected
 ``unreadable``      permission denied, or the disk cannot read it
 ``not_image``       no known image header
-``unsupported``     a picture of a kind kmdist does not read: HEIC, camera raw, CIE Lab, volumes
+``unsupported``     a picture of a kind kmdist does not read: CIE Lab, volumes; or not yet installed
 ``truncated``       the file ends before the picture does
 ``corrupt``         a checksum is wrong, or the decoder gives up
 ``too_large``       more pixels than allowed for an image that is decoded whole

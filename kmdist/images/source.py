@@ -20,7 +20,7 @@ class ImageSource:
         samples uncompressed, and the modification time of its metadata.
     pages : pages or frames in the file, of which the first is used.
     orientation : EXIF orientation 1 … 8 (EXIF 2.32, tag 0x0112), which `decode` applies.
-    decoder : ``opencv``, ``pillow``, ``tifffile`` or ``zarr``: who reads the pixels.
+    decoder : ``opencv``, ``pillow``, ``photo``, ``tifffile`` or ``zarr``: who reads the pixels.
     profile : of its colours: empty for sRGB or none; ``converted`` where `decode` makes them sRGB;
         ``unusable`` where they are taken as sRGB because it is damaged.
     """

@@ -48,7 +48,7 @@ def test_reasons_help(corpus: Corpus) -> None:
     assert "IDAT" in reason("bad_crc.png")
     assert "5 channels" in reason("five_channels.tif")
     assert "DOCTYPE" in reason("page.png")
-    assert "HEIC" in reason("phone.heic")
+    assert "HEIF" in reason("phone.heic")
 
 
 def test_bad_files_write_nothing_to_the_terminal(

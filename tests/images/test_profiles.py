@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import imagecodecs
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
@@ -15,30 +14,20 @@ from kmdist import quantize
 from kmdist.images import Found, ImageSource, Window, decode, probe, to_rgb8
 from kmdist.images.reading.srgb import state_of
 from tests.support.corpus import encode, encode_tiff, orientation, photo, png_chunk
+from tests.support.profiles import (
+    AS_SRGB,
+    COLOUR,
+    GREY_18,
+    P3,
+    P3_POINTS,
+    PLAIN,
+    SRGB,
+    SRGB_POINTS,
+    profile,
+)
 
-COLOUR, AS_SRGB = (200, 100, 50), (215, 93, 31)
-PLAIN = np.full((4, 6, 3), COLOUR, np.uint8)
 RGBA = np.dstack([PLAIN, np.full((4, 6), 128, np.uint8)])
 GREY = np.full((4, 6), 100, np.uint8)
-P3_POINTS = (0.3127, 0.3290, 0.680, 0.320, 0.265, 0.690, 0.150, 0.060)
-SRGB_POINTS = (0.3127, 0.3290, 0.64, 0.33, 0.30, 0.60, 0.15, 0.06)
-
-
-def profile(points: tuple[float, ...], gamma: float = 0.0) -> bytes:
-    level = np.linspace(0, 1, 1024)
-    linear = np.where(level <= 0.04045, level / 12.92, ((level + 0.055) / 1.055) ** 2.4)
-    curve: dict[str, Any] = {"transferfunction": linear.astype(np.float32)}
-    return imagecodecs.cms_profile(
-        "rgb",
-        whitepoint=points[:2],
-        primaries=points[2:],
-        **({"gamma": gamma} if gamma else curve),
-    )
-
-
-P3 = profile(P3_POINTS)
-SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-GREY_18 = imagecodecs.cms_profile("gray", gamma=1.8)
 EXACT: dict[str, dict[str, Any]] = {
     "PNG": {},
     "JPEG": {"quality": 100, "subsampling": 0},

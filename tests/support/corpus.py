@@ -147,9 +147,9 @@ def _bad_encodings() -> dict[str, tuple[str, bytes]]:
         "truncated.gif": ("truncated", cut["GIF"]),
         "truncated.bmp": ("truncated", cut["BMP"]),
         "truncated.jp2": ("truncated", cut["JPEG2000"]),
-        "phone.heic": ("unsupported", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + b"\0" * 100),
-        "camera.nef": ("unsupported", encode_tiff(photo())),
-        "layers.psd": ("unsupported", b"8BPS\0\x01" + b"\0" * 100),
+        "phone.heic": ("corrupt", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + b"\0" * 100),
+        "camera.nef": ("corrupt", encode_tiff(photo())),
+        "layers.psd": ("corrupt", b"8BPS\0\x01" + b"\0" * 100),
     }
 
 

@@ -248,7 +248,7 @@ def _looks_like_image(path: str) -> bool:
             prefix = file.read(SNIFFED_BYTES)
     except (ImageError, OSError):
         return True
-    return (detect(prefix, "") or refused(prefix, "")) is not None
+    return (detect(prefix, "") or refused(prefix)) is not None
 
 
 def _checked(path: str, name: str, root: str) -> _Entry:

@@ -8,12 +8,14 @@ import os
 from pathlib import Path
 from typing import Any
 
+from importlib.util import find_spec
+
 _READ = (
     "apng avif avifs bmp btf dib gif j2c j2k jfif jp2 jpc jpe jpeg jpf jpg jpx mpo ndpi pbm pcx "
-    "pfm pgm png pnm ppm qoi ras rgb sgi svs tf8 tga tif tiff webp"
+    "exr heic heif hif jxl pfm pgm png pnm ppm psd qoi ras rgb sgi svs tf8 tga tif tiff webp"
 )
 _RAW = "3fr arw cr2 cr3 crw dng erf kdc mos nef nrw orf pef raf raw rw2 sr2 srw x3f"  # of cameras
-_OTHER = "exr hdr heic heif hif jxl psb psd"
+_OTHER = "hdr psb"
 _SIDECARS = (
     "7z aae avi bib bz2 cfg conf css csv db doc docx geojson gz h5 hdf5 htm html icc "
     "ini ipynb js json log m4a m4v mat md mkv mov mp3 mp4 mpeg mpg npy npz odt parquet pdf pkl "
@@ -26,11 +28,11 @@ def _dotted(suffixes: str) -> frozenset[str]:
     return frozenset("." + suffix for suffix in suffixes.split())
 
 
-SUFFIXES = _dotted(_READ)
-"""Suffixes of images that are read."""
 RAW_SUFFIXES = _dotted(_RAW)
 """Suffixes of camera raw files, many of which begin like a TIFF and hold a small one."""
-REFUSED_SUFFIXES = RAW_SUFFIXES | _dotted(_OTHER)
+SUFFIXES = _dotted(_READ) | RAW_SUFFIXES
+"""Suffixes of images that are read."""
+REFUSED_SUFFIXES = _dotted(_OTHER)
 """Suffixes of pictures that are not read: told of, so that nobody wonders where they are."""
 SIDECAR_SUFFIXES = _dotted(_SIDECARS)
 """Suffixes of what lies beside images: passed over in a folder, without a look inside."""
@@ -52,17 +54,22 @@ _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"qoif", "qoi"),
     (b"\x01\xda", "sgi"),
     (b"\x59\xa6\x6a\x95", "sun"),
+    (b"8BPS\0\1", "psd"),
+    (b"\x76\x2f\x31\x01", "exr"),
+    (b"\xff\x0a", "jpegxl"),
+    (b"\0\0\0\x0cJXL \r\n\x87\n", "jpegxl"),
+    (b"FUJIFILMCCD-RAW", "raw"),
 )
 
 _REFUSED_MAGIC: tuple[tuple[bytes, str], ...] = (
-    (b"8BPS", "a Photoshop document"),
-    (b"\x76\x2f\x31\x01", "OpenEXR"),
+    (b"8BPS\0\2", "a large Photoshop document"),
     (b"#?RADIANCE", "Radiance HDR"),
     (b"#?RGBE", "Radiance HDR"),
-    (b"\xff\x0a", "JPEG XL"),
-    (b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL"),
-    (b"FUJIFILMCCD-RAW", "camera raw"),
 )
+
+_PACKAGES = {"exr": "OpenEXR", "heif": "pillow_heif", "jpegxl": "pillow_jxl", "raw": "rawpy"}
+"""Formats that a package of the extra ``kmdist[photos]`` reads."""
+_HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
 
 _WEAK = {".dib": (b"\x28\0\0\0", "dib"), ".pcx": (b"\x0a", "pcx"), ".tga": (b"", "tga")}
 """Formats with little or no magic: believed only together with their suffix."""
@@ -80,6 +87,8 @@ def detect(prefix: bytes, suffix: str) -> str | None:
     -------
     A name such as ``jpeg``, or None.
     """
+    if suffix in RAW_SUFFIXES or _brand(prefix) == b"crx ":
+        return "raw"
     for magic, kind in _MAGIC:
         if prefix.startswith(magic):
             return kind
@@ -87,6 +96,8 @@ def detect(prefix: bytes, suffix: str) -> str | None:
         return "webp"
     if prefix[4:8] == b"ftyp" and (b"avif" in prefix[8:] or b"avis" in prefix[8:]):
         return "avif"
+    if _brand(prefix) in _HEIF_BRANDS:
+        return "heif"
     if prefix[:1] == b"P" and prefix[1:2] in b"123456fF" and prefix[2:3] in b" \t\r\n#":
         return "ppm"
     if suffix in _WEAK:
@@ -95,17 +106,15 @@ def detect(prefix: bytes, suffix: str) -> str | None:
     return None
 
 
-def refused(prefix: bytes, suffix: str) -> str | None:
+def refused(prefix: bytes) -> str | None:
     """What kind of picture a file is that is recognized but not read, or None."""
-    if suffix in RAW_SUFFIXES:
-        return "camera raw"
-    if detect(prefix, suffix) == "avif":
-        return None
-    if _brand(prefix) in (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1"):
-        return "HEIC"
-    if _brand(prefix) == b"crx ":
-        return "camera raw"
     return next((kind for magic, kind in _REFUSED_MAGIC if prefix.startswith(magic)), None)
+
+
+def missing_package(kind: str) -> str | None:
+    """The package that a format is read with and that is not installed, or None."""
+    package = _PACKAGES.get(kind)
+    return package if package is not None and find_spec(package) is None else None
 
 
 def _brand(prefix: bytes) -> bytes:

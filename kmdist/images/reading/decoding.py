@@ -62,6 +62,10 @@ def _decode_whole(source: ImageSource) -> Pixels:
                 from kmdist.images.reading.pillow_images import with_srgb_colours
 
                 pixels = with_srgb_colours(pixels, data, source.format)
+        elif source.decoder == "photo":
+            from kmdist.images.reading.photos import decode_photo
+
+            pixels = decode_photo(data, source.format)
         else:
             from kmdist.images.reading.pillow_images import decode_picture
 

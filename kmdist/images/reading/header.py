@@ -6,7 +6,7 @@ from typing import BinaryIO
 from kmdist.errors import ImageError
 from kmdist.images.finding.files import file_status, open_regular, os_fault
 from kmdist.images.finding.find import Found
-from kmdist.images.finding.formats import SNIFFED_BYTES, detect, refused
+from kmdist.images.finding.formats import SNIFFED_BYTES, detect, missing_package, refused
 from kmdist.images.pixels import TRANSPOSED
 from kmdist.images.reading.integrity import diagnose
 from kmdist.images.source import Header, ImageSource
@@ -55,18 +55,28 @@ def _probe_file(file: BinaryIO, path: str, size_bytes: int) -> tuple[str, Header
         raise ImageError("empty", "the file is empty (0 bytes)")
     suffix = os.path.splitext(path)[1].lower()
     kind = detect(prefix, suffix)
-    unread = refused(prefix, suffix)
+    unread = refused(prefix)
     if unread is not None:
         raise ImageError("unsupported", f"{unread} is not read: convert it to TIFF, PNG or JPEG")
+    if kind is not None and (missing := missing_package(kind)) is not None:
+        raise ImageError(
+            "unsupported",
+            f"{missing} is not installed, which reads it: pip install 'kmdist[photos]', or convert "
+            "it to TIFF, PNG or JPEG",
+        )
     if kind is None:
         raise ImageError("not_image", f"not an image: it begins with {prefix[:12]!r}")
     if kind == "tiff":
         from kmdist.images.reading.tiff import probe_tiff
 
         return kind, probe_tiff(file, size_bytes)
-    from kmdist.images.reading.pillow_images import probe_picture
-
     try:
+        if kind in ("raw", "exr"):
+            from kmdist.images.reading.photos import probe_photo
+
+            return kind, probe_photo(file, kind)
+        from kmdist.images.reading.pillow_images import probe_picture
+
         return kind, probe_picture(file, kind)
     except (ImageError, MemoryError):
         raise

@@ -24,10 +24,13 @@ _PLUGINS = {
     "dib": ("BmpImagePlugin", "DibImageFile"),
     "gif": ("GifImagePlugin", "GifImageFile"),
     "jpeg": ("JpegImagePlugin", "JpegImageFile"),
+    "heif": ("pillow_heif.as_plugin", "HeifImageFile"),
+    "jpegxl": ("pillow_jxl.JpegXLImagePlugin", "JXLImageFile"),
     "jpeg2000": ("Jpeg2KImagePlugin", "Jpeg2KImageFile"),
     "pcx": ("PcxImagePlugin", "PcxImageFile"),
     "png": ("PngImagePlugin", "PngImageFile"),
     "ppm": ("PpmImagePlugin", "PpmImageFile"),
+    "psd": ("PsdImagePlugin", "PsdImageFile"),
     "qoi": ("QoiImagePlugin", "QoiImageFile"),
     "sgi": ("SgiImagePlugin", "SgiImageFile"),
     "sun": ("SunImagePlugin", "SunImageFile"),
@@ -68,7 +71,7 @@ def open_picture(file: BinaryIO, kind: str) -> Any:
     process and not ours to change.
     """
     module, name = _PLUGINS[kind]
-    return getattr(import_module(f"PIL.{module}"), name)(file)
+    return getattr(import_module(module if "." in module else f"PIL.{module}"), name)(file)
 
 
 def probe_picture(file: BinaryIO, kind: str) -> Header:
@@ -178,6 +181,8 @@ def _orientation(picture: Any, file: BinaryIO, kind: str) -> int:
     """EXIF or XMP orientation, 1 where there is none or it is damaged."""
     from PIL import Image
 
+    if kind == "heif" or (kind == "jpegxl" and not picture.jpeg):
+        return 1  # the decoder has turned it
     try:
         if kind == "png" and "exif" not in picture.info:
             late = _late_exif(file)
@@ -209,6 +214,8 @@ def _late_exif(file: BinaryIO) -> bytes | None:
 def _count_frames(picture: Any, file: BinaryIO, kind: str) -> int:
     """Frames of animations, pictures of an MPO; 1 where that cannot be told."""
     try:
+        if kind == "psd":
+            return 1  # Pillow counts layers
         if kind == "jpeg":
             return _count_mpo(file) if "mp" in picture.info else 1
         return max(1, int(getattr(picture, "n_frames", 1)))

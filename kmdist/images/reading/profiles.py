@@ -111,7 +111,7 @@ def _bmp(_: Any, file: BinaryIO) -> bytes | None:
     return _piece(file, 14 + offset, length)
 
 
-_ELSEWHERE = {"png": _png, "avif": _nclx, "jpeg2000": _jpeg2000, "bmp": _bmp}
+_ELSEWHERE = {"png": _png, "avif": _nclx, "heif": _nclx, "jpeg2000": _jpeg2000, "bmp": _bmp}
 
 
 def _head(file: BinaryIO) -> bytes:
@@ -137,6 +137,11 @@ def _of_code_points(primaries: int, transfer: int) -> bytes:
     if primaries in (1, 2) and not gamma:
         return b""
     return _made(_PRIMARIES[primaries], gamma)
+
+
+def of_linear_light(points: tuple[float, ...] | None) -> bytes:
+    """The profile of light in some primaries, white point first; None: sRGB's."""
+    return _made(points or _PRIMARIES[1], 1.0)
 
 
 @lru_cache(maxsize=64)
