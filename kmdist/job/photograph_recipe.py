@@ -2,35 +2,46 @@
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from kmdist.job.job import Job
 from kmdist.job.progress import quantity
-from kmdist.job.recipe import Inputs, Procedure, Recipe
-from kmdist.store import Run
+from kmdist.job.recipe import Inputs, Original, Procedure, Recipe
+
+if TYPE_CHECKING:
+    from kmdist.job.job import Job
+    from kmdist.store import Run, RunImage
+
+MAX_PIXELS = 200_000_000
+"""Of originals of runs that do not say."""
 
 
 class PhotographRecipe(Recipe):
     """A recipe that labels the pixels of image files; see `kmdist.job.recipe.Recipe`."""
 
-    def label(self, run: Run, inputs: Inputs, options: Any) -> Procedure[Any]:
+    def label(self, run: "Run", inputs: Inputs, options: Any) -> Procedure[Any]:
         """Label image files with the clusters of a run."""
         from kmdist.job.labelling import LabelPhotographs
 
         label = partial(self.label_photographs, model=self.model_of(run))
         return LabelPhotographs(inputs, run, label)
 
-    def label_photographs(self, job: Job, workload: Any, model: Any) -> Mapping[str, Any]:
+    def label_photographs(self, job: "Job", workload: Any, model: Any) -> Mapping[str, Any]:
         """Label all images of a job with a model, and write them; what the run's record says."""
         raise NotImplementedError
 
-    def predict(self, run: Run, images: Any) -> Any:
+    def predict(self, run: "Run", images: Any) -> Any:
         """Label images in memory."""
         from kmdist.job.in_memory import label_images
 
         return label_images(self.model_of(run), images)
 
-    def summary(self, run: Run) -> list[str]:
+    def original(self, run: "Run", image: "RunImage") -> Original:
+        """The photograph, in 8-bit RGB."""
+        from kmdist.job.originals import Photograph
+
+        return Photograph(image, int(run.parameters.get("max_pixels") or MAX_PIXELS))
+
+    def summary(self, run: "Run") -> list[str]:
         """How many images, how large, and whether each has clusters of its own."""
         first, pixels = next(iter(run.runs.values()), run), run.attributes.get("pixels")
         if not len(first.images):

@@ -1,11 +1,11 @@
 """Image files as a workload: found, probed on the workers, cut into blocks."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from kmdist.engine.passes import Pool
-from kmdist.images import ImageSource, Rejection, find_images, plan_blocks
+from kmdist.images import ImageSource, Rejection, find_images, plan_blocks, probe
 from kmdist.job.options import JobOptions
 from kmdist.job.probing import fingerprint, probe_all
 from kmdist.job.progress import Message, Watcher, quantity
@@ -95,12 +95,22 @@ class Photographs:
 
 
 def open_photographs(
-    inputs: Inputs, options: JobOptions, pool: Pool, watch: Watcher
+    inputs: Inputs,
+    options: JobOptions,
+    pool: Pool,
+    watch: Watcher,
+    probe: Callable[..., ImageSource] = probe,
 ) -> Photographs:
-    """Find image files, read their headers on the workers, and plan blocks."""
+    """Find image files, read their headers on the workers, and plan blocks.
+
+    Parameters
+    ----------
+    probe : reads a header; a recipe may bring its own, with sources of a class derived from
+        `ImageSource`, and read their pixels by `read_piece` with a function of its own.
+    """
     listed = [inputs] if isinstance(inputs, str | Path) else list(inputs)
     found, lost = find_images(listed, options.choice)
-    sources, unusable = probe_all(pool, found, options.max_pixels, watch)
+    sources, unusable = probe_all(pool, found, options.max_pixels, watch, probe)
     blocks = work_of(plan_blocks(sources, block_mpx=options.block_mpx), sources)
     return Photographs(sources, blocks, [*lost, *unusable])
 

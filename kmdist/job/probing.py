@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from kmdist.engine.passes import Pool, run_pass
 from kmdist.errors import ImageError
@@ -12,7 +12,9 @@ from kmdist.job.progress import Event, Watcher
 PROBE_BATCH = 256
 
 
-def probe_batch(found: Sequence[Found], max_pixels: int) -> list[ImageSource | Rejection]:
+def probe_batch(
+    found: Sequence[Found], max_pixels: int, probe: Callable[..., ImageSource]
+) -> list[ImageSource | Rejection]:
     """Probe some files; a task of the probing pass."""
     results: list[ImageSource | Rejection] = []
     for one in found:
@@ -24,9 +26,18 @@ def probe_batch(found: Sequence[Found], max_pixels: int) -> list[ImageSource | R
 
 
 def probe_all(
-    pool: Pool, found: Sequence[Found], max_pixels: int, watch: Watcher
+    pool: Pool,
+    found: Sequence[Found],
+    max_pixels: int,
+    watch: Watcher,
+    probe: Callable[..., ImageSource] = probe,
 ) -> tuple[list[ImageSource], list[Rejection]]:
-    """Probe every file, on the workers, in batches."""
+    """Probe every file, on the workers, in batches.
+
+    Parameters
+    ----------
+    probe : reads a header; an importable function.
+    """
     batches = [found[i : i + PROBE_BATCH] for i in range(0, len(found), PROBE_BATCH)]
     results: list[list[ImageSource | Rejection]] = [[] for _ in batches]
     n_probed = 0
@@ -37,7 +48,7 @@ def probe_all(
         n_probed += len(batch)
         watch(Event("probe", n_probed, len(found), unit="images"))
 
-    run_pass(pool, probe_batch, batches, max_pixels, on_done=collect)
+    run_pass(pool, probe_batch, batches, max_pixels, probe, on_done=collect)
     flat = [result for batch in results for result in batch]
     sources = [result for result in flat if isinstance(result, ImageSource)]
     return sources, [result for result in flat if isinstance(result, Rejection)]

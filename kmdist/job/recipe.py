@@ -3,20 +3,22 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, Union
 
-import numpy as np
-
-from kmdist.engine.passes import Pool
-from kmdist.errors import UsageError
-from kmdist.images import Found, Rejection
-from kmdist.job.job import Job
-from kmdist.job.memory import Projection, Slots
+from kmdist.errors import ImageError, UsageError
 from kmdist.job.options import JobOptions
 from kmdist.job.progress import Message, Watcher
-from kmdist.store import Run
 
-Inputs = str | Path | Sequence[str | Path | Found]
+if TYPE_CHECKING:  # recipes are listed before any of these is needed
+    import numpy as np
+
+    from kmdist.engine.passes import Pool
+    from kmdist.images import Found, Rejection, Window
+    from kmdist.job.job import Job
+    from kmdist.job.memory import Projection, Slots
+    from kmdist.store import Run, RunImage
+
+Inputs = str | Path | Sequence[Union[str, Path, "Found"]]
 """Image files, as users name them."""
 
 
@@ -40,7 +42,7 @@ class Workload(Protocol):
         """What one task of a pass works on, each; depends on inputs and block size alone."""
 
     @property
-    def rejected(self) -> Sequence[Rejection]:
+    def rejected(self) -> Sequence["Rejection"]:
         """Inputs that cannot be used."""
 
     @property
@@ -78,7 +80,7 @@ class Outline:
 
     passes: int | None = None
     tasks: int | None = None
-    memory: Projection | None = None
+    memory: "Projection | None" = None
     checkpoint_bytes: int = 0
     result_bytes: int = 0
 
@@ -104,7 +106,7 @@ class Procedure(Protocol[W]):
     def recipe(self) -> str:
         """Name of the recipe, as the run records it."""
 
-    def open(self, options: JobOptions, pool: Pool, watch: Watcher) -> W:
+    def open(self, options: JobOptions, pool: "Pool", watch: Watcher) -> W:
         """Open the inputs; `pool` may read their headers.
 
         Raises
@@ -115,10 +117,10 @@ class Procedure(Protocol[W]):
     def parameters(self, workload: W, options: JobOptions) -> Mapping[str, Any]:
         """What decides the result besides the inputs: equal for a run to be resumed."""
 
-    def outline(self, workload: W, slots: Slots, options: JobOptions) -> Outline:
+    def outline(self, workload: W, slots: "Slots", options: JobOptions) -> Outline:
         """What `run` would take; nothing is run."""
 
-    def run(self, job: Job, workload: W) -> Results:
+    def run(self, job: "Job", workload: W) -> Results:
         """Pass by pass, write the run's arrays and label maps."""
 
 
@@ -129,8 +131,19 @@ class Model(Protocol):
     def k(self) -> int:
         """Number of clusters."""
 
-    def label(self, pixels: np.ndarray, /) -> np.ndarray:
+    def label(self, pixels: "np.ndarray", /) -> "np.ndarray":
         """Labels of pixels in memory, a pure function; of photographs (y, x, 3) uint8, sRGB."""
+
+
+class Original(Protocol):
+    """What an image of a run was labelled from, as pictures show it."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Of the file."""
+
+    def rgb(self, window: "Window") -> "np.ndarray":
+        """(y, x, 3) uint8 of a window."""
 
 
 class Recipe(Protocol):
@@ -163,7 +176,7 @@ class Recipe(Protocol):
         UsageError : options that do not go together.
         """
 
-    def label(self, run: Run, inputs: Any, options: Any) -> Procedure[Any]:
+    def label(self, run: "Run", inputs: Any, options: Any) -> Procedure[Any]:
         """Label inputs with the clusters of a run of one k.
 
         Raises
@@ -171,14 +184,23 @@ class Recipe(Protocol):
         UsageError : the run has no single set of clusters.
         """
 
-    def model_of(self, run: Run) -> Model:
+    def model_of(self, run: "Run") -> Model:
         """What labels pixels as a run labelled its own; errors as of `label`."""
 
-    def predict(self, run: Run, images: Any) -> Any:
+    def predict(self, run: "Run", images: Any) -> Any:
         """Label images in memory: what `Run.predict` does."""
 
-    def summary(self, run: Run) -> list[str]:
+    def summary(self, run: "Run") -> list[str]:
         """What ``kmdist info`` says of the images."""
+
+    def original(self, run: "Run", image: "RunImage") -> Original:
+        """What an image with a label map was labelled from.
+
+        Raises
+        ------
+        ImageError : it is gone, has another size than the label map, or cannot be read.
+        """
+        raise ImageError("missing", f"images of {self.name} have no label maps")
 
     def least_files(self, options: Any) -> int:
         """Files that a model takes at least."""
@@ -188,7 +210,7 @@ class Recipe(Protocol):
         """A file's name as its run holds it."""
         return name
 
-    def figure(self, run: Run, what: str | None) -> Any:
+    def figure(self, run: "Run", what: str | None) -> Any:
         """A picture of the run, as a figure of matplotlib.
 
         Parameters

@@ -1,6 +1,6 @@
 """Pieces and blocks as tasks carry them."""
 
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -71,8 +71,12 @@ class Work:
         return replace(self, pieces=tuple(self.pieces[i] for i in chosen))
 
 
-def read_piece(piece: Piece) -> Any:
+def read_piece(piece: Piece, decode: Callable[..., Any] = decode) -> Any:
     """Decode one piece in its stored dtype, unless the file is no longer what was probed.
+
+    Parameters
+    ----------
+    decode : reads a source, or a window of it.
 
     Raises
     ------

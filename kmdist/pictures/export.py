@@ -15,12 +15,13 @@ from kmdist.engine.passes import ThreadPool, memory_limit_bytes, run_pass
 from kmdist.images import Window
 from kmdist.job.memory import DECODE_BYTES
 from kmdist.job.progress import Event, Watcher, watch_nothing
+from kmdist.job.recipe import Original
 from kmdist.pictures.dither import Ditherer
 from kmdist.pictures.fidelity import Fidelity, psnr_db
 from kmdist.pictures.output_files import prepare_folder, replacing, write_text
 from kmdist.pictures.palette_files import write_gpl, write_json, write_strip
 from kmdist.pictures.png import PngWriter
-from kmdist.pictures.run_pictures import BAND_PIXELS, BAND_ROWS, Original, RunPicture, try_original
+from kmdist.pictures.run_pictures import BAND_PIXELS, BAND_ROWS, RunPicture, try_original
 from kmdist.store import Run, image_key
 
 TABLE_NAME = "table.csv"
@@ -242,7 +243,7 @@ def export_image(
         image.width,
         image.height,
         path.stat().st_size,
-        original.source.size_bytes if original else None,
+        original.size_bytes if original else None,
         fidelity.squared_error,
         fidelity.n_values,
         fidelity.ssim,

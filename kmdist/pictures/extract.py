@@ -8,9 +8,10 @@ import numpy as np
 
 from kmdist.errors import UsageError
 from kmdist.images import Window
+from kmdist.job.recipe import Original
 from kmdist.pictures.output_files import check_picture_path, replacing
 from kmdist.pictures.png import PngWriter
-from kmdist.pictures.run_pictures import Original, RunPicture, find_image, try_original
+from kmdist.pictures.run_pictures import RunPicture, find_image, try_original
 from kmdist.store import Run
 from kmdist.store.reader import single_k
 

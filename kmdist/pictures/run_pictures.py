@@ -12,7 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from kmdist.errors import ImageError, KmdistError
-from kmdist.images import Found, ImageSource, Window, decode, probe, to_rgb8
+from kmdist.images import Window
+from kmdist.job.recipe import Original
+from kmdist.recipes.registry import recipe_named
 from kmdist.store import Run, RunImage
 
 BAND_PIXELS = 4 << 20
@@ -93,41 +95,20 @@ class RunPicture:
         return colored
 
 
-class Original:
-    """The photograph behind a label map.
+def original_of(picture: RunPicture) -> Original:
+    """The picture that an image was labelled from, as its recipe shows it.
 
     Raises
     ------
     ImageError : it is gone, has another size than the label map, or cannot be read.
     """
-
-    def __init__(self, picture: RunPicture) -> None:
-        image = picture.image
-        limit = int(picture.run.parameters.get("max_pixels") or 200_000_000)
-        if not os.path.exists(image.source):
-            raise ImageError("missing", f"the original {image.source} is gone")
-        self.source: ImageSource = probe(Found(image.name, image.source), max_pixels=limit)
-        if (self.source.width, self.source.height) != (image.width, image.height):
-            raise ImageError(
-                "changed",
-                f"the original {image.source} has changed: it is {self.source.width} × "
-                f"{self.source.height} now, its label map {image.width} × {image.height}",
-            )
-        self._whole: np.ndarray | None = None
-
-    def rgb(self, window: Window) -> np.ndarray:
-        """(y, x, 3) uint8 of a window; images that cannot be read by window are kept whole."""
-        if self.source.windowed:
-            return to_rgb8(decode(self.source, window))[0]
-        if self._whole is None:
-            self._whole = to_rgb8(decode(self.source))[0]
-        return self._whole[window.y0 : window.y1, window.x0 : window.x1]
+    return recipe_named(picture.run.recipe).original(picture.run, picture.image)
 
 
 def try_original(picture: RunPicture) -> tuple[Original | None, str]:
     """The original, or None and the reason in a sentence."""
     try:
-        return Original(picture), ""
+        return original_of(picture), ""
     except ImageError as error:
         return None, error.reason
 

@@ -14,7 +14,7 @@ from kmdist.images import Window
 from kmdist.pictures import drawing
 from kmdist.pictures.drawing import Panel
 from kmdist.pictures.output_files import check_picture_path
-from kmdist.pictures.run_pictures import Original, RunPicture, find_image
+from kmdist.pictures.run_pictures import RunPicture, find_image, original_of
 from kmdist.recipes.registry import recipe_named
 from kmdist.store import Run, RunImage
 
@@ -157,7 +157,7 @@ class _View:
         if width * height > MAX_ORIGINAL_PIXELS:
             return drawing.placeholder(size, f"original: {width:,} × {height:,} px, too large")
         try:
-            pixels = Original(self.data).rgb(Window(0, 0, height, width))
+            pixels = original_of(self.data).rgb(Window(0, 0, height, width))
         except ImageError as error:
             return drawing.placeholder(size, error.reason)
         return drawing.resized(pixels, box)

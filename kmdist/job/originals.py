@@ -1,0 +1,43 @@
+"""The photographs behind label maps, while they exist."""
+
+import os
+
+import numpy as np
+
+from kmdist.errors import ImageError
+from kmdist.images import Found, Window, decode, probe, to_rgb8
+from kmdist.store import RunImage
+
+
+class Photograph:
+    """The photograph behind a label map: a `kmdist.job.recipe.Original`.
+
+    Raises
+    ------
+    ImageError : it is gone, has another size than the label map, or cannot be read.
+    """
+
+    def __init__(self, image: RunImage, max_pixels: int) -> None:
+        if not os.path.exists(image.source):
+            raise ImageError("missing", f"the original {image.source} is gone")
+        self._source = probe(Found(image.name, image.source), max_pixels=max_pixels)
+        if (self._source.width, self._source.height) != (image.width, image.height):
+            raise ImageError(
+                "changed",
+                f"the original {image.source} has changed: it is {self._source.width} × "
+                f"{self._source.height} now, its label map {image.width} × {image.height}",
+            )
+        self._whole: np.ndarray | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        """Of the file."""
+        return self._source.size_bytes
+
+    def rgb(self, window: Window) -> np.ndarray:
+        """(y, x, 3) uint8 of a window; images that cannot be read by window are kept whole."""
+        if self._source.windowed:
+            return to_rgb8(decode(self._source, window))[0]
+        if self._whole is None:
+            self._whole = to_rgb8(decode(self._source))[0]
+        return self._whole[window.y0 : window.y1, window.x0 : window.x1]
