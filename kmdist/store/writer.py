@@ -149,6 +149,7 @@ class RunWriter(RunContents):
             # Walking 20,000 images takes 2 s: only where one expects to find something, or is
             # going to walk anyway. Half-written files are litter, but no reader minds them.
             claim.tidy()
+        claim.require_free()
         write_root(target, {**attributes, **self._request}, runs or {}, images=self._images)
         claim.publish()
         self.release()

@@ -3,6 +3,7 @@
 import errno
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 import time
@@ -453,3 +454,130 @@ def test_another_machine_is_not_asked_for_its_boot(path, monkeypatch):
     with claim(path, resume=True) as writer:
         assert writer.done("labels") == {0: None}
         writer.discard()
+
+
+def run_there(path):
+    publish(path.parent / "other/r.zarr", 4, fingerprint="another")
+    os.rename(path.parent / "other/r.zarr", path)
+
+
+def documents(path):
+    path.mkdir()
+    (path / "letter.odt").write_text("mine")
+
+
+def plain_file(path):
+    path.write_text("mine")
+
+
+def link(path):
+    (path.parent / "elsewhere").mkdir()
+    (path.parent / "elsewhere/letter.odt").write_text("mine")
+    path.symlink_to("elsewhere")
+
+
+def link_to_the_claimed_run(path):
+    path.symlink_to("moved.zarr")
+
+
+def copy_of_the_claimed_run(path):
+    shutil.copytree(path.with_name("moved.zarr"), path)
+
+
+def contents(path):
+    """Every file below the parent of a path, links and empty folders too."""
+    return {
+        str(p.relative_to(path.parent)): p.read_bytes() if p.is_file() else os.path.islink(p)
+        for p in path.parent.rglob("*")
+        if "partial" not in str(p)
+    }
+
+
+APPEARING = (
+    run_there, documents, plain_file, link, link_to_the_claimed_run, copy_of_the_claimed_run
+)  # fmt: skip
+
+
+def keeps_the_stranger(path, writer):
+    before = contents(path)
+    with pytest.raises(KmdistError, match=r"has appeared.*complete in (\S+):.*--resume") as caught:
+        writer.publish({"k": 5})
+    assert caught.value.exit_code == 1
+    assert contents(path) == before
+    beside = path.with_name(".r.zarr.partial")
+    assert str(beside) in str(caught.value)
+    assert value_of(beside) == 2
+
+
+@pytest.mark.parametrize("appearing", APPEARING)
+def test_overwrite_replaces_the_claimed_run_alone(path, appearing):
+    publish(path, 1)
+    with claim(path, overwrite=True, fingerprint="f2") as writer:
+        writer.write_labels("a", np.full((2, 2), 2), k=5)
+        os.rename(path, path.with_name("moved.zarr"))
+        appearing(path)
+        keeps_the_stranger(path, writer)
+    assert value_of(path.with_name("moved.zarr")) == 1
+    if os.path.islink(path) or path.is_file():
+        path.unlink()
+    else:
+        os.rename(path, path.with_name("kept"))
+    with claim(path, resume=True, fingerprint="f2") as writer:
+        assert writer.resumed
+        writer.publish({"k": 5})
+    assert value_of(path) == 2
+    assert not list(path.parent.glob(".r.zarr*"))
+
+
+@pytest.mark.parametrize("appearing", [run_there, documents, plain_file, link])
+def test_overwrite_of_nothing_replaces_nothing(path, appearing):
+    with claim(path, overwrite=True, fingerprint="f2") as writer:
+        writer.write_labels("a", np.full((2, 2), 2), k=5)
+        appearing(path)
+        keeps_the_stranger(path, writer)
+
+
+@pytest.mark.parametrize("kill", [False, True])
+@pytest.mark.parametrize("can_exchange", [True, False])
+def test_a_stranger_that_comes_as_they_are_exchanged_comes_back(
+    path, monkeypatch, kill, can_exchange
+):
+    publish(path, 1)
+    exchange = partial.exchange
+
+    def too_late(first, second):
+        monkeypatch.setattr(partial, "exchange", exchange)
+        os.rename(path, path.with_name("moved.zarr"))
+        documents(path)
+        exchange(first, second)
+        if kill:
+            raise KeyboardInterrupt
+
+    if not can_exchange:
+        monkeypatch.setattr(partial, "_exchange_at_once", lambda *_: False)
+    writer = claim(path, overwrite=True, fingerprint="f2")
+    writer.write_labels("a", np.full((2, 2), 2), k=5)
+    monkeypatch.setattr(partial, "exchange", too_late)
+    with pytest.raises((KmdistError, KeyboardInterrupt)):
+        writer.publish({"k": 5})
+    writer.release()
+    if kill:
+        with pytest.raises(UsageError, match="no run of kmdist"):
+            claim(path, fingerprint="f3", overwrite=True)
+    assert (path / "letter.odt").read_text() == "mine"
+    assert value_of(path.with_name("moved.zarr")) == 1
+    assert not list(path.parent.glob("*.old-*"))
+
+
+def test_a_resume_may_overwrite_what_stands_there_now(path):
+    publish(path, 1)
+    interrupt(path, overwrite=True, fingerprint="f2")
+    shutil.rmtree(path)
+    os.rename(path.with_name(".r.zarr.partial"), path.with_name("hidden"))
+    publish(path, 3, fingerprint="f3")
+    os.rename(path.with_name("hidden"), path.with_name(".r.zarr.partial"))
+    with claim(path, resume=True, overwrite=True, fingerprint="f2") as writer:
+        writer.write_labels("a", np.full((2, 2), 2), k=5)
+        writer.publish({"k": 5})
+    assert value_of(path) == 2
+    assert names(path.parent) == ["r.zarr"]

@@ -286,3 +286,46 @@ def test_a_prefix_of_other_things_is_left_alone(url: str) -> None:
         with pytest.raises(UsageError, match="is no run of kmdist"):
             claim(url, **options)
     assert list(FsspecTarget(url).keys()) == ["notes.txt"]
+
+
+def stranger(url: str, kind: str) -> None:
+    """Put something else in the place of a run: a run, a document in the place of its root."""
+    target = FsspecTarget(url)
+    if kind == "run":
+        publish(url.replace("/run.zarr", "/other.zarr"), 4, fingerprint="another")
+        target.delete("zarr.json")
+        target.copy_from(FsspecTarget(url.replace("/run.zarr", "/other.zarr")), ["zarr.json"])
+    else:
+        target.delete("zarr.json")
+        target.put("letter.odt", b"mine")
+
+
+@pytest.mark.parametrize("kind", ["run", "document"])
+def test_overwrite_replaces_the_claimed_run_alone(url: str, kind: str) -> None:
+    publish(url, 1)
+    writer = claim(url, overwrite=True, fingerprint="f2")
+    write(writer, 2)
+    stranger(url, kind)
+    before = [key for key in keys_of(url) if "partial" not in key and "claims" not in key]
+    with pytest.raises(KmdistError, match=r"has appeared.*complete in (\S+):.*--resume"):
+        writer.publish({"k": 5})
+    writer.release()
+    after = [key for key in keys_of(url) if "partial" not in key and "claims" not in key]
+    assert after == before
+    assert values_of(url_claims.staging_url(url)) == {2}
+    FsspecTarget(url).delete_keys(list(FsspecTarget(url).keys()))
+    again = claim(url, resume=True, fingerprint="f2")
+    if not again.already_complete:
+        again.publish({"k": 5})
+    assert values_of(url) == {2}
+
+
+def test_a_root_that_appears_in_a_free_place_is_kept(url: str) -> None:
+    writer, other = claim(url), url.replace("/run.zarr", "/other.zarr")
+    write(writer, 2)
+    publish(other, 4, fingerprint="another")
+    FsspecTarget(url).copy_from(FsspecTarget(other), ["zarr.json"])
+    root = FsspecTarget(url).get("zarr.json")
+    with pytest.raises(KmdistError, match=r"has appeared.*is kept"):
+        writer.publish({"k": 5})
+    assert FsspecTarget(url).get("zarr.json") == root

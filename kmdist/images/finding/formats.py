@@ -5,10 +5,9 @@ Zarr nodes are told by their metadata alone.
 
 import json
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
-
-from importlib.util import find_spec
 
 _READ = (
     "apng avif avifs bmp btf dib gif j2c j2k jfif jp2 jpc jpe jpeg jpf jpg jpx mpo ndpi pbm pcx "

@@ -9,9 +9,10 @@ from typing import Any
 from kmdist import __version__
 from kmdist.errors import KmdistError, UsageError
 from kmdist.store.claims import partial
-from kmdist.store.claims.durability import SyncClock, forget_unsynced
+from kmdist.store.claims.durability import SyncClock, forget_unsynced, write_durably
 from kmdist.store.format.contents import COMPLETE, SCHEMA, read_attributes
-from kmdist.store.targets import LocalTarget, Target
+from kmdist.store.format.layout import dump_json
+from kmdist.store.targets import STATE, LocalTarget, Target
 
 
 @dataclass
@@ -23,7 +24,7 @@ class Claim:
     run : identity of this run and its resumptions, random.
     resumed : an interrupted run is being continued.
     complete : the run that was asked for is there already; there is nothing to write.
-    replace : a run that stands at the output may be replaced.
+    replaces : identity of the run at the output that may be replaced; None: nothing may be.
     """
 
     output: Path
@@ -31,7 +32,7 @@ class Claim:
     run: str = ""
     resumed: bool = False
     complete: bool = False
-    replace: bool = False
+    replaces: Mapping[str, Any] | None = None
 
     _clock: SyncClock = field(default_factory=SyncClock, repr=False)
 
@@ -47,15 +48,18 @@ class Claim:
         """Remove what killed workers had not finished writing."""
         LocalTarget(partial.partial_path(self.output)).remove_halves()
 
+    def require_free(self) -> None:
+        """Nothing to do where a run is published by a rename; see `UrlClaim`."""
+
     def publish(self) -> None:
         """Make the run visible whose root has been written; the old one, if any, goes then.
 
         Raises
         ------
-        KmdistError : the output has appeared meanwhile, or cannot be written.
+        KmdistError : something else is there meanwhile, or it cannot be written.
         """
         try:
-            partial.publish(self.output, replace=self.replace)
+            partial.publish(self.output, self.replaces)
         except OSError as error:
             raise KmdistError(f"cannot publish {self.output}: {error}") from error
 
@@ -93,8 +97,9 @@ def claim_output(
             return Claim(output, None, complete=True)
         check_output(output, overwrite=overwrite)
         run = os.urandom(8).hex()
-        made = {**request, "versions": versions_asked(), "overwrite": overwrite, "run": run}
-        return Claim(output, partial.create(output, made), run, replace=overwrite)
+        replaces = partial.identity(output)
+        made = {**request, "versions": versions_asked(), "replaces": replaces, "run": run}
+        return Claim(output, partial.create(output, made), run, replaces=replaces)
     except FileExistsError as error:
         raise KmdistError(f"another process has just begun to write {output}") from error
     except OSError as error:
@@ -119,11 +124,14 @@ def _claim_partial(
         before = partial.read_record(folder, "request")
         changes = differences(before, {**request, "versions": versions_asked()})
         if resume and not changes:
+            if overwrite:
+                check_output(output, overwrite=True)
+                before["replaces"] = partial.identity(output)
+                write_durably(folder / STATE / "request.json", dump_json(before))
             forget_unsynced(folder, partial.read_record(folder, "owner"))
             run = str(before.get("run"))
             partial.write_owner(folder, run)
-            replace = overwrite or before.get("overwrite") is True
-            return Claim(output, lock, run, resumed=True, replace=replace)
+            return Claim(output, lock, run, resumed=True, replaces=before.get("replaces"))
         if overwrite:
             partial.remove(folder)
             lock.release()

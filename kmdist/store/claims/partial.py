@@ -18,6 +18,7 @@ marks the newest work, a partial folder without it is waste.
 import ctypes
 import errno
 import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -28,6 +29,7 @@ from typing import Any
 
 from kmdist.errors import KmdistError
 from kmdist.store.claims.durability import machine, sync, sync_folder, write_durably
+from kmdist.store.format.contents import attributes_of
 from kmdist.store.format.layout import dump_json
 from kmdist.store.targets import STATE
 
@@ -145,23 +147,50 @@ def describe_owner(folder: Path) -> str:
     return f"process {owner.get('pid')} on {owner.get('host')} since {owner.get('start')}"
 
 
-def publish(output: Path, *, replace: bool) -> None:
+def identity(run: Path) -> dict[str, Any] | None:
+    """What tells a run from all others: the inode of its folder, the digest of its root.
+
+    Returns
+    -------
+    dict, for JSON; None where no run of kmdist stands, and where a link does.
+    """
+    try:
+        folder = os.open(run, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        with open(os.open("zarr.json", os.O_RDONLY | os.O_NONBLOCK, dir_fd=folder), "rb") as file:
+            root = file.read()
+        inode = os.fstat(folder).st_ino
+    except OSError:
+        return None
+    finally:
+        os.close(folder)
+    if attributes_of(root) is None:
+        return None
+    return {"inode": inode, "root": hashlib.sha256(root).hexdigest()}
+
+
+def publish(output: Path, replaces: Mapping[str, Any] | None) -> None:
     """Make the partial folder the run, in one rename; the old run, if any, goes after that.
 
     All data reach the disk first: a power cut leaves the old run or the whole new one.
 
     Parameters
     ----------
-    replace : whether a run that is there may be replaced.
+    replaces : identity of the run that may be replaced; None: nothing may be.
 
     Raises
     ------
-    KmdistError : something is there and may not be replaced; the partial folder stays.
+    KmdistError : something else is there; the partial folder stays, and is named.
     """
     partial = partial_path(output)
     sync(partial)
-    if replace and os.path.lexists(output):
+    if replaces is not None and identity(output) == replaces:
         exchange(partial, output)
+        if identity(partial) != replaces:  # it came between the look and the exchange
+            exchange(output, partial)
+            raise _kept_beside(output)
         remove(partial)
     else:
         try:
@@ -169,13 +198,19 @@ def publish(output: Path, *, replace: bool) -> None:
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
                 raise
-            raise KmdistError(
-                f"{output} has appeared since this run began. Its result is complete in "
-                f"{partial}: publish it with --resume --overwrite, or move {output} away and "
-                "use --resume"
-            ) from error
+            raise _kept_beside(output) from error
     sync_folder(output.parent)
     shutil.rmtree(output / STATE, ignore_errors=True)
+
+
+def _kept_beside(output: Path) -> KmdistError:
+    remedy = f"move {output} away and use --resume"
+    if identity(output) is not None:
+        remedy += ", or replace what is there now with --resume --overwrite"
+    return KmdistError(
+        f"what stands at {output} has appeared since this run began, and is kept. The new run is "
+        f"complete in {partial_path(output)}: {remedy}"
+    )
 
 
 def remove(folder: Path) -> None:
@@ -196,17 +231,22 @@ def sweep(output: Path, *, complete: bool) -> None:
     ----------
     complete : whether a complete run stands at the output.
     """
-    previous = output.with_name(f".{output.name}.previous")
-    if previous.is_dir():
-        if complete:
-            remove(previous)
-        elif not os.path.lexists(output):
-            os.rename(previous, output)
+    partial, previous = partial_path(output), output.with_name(f".{output.name}.previous")
+    if previous.is_dir() and not os.path.lexists(output):
+        os.rename(previous, output)
+    replaced = read_record(output, "request").get("replaces")
+    for old in (previous, partial):
+        if not old.is_dir() or (old / STATE).is_dir() or (old == previous and not complete):
+            continue
+        if replaced not in (None, identity(old)):
+            # Killed between the exchange and the look at what came out of it: a stranger's.
+            exchange(output, old)
+            if old == previous:
+                os.rename(previous, partial)
+            return
+        remove(old)
     if complete:
         shutil.rmtree(output / STATE, ignore_errors=True)
-    partial = partial_path(output)
-    if partial.is_dir() and not (partial / STATE).is_dir():
-        remove(partial)
     prefixes = (f".{output.name}.old-", f".{output.name}.new-")
     for folder in output.parent.iterdir():
         if folder.name.startswith(prefixes[0]) or (

@@ -13,22 +13,24 @@ and exchanged when it is complete: the old root's metadata are deleted, what onl
 is removed, the new run is copied (within the store), its root's metadata last, and its first
 place is cleared. Meanwhile readers are told that the run is not complete; they never open half of
 each. A kill in between loses nothing: the next writer finds the complete new run and goes on with
-the exchange. Who has opened the old run keeps its metadata, and may read chunks of the new one.
+the exchange. Who has opened the old run is told that it was replaced (`targets.opened`).
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from kmdist.errors import UsageError
+from kmdist.errors import KmdistError, UsageError
 from kmdist.store.claims.claims import Claim, differences, versions_asked
 from kmdist.store.claims.lease import CLAIMS, Lease
-from kmdist.store.format.contents import COMPLETE
+from kmdist.store.format.contents import COMPLETE, attributes_of
 from kmdist.store.format.layout import dump_json
 from kmdist.store.targets import STATE, FsspecTarget, UrlPath
 
 _REQUEST = f"{STATE}/request.json"
+_EXCHANGING = f"{STATE}/exchanging"
 _ROOT = "zarr.json"
 
 
@@ -68,8 +70,22 @@ class UrlClaim(Claim):
         place, final = self.target(), self.final
         if final is None or place.url == final.url:
             _clear_state(place)
-            return
-        exchange(place, final)
+        elif not exchange(place, final):
+            raise _kept_beside(place, final)
+
+    def require_free(self) -> None:
+        """Refuse to put the root where another's has appeared since the run began.
+
+        Raises
+        ------
+        KmdistError : there is one.
+        """
+        place = self.target()
+        if place.exists(_ROOT) and (self.final is None or place.url == self.final.url):
+            raise KmdistError(
+                f"what stands at {place.url} has appeared since this run began, and is kept: "
+                "choose another output"
+            )
 
     def discard(self) -> None:
         """Remove what has been written of the run."""
@@ -124,7 +140,7 @@ def _claim(
     output: Any = UrlPath(final.url)
     asked = {**request, "versions": versions_asked()}
     if _record(staged).get("state") == COMPLETE:
-        exchange(staged, final)  # which a kill has interrupted
+        _ = exchange(staged, final)  # which a kill has interrupted
     there = _record(final)
     complete = there.get("state") == COMPLETE
     for place in (staged,) if complete else (staged, final):
@@ -133,6 +149,9 @@ def _claim(
             continue
         changes = differences(json.loads(saved), asked)
         if resume and not changes:
+            if overwrite and place is staged:
+                asked["replaces"] = _identity(final)
+                place.put(_REQUEST, dump_json(asked))
             return UrlClaim(output, None, resumed=True, place=place)
         if not overwrite:
             why = f" of another request ({'; '.join(changes)})" if resume else ""
@@ -151,24 +170,52 @@ def _claim(
     _clear_staged(staged)
     if not complete:
         _clear(final)
-    place.put(_REQUEST, dump_json(asked))
+    place.put(_REQUEST, dump_json({**asked, "replaces": _identity(final)}))
     return UrlClaim(output, None, place=place)
 
 
-def exchange(staged: FsspecTarget, final: FsspecTarget) -> None:
-    """Put a complete run in the place of another; may be repeated after a kill at any moment.
+def exchange(staged: FsspecTarget, final: FsspecTarget) -> bool:
+    """Put a complete run in the place of the one it replaces; may be repeated after a kill.
+
+    Returns
+    -------
+    bool : False where something else stands there meanwhile: nothing is changed then.
 
     Raises
     ------
     KmdistError : the store refuses or is gone; the new run is kept, and the next attempt goes on.
     """
+    replaces = json.loads(staged.get(_REQUEST) or b"{}").get("replaces")
+    free = not final.exists(_ROOT) and (staged.exists(_EXCHANGING) or _is_empty(final))
+    if not free and _identity(final) not in (replaces, _identity(staged)):
+        return False
     new = [key for key in staged.keys("") if not _is_state(key)]
+    staged.put(_EXCHANGING, b"")
     final.delete(_ROOT)
     wanted = set(new)
     final.delete_keys([k for k in final.keys("") if k not in wanted and not k.startswith(CLAIMS)])
     final.copy_from(staged, [key for key in new if key != _ROOT])
     final.copy_from(staged, [_ROOT])
     _clear_staged(staged)
+    return True
+
+
+def _is_empty(place: FsspecTarget) -> bool:
+    return all(key.startswith(CLAIMS) for key in place.keys(""))
+
+
+def _identity(place: FsspecTarget) -> str | None:
+    """Digest of the root of a run, which no other run has; None where there is none."""
+    root = place.get(_ROOT)
+    return None if attributes_of(root) is None else hashlib.sha256(root or b"").hexdigest()
+
+
+def _kept_beside(staged: FsspecTarget, final: FsspecTarget) -> KmdistError:
+    return KmdistError(
+        f"what stands at {final.url} has appeared since this run began, and is kept. The new run "
+        f"is complete in {staged.url}: move the other away and use --resume, or, if it is a run, "
+        "replace it with --resume --overwrite"
+    )
 
 
 def _refuse_others(final: FsspecTarget) -> None:
@@ -178,7 +225,7 @@ def _refuse_others(final: FsspecTarget) -> None:
     staged = FsspecTarget(staging_url(final.url))
     if staged.exists(_REQUEST) or _record(staged):
         return
-    if any(not key.startswith(CLAIMS) for key in final.keys("")):
+    if not _is_empty(final):
         raise UsageError(
             f"output {final.url} is not empty, and is no run of kmdist: choose another"
         )
@@ -217,8 +264,4 @@ def _is_state(key: str) -> bool:
 
 
 def _record(target: FsspecTarget) -> dict[str, Any]:
-    try:
-        found = json.loads(target.get(_ROOT) or b"{}")["attributes"]["kmdist"]
-    except (ValueError, KeyError, TypeError):
-        return {}
-    return found if isinstance(found, dict) else {}
+    return attributes_of(target.get(_ROOT)) or {}

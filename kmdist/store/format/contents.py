@@ -270,9 +270,16 @@ def write_root(
 def read_attributes(folder: Path) -> dict[str, Any] | None:
     """``attributes.kmdist`` of a folder; None if it is not the root of a run, whole or half."""
     try:
-        metadata = json.loads((folder / "zarr.json").read_bytes())
-        attributes = metadata["attributes"]["kmdist"]
-    except (OSError, ValueError, KeyError, TypeError):
+        return attributes_of((folder / "zarr.json").read_bytes())
+    except OSError:
+        return None
+
+
+def attributes_of(root: bytes | None) -> dict[str, Any] | None:
+    """``attributes.kmdist`` of the text of a root; None if it is no run's."""
+    try:
+        attributes = json.loads(root or b"")["attributes"]["kmdist"]
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
     return attributes if isinstance(attributes, dict) else None
 
