@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from kmdist.errors import KmdistError
 from kmdist.store.format.labels import LABELS_NAME
 from kmdist.store.format.names import candidate_keys, name_of_key
-from kmdist.store.targets import Target
+from kmdist.store.targets import Readable
 
 if TYPE_CHECKING:
     import zarr
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class Fit:
     """Arrays of one fit: of a run, or of an image of a run fitted per image."""
 
-    def __init__(self, target: Target, key: str, attributes: Mapping[str, Any]) -> None:
+    def __init__(self, target: Readable, key: str, attributes: Mapping[str, Any]) -> None:
         self._target = target
         self._key = key
         self.attributes = dict(attributes)
@@ -104,7 +104,7 @@ class RunImage(Fit):
     attributes : source, width, height, unclustered, and what the recipe added.
     """
 
-    def __init__(self, target: Target, key: str, attributes: Mapping[str, Any]) -> None:
+    def __init__(self, target: Readable, key: str, attributes: Mapping[str, Any]) -> None:
         super().__init__(target, key, attributes)
         self.key = key.rpartition("/")[2]
         self.name = str(self.attributes.get("name", self.key))
@@ -159,7 +159,7 @@ class Images(Mapping[str, RunImage]):
     Names are listed from one folder; only those that end in a hash cost a read each.
     """
 
-    def __init__(self, target: Target, key: str) -> None:
+    def __init__(self, target: Readable, key: str) -> None:
         self._target = target
         self._key = key
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from kmdist.errors import KmdistError, UsageError
 from kmdist.store.fits import Fit, Images, RunImage
 from kmdist.store.format.contents import COMPLETE, SCHEMA
-from kmdist.store.targets import FsspecTarget, LocalTarget, Target, UrlPath
+from kmdist.store.targets import FsspecTarget, LocalTarget, Readable, Target, UrlPath
 from kmdist.urls import is_url
 
 if TYPE_CHECKING:
@@ -37,7 +37,9 @@ class Run(Fit):
     attributes : the run's record, ``attributes.kmdist``.
     """
 
-    def __init__(self, path: Any, target: Target, key: str, attributes: Mapping[str, Any]) -> None:
+    def __init__(
+        self, path: Any, target: Readable, key: str, attributes: Mapping[str, Any]
+    ) -> None:
         super().__init__(target, key, attributes)
         self.path = path
 
@@ -202,19 +204,25 @@ def open_run(path: str | os.PathLike[str]) -> Run:
         raise UsageError(f"{folder} does not exist{_what_is_there(folder)}")
     if not folder.is_dir():
         raise UsageError(f"{folder} is a file; a run is a folder that kmdist has written")
-    target = LocalTarget(folder)
+    target = _opened(LocalTarget(folder))
     return Run(folder, target, "", _check(folder, target.get("zarr.json")))
 
 
 def _open_url(url: str) -> Run:
     """A run in an object store, or one k of it."""
-    target, place = FsspecTarget(url), UrlPath(url)
+    target, place = _opened(FsspecTarget(url)), UrlPath(url)
     text = target.get("zarr.json")
     if text is None and target.children("state"):
         raise _incomplete(place)
     if text is None:
         raise UsageError(f"{url} is no run of kmdist: it has no zarr.json")
     return Run(place, target, "", _check(place, text))
+
+
+def _opened(target: Target) -> Readable:
+    from kmdist.store.opened import OpenedTarget
+
+    return OpenedTarget(target)
 
 
 def _check(folder: Any, text: bytes | None) -> dict[str, Any]:

@@ -26,14 +26,8 @@ _HALF = ".half-"
 _OPENING = threading.Lock()
 
 
-class Target(Protocol):
-    """A tree of objects by key ('/' separated, relative), written from many workers at once."""
-
-    def put(self, key: str, data: bytes | bytearray | memoryview) -> None:
-        """Write an object; a reader sees the old one or the whole new one."""
-
-    def append(self, key: str, data: bytes) -> None:
-        """Add to the end of a log that one process writes."""
+class Readable(Protocol):
+    """A tree of objects by key ('/' separated, relative)."""
 
     def get(self, key: str) -> bytes | None:
         """The object's content, or None where there is no such object."""
@@ -47,11 +41,24 @@ class Target(Protocol):
     def children(self, prefix: str = "") -> list[str]:
         """Names of what lies directly below a prefix, sorted."""
 
+    def zarr_store(self) -> Any:
+        """A read-only store over the same keys that zarr-python opens."""
+
+
+class Target(Readable, Protocol):
+    """A tree of objects that is written from many workers at once."""
+
+    def put(self, key: str, data: bytes | bytearray | memoryview) -> None:
+        """Write an object; a reader sees the old one or the whole new one."""
+
+    def append(self, key: str, data: bytes) -> None:
+        """Add to the end of a log that one process writes."""
+
     def delete(self, prefix: str) -> None:
         """Remove all objects below a prefix, and the object of that key; absent is fine."""
 
-    def zarr_store(self) -> Any:
-        """A read-only store over the same keys that zarr-python opens."""
+    def stamp(self, key: str) -> Any:
+        """What changes when another object takes a key's place; None where there is none."""
 
 
 class LocalTarget:
@@ -166,6 +173,14 @@ class LocalTarget:
             shutil.rmtree(path, ignore_errors=True)
         else:
             _remove_quietly(path)
+
+    def stamp(self, key: str) -> Any:
+        """Inode, size and times of a file."""
+        try:
+            status = os.stat(f"{self.root}/{key}")
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
     def zarr_store(self) -> Any:
         """zarr-python's store of the folder."""
@@ -417,6 +432,17 @@ class FsspecTarget:
             fs.copy([f"{theirs}/{key}" for key in keys], [f"{base}/{key}" for key in keys])
         except Exception as error:  # each store fails in its own ways
             raise KmdistError(f"cannot copy from {other.url} to {self.url}: {error}") from error
+
+    def stamp(self, key: str) -> Any:
+        """What the store says of an object: its tag, size and times."""
+        fs, base = self._open()
+        try:
+            found: dict[str, Any] = fs.info(f"{base}/{key}")
+        except FileNotFoundError:
+            return None
+        except Exception as error:  # each store fails in its own ways
+            raise KmdistError(f"cannot read {self.url}/{key}: {error}") from error
+        return sorted((name, str(value)) for name, value in found.items())
 
     def zarr_store(self) -> Any:
         """zarr-python's store of the prefix."""

@@ -13,7 +13,7 @@ and exchanged when it is complete: the old root's metadata are deleted, what onl
 is removed, the new run is copied (within the store), its root's metadata last, and its first
 place is cleared. Meanwhile readers are told that the run is not complete; they never open half of
 each. A kill in between loses nothing: the next writer finds the complete new run and goes on with
-the exchange. Who has opened the old run is told that it was replaced (`targets.opened`).
+the exchange. Who has opened the old run is told that it was replaced (`kmdist.store.opened`).
 """
 
 import hashlib

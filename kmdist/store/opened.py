@@ -1,0 +1,88 @@
+"""A published run as a reader opened it: the same run to the end, or an error that says not."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+from zarr.storage import WrapperStore
+
+from kmdist.errors import KmdistError
+from kmdist.store.targets import Target
+
+_ROOT = "zarr.json"
+T = TypeVar("T")
+
+
+class OpenedTarget:
+    """Reads of a run, each followed by a look whether the run is still the one that was opened.
+
+    A run is replaced by an exchange before anything of the old one is removed (in an object
+    store: after its root is), so what was read before the look is of the run that was opened.
+
+    Parameters
+    ----------
+    target : where the run lies.
+    """
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._stamp = target.stamp(_ROOT)
+
+    def __repr__(self) -> str:
+        return repr(self._target)
+
+    def get(self, key: str) -> bytes | None:
+        """As of the target; all methods raise `KmdistError` where the run was replaced."""
+        return self._of_this_run(self._target.get(key))
+
+    def exists(self, key: str) -> bool:
+        """Whether there is an object of this key."""
+        return self._of_this_run(self._target.exists(key))
+
+    def keys(self, prefix: str = "") -> Iterator[str]:
+        """Keys of all objects below a prefix."""
+        yield from self._of_this_run(list(self._target.keys(prefix)))
+
+    def children(self, prefix: str = "") -> list[str]:
+        """Names of what lies directly below a prefix."""
+        return self._of_this_run(self._target.children(prefix))
+
+    def zarr_store(self) -> Any:
+        """A store for zarr-python whose reads are looked at in the same way."""
+        return _LookingStore(self._target.zarr_store(), self.require_same)
+
+    def require_same(self) -> None:
+        """Raise `KmdistError` where the run is not the one that was opened."""
+        if self._stamp is not None and self._target.stamp(_ROOT) != self._stamp:
+            raise KmdistError(
+                f"{self._target!r} was replaced, moved or removed since it was opened: open it "
+                "again"
+            )
+
+    # After the read, not before it: what is read then may still be of both.
+    def _of_this_run(self, value: T) -> T:
+        self.require_same()
+        return value
+
+
+class _LookingStore(WrapperStore[Any]):
+    """A store that looks, after each read, whether it may still be read."""
+
+    def __init__(self, store: Any, look: Callable[[], None]) -> None:
+        super().__init__(store)
+        self._look = look
+
+    def _with_store(self, store: Any) -> "_LookingStore":
+        return type(self)(store, self._look)
+
+    async def get(self, key: str, prototype: Any, byte_range: Any = None) -> Any:
+        """Read an object, then look."""
+        value = await self._store.get(key, prototype, byte_range)
+        await asyncio.to_thread(self._look)
+        return value
+
+    async def get_partial_values(self, prototype: Any, key_ranges: Any) -> Any:
+        """Read parts of objects, then look."""
+        values = await self._store.get_partial_values(prototype, key_ranges)
+        await asyncio.to_thread(self._look)
+        return values
