@@ -16,8 +16,8 @@ class ImageSource:
     dtype : of what `decode` returns: uint8, uint16, float32 or float64.
     format : ``jpeg``, ``png``, ``tiff``, ``zarr`` …
     windowed : can be read by window: tiled or striped TIFF, Zarr.
-    size_bytes, mtime_ns : of the file when it was probed; of a Zarr image the size of its
-        samples uncompressed, and the modification time of its metadata.
+    size_bytes, mtime_ns, ctime_ns : of the file when it was probed; of a Zarr image the size of
+        its samples uncompressed, and the newest times in its tree.
     pages : pages or frames in the file, of which the first is used.
     orientation : EXIF orientation 1 … 8 (EXIF 2.32, tag 0x0112), which `decode` applies.
     decoder : ``opencv``, ``pillow``, ``photo``, ``tifffile`` or ``zarr``: who reads the pixels.
@@ -35,6 +35,7 @@ class ImageSource:
     windowed: bool = False
     size_bytes: int = -1
     mtime_ns: int = -1
+    ctime_ns: int = -1
     pages: int = 1
     orientation: int = 1
     decoder: str = "opencv"

@@ -83,14 +83,30 @@ def read_piece(piece: Piece, decode: Callable[..., Any] = decode) -> Any:
     ImageError : the file changed, vanished or cannot be decoded.
     """
     source = piece.source
-    if source.mtime_ns >= 0:
-        try:
-            status = file_status(source.path)
-        except ImageError as error:
-            raise ImageError(error.code, f"vanished while the job ran ({error.reason})") from error
-        if source.format != "zarr" and status != (source.size_bytes, source.mtime_ns):
-            raise ImageError("changed", "changed while the job ran; run the job again")
-    return decode(source, None if piece.whole else piece.window)
+    try:
+        pixels = decode(source, None if piece.whole else piece.window)
+    except ImageError:
+        _require_unchanged(source)
+        raise
+    _require_unchanged(source)
+    return pixels
+
+
+def _require_unchanged(source: ImageSource) -> None:
+    """Refuse what was read of a file that is not what was probed.
+
+    Asked after the reading, so that nothing can come between. Of a Zarr image each chunk that is
+    read is asked, by `kmdist.images.reading.zarr_trees`.
+    """
+    if source.mtime_ns < 0:
+        return
+    try:
+        status = file_status(source.path)
+    except ImageError as error:
+        raise ImageError(error.code, f"vanished while the job ran ({error.reason})") from error
+    probed = (source.size_bytes, source.mtime_ns, source.ctime_ns)
+    if source.format != "zarr" and status != probed:
+        raise ImageError("changed", "changed while the job ran; run the job again")
 
 
 def work_of(blocks: Sequence[Block], sources: Sequence[ImageSource]) -> list[Work]:

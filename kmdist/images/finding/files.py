@@ -57,20 +57,23 @@ def read_bytes(path: str) -> bytes:
             raise os_fault(error, path) from error
 
 
-def file_status(path: str) -> tuple[int, int]:
-    """Size in bytes and modification time in nanoseconds of a file or an object.
+def file_status(path: str) -> tuple[int, int, int]:
+    """Size in bytes, times of modification and of change in nanoseconds, of a file or an object.
+
+    Tools that keep the modification time of what they rewrite cannot keep the time of change. An
+    object store has none: -1.
 
     Raises
     ------
     ImageError : missing or unreadable.
     """
     if is_url(path):
-        return url_status(path)
+        return (*url_status(path), -1)
     try:
         status = os.stat(path)
     except OSError as error:
         raise os_fault(error, path) from error
-    return status.st_size, status.st_mtime_ns
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def require_regular(path: str) -> None:

@@ -84,7 +84,9 @@ def find_images(
             entries.setdefault(one.path, _Entry(one.name, one.path, ""))
             continue
         if isinstance(one, Found):
-            entries.setdefault(os.path.abspath(one.path), _checked(one.path, one.name, ""))
+            is_tree = os.path.isdir(one.path) and is_zarr(one.path)
+            entry = _Entry(one.name, one.path, "") if is_tree else _checked(one.path, one.name, "")
+            entries.setdefault(os.path.abspath(one.path), entry)
             continue
         for entry in _expand(os.fspath(one), choice):
             entries.setdefault(os.path.abspath(entry.path), entry)

@@ -122,6 +122,8 @@ def _brand(prefix: bytes) -> bytes:
 
 
 ZARR_METADATA = ("zarr.json", ".zgroup", ".zarray")
+MAX_METADATA_BYTES = 1 << 26
+"""Of one Zarr node, consolidated metadata included."""
 
 
 def is_zarr(path: str | os.PathLike[str]) -> bool:
@@ -143,14 +145,19 @@ def zarr_metadata(path: Path) -> dict[str, Any]:
     """``node_type`` and ``attributes``, as format 3 names them; empty if there are none to read."""
     try:
         if (path / "zarr.json").is_file():
-            node = json.loads((path / "zarr.json").read_text("utf-8"))
+            node = _read_json(path / "zarr.json")
             return node if isinstance(node, dict) else {}
-        attributes = path / ".zattrs"
-        read = json.loads(attributes.read_text("utf-8")) if attributes.is_file() else {}
+        read = _read_json(path / ".zattrs") if (path / ".zattrs").is_file() else {}
         kind = "array" if (path / ".zarray").is_file() else "group"
         return {"node_type": kind, "attributes": read}
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
+
+
+def _read_json(path: Path) -> Any:
+    if path.stat().st_size > MAX_METADATA_BYTES:
+        raise ValueError(f"{path}: more than {MAX_METADATA_BYTES:,} bytes of metadata")
+    return json.loads(path.read_text("utf-8"))
 
 
 def multiscales(attributes: Any) -> Any:

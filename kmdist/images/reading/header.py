@@ -29,23 +29,23 @@ def probe(found: Found, *, max_pixels: int = MAX_PIXELS) -> ImageSource:
     if os.path.isdir(found.path):
         from kmdist.images.reading.zarr_images import probe_zarr
 
-        header, size_bytes, mtime_ns = probe_zarr(found.path)
-        return _source(found, "zarr", header, size_bytes, mtime_ns, max_pixels)
+        header, status = probe_zarr(found.path, max_pixels)
+        return _source(found, "zarr", header, status, max_pixels)
     with open_regular(found.path) as file:
         try:
-            size_bytes, mtime_ns = _status(file, found.path)
-            kind, header = _probe_file(file, found.path, size_bytes)
+            status = _status(file, found.path)
+            kind, header = _probe_file(file, found.path, status[0])
         except OSError as error:
             raise os_fault(error, found.path) from error
-    return _source(found, kind, header, size_bytes, mtime_ns, max_pixels)
+    return _source(found, kind, header, status, max_pixels)
 
 
-def _status(file: BinaryIO, path: str) -> tuple[int, int]:
-    """Size and modification time, of the open file where it has a descriptor."""
+def _status(file: BinaryIO, path: str) -> tuple[int, int, int]:
+    """Size and times, of the open file where it has a descriptor."""
     if is_url(path):
         return file_status(path)
     status = os.fstat(file.fileno())
-    return status.st_size, status.st_mtime_ns
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _probe_file(file: BinaryIO, path: str, size_bytes: int) -> tuple[str, Header]:
@@ -86,7 +86,7 @@ def _probe_file(file: BinaryIO, path: str, size_bytes: int) -> tuple[str, Header
 
 
 def _source(
-    found: Found, kind: str, header: Header, size_bytes: int, mtime_ns: int, max_pixels: int
+    found: Found, kind: str, header: Header, status: tuple[int, int, int], max_pixels: int
 ) -> ImageSource:
     width, height = header.width, header.height
     if min(width, height) < 1:
@@ -109,8 +109,9 @@ def _source(
         dtype=header.dtype,
         format=kind,
         windowed=header.windowed,
-        size_bytes=size_bytes,
-        mtime_ns=mtime_ns,
+        size_bytes=status[0],
+        mtime_ns=status[1],
+        ctime_ns=status[2],
         pages=header.pages,
         orientation=header.orientation,
         decoder=header.decoder,

@@ -1,6 +1,6 @@
 """Zarr arrays and OME-Zarr images as inputs, read by window."""
 
-import os
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,8 +9,9 @@ import numpy as np
 
 from kmdist.errors import ImageError
 from kmdist.images.blocks import Window
-from kmdist.images.finding.formats import ZARR_METADATA, is_zarr, multiscales, zarr_metadata
+from kmdist.images.finding.formats import is_zarr, multiscales, zarr_metadata
 from kmdist.images.pixels import Pixels, decoded_dtype, widen
+from kmdist.images.reading.zarr_trees import open_guarded, require_stored, tree_status
 from kmdist.images.source import Header, ImageSource
 
 SEGMENT_PIXELS = 1 << 26
@@ -19,47 +20,61 @@ SEGMENT_PIXELS = 1 << 26
 
 @dataclass(frozen=True)
 class Plane:
-    """Where the picture lies: an array in a Zarr node, and its axes, one letter each."""
+    """Where the picture lies: an array inside a Zarr node, and its axes, one letter each."""
 
-    path: str
+    inside: str
     axes: str
 
 
-def probe_zarr(path: str) -> tuple[Header, int, int]:
+def probe_zarr(path: str, max_pixels: int) -> tuple[Header, tuple[int, int, int]]:
     """Read the metadata of a Zarr image.
+
+    Parameters
+    ----------
+    max_pixels : up to which an image may be large and store next to nothing.
 
     Returns
     -------
-    header; bytes of its samples, uncompressed; modification time of its metadata in ns.
+    header; bytes of its samples, uncompressed, and the newest times in its tree, in ns.
 
     Raises
     ------
-    ImageError : channels, dtype, unsupported or corrupt.
+    ImageError : channels, dtype, unsupported, too_large or corrupt.
     """
     try:
+        status = tree_status(path)
         plane = _plane(Path(path))
-        array = _open(plane)
-        mtime_ns = max(os.stat(file).st_mtime_ns for file in _metadata_files(path, plane.path))
+        array = _open(path, plane)
+        require_stored(array, status.files, max_pixels * 4)
     except ImageError:
         raise
     except Exception as error:  # damaged metadata fails in ways of its own
         raise _corrupt(error) from error
     sizes = dict(zip(plane.axes, array.shape, strict=True))
-    chunk = dict(zip(plane.axes, array.chunks, strict=True))
     channels = sizes.get("c", 1)
     if channels not in (1, 3, 4):
         raise ImageError("channels", f"{channels} channels; 1, 3 or 4 are allowed")
     others = [size for axis, size in sizes.items() if axis not in "yxc"]
+    chunk = math.prod(
+        size for axis, size in zip(plane.axes, array.chunks, strict=True) if axis != "c"
+    )
+    if chunk > max(SEGMENT_PIXELS, max_pixels):
+        raise ImageError(
+            "too_large",
+            f"chunks of shape {array.chunks}, of which the least bit takes all: more than the "
+            f"{max_pixels:,} px allowed for an image decoded whole: raise --max-pixels, or store "
+            "smaller chunks",
+        )
     header = Header(
         width=sizes["x"],
         height=sizes["y"],
         channels=channels,
         dtype=decoded_dtype(array.dtype, "Zarr"),
         decoder="zarr",
-        windowed=chunk["y"] * chunk["x"] <= SEGMENT_PIXELS,
-        pages=int(np.prod(others, dtype=np.int64)),
+        windowed=chunk <= SEGMENT_PIXELS,
+        pages=math.prod(others),
     )
-    return header, int(array.nbytes), mtime_ns
+    return header, (int(array.nbytes), status.mtime_ns, status.ctime_ns)
 
 
 def read_zarr(source: ImageSource, window: Window) -> Pixels:
@@ -73,7 +88,7 @@ def read_zarr(source: ImageSource, window: Window) -> Pixels:
         plane = _plane(Path(source.path))
         place = {"y": slice(window.y0, window.y1), "x": slice(window.x0, window.x1)}
         index = tuple(place.get(axis, slice(None) if axis == "c" else 0) for axis in plane.axes)
-        pixels = np.asarray(_open(plane)[index])
+        pixels = np.asarray(_open(source.path, plane, source.ctime_ns)[index])
     except (ImageError, MemoryError):
         raise
     except Exception as error:  # codecs and stores fail in ways of their own
@@ -83,10 +98,11 @@ def read_zarr(source: ImageSource, window: Window) -> Pixels:
     return np.ascontiguousarray(widen(pixels if pixels.ndim == 3 else pixels[:, :, None]))
 
 
-def _open(plane: Plane) -> Any:
-    import zarr
-
-    return zarr.open_array(plane.path, mode="r")
+def _open(path: str, plane: Plane, ctime_ns: int = -1) -> Any:
+    array = open_guarded(path, plane.inside, ctime_ns)
+    if not hasattr(array, "chunks"):
+        raise ImageError("unsupported", f"{plane.inside or 'it'} is a Zarr group, and no array")
+    return array
 
 
 def _plane(path: Path) -> Plane:
@@ -101,7 +117,7 @@ def _plane(path: Path) -> Plane:
         raise ImageError(code, "a folder where an image is expected" if path.is_dir() else "gone")
     node = zarr_metadata(path)
     if node.get("node_type") == "array":
-        plane = Plane(str(path), _array_axes(str(path)))
+        plane = Plane("", _array_axes(str(path)))
     else:
         scales = multiscales(node.get("attributes", {}))
         if not scales:
@@ -110,7 +126,7 @@ def _plane(path: Path) -> Plane:
             )
         inside = str(scales[0]["datasets"][0]["path"])
         named = [axis["name"] if isinstance(axis, dict) else axis for axis in scales[0]["axes"]]
-        plane = Plane(str(path / inside), "".join(name[:1] for name in named))
+        plane = Plane(inside, "".join(name[:1] for name in named))
     if not {"y", "x"} <= set(plane.axes) or len(set(plane.axes)) != len(plane.axes):
         raise ImageError("unsupported", f"a Zarr image with axes {plane.axes}; y and x are needed")
     return plane
@@ -118,19 +134,12 @@ def _plane(path: Path) -> Plane:
 
 def _array_axes(path: str) -> str:
     """Axes of a plain array: (y, x), (y, x, c), or (c, y, x) where only that makes sense."""
-    import zarr
-
-    shape = zarr.open_array(path, mode="r").shape
+    shape = open_guarded(path).shape
     if len(shape) == 2:
         return "yx"
     if len(shape) == 3:
         return "cyx" if shape[-1] not in (1, 3, 4) and shape[0] in (1, 3, 4) else "yxc"
     raise ImageError("unsupported", f"a Zarr array of shape {shape}; (y, x) or (y, x, c) is needed")
-
-
-def _metadata_files(path: str, array_path: str) -> list[str]:
-    paths = [os.path.join(p, name) for p in (path, array_path) for name in ZARR_METADATA]
-    return [name for name in paths if os.path.isfile(name)]
 
 
 def _corrupt(error: Exception) -> ImageError:

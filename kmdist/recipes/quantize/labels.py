@@ -7,8 +7,9 @@ import numpy as np
 from kmdist.images import Rejection
 from kmdist.job.block_pass import LeftOut, writing_stage
 from kmdist.job.label_maps import LabelSink
+from kmdist.job.pixels import decode_pieces
 from kmdist.job.work import Work
-from kmdist.recipes.quantize.blocks import DecodedBlock, pixels_of
+from kmdist.recipes.quantize.blocks import DecodedBlock
 from kmdist.recipes.quantize.kernels.label_table import apply_table
 
 
@@ -23,7 +24,8 @@ def label_block(
     """
     labels = sink.open(block.pieces)
     rejected: list[Rejection] = []
-    for one in pixels_of(block):
+    # What was bad when it was decoded to be kept is left out already, and not to be said again.
+    for one in decode_pieces(block) if isinstance(block, Work) else block.pixels:
         if isinstance(one, Rejection):
             rejected.append(one)
             continue

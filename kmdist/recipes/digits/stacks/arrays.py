@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
+from zipfile import ZipFile
 
 import numpy as np
 
@@ -21,6 +21,10 @@ from kmdist.recipes.digits.stacks.levels import BLOCK_IMAGES, Levels, levels_of
 from kmdist.recipes.digits.stacks.stack import require_finite, require_whole
 
 SAMPLE = "sample:digits"
+MAX_MEMBER_BYTES = 2 << 30
+"""Of an array in an ``.npz``: each worker process holds all of it."""
+MAX_PIXELS = 1 << 24
+"""Of one image of a stack; of all images together where hardly any chunk is stored."""
 _IMAGE_KEYS = ("images", "x", "X", "x_train", "data", "arr_0")
 _CLASS_KEYS = ("labels", "classes", "y", "Y", "y_train", "target", "arr_1")
 
@@ -60,9 +64,11 @@ class ArrayStack:
         ------
         KmdistError : NaN or infinity, or fewer images than before.
         """
-        images = require_whole(
-            self.path, np.asarray(_array(self.path, self.kind, self.key)[start:stop]), stop - start
-        )
+        try:
+            found = np.asarray(_array(self.path, self.kind, self.key)[start:stop])
+        except Exception as error:  # codecs and stores fail in ways of their own
+            raise _unreadable(self.path, error) from error
+        images = require_whole(self.path, found, stop - start)
         require_finite(self.path, images, start)
         return self.levels.of(images)
 
@@ -126,12 +132,31 @@ def _opened(path: str, kind: str, key: str, _: tuple[int, ...]) -> Any:
     if kind == "npy":
         return np.load(path, mmap_mode="r", allow_pickle=False)
     if kind == "npz":
-        with np.load(path, allow_pickle=False) as members:
-            return members[key]
-    import zarr
+        return _member(path, key)
+    from kmdist.images.reading.zarr_trees import open_guarded, require_stored, tree_status
 
-    node: Any = zarr.open(path, mode="r")
-    return node[key] if key else node
+    array = open_guarded(path, key)
+    require_stored(array, tree_status(path).files, MAX_PIXELS)
+    return array
+
+
+def _member(path: str, key: str) -> np.ndarray:
+    """An array of an ``.npz``, which is inflated whole, if it is not too large for that.
+
+    Raises
+    ------
+    UsageError : it is.
+    """
+    with ZipFile(path) as members:
+        size = next((m.file_size for m in members.infolist() if m.filename == f"{key}.npy"), 0)
+    if size > MAX_MEMBER_BYTES:
+        raise UsageError(
+            f"{path}: {key!r} is of {size:,} bytes and would be inflated whole; up to "
+            f"{MAX_MEMBER_BYTES:,} are allowed: store it as .npy or Zarr, which are read in parts"
+        )
+    with np.load(path, allow_pickle=False) as archive:
+        array: np.ndarray = archive[key]
+        return array
 
 
 def open_array(path: Path) -> tuple[ArrayStack, np.ndarray | None]:
@@ -146,9 +171,14 @@ def open_array(path: Path) -> tuple[ArrayStack, np.ndarray | None]:
         key, class_key = _keys(path, kind)
         array = _array(str(path), kind, key)
         classes = _array(str(path), kind, class_key)[...] if class_key else None
-    except (OSError, ValueError, EOFError, KeyError, BadZipFile) as error:
-        raise KmdistError(f"{path}: cannot be read: {error}") from error
+    except Exception as error:  # zarr, zipfile and NumPy fail in ways of their own on broken bytes
+        raise _unreadable(path, error) from error
     shape = tuple(array.shape)
+    if len(shape) == 3 and not (min(shape) >= 1 and shape[1] * shape[2] <= MAX_PIXELS):
+        raise UsageError(
+            f"{path}: an array of shape {shape}; expected images (n, height, width) of 1 to "
+            f"{MAX_PIXELS:,} px"
+        )
     if len(shape) != 3:
         hint = ""
         if len(shape) == 4 and 1 in (shape[1], shape[3]):
@@ -166,6 +196,13 @@ def open_array(path: Path) -> tuple[ArrayStack, np.ndarray | None]:
     return stack, None if classes is None else np.asarray(classes)
 
 
+def _unreadable(path: str | Path, error: Exception) -> KmdistError:
+    if isinstance(error, UsageError | MemoryError):
+        raise error
+    said = getattr(error, "reason", None) or " ".join(str(error).split())[:200]
+    return KmdistError(f"{path}: cannot be read: {said or type(error).__name__}")
+
+
 def _keys(path: Path, kind: str) -> tuple[str, str]:
     """Names of the images and of the classes; empty where there are none."""
     if kind == "npy":
@@ -174,10 +211,10 @@ def _keys(path: Path, kind: str) -> tuple[str, str]:
         with np.load(path, allow_pickle=False) as members:
             names = list(members)
     else:
-        import zarr
+        from kmdist.images.reading.zarr_trees import open_guarded
 
-        node = zarr.open(path, mode="r")
-        if not isinstance(node, zarr.Group):
+        node = open_guarded(path)
+        if not hasattr(node, "array_keys"):
             return "", ""
         names = sorted(node.array_keys())
     images = next((name for name in _IMAGE_KEYS if name in names), "")

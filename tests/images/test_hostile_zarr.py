@@ -1,0 +1,176 @@
+"""Zarr trees that would hang a reader, or take far more than they are worth; the others go on."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+import zstandard
+from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
+
+from kmdist import quantize
+from kmdist.errors import ImageError, KmdistError
+from kmdist.images import Found, decode, probe
+from kmdist.images.finding.find import find_images
+from kmdist.recipes.digits.stacks import open_stack
+
+
+def make(path: Path, side: int = 256, **options: Any) -> Path:
+    pixels = np.random.default_rng(0).integers(0, 255, (side, side, 3), np.uint8)
+    options = {"chunks": (64, 64, 3), **options}
+    zarr.create_array(str(path), data=pixels, **options)
+    return path
+
+
+def chunk_of(path: Path) -> Path:
+    return path / "c/1/2/0"
+
+
+def edit(path: Path, **changes: Any) -> None:
+    metadata = json.loads((path / "zarr.json").read_text())
+    (path / "zarr.json").write_text(json.dumps({**metadata, **changes}))
+
+
+def fifo(path: Path) -> None:
+    chunk_of(path).unlink()
+    os.mkfifo(chunk_of(path))
+
+
+def device(path: Path) -> None:
+    chunk_of(path).unlink()
+    chunk_of(path).symlink_to("/dev/zero")
+
+
+def link_outside(path: Path) -> None:
+    secret = path.parent / "secret"
+    secret.write_bytes(chunk_of(path).read_bytes())
+    chunk_of(path).unlink()
+    chunk_of(path).symlink_to(secret)
+
+
+def folder_outside(path: Path) -> None:
+    os.rename(path / "c/1", path.parent / "elsewhere")
+    (path / "c/1").symlink_to(path.parent / "elsewhere")
+
+
+def dangling(path: Path) -> None:
+    chunk_of(path).unlink()
+    chunk_of(path).symlink_to(path.parent / "nowhere")
+
+
+def folder_for_a_chunk(path: Path) -> None:
+    chunk_of(path).unlink()
+    chunk_of(path).mkdir()
+
+
+def sparse_chunk(path: Path) -> None:
+    os.truncate(chunk_of(path), 1 << 32)
+
+
+def chunk_that_inflates(path: Path) -> None:
+    chunk_of(path).write_bytes(zstandard.ZstdCompressor().compress(bytes(1 << 28)))
+
+
+def unsized_chunk_that_inflates(path: Path) -> None:
+    compressor = zstandard.ZstdCompressor(write_content_size=False)
+    chunk_of(path).write_bytes(compressor.compress(bytes(1 << 28)))
+
+
+def huge_shape(path: Path) -> None:
+    edit(path, shape=[2**40, 2**40, 3])
+
+
+def huge_side(path: Path) -> None:
+    edit(path, shape=[2**62, 256, 3])
+
+
+def huge_chunks(path: Path) -> None:
+    grid = {"name": "regular", "configuration": {"chunk_shape": [1 << 15, 1 << 15, 3]}}
+    edit(path, chunk_grid=grid)
+
+
+def deep_metadata(path: Path) -> None:
+    (path / "zarr.json").write_text('{"a":' * 50_000 + "1" + "}" * 50_000)
+
+
+HARM = (
+    fifo, device, link_outside, folder_outside, dangling, folder_for_a_chunk, sparse_chunk,
+    chunk_that_inflates, unsized_chunk_that_inflates, huge_shape, huge_side, huge_chunks,
+)  # fmt: skip
+
+
+def read(path: Path) -> None:
+    decode(probe(Found(path.name, str(path))))
+
+
+@pytest.mark.parametrize("harm", HARM)
+def test_what_would_do_harm_is_refused_at_once(tmp_path: Path, harm: Callable[..., None]) -> None:
+    path = make(tmp_path / "a.zarr")
+    read(path)
+    harm(path)
+    with pytest.raises(ImageError) as caught:
+        read(path)
+    assert caught.value.code in ("not_regular", "corrupt", "too_large")
+
+
+@pytest.mark.parametrize("codec", [ZstdCodec(), GzipCodec(), BloscCodec()])
+def test_every_codec_is_asked_how_much_it_holds(tmp_path: Path, codec: Any) -> None:
+    path = make(tmp_path / "a.zarr", compressors=codec)
+    read(path)
+    large = make(tmp_path / "b.zarr", side=4096, chunks=(4096, 4096, 3), compressors=codec)
+    shutil.copy(large / "c/0/0/0", chunk_of(path))
+    with pytest.raises(ImageError, match=r"corrupt Zarr: c/1/2/0 (holds more|has)"):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"chunks": (1024, 1024, 3)},
+        {"shards": (128, 128, 3)},
+        {"compressors": None},
+        {"zarr_format": 2},
+        {"shards": (128, 128, 3), "compressors": None},
+    ],
+)
+def test_good_ones_are_read(tmp_path: Path, options: dict[str, Any]) -> None:
+    path = make(tmp_path / "a.zarr", **options)
+    expected = zarr.open_array(str(path))[:]
+    np.testing.assert_array_equal(decode(probe(Found("a", str(path)))), expected)
+    (tmp_path / "link").symlink_to(path)
+    np.testing.assert_array_equal(decode(probe(Found("a", str(tmp_path / "link")))), expected)
+
+
+def test_one_that_does_harm_does_not_stop_the_others(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for harm in (fifo, huge_shape, chunk_that_inflates):
+        harm(make(folder / f"{harm.__name__}.zarr"))
+    make(folder / "good.zarr")
+    run = quantize(folder, tmp_path / "r.zarr", k=2)
+    assert list(run.images) == ["good.zarr"]
+    assert len(run.attributes["rejected"]) == 3
+
+
+def test_a_node_of_deep_metadata_is_no_image(tmp_path: Path) -> None:
+    deep_metadata(make(tmp_path / "a.zarr"))
+    make(tmp_path / "b.zarr")
+    assert [found.name for found in find_images([tmp_path])[0]] == ["b.zarr"]
+
+
+@pytest.mark.parametrize("harm", [fifo, device, sparse_chunk, chunk_that_inflates, huge_shape])
+def test_digits_refuse_them_too(tmp_path: Path, harm: Callable[..., None]) -> None:
+    path = make(tmp_path / "a.zarr")
+    harm(path)
+
+    def read_all() -> None:
+        stack, _ = open_stack(path)
+        stack.source.read(0, stack.source.shape[0])
+
+    with pytest.raises(KmdistError):
+        read_all()
