@@ -5,8 +5,7 @@ pass and grouped, and labels learnt anew from the groups, one pass a round. What
 is kept for a resume.
 """
 
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,13 +13,11 @@ import numpy as np
 from scipy import sparse
 
 from kmdist.engine.blas import one_blas_thread
-from kmdist.engine.lloyd import Options, iterate
+from kmdist.engine.fits import FitOptions
 from kmdist.engine.rows import Rows
-from kmdist.engine.seeding import seed_centroids
-from kmdist.engine.state import State
 from kmdist.errors import KmdistError
+from kmdist.job.fitting import fit_centroids
 from kmdist.job.job import Job
-from kmdist.job.progress import Event
 from kmdist.recipes.digits.labellers import CentroidLabels, KernelLabels, Model, VoteLabels
 from kmdist.recipes.digits.landmarks import (
     Landmarks,
@@ -41,20 +38,6 @@ from kmdist.recipes.digits.relabelling import (
     solve,
 )
 
-CHECKPOINT_S = 10.0
-"""Seconds of iterations that a killed fit loses at most."""
-
-
-@dataclass(frozen=True)
-class FitOptions:
-    """How plain k-means is fitted; see `kmdist.KMeans`."""
-
-    init: str = "k-means++"
-    n_init: int = 1
-    max_iter: int = 300
-    tol: float = 1e-4
-    seed: int = 0
-
 
 @dataclass
 class Fitted:
@@ -69,70 +52,6 @@ class Fitted:
     n_iter: int
     stop_reason: str
     history: np.ndarray
-
-
-def fit_centroids(
-    job: Job, rows: Rows, k: int, options: FitOptions, name: str
-) -> tuple[State, np.ndarray]:
-    """Plain k-means: the restart of least inertia, going on from its last checkpoint.
-
-    Returns
-    -------
-    state : final State.
-    history : (iterations, 3) float64.
-    """
-    best: tuple[State, np.ndarray] | None = None
-    for attempt in range(options.n_init):
-        found = _one_fit(job, rows, k, options, attempt, f"{name}-{attempt}")
-        if best is None or found[0].inertia < best[0].inertia:
-            best = found
-    if best is None:
-        raise ValueError(f"n_init={options.n_init} must be at least 1")
-    return best
-
-
-def _one_fit(
-    job: Job, rows: Rows, k: int, options: FitOptions, attempt: int, name: str
-) -> tuple[State, np.ndarray]:
-    saved = job.writer.load_state(name)
-    history = [] if saved is None else [tuple(row) for row in saved["history"].tolist()]
-    start = None if saved is None else _state_of(saved)
-    if start is None:
-        centroids = seed_centroids(rows, k, options.init, options.seed, attempt)
-    elif start.stop_reason is None:
-        centroids = start.centroids
-    else:
-        return start, np.array(history)
-    state, saved_s = start, time.monotonic()
-    lloyd = Options(max_iter=options.max_iter, tol=options.tol)
-    for state in iterate(rows, centroids, lloyd, start=start):
-        history.append((state.inertia, state.shift, float(state.n_repaired)))
-        note = f"k = {k}  inertia {state.inertia:.6g}"
-        job.watch(Event("fit", state.iteration, 0, unit="iteration", note=note))
-        if state.stop_reason is not None or time.monotonic() - saved_s > CHECKPOINT_S:
-            job.writer.save_state(name, _arrays_of(state, history))
-            saved_s = time.monotonic()
-    if state is None:
-        raise ValueError(f"max_iter={options.max_iter} must be at least 1")
-    return state, np.array(history)
-
-
-def _arrays_of(state: State, history: Sequence[tuple[float, ...]]) -> dict[str, np.ndarray]:
-    return {
-        "centroids": state.centroids,
-        "counts": state.counts,
-        "numbers": np.array([state.inertia, state.iteration, state.shift, state.n_repaired]),
-        "stop_reason": np.array([state.stop_reason or ""]),
-        "history": np.array(history),
-    }
-
-
-def _state_of(saved: Mapping[str, np.ndarray]) -> State:
-    inertia, iteration, shift, n_repaired = saved["numbers"].tolist()
-    reason = str(saved["stop_reason"][0]) or None
-    return State(
-        saved["centroids"], saved["counts"], inertia, int(iteration), reason, shift, int(n_repaired)
-    )
 
 
 LANDMARK_ITERATIONS = 10

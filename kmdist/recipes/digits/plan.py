@@ -3,11 +3,12 @@
 import os
 from collections.abc import Sequence
 
+from kmdist.engine.fits import FitOptions
 from kmdist.engine.passes import tree_shape
 from kmdist.job.memory import Slots
 from kmdist.job.recipe import Outline
 from kmdist.recipes.digits.features import CELLS, DIRECTIONS, SIZE_PX
-from kmdist.recipes.digits.fitting import LANDMARK_ITERATIONS, FitOptions
+from kmdist.recipes.digits.fitting import LANDMARK_ITERATIONS
 from kmdist.recipes.digits.landmarks import landmark_count
 from kmdist.recipes.digits.memory import digit_projection, tie_bytes
 from kmdist.recipes.digits.model import Preset

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from kmdist.engine.fits import FitOptions
 from kmdist.engine.passes import Pool
 from kmdist.errors import UsageError
 from kmdist.job.job import Job
@@ -18,7 +19,7 @@ from kmdist.job.memory import Slots
 from kmdist.job.options import JobOptions
 from kmdist.job.progress import Watcher
 from kmdist.job.recipe import Outline, Results
-from kmdist.recipes.digits.fitting import FitOptions, fit_models
+from kmdist.recipes.digits.fitting import fit_models
 from kmdist.recipes.digits.left_out import require_enough
 from kmdist.recipes.digits.memory import keep_rows
 from kmdist.recipes.digits.model import PRESETS, DigitModel

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from kmdist.engine.blas import one_blas_thread
+from kmdist.engine.fits import FitOptions
 from kmdist.engine.passes import Pool
 from kmdist.engine.rows import Block, Loader, Rows
 from kmdist.errors import KmdistError, UsageError
@@ -19,7 +20,7 @@ from kmdist.job.options import JobOptions
 from kmdist.job.progress import Watcher, watch_nothing
 from kmdist.job.recipe import Outline, Results
 from kmdist.job.running import run_job
-from kmdist.recipes.digits.fitting import FitOptions, affinity_block, fit_models
+from kmdist.recipes.digits.fitting import affinity_block, fit_models
 from kmdist.recipes.digits.found_again import fitted_input
 from kmdist.recipes.digits.labellers import CentroidLabels, Model, Ranked, SplitLabels
 from kmdist.recipes.digits.landmarks import (

@@ -199,7 +199,7 @@ def test_blocks_that_are_done_are_not_done_again(
 def test_a_fit_goes_on_from_its_last_iteration(
     sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from kmdist.recipes.digits import fitting
+    from kmdist.job import fitting
 
     monkeypatch.setattr(fitting, "CHECKPOINT_S", 0.0)
     options = {"preset": "raw", "k": 8, "block_mpx": 0.12}
