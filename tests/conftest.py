@@ -3,12 +3,21 @@
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from tests.support.dask_processes import DaskProcesses, make_certificates
+
+SLOW_FIXTURES = {"dask_cluster", "dask_processes", "dask_tls_processes", "small_disk"}
+"""What asks for one of these belongs to the slow tier by that alone."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests as slow by what they use."""
+    for item in items:
+        if SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture
@@ -35,25 +44,31 @@ def photographs(tmp_path: Path) -> Path:
 @pytest.fixture
 def dask_tls_processes(tmp_path: Path) -> Iterator[DaskProcesses]:
     """A scheduler and two workers as separate processes that speak TLS alone."""
-    folder = tmp_path / "dask"
-    folder.mkdir()
-    processes = DaskProcesses(folder, 2, make_certificates(tmp_path / "tls"))
-    yield processes
-    processes.close()
+    yield from _cluster(tmp_path / "dask", make_certificates(tmp_path / "tls"))
+
+
+@pytest.fixture(scope="session")
+def dask_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaskProcesses]:
+    """A scheduler and two workers as separate processes, for all tests that leave them alone."""
+    yield from _cluster(tmp_path_factory.mktemp("cluster") / "dask")
 
 
 @pytest.fixture
 def dask_processes(tmp_path: Path) -> Iterator[DaskProcesses]:
-    """A scheduler and two workers started as separate processes."""
-    folder = tmp_path / "dask"
+    """A scheduler and two workers as separate processes, for a test that kills some."""
+    yield from _cluster(tmp_path / "dask")
+
+
+def _cluster(folder: Path, tls: Path | None = None) -> Iterator[DaskProcesses]:
     folder.mkdir()
-    processes = DaskProcesses(folder, 2)
+    processes = DaskProcesses(folder, 2, tls)
     yield processes
     processes.close()
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Any:
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 6 MB, to be filled."""
     folder = tmp_path / "disk"
     folder.mkdir()
     made = subprocess.run(

@@ -187,8 +187,8 @@ def test_no_answer_names_address_and_remedy(tmp_path: Path) -> None:
     assert "Traceback" not in done.output
 
 
-def test_too_few_workers_are_counted(tmp_path: Path, dask_processes: DaskProcesses) -> None:
-    profile = {"address": dask_processes.address, "min_workers": 3, "timeout": 1}
+def test_too_few_workers_are_counted(tmp_path: Path, dask_cluster: DaskProcesses) -> None:
+    profile = {"address": dask_cluster.address, "min_workers": 3, "timeout": 1}
     path = cluster_file(tmp_path, mine=profile)
     with (
         pytest.raises(KmdistError, match=r"2 of 3 workers came in 1 s.*min_workers"),
@@ -198,11 +198,11 @@ def test_too_few_workers_are_counted(tmp_path: Path, dask_processes: DaskProcess
 
 
 def test_check_reports_workers_versions_and_sight(
-    tmp_path: Path, dask_processes: DaskProcesses
+    tmp_path: Path, dask_cluster: DaskProcesses
 ) -> None:
     seen = tmp_path / "seen"
     seen.mkdir()
-    path = cluster_file(tmp_path, mine={"address": dask_processes.address})
+    path = cluster_file(tmp_path, mine={"address": dask_cluster.address})
     done = CliRunner().invoke(cli, ["cluster", "check", f"{path}:mine", "--input", str(seen)])
     assert done.exit_code == 0, done.output
     assert "2 workers, 2 threads" in done.output
@@ -250,11 +250,11 @@ def test_a_worker_without_kmdist_is_one_line(tmp_path: Path) -> None:
         processes.close()
 
 
-def test_workers_with_kmdist_pass(dask_processes: DaskProcesses) -> None:
+def test_workers_with_kmdist_pass(dask_cluster: DaskProcesses) -> None:
     from distributed import Client
 
-    with Client(dask_processes.address) as client:
-        require_kmdist(client, profile_of(Compute(scheduler=dask_processes.address)))
+    with Client(dask_cluster.address) as client:
+        require_kmdist(client, profile_of(Compute(scheduler=dask_cluster.address)))
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,8 @@ from tests.support.dask_processes import make_certificates
 from tests.support.folders import ROOT
 from tests.support.runs import bytes_of
 
+pytestmark = pytest.mark.slow
+
 PATIENCE = {
     "DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP": "12s",
     "DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "8s",

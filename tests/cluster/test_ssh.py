@@ -21,6 +21,8 @@ from kmdist.cluster import read_profile
 from tests.support.folders import ROOT
 from tests.support.runs import bytes_of
 
+pytestmark = pytest.mark.slow
+
 SSHD = shutil.which("sshd") or shutil.which("/usr/sbin/sshd")
 
 

@@ -26,7 +26,10 @@ distributed = pytest.importorskip("distributed")
 DEATHS = int(os.environ.get("KMDIST_DEATHS", "3"))
 """Of each kind; each costs the start of a worker."""
 
-pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +44,12 @@ def fit(X: Any, **parameters: Any) -> tuple[bytes, bytes, float]:
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[Any]:
-    with dask.config.set({"distributed.scheduler.allowed-failures": 50}):
+    settings = {
+        "distributed.scheduler.allowed-failures": 50,
+        # The scheduler remembers all transitions of a pass, and of what is released meanwhile.
+        "distributed.admin.low-level-log-length": 100_000,
+    }
+    with dask.config.set(settings):
         cluster = distributed.LocalCluster(
             n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
         )
@@ -100,24 +108,28 @@ def test_deaths_in_the_middle_of_a_fit(
     expected = fit(lazy, **parameters)
     if not kept:
         monkeypatch.setattr(dask_rows, "MEMORY_SHARE", 1e-9)
+    scheduler = client.cluster.scheduler
+    started = scheduler.transition_counter
+    assert fit(lazy, **parameters) == expected
+    transitions = scheduler.transition_counter - started
     for turn in range(DEATHS):
         client.wait_for_workers(2)
-        done = threading.Event()
-        killed: list[int] = []
-
         nannies = list(client.cluster.workers.values())
         victim = nannies[turn % len(nannies)].pid
+        moment = scheduler.transition_counter + transitions * (turn + 1) // (DEATHS + 1)
+        done, killed = threading.Event(), threading.Event()
 
         def kill(
-            turn: int = turn,
             victim: int = victim,
+            moment: int = moment,
             done: threading.Event = done,
-            killed: list[int] = killed,
+            killed: threading.Event = killed,
         ) -> None:
-            time.sleep(0.15 + 0.1 * turn)
+            while scheduler.transition_counter < moment and not done.wait(0.001):
+                pass
             if not done.is_set():
                 os.kill(victim, signal.SIGKILL)
-                killed.append(turn)
+                killed.set()
 
         thread = threading.Thread(target=kill)
         thread.start()
@@ -125,15 +137,14 @@ def test_deaths_in_the_middle_of_a_fit(
         done.set()
         thread.join()
         assert got == expected, f"death {turn} changed the result"
-        assert killed, "the fit ended before the worker was killed: no test"
+        assert killed.is_set(), "the fit ended before the worker was killed: no test"
 
 
 def count_tasks(dask_scheduler: Any) -> Counter[str]:
-    return Counter(key.split("-")[0] for key, *_ in _transitions(dask_scheduler, "processing"))
-
-
-def _transitions(dask_scheduler: Any, state: str) -> list[tuple[str, ...]]:
-    return [(str(entry[0]),) for entry in dask_scheduler.transition_log if entry[2] == state]
+    """Tasks that went to a worker, by their name; once each, whether stolen or lost and redone."""
+    log = dask_scheduler.transition_log
+    keys = {str(key) for key, _, state, *_ in log if state == "processing"}
+    return Counter(key.split("-")[0] for key in keys)
 
 
 def clear_log(dask_scheduler: Any) -> None:

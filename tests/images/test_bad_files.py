@@ -146,6 +146,7 @@ def test_jpeg_with_damage_between_its_scans_and_a_tail() -> None:
         assert jpeg_fault(progressive[:length] + b"\0" * 64) is not None
 
 
+@pytest.mark.slow
 def test_random_damage_neither_crashes_nor_hangs_nor_fills_memory(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from tests.support.damage import *;"
@@ -162,6 +163,7 @@ def test_random_damage_neither_crashes_nor_hangs_nor_fills_memory(tmp_path: Path
     assert int(peak) < 1 << 20
 
 
+@pytest.mark.slow
 def test_the_corpus_needs_less_than_a_gigabyte(corpus: Corpus) -> None:
     code = (
         "import sys; from kmdist.images import find_images; from tests.support.damage import *;"

@@ -1,6 +1,7 @@
 """What folders, globs, lists and paths stand for."""
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import pytest
 from kmdist.errors import UsageError
 from kmdist.images import Choice, find_images
 from tests.support.corpus import encode, photo
+from tests.support.folders import ROOT
+from tests.support.permissions import as_user
 
 JPEG = encode(photo(8, 8), "JPEG")
 
@@ -154,14 +157,23 @@ def test_odd_file_names(tmp_path: Path) -> None:
     assert names(tmp_path) == sorted([*odd, os.fsdecode(b"\xff\xfe.jpg")])
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+REJECTED = """
+import sys
+from kmdist.images import find_images
+from tests.support.folders import ROOT
+from tests.support.permissions import as_user
+print([(one.image, one.code) for one in find_images([sys.argv[1]])[1]])
+"""
+
+
 def test_unreadable_folder(folder: Path) -> None:
     (folder / "2024").chmod(0)
+    words = as_user([sys.executable, "-c", REJECTED, str(folder)])
     try:
-        _, rejected = find_images([folder])
+        said = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     finally:
         (folder / "2024").chmod(0o755)
-    assert [(one.image, one.code) for one in rejected] == [("2024", "unreadable")]
+    assert said.strip() == "[('2024', 'unreadable')]"
 
 
 def test_samples_need_no_network() -> None:

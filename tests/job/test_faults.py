@@ -20,6 +20,8 @@ from tests.support.folders import ROOT
 from tests.support.permissions import as_user
 from tests.support.runs import bytes_of
 
+pytestmark = pytest.mark.slow
+
 CALLS = """
 import json, sys
 from click.testing import CliRunner

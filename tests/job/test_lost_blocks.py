@@ -16,6 +16,8 @@ from tests.support.deaths import deaths, poisoned_workers
 from tests.support.nights import World
 from tests.support.runs import bytes_of
 
+pytestmark = pytest.mark.slow
+
 POISON = """
 import kmdist.job.work as work
 decode = work.decode

@@ -10,6 +10,8 @@ import pytest
 
 from tests.support.simulated_nights import simulate
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def may_mount(tmp_path: Path) -> bool:

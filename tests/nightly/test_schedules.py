@@ -16,6 +16,8 @@ from distributed import Security
 from kmdist.cluster import read_profile
 from tests.support.folders import ROOT
 
+pytestmark = pytest.mark.slow
+
 SCHEDULE = ROOT / "jobs" / "schedule"
 
 
@@ -136,11 +138,11 @@ def test_kubernetes_manifests_belong_together() -> None:
         assert any(m["mountPath"] == "/data" for m in part["containers"][0]["volumeMounts"])
 
 
-def test_the_command_of_the_dask_job_runs(site: Path, dask_processes: Any) -> None:
+def test_the_command_of_the_dask_job_runs(site: Path, dask_cluster: Any) -> None:
     """As the pod runs it: the operator gives the scheduler's address by a variable."""
     args = manifests()["DaskJob"]["spec"]["job"]["spec"]["containers"][0]["args"]
     known = {
-        "$(DASK_SCHEDULER_ADDRESS)": dask_processes.address,
+        "$(DASK_SCHEDULER_ADDRESS)": dask_cluster.address,
         "kmdist": str(site / "bin" / "kmdist"),
         "/spec/nightly.yaml": str(site / "srv" / "jobs" / "nightly.yaml"),
     }

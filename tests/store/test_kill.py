@@ -12,6 +12,8 @@ from kmdist.store.claims import partial
 from tests.support.folders import ROOT
 from tests.support.small_run import IMAGES, write_run
 
+pytestmark = pytest.mark.slow
+
 
 def generation_of(path):
     """Open the run, and check that it is of one piece."""

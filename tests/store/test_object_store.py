@@ -24,6 +24,8 @@ from kmdist.store import FsspecTarget
 from kmdist.store.claims.url_claims import staging_url
 from tests.support.folders import ROOT
 
+pytestmark = pytest.mark.slow
+
 SECRET = "kmdist-test-secret-0123456789"
 
 

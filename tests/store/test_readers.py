@@ -171,6 +171,7 @@ def test_ome_zarr_py(run):
         assert scales == [[2.0**level] * 2 for level in range(levels)]
 
 
+@pytest.mark.slow
 def test_zarrita(run, request):
     path, expected, _base = run
     folder = zarrita_folder(request.config.cache.mkdir("zarrita"))

@@ -18,6 +18,8 @@ from tests.support.dask_processes import DaskProcesses
 from tests.support.folders import ROOT
 from tests.support.runs import bytes_of
 
+pytestmark = pytest.mark.slow
+
 N_KILLS = int(os.environ.get("KMDIST_KILLS", "3"))
 
 

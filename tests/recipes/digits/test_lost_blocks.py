@@ -17,6 +17,8 @@ from kmdist.store import Run
 from tests.support.deaths import deaths, poisoned_workers
 from tests.support.runs import bytes_of
 
+pytestmark = pytest.mark.slow
+
 POISON = """
 import kmdist.recipes.digits.stacks.arrays as arrays
 import kmdist.recipes.digits.stacks.files as files

@@ -112,9 +112,9 @@ def test_one_k_of_several(tmp_path: Path) -> None:
 
 
 def test_the_same_bytes_on_a_cluster(
-    models: dict[str, Run], tmp_path: Path, dask_processes: DaskProcesses
+    models: dict[str, Run], tmp_path: Path, dask_cluster: DaskProcesses
 ) -> None:
-    address = dask_processes.address
+    address = dask_cluster.address
     predict(models["refined"], SAMPLE, tmp_path / "a.zarr", block_mpx=0.05, workers=1)
     predict(models["refined"], SAMPLE, tmp_path / "b.zarr", block_mpx=0.05, scheduler=address)
     assert bytes_of(tmp_path / "a.zarr") == bytes_of(tmp_path / "b.zarr")

@@ -72,7 +72,7 @@ def test_the_same_bytes_for_any_workers(sample: Path, tmp_path: Path, preset: st
 
 
 def test_the_same_bytes_on_a_cluster(
-    sample: Path, tmp_path: Path, dask_processes: DaskProcesses
+    sample: Path, tmp_path: Path, dask_cluster: DaskProcesses
 ) -> None:
     digits(sample, tmp_path / "a.zarr", preset="landmark", block_mpx=0.12, workers=1)
     digits(
@@ -80,7 +80,7 @@ def test_the_same_bytes_on_a_cluster(
         tmp_path / "b.zarr",
         preset="landmark",
         block_mpx=0.12,
-        scheduler=dask_processes.address,
+        scheduler=dask_cluster.address,
     )
     assert bytes_of(tmp_path / "a.zarr") == bytes_of(tmp_path / "b.zarr")
 

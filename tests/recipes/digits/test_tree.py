@@ -96,12 +96,12 @@ def test_changed_again_and_predicted(runs: dict[str, Run], tmp_path: Path) -> No
 
 
 def test_the_same_bytes_for_any_workers(
-    runs: dict[str, Run], tmp_path: Path, dask_processes: DaskProcesses
+    runs: dict[str, Run], tmp_path: Path, dask_cluster: DaskProcesses
 ) -> None:
     for name, keep, compute in (
         ("a", "always", {"workers": 1}),
         ("b", "never", {"workers": 3}),
-        ("c", "auto", {"scheduler": dask_processes.address}),
+        ("c", "auto", {"scheduler": dask_cluster.address}),
     ):
         options = JobOptions(**compute, block_mpx=0.05, keep_pixels=keep)
         split_cluster(runs["landmark"], tmp_path / f"{name}.zarr", cluster=1, k=3, options=options)

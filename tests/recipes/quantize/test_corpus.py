@@ -8,6 +8,8 @@ import kmdist
 from kmdist.images import open_images
 from tests.support.corpus import make_corpus
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("shared", [True, False])
 def test_every_bad_file_is_listed_and_every_good_one_done(tmp_path: Path, shared: bool) -> None:

@@ -14,6 +14,8 @@ import pytest
 from tests.support.folders import ROOT
 from tests.support.runs import bytes_of
 
+pytestmark = pytest.mark.slow
+
 N_KILLS = int(os.environ.get("KMDIST_KILLS", "4"))
 
 

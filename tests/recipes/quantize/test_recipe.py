@@ -80,10 +80,10 @@ def test_quality_instead_of_k(
 
 
 def test_the_same_bytes_however_it_runs(
-    photographs: Path, tmp_path: Path, dask_processes: DaskProcesses
+    photographs: Path, tmp_path: Path, dask_cluster: DaskProcesses
 ) -> None:
     """Threads, worker processes and separately started workers; pixels kept or not."""
-    address = dask_processes.address
+    address = dask_cluster.address
     ways: dict[str, dict[str, object]] = {
         "one": {"workers": 1, "worker_kind": "thread"},
         "four": {"workers": 4, "worker_kind": "thread", "keep_pixels": "never"},

@@ -22,6 +22,8 @@ from tests.support.folders import ROOT
 from tests.support.runs import bytes_of
 from tests.support.textures import mosaic, tiled_tiff
 
+pytestmark = pytest.mark.slow
+
 HEIGHT, WIDTH = 136, 16_500
 """Above 16,384 px a side label maps are stored in shards of 8,192²: here three."""
 
@@ -55,11 +57,11 @@ def test_shards_hold_the_labels_of_the_whole(strip: Path, tmp_path: Path) -> Non
 
 
 def test_shards_have_the_same_bytes_from_any_worker(
-    strip: Path, tmp_path: Path, dask_processes: DaskProcesses
+    strip: Path, tmp_path: Path, dask_cluster: DaskProcesses
 ) -> None:
     options = {"preset": "gabor", "shared": True, "block_mpx": 0.2}
     one = segment(strip, tmp_path / "one.zarr", workers=1, **options)
-    remote = segment(strip, tmp_path / "two.zarr", scheduler=dask_processes.address, **options)
+    remote = segment(strip, tmp_path / "two.zarr", scheduler=dask_cluster.address, **options)
     assert bytes_of(Path(remote.path)) == bytes_of(Path(one.path))
 
 

@@ -222,7 +222,7 @@ def test_a_tile_that_cannot_be_read_spoils_its_image_alone(
     ("preset", "shared"), [("gabor", True), ("textons", True), ("textons", False)]
 )
 def test_the_same_bytes_however_it_runs(
-    preset: str, shared: bool, textures: Path, tmp_path: Path, dask_processes: DaskProcesses
+    preset: str, shared: bool, textures: Path, tmp_path: Path, dask_cluster: DaskProcesses
 ) -> None:
     def run(name: str, **options: object) -> dict[str, str]:
         result = kmdist.texture(
@@ -240,7 +240,7 @@ def test_the_same_bytes_however_it_runs(
     assert expected
     assert run("two", workers=2, keep_pixels="always") == expected
     assert run("four", workers=4, worker_kind="thread") == expected
-    assert run("remote", scheduler=dask_processes.address) == expected
+    assert run("remote", scheduler=dask_cluster.address) == expected
 
 
 @pytest.mark.parametrize("keep_pixels", ["always", "never"])
