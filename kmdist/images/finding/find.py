@@ -96,7 +96,9 @@ def find_images(
     found, rejections = [], []
     for name, entry in sorted(_unique(list(entries.values()))):
         if entry.fault is None:
-            found.append(Found(name, entry.path))
+            # In full: runs record it, and are read from other folders.
+            path = entry.path if is_url(entry.path) else os.path.abspath(entry.path)
+            found.append(Found(name, path))
         else:
             rejections.append(Rejection(name, entry.fault.code, entry.fault.reason))
     return found, rejections

@@ -1,5 +1,6 @@
 """The workload of a digits job: a stack of images, in blocks."""
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from kmdist.job.progress import Message, quantity
 from kmdist.recipes.digits.blocks import Range, ranges
 from kmdist.recipes.digits.stacks import Stack, open_stack, polarity_of
 from kmdist.recipes.digits.stacks.stack import NoImagesError
+from kmdist.urls import is_url
 
 WORK_FACTOR = 4
 """A pixel of a character costs about this many times what one of a photograph does: blocks are
@@ -44,7 +46,7 @@ class Input:
         return {
             "images": named(self.images),
             "cell": list(self.cell) if self.cell else None,
-            "labels": None if self.labels is None else str(self.labels),
+            "labels": self.labels if self.labels in (None, "rows") else _in_full(str(self.labels)),
             "polarity": self.polarity,
             **{key: list(globs) for key, globs in vars(self.choice).items() if globs},
         }
@@ -129,12 +131,21 @@ class Opened:
 
 
 def named(images: Any) -> str | list[str] | None:
-    """What names the images, to find them again; None for images in memory, or found one by one."""
+    """What names the images, to find them again; None for images in memory, or found one by one.
+
+    Paths are in full: a run is read from other folders than it was made in.
+    """
     if isinstance(images, str | Path):
-        return str(images)
+        return _in_full(str(images))
     if isinstance(images, list | tuple) and all(isinstance(one, str | Path) for one in images):
-        return [str(one) for one in images]
+        return [_in_full(str(one)) for one in images]
     return None
+
+
+def _in_full(text: str) -> str:
+    if is_url(text) or text.startswith("sample:"):
+        return text
+    return os.path.abspath(os.path.expanduser(text))
 
 
 def open_input(given: Input, block_mpx: float, size: tuple[int, int] | None = None) -> Opened:
