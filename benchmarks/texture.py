@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from benchmarks.public_data import DATA
 from benchmarks.texture_job import compare_jobs
 from kmdist.filters import FilterBank, gabor, leung_malik, pieces, with_halo
-from kmdist.filters.cells import CELL
+from kmdist.filters.cells import CELL, average_cells
 
 
 def main(argv: list[str]) -> None:
@@ -74,7 +74,7 @@ def consume(image: NDArray[np.float32], bank: FilterBank) -> NDArray[np.float32]
     shape = (-(-image.shape[0] // CELL), -(-image.shape[1] // CELL), bank.n_features)
     cells = np.empty(shape, np.float32)
     for piece in pieces(padded, bank, CELL):
-        piece.average_cells(cells, quadrature=bank.quadrature)
+        average_cells(piece, cells, quadrature=bank.quadrature)
     return cells
 
 

@@ -26,8 +26,8 @@ from benchmarks.texture_material import load_textures, mosaics
 from kmdist.engine.fits import FitOptions, fit_clusters
 from kmdist.filters import tutorial
 from kmdist.filters.cell_labels import Scorer, label_pixels
+from kmdist.filters.cells import TileGrid, sampled_cells
 from kmdist.filters.features import PRESETS, TextureFeatures, tile_features, tile_moduli
-from kmdist.filters.grid import TileGrid, sampled_cells
 from kmdist.filters.statistics import FeatureSums
 from kmdist.images.color import to_space
 from kmdist.recipes.texture.learning import TEXTON_ITERATIONS, TEXTON_ROWS

@@ -41,13 +41,19 @@ from numpy.typing import NDArray
 
 from kmdist.filters.banks import FilterBank, gabor, leung_malik
 from kmdist.filters.cell_labels import Scorer, nearest
-from kmdist.filters.cells import CELL
+from kmdist.filters.cells import (
+    CELL,
+    TileGrid,
+    average_cells,
+    cells_of,
+    pool,
+    texton_histograms,
+    window_radius,
+    within,
+)
 from kmdist.filters.grey import grey
-from kmdist.filters.grid import TileGrid, cells_of, within
-from kmdist.filters.pooling import pool, texton_histograms, window_radius
-from kmdist.filters.spectra import plan_axis
 from kmdist.filters.statistics import FeatureSums, Projection, half_whiten, standardise
-from kmdist.filters.tiles import Box, pieces, with_halo
+from kmdist.filters.tiles import Box, pieces, plan_axis, with_halo
 
 
 @dataclass(frozen=True)
@@ -168,7 +174,7 @@ def tile_moduli(
     shape = (filtered[2] - filtered[0], filtered[3] - filtered[1], features.bank.n_features)
     cells = np.empty(shape, np.float32)
     for piece in pieces(padded, features.bank, CELL, _scaled_grey, grid.image_shape):
-        piece.average_cells(cells, quadrature=features.bank.quadrature)
+        average_cells(piece, cells, quadrature=features.bank.quadrature)
     if grid.source != filtered:
         cells = np.ascontiguousarray(cells[within(grid.source, filtered)])
     if features.contrast is not None:

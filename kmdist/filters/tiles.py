@@ -11,18 +11,19 @@ the rows of the halo, with smaller errors (1.5e-7 against 2.0e-7), and the same 
 any alignment and number of threads. Elsewhere scipy.fft does them.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import cv2
 import numpy as np
 import scipy.fft
+from numba import njit
 from numpy.typing import NDArray
 
 from kmdist.filters.banks import FilterBank
-from kmdist.filters.cells import CELL, average_modulus, average_pair, multiply
-from kmdist.filters.spectra import pair_spectra, plan_axis
 
 Box = tuple[int, int, int, int]
 """y0, x0, y1, x1 in pixels of the image; y1 and x1 are not part of it."""
@@ -64,21 +65,6 @@ class Piece:
         """(height, width) complex64, a view."""
         y0, x0, y1, x1 = self.box
         return self.buffer[y0:y1, x0:x1]
-
-    def average_cells(self, cells: NDArray[np.float32], *, quadrature: bool) -> None:
-        """Write the mean magnitudes over cells of 4 × 4 px.
-
-        Parameters
-        ----------
-        cells : (rows, columns, features) float32, C-contiguous, of the whole tile.
-        quadrature : one feature for the pair, its modulus; else one for each kernel.
-        """
-        values = self.buffer.view(np.float32)
-        y, x = self.rows.start // CELL, self.columns.start // CELL
-        if quadrature:
-            average_modulus(values, self.box, cells, y, x, self.first // 2)
-        else:
-            average_pair(values, self.box, cells, y, x, self.first, self.second)
 
 
 def reflected(positions: NDArray[np.int64], length: int) -> NDArray[np.int64]:
@@ -227,7 +213,7 @@ def pieces(
             spectrum = _forward(part - mean, (side_y, side_x))
             inner = slice(halo, halo + rows.stop - y), slice(halo, halo + columns.stop - x)
             for pair in pairs:
-                multiply(spectrum, pair.factors, work)
+                _multiply(spectrum, pair.factors, work)
                 _inverse_in_place(work, *inner)
                 if pair.ones:
                     work[inner] += compound(float(mean) * pair.ones)
@@ -254,3 +240,129 @@ def tile_responses(padded: NDArray[np.float32], bank: FilterBank) -> NDArray[np.
         if piece.second >= 0:
             out[piece.rows, piece.columns, piece.second] = piece.values.imag
     return out
+
+
+@njit(nogil=True, cache=True)
+def _multiply(spectrum, factors, out):  # type: ignore[no-untyped-def]
+    """``out = spectrum * factors``: (h, w) complex by real or complex, all C-contiguous.
+
+    NumPy would convert real factors to complex first.
+    """
+    for y in range(factors.shape[0]):
+        row, factor, target = spectrum[y], factors[y], out[y]
+        for x in range(len(factor)):
+            target[x] = row[x] * factor[x]
+
+
+FFT_SIDES = (64, 80, 96, 112, 128, 144, 160, 192, 256, 320, 384, 448, 480, 560)
+"""Transform lengths that are quick with OpenCV (1.6–2.0 ns a point for a whole inverse) and with
+SciPy (3.7–4.7 ns): no prime factor above 7. 304 = 16·19 takes 5.9 and 6.1 ns."""
+
+NEGLIGIBLE_SUM = 1e-12
+"""A kernel whose sum is below this does not see the mean of the piece."""
+
+
+def plan_axis(length: int, halo: int, step: int = 1) -> tuple[int, int]:
+    """How to cut an axis into pieces: their length and the side of the FFT.
+
+    Parameters
+    ----------
+    length : pixels without halo, at least 1.
+    halo : pixels that each piece needs on either side.
+    step : pieces begin at multiples of this, so that pooling cells are never cut.
+
+    Returns
+    -------
+    (piece, side) : pixels a piece (the last may be shorter), points of a transform.
+    """
+    sides = [side for side in FFT_SIDES if side >= 2 * halo + step]
+    if not sides:
+        sides = [int(scipy.fft.next_fast_len(factor * halo + step)) for factor in (4, 8)]
+    costs = []
+    for side in sides:
+        count = math.ceil(length / ((side - 2 * halo) // step * step))
+        piece = math.ceil(length / (count * step)) * step
+        costs.append((count * side, side, piece))
+    _, side, piece = min(costs)
+    return piece, side
+
+
+def pair_kernels(bank: FilterBank) -> list[tuple[int, int]]:
+    """Which two kernels share an inverse transform; -1 where the last has no partner.
+
+    The two parts of a quadrature pair belong together. Otherwise an odd kernel goes with an even
+    one while there are such: i × (an odd kernel's spectrum) and an even kernel's spectrum are
+    both real, so that their sum takes half the memory and half the time to multiply with.
+    """
+    n = len(bank)
+    if bank.quadrature:
+        return [(i, i + 1) for i in range(0, n, 2)]
+    odd = [i for i in range(n) if np.allclose(bank.kernels[i], -bank.kernels[i, ::-1, ::-1])]
+    others = [i for i in range(n) if i not in set(odd)]
+    mixed = min(len(odd), len(others))
+    rest = odd[mixed:] + others[mixed:]
+    if len(rest) % 2:
+        rest.append(-1)
+    return [
+        *zip(others[:mixed], odd[:mixed], strict=True),
+        *zip(rest[::2], rest[1::2], strict=True),
+    ]
+
+
+@dataclass(frozen=True)
+class PairSpectrum:
+    """Two kernels' spectra for one inverse transform.
+
+    Parameters
+    ----------
+    first, second : kernels in the real and the imaginary part; `second` is -1 for none.
+    ones : response of the two to an image of ones, complex.
+    factors : (side_y, side_x): conj F(first) + i·conj F(second), real where that is real, divided
+        by the number of points, so that the inverse transform need not.
+    """
+
+    first: int
+    second: int
+    ones: complex
+    factors: NDArray[Any]
+
+
+def _combined_spectrum(
+    bank: FilterBank, first: int, second: int, side_y: int, side_x: int
+) -> NDArray[np.complex128]:
+    """conj F(first) + i·conj F(second) of the kernels centred on the origin."""
+    embedded = np.zeros((side_y, side_x), np.complex128)
+    embedded[: bank.size, : bank.size] = bank.kernels[first]
+    if second >= 0:  # conj(F(a − i·b)) = conj F(a) + i·conj F(b)
+        embedded[: bank.size, : bank.size] -= 1j * bank.kernels[second]
+    centred = np.roll(embedded, (-bank.halo, -bank.halo), (0, 1))
+    spectrum: NDArray[np.complex128] = np.conj(scipy.fft.fft2(centred, overwrite_x=True))
+    return spectrum
+
+
+@lru_cache(maxsize=4)
+def pair_spectra(
+    bank: FilterBank, side_y: int, side_x: int, *, double: bool = False
+) -> tuple[PairSpectrum, ...]:
+    """The spectra of a bank for pieces of one size, computed in float64 and kept for reuse.
+
+    Parameters
+    ----------
+    bank : the kernels.
+    side_y, side_x : points of the transforms.
+    double : factors in double precision, else single: 12 MB for the Leung-Malik bank at 320².
+    """
+    sums = bank.kernels.sum((1, 2))
+    sums[np.abs(sums) < NEGLIGIBLE_SUM] = 0
+    result = []
+    for first, second in pair_kernels(bank):
+        spectrum = _combined_spectrum(bank, first, second, side_y, side_x)
+        spectrum /= side_y * side_x
+        real = np.abs(spectrum.imag).max() <= 1e-12 * np.abs(spectrum.real).max()
+        factors: NDArray[Any] = np.ascontiguousarray(spectrum.real) if real else spectrum
+        if not double:
+            factors = factors.astype(np.float32 if real else np.complex64)
+        factors.flags.writeable = False
+        ones = complex(sums[first], sums[second] if second >= 0 else 0)
+        result.append(PairSpectrum(first, second, ones, factors))
+    return tuple(result)

@@ -18,7 +18,7 @@ from kmdist.filters import (
     tiles,
     with_halo,
 )
-from kmdist.filters.spectra import pair_kernels, plan_axis
+from kmdist.filters.tiles import pair_kernels, plan_axis
 from tests.support.correlation import assert_close, direct
 from tests.support.folders import DATA
 

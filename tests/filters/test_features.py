@@ -14,7 +14,18 @@ from kmdist.filters.cell_labels import (
     squared_distances,
     sum_colors,
 )
-from kmdist.filters.cells import CELL, average_modulus, average_pair
+from kmdist.filters.cells import (
+    CELL,
+    TileGrid,
+    average_modulus,
+    average_pair,
+    grid_shape,
+    pool,
+    sampled_cells,
+    texton_histograms,
+    window_radius,
+    window_weights,
+)
 from kmdist.filters.features import (
     COLOR_TEXTURE,
     GABOR,
@@ -29,8 +40,6 @@ from kmdist.filters.features import (
     tile_moduli,
     tile_textons,
 )
-from kmdist.filters.grid import TileGrid, grid_shape, sampled_cells
-from kmdist.filters.pooling import pool, texton_histograms, window_radius, window_weights
 from kmdist.filters.statistics import (
     FeatureSums,
     Projection,

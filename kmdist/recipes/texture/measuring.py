@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from kmdist.filters import tutorial
+from kmdist.filters.cells import TileGrid, within
 from kmdist.filters.features import (
     features_of_textons,
     tile_features,
     tile_moduli,
     tile_textons,
 )
-from kmdist.filters.grid import TileGrid, within
 from kmdist.filters.tiles import Box
 from kmdist.images import Window, to_rgb8
 from kmdist.images.color import to_space

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kmdist.filters.cells import CELL
-from kmdist.filters.spectra import pair_kernels, plan_axis
+from kmdist.filters.tiles import pair_kernels, plan_axis
 from kmdist.filters.tutorial import BANK as TUTORIAL_BANK
 from kmdist.images import ImageSource
 from kmdist.images.blocks import is_sharded

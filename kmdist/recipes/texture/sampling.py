@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from kmdist.filters.cells import grid_shape, sampled_cells
 from kmdist.filters.features import clustered_cells, own_cells
-from kmdist.filters.grid import grid_shape, sampled_cells
 from kmdist.filters.statistics import FeatureSums
 from kmdist.filters.tiles import Box
 from kmdist.job.work import Piece

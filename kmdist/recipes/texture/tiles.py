@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kmdist.errors import KmdistError
-from kmdist.filters.grid import TileGrid, cells_of, within
+from kmdist.filters.cells import TileGrid, cells_of, within
 from kmdist.images import Window
 from kmdist.job.work import Piece, Work
 from kmdist.store import RunWriter
