@@ -1,6 +1,6 @@
 """Image files as a workload: found, probed on the workers, cut into blocks."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,6 +92,12 @@ class Photographs:
     def label_bytes(self, n_fits: int) -> int:
         """Of label maps of k ≤ 256 with their pyramids, one a fit, before compression."""
         return int(n_fits * (PYRAMID * self.pixels + METADATA_BYTES * self.n_images))
+
+    def without(self, names: Container[str], block_mpx: float) -> "Photographs":
+        """These in blocks as if images of some names had never been there."""
+        sources = [source for source in self.sources if source.name not in names]
+        blocks = work_of(plan_blocks(sources, block_mpx=block_mpx), sources)
+        return Photographs(sources, blocks, self.rejected)
 
 
 def open_photographs(

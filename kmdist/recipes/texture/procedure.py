@@ -4,7 +4,7 @@ Each image on its own: one pass, one task a block. Shared, and images larger tha
 passes over the pixels, three with textons (`kmdist.recipes.texture.shared`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from kmdist.job.options import JobOptions
 from kmdist.job.photographs import PhotographProcedure, Photographs
 from kmdist.job.progress import Message
 from kmdist.job.recipe import Outline, Results
+from kmdist.job.work import Work
 from kmdist.recipes.texture.each import texture_each
 from kmdist.recipes.texture.memory import texture_projection
 from kmdist.recipes.texture.options import TextureOptions
@@ -56,8 +57,12 @@ class TextureFit(PhotographProcedure):
         job.require(plan)
         if any(source.dtype != "uint8" for source in workload.sources):
             job.watch(Message("textures are measured on 8 bits a channel"))
+
+        def plan_anew(lost: Container[str]) -> Sequence[Work]:
+            return workload.without(lost, job.options.block_mpx).blocks
+
         if self.options.shared:
-            group = TextureGroup(job, wanted, blocks, keep=plan.keep_pixels)
+            group = TextureGroup(job, wanted, blocks, plan.keep_pixels, plan_anew=plan_anew)
             by_k = group.run(label=not self.options.fit_only)
         else:
             by_k = texture_each(job, blocks, wanted)

@@ -11,7 +11,7 @@ sums; that leave it: projection and centroids, 4 d (m + 1) + 4 k m, once a worke
 Clusters are sorted by the number of fitted rows they hold.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,7 +20,7 @@ import numpy as np
 from kmdist.engine.state import State
 from kmdist.errors import KmdistError
 from kmdist.filters.statistics import FeatureSums, Projection
-from kmdist.job.block_pass import BlockPass, Stage, writing_stage
+from kmdist.job.block_pass import GIVEN_UP, BlockPass, Stage, writing_stage
 from kmdist.job.endings import NoUsableImageError
 from kmdist.job.job import Job
 from kmdist.job.label_maps import Layer
@@ -55,6 +55,8 @@ class TextureGroup:
     work : the blocks of these images.
     keep : keep features on the workers between the passes.
     name : tells the manifests of several groups apart.
+    plan_anew : the blocks without images that killed their workers, as if these had never been
+        there: which rows are sampled, and how sums are rounded, depends on all images.
     """
 
     job: Job
@@ -62,6 +64,7 @@ class TextureGroup:
     work: Sequence[Work]
     keep: bool = False
     name: str = ""
+    plan_anew: Callable[[Container[str]], Sequence[Work]] | None = None
 
     def run(self, *, at_image: bool = False, label: bool = True) -> dict[int, dict[str, Any]]:
         """Fit, label and write.
@@ -79,7 +82,8 @@ class TextureGroup:
         if textons is not None:
             map_textons(self.job, self._usable(), textons, self.wanted.texture, self.name)
         kept: dict[int, Any] = {}
-        sums, summed = self._features(textons, kept)
+        stage = features_stage(self.wanted.texture, keep=self.keep)
+        sums, summed = self._sum(stage, self.wanted.fraction, textons, kept)
         if not len(summed.sample):
             raise KmdistError(
                 f"a share of {self.wanted.sample} of {sums.n:,} positions leaves none to "
@@ -132,51 +136,54 @@ class TextureGroup:
         return [work for work in usable if work.pieces]
 
     def _textons(self) -> Textons:
-        tasks, n_rows = self._tasks()
-        measuring = self._measuring(TEXTON_ROWS / max(n_rows, 1))
-        sums, summed = self._sum(textons_stage(self.wanted.texture), tasks, measuring)
+        stage = textons_stage(self.wanted.texture)
+        sums, summed = self._sum(stage, lambda n_rows: TEXTON_ROWS / max(n_rows, 1))
         with self.job.timed("fit"):
             return fit_textons(
                 self.wanted.texture, sums, summed.sample.in_order(), self.wanted.fit.seed
             )
 
-    def _features(
-        self, textons: Textons | None, kept: dict[int, Any]
-    ) -> tuple[FeatureSums, Summed]:
-        tasks, n_rows = self._tasks()
-        measuring = self._measuring(self.wanted.fraction(n_rows), textons)
-        stage = features_stage(self.wanted.texture, keep=self.keep)
-        return self._sum(stage, tasks, measuring, kept)
-
-    def _measuring(self, fraction: float, textons: Textons | None = None) -> Measuring:
-        return Measuring(
-            self.wanted.texture,
-            min(1.0, fraction),
-            self.wanted.fit.seed,
-            self.job.writer,
-            Tiles.of(self.work),
-            textons,
-        )
-
     def _sum(
         self,
         stage: Stage,
-        tasks: Sequence[TextureWork],
-        measuring: Measuring,
+        fraction: Callable[[int], float],
+        textons: Textons | None = None,
         kept: dict[int, Any] | None = None,
     ) -> tuple[FeatureSums, Summed]:
         """One pass of sums: those over all rows, and what came with them.
+
+        Parameters
+        ----------
+        fraction : share of so many rows that is sampled.
 
         Raises
         ------
         NoUsableImageError : there was no row.
         """
-        passing = BlockPass(self.job, stage, group=self.name, kept=kept)
-        summed: Summed = passing.run(tasks, self.job.pool.broadcast(measuring))
+        job = self.job
+        while True:
+            tasks, n_rows = self._tasks()
+            measuring = Measuring(
+                self.wanted.texture,
+                min(1.0, fraction(n_rows)),
+                self.wanted.fit.seed,
+                job.writer,
+                Tiles.of(self.work),
+                textons,
+            )
+            passing = BlockPass(job, stage, group=self.name, kept=kept)
+            summed: Summed = passing.run(tasks, job.pool.broadcast(measuring))
+            lost = any(one.code in GIVEN_UP for one in summed.rejected)
+            if self.plan_anew is None or not lost:
+                break
+            self.work = self.plan_anew(job.rejected)
+            self.name = f"-without-{len(job.rejected)}"
+            if kept:
+                kept.clear()
         if summed.sums is None or not summed.sums.n:
             raise NoUsableImageError(
                 "no pixel can be clustered: every image is transparent or unreadable",
-                self.job.rejected.values(),
+                job.rejected.values(),
             )
         return summed.sums, summed
 

@@ -3,6 +3,7 @@
 import gzip
 import json
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -180,14 +181,21 @@ def test_blocks_that_are_done_are_not_done_again(
         with pytest.raises(StopError):
             digits(sample, tmp_path / "r.zarr", **options)
     seen: list[int] = []
-    leaf = digit_rows.describe_block if stage == "describe" else digit_labelling.report_block
 
-    def counted(item: Any, *arguments: Any) -> Any:
-        seen.append(item.first if stage == "describe" else item[1].first)
-        return leaf(item, *arguments)
+    def described(item: Any, *arguments: Any) -> Any:
+        seen.append(item.first)
+        return digit_rows.describe_block(item, *arguments)
 
-    module = digit_rows if stage == "describe" else digit_labelling
-    monkeypatch.setattr(module, leaf.__name__, counted)
+    def reported(item: Any, *arguments: Any) -> Any:
+        seen.append(item[1].first)
+        return report_block(item, *arguments)
+
+    report_block = digit_labelling.report_block
+    if stage == "describe":
+        counted = replace(digit_rows.DESCRIBE, task=described)
+        monkeypatch.setattr(digit_rows, "DESCRIBE", counted)
+    else:
+        monkeypatch.setattr(digit_labelling, "report_block", reported)
     events: list[Event | Message] = []
     digits(sample, tmp_path / "r.zarr", resume=True, watch=events.append, **options)
     assert bytes_of(tmp_path / "r.zarr") == bytes_of(Path(whole.path))

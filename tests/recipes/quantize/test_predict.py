@@ -105,11 +105,11 @@ def test_the_same_bytes_however_it_runs(model: Run, others: Path, tmp_path: Path
 def test_resume_gives_the_same_bytes(
     model: Run, others: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import kmdist.recipes.quantize.predict as borrowed
+    from kmdist.job import pixels
 
     calls: list[str] = []
     stop_at = 0
-    decode = borrowed.decode_piece
+    decode = pixels.decode_piece
 
     def failing(piece: object) -> object:
         calls.append("")
@@ -117,7 +117,7 @@ def test_resume_gives_the_same_bytes(
             raise KeyboardInterrupt
         return decode(piece)
 
-    monkeypatch.setattr(borrowed, "decode_piece", failing)
+    monkeypatch.setattr(pixels, "decode_piece", failing)
     predict(model, others, tmp_path / "a.zarr", workers=1, block_mpx=1.0)
     n_decoded = len(calls)
     calls.clear()

@@ -258,21 +258,18 @@ def test_a_count_whose_worker_died_is_not_decoded_again(
     photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The task runs again on another worker: it finds what the first one had saved."""
-    from kmdist.recipes.quantize import blocks as pixels
+    from kmdist.job import block_pass
 
-    original, decoded = pixels.count_block, []
+    original, decoded = block_pass._saved, count_decodes(monkeypatch)
 
-    def twice(item: object, writer: object) -> object:
-        original(item, writer)  # type: ignore[arg-type]
-        decode, decodes = pixels.decode_block, len(decoded)
-        monkeypatch.setattr(pixels, "decode_block", lambda work: decoded.append(work))
-        try:
-            return original(item, writer)  # type: ignore[arg-type]
-        finally:
-            monkeypatch.setattr(pixels, "decode_block", decode)
-            assert len(decoded) == decodes
+    def twice(*arguments: object) -> object:
+        original(*arguments)  # type: ignore[arg-type]
+        decodes = len(decoded)
+        result = original(*arguments)  # type: ignore[arg-type]
+        assert len(decoded) == decodes
+        return result
 
-    monkeypatch.setattr("kmdist.recipes.quantize.shared.count_block", twice)
+    monkeypatch.setattr(block_pass, "_saved", twice)
     first = kmdist.quantize(
         photographs, tmp_path / "a.zarr", k=4, workers=1, keep_pixels="never", block_mpx=0.01
     )
