@@ -323,6 +323,17 @@ def test_frames_are_counted(tmp_path: Path, name: str, pages: int) -> None:
     assert source_of(tmp_path, name, ENCODED[name][0]).pages == pages
 
 
+def test_a_large_webp_is_no_fault(tmp_path: Path) -> None:
+    data = bytearray(encode(np.full((8, 8, 3), 90, np.uint8), "WEBP", lossless=True))
+    place = data.index(b"VP8L") + 9
+    kept = int.from_bytes(data[place : place + 4], "little") >> 28 << 28
+    data[place : place + 4] = (kept | 13_699 | 13_699 << 14).to_bytes(4, "little")
+    source = source_of(tmp_path, "a.webp", bytes(data))
+    assert (source.width, source.height, source.channels) == (13_700, 13_700, 3)
+    with pytest.raises(ImageError, match="--max-pixels"):
+        probe(Found("a.webp", source.path), max_pixels=10**8)
+
+
 def test_first_of_many_pages(tmp_path: Path) -> None:
     stack = np.stack([GREY, 255 - GREY, GREY // 2])
     source = source_of(tmp_path, "stack.tif", encode_tiff(stack, photometric="minisblack"))

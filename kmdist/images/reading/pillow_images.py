@@ -16,6 +16,7 @@ from kmdist.errors import ImageError
 from kmdist.images.pixels import Pixels
 from kmdist.images.reading.profiles import profile_of
 from kmdist.images.reading.srgb import cmyk_to_srgb, state_of, to_srgb
+from kmdist.images.reading.webp import read_webp
 from kmdist.images.source import Header
 
 _PLUGINS = {
@@ -36,7 +37,6 @@ _PLUGINS = {
     "sun": ("SunImagePlugin", "SunImageFile"),
     "tga": ("TgaImagePlugin", "TgaImageFile"),
     "tiff": ("TiffImagePlugin", "TiffImageFile"),
-    "webp": ("WebPImagePlugin", "WebPImageFile"),
 }
 """Readers of one picture from one file; Pillow's others run programs, or are only stubs."""
 
@@ -82,11 +82,13 @@ def probe_picture(file: BinaryIO, kind: str) -> Header:
     ImageError : unsupported or dtype.
     Exception : whatever Pillow raises for a header that is damaged.
     """
+    if kind == "webp":
+        return _probe_webp(file)
     picture = open_picture(file, kind)
     channels, dtype, _ = _pixel_format(picture, kind)
     width, height = picture.size
     by_opencv = (
-        (kind in ("jpeg", "webp") and picture.mode != "CMYK")
+        (kind == "jpeg" and picture.mode != "CMYK")
         or (kind == "png" and not (channels == 4 and _is_grey(picture)))
     ) and (max(width, height) <= _OPENCV_SIDE and width * height <= _OPENCV_PIXELS)
     if not by_opencv and _sixteen_bits(picture):
@@ -103,9 +105,30 @@ def probe_picture(file: BinaryIO, kind: str) -> Header:
     )
 
 
+def _probe_webp(file: BinaryIO) -> Header:
+    from PIL import Image
+
+    webp = read_webp(file)
+    named = ((b"EXIF", "exif"), (b"XMP ", "xmp"))
+    carrier = Image.new("1", (1, 1))  # of what Pillow finds an orientation in
+    carrier.info = {key: webp.said[name] for name, key in named if name in webp.said}
+    return Header(
+        width=webp.width,
+        height=webp.height,
+        channels=4 if webp.alpha else 3,
+        dtype="uint8",
+        decoder="opencv",
+        orientation=_orientation(carrier, file, "webp"),
+        pages=webp.frames,
+        profile=state_of(webp.said.get(b"ICCP", b""), "RGB"),
+    )
+
+
 def with_srgb_colours(pixels: Pixels, data: bytes, kind: str) -> Pixels:
     """Pixels of a file that OpenCV has decoded, converted from the profile in it."""
     file = io.BytesIO(data)
+    if kind == "webp":
+        return to_srgb(pixels, read_webp(file).said[b"ICCP"])
     return to_srgb(pixels, profile_of(open_picture(file, kind), file, kind))
 
 
