@@ -166,7 +166,8 @@ def _to_uint8(pixels: Pixels) -> npt.NDArray[np.uint8]:
     if pixels.dtype == np.uint8:
         return pixels
     require_finite(pixels)
-    levels = np.rint(pixels * pixels.dtype.type(255))
+    with np.errstate(over="ignore"):  # what becomes infinite is out of range
+        levels = np.rint(pixels * pixels.dtype.type(255))
     if levels.size and (levels.min() < 0 or levels.max() > 255):
         raise ImageError(
             "range",

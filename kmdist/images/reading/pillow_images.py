@@ -6,6 +6,7 @@ times for GIF: those are Pillow's.
 """
 
 import io
+import warnings
 import zlib
 from importlib import import_module
 from typing import Any, BinaryIO
@@ -18,6 +19,9 @@ from kmdist.images.reading.profiles import profile_of
 from kmdist.images.reading.srgb import cmyk_to_srgb, state_of, to_srgb
 from kmdist.images.reading.webp import read_webp
 from kmdist.images.source import Header
+
+# What Pillow would tell of files that are rejected, or read in spite of it, is not for users.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 _PLUGINS = {
     "avif": ("AvifImagePlugin", "AvifImageFile"),

@@ -64,7 +64,8 @@ def to_srgb(pixels: Pixels, profile: bytes) -> Pixels:
     (y, x, c) of the same dtype.
     """
     if pixels.dtype.kind == "f":
-        level = np.rint(pixels * 255)
+        with np.errstate(over="ignore", invalid="ignore"):
+            level = np.rint(pixels * 255)
         if not ((level >= 0) & (level <= 255)).all():
             return pixels
     if pixels.shape[2] == 1 or _is_grey(profile):

@@ -1,0 +1,108 @@
+"""Damaged files of every format: rejected or read, never a crash, a hang or another error.
+
+`KMDIST_MUTATIONS` sets how many are tried; a run of 10,000 takes some minutes.
+"""
+
+import os
+import random
+import resource
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+
+from kmdist.errors import ImageError
+from kmdist.images import Found, decode, probe, to_rgb8
+from tests.support.small_files import PICTURE, small_files
+
+COUNT = int(os.environ.get("KMDIST_MUTATIONS", "300"))
+MAX_PIXELS = 10_000_000
+PEAK_BYTES = 1 << 30
+
+
+def flip_bits(data: bytearray, rng: random.Random) -> None:
+    for _ in range(rng.randint(1, 8)):
+        data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+
+
+def overwrite(data: bytearray, rng: random.Random) -> None:
+    start, length = rng.randrange(len(data)), rng.randint(1, 16)
+    value = rng.choice([b"\0", b"\xff", bytes([rng.randrange(256)])])
+    data[start : start + length] = value * len(data[start : start + length])
+
+
+def cut_out(data: bytearray, rng: random.Random) -> None:
+    start = rng.randrange(len(data))
+    del data[start : start + rng.randint(1, 32)]
+
+
+def repeat(data: bytearray, rng: random.Random) -> None:
+    start = rng.randrange(len(data))
+    data[start:start] = data[start : start + rng.randint(1, 64)]
+
+
+def in_the_header(data: bytearray, rng: random.Random) -> None:
+    data[rng.randrange(min(64, len(data)))] = rng.choice([0, 1, 127, 128, 255])
+
+
+MUTATIONS: list[Callable[[bytearray, random.Random], None]] = [
+    flip_bits,
+    overwrite,
+    cut_out,
+    repeat,
+    in_the_header,
+]
+
+
+def mutated(data: bytes, rng: random.Random) -> bytes:
+    changed = bytearray(data)
+    for _ in range(rng.randint(1, 3)):
+        if changed:
+            rng.choice(MUTATIONS)(changed, rng)
+    return bytes(changed)
+
+
+def read(path: Path) -> None:
+    """Read a file as a job does; its faults are `ImageError`."""
+    try:
+        rgb, _ = to_rgb8(decode(probe(Found(path.name, str(path)), max_pixels=MAX_PIXELS)))
+    except ImageError:
+        return
+    assert rgb.dtype == np.uint8
+
+
+def peak_bytes() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def test_mutated_files(tmp_path: Path) -> None:
+    files = sorted(small_files().items())
+    for seed in range(COUNT):
+        rng = random.Random(seed)
+        name, data = files[seed % len(files)]
+        path = tmp_path / f"{seed}-{name}"
+        path.write_bytes(mutated(data, rng))
+        try:
+            read(path)
+        except BaseException as error:
+            error.add_note(f"seed {seed}, {name}")
+            raise
+        path.unlink()
+    assert peak_bytes() < PEAK_BYTES
+
+
+@pytest.mark.parametrize("form", [2, 3])
+def test_mutated_zarr_metadata(tmp_path: Path, form: int) -> None:
+    zarr.create_array(tmp_path / "a.zarr", data=PICTURE, chunks=(4, 8, 3), zarr_format=form)
+    metadata = tmp_path / "a.zarr" / ("zarr.json" if form == 3 else ".zarray")
+    whole = metadata.read_bytes()
+    for seed in range(COUNT // 10):
+        metadata.write_bytes(mutated(whole, random.Random(seed)))
+        try:
+            read(tmp_path / "a.zarr")
+        except BaseException as error:
+            error.add_note(f"seed {seed}: {metadata.read_bytes()!r}")
+            raise
+    assert peak_bytes() < PEAK_BYTES
