@@ -27,7 +27,6 @@ Files that cannot be used are rejected with a code:
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from kmdist.images.blocks import Block, Part, Window, plan_blocks, shard_windows
 from kmdist.images.finding.choice import EVERYTHING, Choice
 from kmdist.images.finding.find import Found, find_images
 from kmdist.images.source import (
@@ -39,12 +38,16 @@ from kmdist.images.source import (
 )
 
 if TYPE_CHECKING:
+    from kmdist.images.blocks import Block, Part, Window, plan_blocks, shard_windows
     from kmdist.images.collection import ImageCollection, open_images
     from kmdist.images.pixels import to_rgb8
     from kmdist.images.reading.decoding import decode
     from kmdist.images.reading.header import probe
 
 _HOMES = {
+    **dict.fromkeys(
+        ("Block", "Part", "Window", "plan_blocks", "shard_windows"), "kmdist.images.blocks"
+    ),
     "ImageCollection": "kmdist.images.collection",
     "decode": "kmdist.images.reading.decoding",
     "open_images": "kmdist.images.collection",
@@ -76,7 +79,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # These need OpenCV, Pillow or Dask: imported on first use.
+    # These need NumPy, OpenCV, Pillow or Dask: imported on first use.
     if name not in _HOMES:
         raise AttributeError(f"module 'kmdist.images' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

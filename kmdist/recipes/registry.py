@@ -8,12 +8,14 @@ from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from kmdist.errors import UsageError
 from kmdist.job.options import JobOptions
-from kmdist.job.plan import Plan, plan_job
-from kmdist.job.recipe import Recipe
+
+if TYPE_CHECKING:  # the command line lists recipes before it needs these
+    from kmdist.job.plan import Plan
+    from kmdist.job.recipe import Recipe
 
 ENTRY_POINTS = "kmdist.recipes"
 
@@ -37,7 +39,7 @@ def recipe_names() -> tuple[str, ...]:
     return tuple(dict.fromkeys((*_PLACES, *_installed())))
 
 
-def recipe_named(name: str) -> Recipe:
+def recipe_named(name: str) -> "Recipe":
     """A recipe.
 
     Raises
@@ -48,11 +50,13 @@ def recipe_named(name: str) -> Recipe:
     if place is None:
         raise UsageError(f"recipe {name!r} is not known; allowed: {', '.join(recipe_names())}")
     module, _, attribute = place.partition(":")
-    return cast(Recipe, getattr(import_module(module), attribute))
+    return cast("Recipe", getattr(import_module(module), attribute))
 
 
-def plan_of(recipe: str, inputs: Any, output: str | Path, options: JobOptions) -> Plan:
+def plan_of(recipe: str, inputs: Any, output: str | Path, options: JobOptions) -> "Plan":
     """What a job of a recipe would do; see `kmdist.job.plan.plan_job`."""
+    from kmdist.job.plan import plan_job
+
     return plan_job(recipe_named(recipe).fit(inputs, options), output, options)
 
 

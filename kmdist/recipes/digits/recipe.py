@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from kmdist.job.progress import Watcher, quantity, watch_nothing
 from kmdist.job.recipe import Procedure, Recipe
-from kmdist.job.running import run_job
 from kmdist.options import with_keywords
 from kmdist.recipes.digits.options import DigitsOptions
-from kmdist.store import Run, image_key
 
 if TYPE_CHECKING:
     from kmdist.recipes.digits.model import DigitModel
+    from kmdist.store import Run
 
 
 @with_keywords(DigitsOptions)
@@ -23,7 +22,7 @@ def digits(
     options: DigitsOptions,
     watch: Watcher = watch_nothing,
     command: Sequence[str] = (),
-) -> Run:
+) -> "Run":
     """Group images of characters.
 
     Several k share rows and landmarks (as many as the largest asks for). The presets: ``raw``
@@ -47,6 +46,8 @@ def digits(
     UsageError : an option or an input is not as it must be.
     KmdistError : a file is damaged, or the job cannot be done; what is finished is kept.
     """
+    from kmdist.job.running import run_job
+
     return run_job(RECIPE.fit(inputs, options), output, options, watch=watch, command=command)
 
 
@@ -67,7 +68,7 @@ class Digits(Recipe):
         tested = Input(options.test, options.cell, options.test_labels, options.polarity)
         return DigitsFit(options, given, None if options.test is None else tested)
 
-    def label(self, run: Run, inputs: Any, options: Any) -> Procedure[Any]:
+    def label(self, run: "Run", inputs: Any, options: Any) -> Procedure[Any]:
         """Label with the clusters of a run."""
         from kmdist.recipes.digits.opening import Input
         from kmdist.recipes.digits.predict import DigitLabels
@@ -75,13 +76,13 @@ class Digits(Recipe):
         given = Input(inputs, options.cell, options.labels, options.polarity, options.choice)
         return DigitLabels(run, self.model_of(run), given)
 
-    def model_of(self, run: Run) -> "DigitModel":
+    def model_of(self, run: "Run") -> "DigitModel":
         """The clusters of a run."""
         from kmdist.recipes.digits.model import DigitModel
 
         return DigitModel.of_run(run)
 
-    def predict(self, run: Run, images: Any) -> Any:
+    def predict(self, run: "Run", images: Any) -> Any:
         """Label a stack of images in memory, or one that is named."""
         from kmdist.recipes.digits.model import label_stack
 
@@ -93,16 +94,18 @@ class Digits(Recipe):
 
     def name_in_run(self, name: str) -> str:
         """Without line breaks: a run lists the names of its images, a line each."""
+        from kmdist.store import image_key
+
         return image_key(name) if "\n" in name else name
 
-    def summary(self, run: Run) -> list[str]:
+    def summary(self, run: "Run") -> list[str]:
         """How many images, of what size, and by which preset."""
         record = run.attributes
         width, height = record["image_size"]
         images = quantity(int(record["n_images"]), "image")
         return [f"{images} of {width} × {height} px, preset {record['preset']}"]
 
-    def figure(self, run: Run, what: str | None) -> Any:
+    def figure(self, run: "Run", what: str | None) -> Any:
         """Centroids, members, confusion, sweep or normalised images."""
         from kmdist.recipes.digits.pictures import figure
 

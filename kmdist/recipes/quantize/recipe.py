@@ -4,17 +4,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from kmdist.job.job import Job
 from kmdist.job.photograph_recipe import PhotographRecipe
 from kmdist.job.progress import Watcher, watch_nothing
 from kmdist.job.recipe import Inputs, Procedure
-from kmdist.job.running import run_job
 from kmdist.options import with_keywords
 from kmdist.recipes.quantize.options import QuantizeOptions
-from kmdist.store import Run
 
 if TYPE_CHECKING:
+    from kmdist.job.job import Job
     from kmdist.recipes.quantize.model import Model
+    from kmdist.store import Run
 
 
 @with_keywords(QuantizeOptions)
@@ -25,7 +24,7 @@ def quantize(
     options: QuantizeOptions,
     watch: Watcher = watch_nothing,
     command: Sequence[str] = (),
-) -> Run:
+) -> "Run":
     """Reduce photographs to palettes, by exact k-means on their colour histogram.
 
     Parameters
@@ -44,6 +43,8 @@ def quantize(
     UsageError : an option or an input is not as it must be.
     KmdistError : no image can be used, or the job cannot be done; what is finished is kept.
     """
+    from kmdist.job.running import run_job
+
     return run_job(RECIPE.fit(inputs, options), output, options, watch=watch, command=command)
 
 
@@ -61,13 +62,13 @@ class Quantize(PhotographRecipe):
 
         return QuantizeFit(inputs, options, wanted_palettes(options))
 
-    def label_photographs(self, job: Job, workload: Any, model: "Model") -> dict[str, Any]:
+    def label_photographs(self, job: "Job", workload: Any, model: "Model") -> dict[str, Any]:
         """Label with a palette."""
         from kmdist.recipes.quantize.predict import label_photographs
 
         return label_photographs(job, workload, model)
 
-    def model_of(self, run: Run) -> "Model":
+    def model_of(self, run: "Run") -> "Model":
         """The palette of a run."""
         from kmdist.recipes.quantize.model import Model
 

@@ -5,17 +5,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from kmdist.errors import UsageError
-from kmdist.job.job import Job
 from kmdist.job.photograph_recipe import PhotographRecipe
 from kmdist.job.progress import Watcher, watch_nothing
 from kmdist.job.recipe import Inputs, Procedure
-from kmdist.job.running import run_job
 from kmdist.options import with_keywords
 from kmdist.recipes.texture.options import TextureOptions
-from kmdist.store import Run
 
 if TYPE_CHECKING:
+    from kmdist.job.job import Job
     from kmdist.recipes.texture.field_labels import PixelLabels
+    from kmdist.store import Run
 
 
 @with_keywords(TextureOptions)
@@ -26,7 +25,7 @@ def texture(
     options: TextureOptions,
     watch: Watcher = watch_nothing,
     command: Sequence[str] = (),
-) -> Run:
+) -> "Run":
     """Segment photographs by texture: k-means on pooled responses of a filter bank.
 
     Parameters
@@ -46,6 +45,8 @@ def texture(
     UsageError : an option or an input is not as it must be.
     KmdistError : no image can be used, or the job cannot be done; what is finished is kept.
     """
+    from kmdist.job.running import run_job
+
     return run_job(RECIPE.fit(inputs, options), output, options, watch=watch, command=command)
 
 
@@ -63,13 +64,13 @@ class Textures(PhotographRecipe):
 
         return TextureFit(inputs, options, wanted_textures(options))
 
-    def label_photographs(self, job: Job, workload: Any, model: "PixelLabels") -> dict[str, Any]:
+    def label_photographs(self, job: "Job", workload: Any, model: "PixelLabels") -> dict[str, Any]:
         """Label with textures."""
         from kmdist.recipes.texture.predict import label_photographs
 
         return label_photographs(job, workload, model.model, model.palette)
 
-    def model_of(self, run: Run) -> "PixelLabels":
+    def model_of(self, run: "Run") -> "PixelLabels":
         """The textures of a run."""
         from kmdist.recipes.texture.field_labels import PixelLabels
         from kmdist.recipes.texture.model import TextureModel
