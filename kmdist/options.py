@@ -9,6 +9,7 @@ converted and checked when the class is made, whichever front end it comes from.
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from difflib import get_close_matches
 from functools import cache, wraps
 from pathlib import Path
@@ -26,7 +27,7 @@ from typing import (
 )
 
 import msgspec
-from msgspec import NODEFAULT, Meta, Struct
+from msgspec import Meta, Struct
 from msgspec import inspect as inspect_type
 
 from kmdist.errors import UsageError
@@ -61,7 +62,7 @@ def texts(value: Any) -> tuple[str, ...]:
 
 
 def path_or_text(value: Any) -> str | Path:
-    """A path; YAML takes some for numbers.
+    """A path; YAML takes some for numbers or days.
 
     Raises
     ------
@@ -69,7 +70,7 @@ def path_or_text(value: Any) -> str | Path:
     """
     if isinstance(value, str | Path):
         return value
-    if isinstance(value, int | float) and not isinstance(value, bool):
+    if type(value) in (int, float, date):
         return str(value)
     raise ValueError(f"must be a path, got {value!r}")
 
@@ -89,7 +90,8 @@ class Option:
     parse : makes a checked value of what a front end was given (text, a number, a list), or raises
         ValueError with the reason; None: by the type.
     schema : JSON Schema of the value, where it has a `parse`.
-    python_only : takes what cannot be written down.
+    python_only : takes what cannot be written down, in a command or a job spec.
+    one_off : means nothing in a job that is repeated every night.
     """
 
     help: str
@@ -101,6 +103,7 @@ class Option:
     parse: Callable[[Any], Any] | None = None
     schema: Mapping[str, Any] | None = field(default=None, hash=False)
     python_only: bool = False
+    one_off: bool = False
 
 
 def texts_option(help: str, metavar: str) -> Option:
@@ -133,8 +136,17 @@ class Declared:
         """Whether it must be given."""
         return self.default is inspect.Parameter.empty
 
-    def checked(self, value: Any) -> Any:
+    @property
+    def off(self) -> str | None:
+        """Public name of the flag that turns it off."""
+        return self.option.off and self.option.off.lstrip("-").replace("-", "_")
+
+    def checked(self, value: Any, name: str | None = None) -> Any:
         """The value converted to the option's type.
+
+        Parameters
+        ----------
+        name : by which it was given.
 
         Raises
         ------
@@ -149,7 +161,7 @@ class Declared:
                 return self.option.parse(value)
             return self._converted(value)
         except ValueError as error:
-            raise UsageError(str(error), option=self.name) from error
+            raise UsageError(str(error), option=name or self.name) from error
 
     @property
     def values(self) -> tuple[Any, ...]:
@@ -160,8 +172,8 @@ class Declared:
         return ()
 
     def _converted(self, value: Any) -> Any:
-        if isinstance(self.info, inspect_type.StrType) and type(value) in (int, float):
-            value = str(value)  # a path that YAML takes for a number
+        if isinstance(self.info, inspect_type.StrType) and type(value) in (int, float, date):
+            value = str(value)  # a path that YAML takes for a number or a day
         if isinstance(self.info, inspect_type.BoolType):
             value = _WORDS.get(str(value).lower(), value)
         elif isinstance(value, bool):
@@ -200,13 +212,13 @@ class Declared:
 class Options(Struct, frozen=True, kw_only=True):
     """Base of every class of options: values are converted and checked when one is made.
 
-    `OMITTED` names options of a base class that this one does not offer; they keep their defaults.
+    `OMITTED` names fields of a base class that this one does not offer; they keep their defaults.
     """
 
     OMITTED: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
-        for one in declared(type(self), everything=True).values():
+        for one in _fields(type(self)):
             value = getattr(self, one.attribute)
             checked = one.checked(value)
             if checked is not value:
@@ -214,10 +226,11 @@ class Options(Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, given: Mapping[str, Any], *, further: tuple[str, ...] = ()) -> Self:
-        """Options from a mapping of their public names, such as the keys of a job spec.
+        """Options from what is written down: the keys of a job spec, a command line.
 
         Parameters
         ----------
+        given : by public names, or by that of the flag which turns an option off.
         further : names that the caller takes besides, to be named where one is misspelt.
 
         Raises
@@ -225,22 +238,27 @@ class Options(Struct, frozen=True, kw_only=True):
         UsageError : an unknown name; the nearest one is named. A value that is not allowed, or
             one that is missing.
         """
-        known = declared(cls)
-        for name in given:
-            if name not in known:
-                raise UsageError(_unknown(name, [*known, *further]))
-        for one in known.values():
-            if one.required and given.get(one.name) is None:
-                raise UsageError("is missing", option=one.name)
-        values = {
-            known[name].attribute: value for name, value in given.items() if value is not None
-        }
-        return cls(**values)
+        return cls(**checked_values(cls, given, further))
 
-    def given(self) -> dict[str, Any]:
-        """The values, by their public names."""
-        known = declared(type(self), everything=True).values()
-        return {one.name: getattr(self, one.attribute) for one in known}
+
+def checked_values(
+    options: type, given: Mapping[str, Any], further: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """Checked values by attributes of a class of options; parameters and errors of `Options.of`."""
+    known = {n: one for n, one in declared(options).items() if not one.option.python_only}
+    off = {one.off: one for one in known.values() if one.off}
+    values = {}
+    for name, value in given.items():
+        if name not in known and name not in off:
+            raise UsageError(_unknown(name, [*known, *off, *further]))
+        if value is not None:
+            one = known.get(name) or off[name]
+            checked = one.checked(value, name)
+            values[one.attribute] = checked if name in known else not checked
+    for one in known.values():
+        if one.required and one.attribute not in values:
+            raise UsageError("is missing", option=one.name)
+    return values
 
 
 def _unknown(name: str, allowed: list[str]) -> str:
@@ -250,32 +268,36 @@ def _unknown(name: str, allowed: list[str]) -> str:
 
 
 @cache
-def declared(options: type[Options], *, everything: bool = False) -> dict[str, Declared]:
-    """The options of a class by their public names: its own, then those of its bases.
+def declared(options: type) -> dict[str, Declared]:
+    """The options that a class offers by their public names: its own, then those of its bases.
 
     Parameters
     ----------
-    everything : those as well that the class does not offer.
+    options : of `Options`, or a dataclass some of whose fields are annotated with an `Option`.
     """
+    omitted = getattr(options, "OMITTED", ())
+    return {one.name: one for one in _fields(options) if one.attribute not in omitted}
+
+
+@cache
+def _fields(options: type) -> tuple[Declared, ...]:
     hints, plain = get_type_hints(options, include_extras=True), get_type_hints(options)
-    fields = {one.name: one for one in msgspec.structs.fields(options)}
-    found = {}
-    for owner in options.__mro__:
-        for name in inspect.get_annotations(owner):
-            if name not in fields or name in found:
-                continue
-            if name in options.OMITTED and not everything:
-                continue
-            found[name] = _declared(name, hints[name], plain[name], fields[name])
-    return {one.name: one for one in found.values()}
+    defaults = {name: one.default for name, one in inspect.signature(options).parameters.items()}
+    own = [name for owner in options.__mro__ for name in inspect.get_annotations(owner)]
+    names = [name for name in dict.fromkeys(own) if _option_of(hints[name])]
+    return tuple(_declared(name, hints[name], plain[name], defaults[name]) for name in names)
 
 
-def _declared(name: str, hint: Any, plain: Any, info: msgspec.structs.FieldInfo) -> Declared:
-    kind, *notes = get_args(hint) if get_origin(hint) is Annotated else (hint,)
-    (option,) = (note for note in notes if isinstance(note, Option))
+def _option_of(hint: Any) -> Option | None:
+    notes = get_args(hint) if get_origin(hint) is Annotated else ()
+    return next((note for note in notes if isinstance(note, Option)), None)
+
+
+def _declared(name: str, hint: Any, plain: Any, default: Any) -> Declared:
+    kind, *notes = get_args(hint)
+    option = _option_of(hint) or Option("")
     for note in notes:
         kind = Annotated[kind, note] if isinstance(note, Meta) else kind
-    default = inspect.Parameter.empty if info.default is NODEFAULT else info.default
     data = None if option.parse else _without_none(inspect_type.type_info(kind))
     return Declared(option.name or name, name, kind, plain, data, default, option)
 

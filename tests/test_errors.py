@@ -28,7 +28,9 @@ RECIPES = {"quantize": kmdist.quantize, "texture": texture, "digits": digits, "p
 @pytest.mark.parametrize("name", RECIPES)
 def test_the_table_has_every_option_that_python_has(name: str) -> None:
     keywords = inspect.signature(RECIPES[name]).parameters
-    for option in cli.commands[name].params:
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None
+    for option in command.params:
         if not isinstance(option, click.Option) or option.name not in keywords:
             continue
         for long in (one[2:] for one in (*option.opts, *option.secondary_opts) if one[:2] == "--"):

@@ -6,23 +6,29 @@ import click
 
 from kmdist.cli.cluster import cluster
 from kmdist.cli.demo import demo
-from kmdist.cli.digits import digits
 from kmdist.cli.export import export, extract
+from kmdist.cli.filters import filters
 from kmdist.cli.info import info
 from kmdist.cli.nightly import nightly
-from kmdist.cli.options import COMMAND_KEY
-from kmdist.cli.predict import predict
-from kmdist.cli.quantize import quantize
+from kmdist.cli.options import COMMAND_KEY, said
+from kmdist.cli.recipes import merge, predict, recipe_command, split
 from kmdist.cli.run import run
-from kmdist.cli.split_merge import merge, split
 from kmdist.cli.summary import shown_lines
-from kmdist.cli.texture import filters, texture
 from kmdist.cli.view import view
-from kmdist.errors import KmdistError, on_command_line
+from kmdist.errors import KmdistError
+from kmdist.recipes.registry import recipe_names
 
 
-class PlainErrors(click.Group):
-    """A group that reports what a user can mend in one message, without a traceback."""
+class Commands(click.Group):
+    """The commands, one of each recipe among them; what a user can mend is said in one message."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*recipe_names(), *self.commands])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in recipe_names():
+            return recipe_command(cmd_name)
+        return super().get_command(ctx, cmd_name)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         ctx.meta[COMMAND_KEY] = [*ctx.command_path.split(), *args]
@@ -32,14 +38,14 @@ class PlainErrors(click.Group):
         try:
             return super().invoke(ctx)
         except KmdistError as error:
-            click.echo(f"kmdist: error: {shown_lines(on_command_line(str(error)))}", err=True)
+            click.echo(f"kmdist: error: {shown_lines(said(error))}", err=True)
             ctx.exit(error.exit_code)
         except KeyboardInterrupt:
             click.echo("kmdist: interrupted", err=True)
             ctx.exit(130)
 
 
-@click.group("kmdist", cls=PlainErrors, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group("kmdist", cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="kmdist")
 def cli() -> None:
     """k-means over image collections: palettes, textures, digits.
@@ -53,9 +59,6 @@ def cli() -> None:
 
 
 for command in (
-    quantize,
-    texture,
-    digits,
     run,
     demo,
     info,

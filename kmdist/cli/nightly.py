@@ -5,16 +5,21 @@ from typing import Any
 
 import click
 
-from kmdist.cli.options import command_line
-from kmdist.cli.run import arguments_of, context_of, read_spec
+from kmdist.cli.options import Verbosity, command_line
+from kmdist.cli.specs import (
+    SPEC_KEYS,
+    checked,
+    inputs_of,
+    one_off,
+    options_from,
+    read_spec,
+    recipe_of,
+)
 from kmdist.errors import KmdistError, UsageError
+from kmdist.options import declared
+from kmdist.recipes.registry import recipe_named
 
 DEFAULT_SPEC = "jobs/nightly.yaml"
-OTHERS = (
-    "output", "resume", "overwrite", "strict", "quiet", "verbose", "shared", "psnr",
-    "keep_responses", "cell", "labels", "test", "test_labels",
-)  # fmt: skip
-"""Options of the recipe's command that mean nothing at night."""
 
 
 class SpecOrCommand(click.Group):
@@ -59,10 +64,7 @@ def _spec_options(command: Any) -> Any:
 @click.option("--scheduler", metavar="URL", help="Run on this Dask scheduler.")
 @click.option("--insecure", is_flag=True, help="Allow a scheduler in the open without TLS.")
 @click.option("-q", "--quiet", is_flag=True, help="Errors and the result only.")
-@click.pass_context
-def run(
-    ctx: click.Context, /, spec: str, overrides: tuple[str, ...], quiet: bool, **flags: Any
-) -> None:
+def run(spec: str, overrides: tuple[str, ...], quiet: bool, **flags: Any) -> None:
     """Run one night of SPEC.
 
     \b
@@ -71,9 +73,9 @@ def run(
     from kmdist.cli.progress import Reporter
     from kmdist.nightly import run_night
 
-    keys = _keys(spec, overrides)
+    keys = read_spec(spec, overrides)
     keys.update({key: value for key, value in flags.items() if value})
-    settings = _settings(spec, keys, ctx)
+    settings = _settings(spec, keys)
     with Reporter(quiet=quiet) as reporter:
         night = run_night(settings, watch=reporter)
     parts = [
@@ -157,75 +159,34 @@ def verify(spec: str, overrides: tuple[str, ...], results: str | None) -> None:
     click.echo(f"{folder}: all labels and models are as they were written")
 
 
-def _keys(spec: str, overrides: tuple[str, ...]) -> dict[str, Any]:
-    keys = read_spec(spec)
-    for override in overrides:
-        key, separator, value = override.partition("=")
-        if not separator:
-            raise UsageError(f"--set {override!r}: must be KEY=VALUE")
-        keys[key.strip()] = _typed(value)
-    return keys
-
-
-def _typed(value: str) -> Any:
-    """A value of ``--set`` as YAML would read it, but that hours stay text."""
-    lowered = value.strip().lower()
-    if lowered in ("true", "false"):
-        return lowered == "true"
-    if lowered in ("null", "none", ""):
-        return None
-    return int(lowered) if lowered.isdecimal() else value
-
-
 def _results(spec: str, overrides: tuple[str, ...], results: str | None) -> Path:
     if results:
         return Path(results).expanduser()
-    given = _keys(spec, overrides).get("results")
-    if not isinstance(given, str) or not given:
-        raise UsageError(f"job spec {spec}: 'results' must be a folder, got {given!r}")
-    return Path(given).expanduser()
+    from kmdist.nightly.settings import Settings
+
+    keys = {"results": read_spec(spec, overrides).get("results")}
+    return Path(checked(spec, Settings, keys)["results"])
 
 
-def _settings(spec: str, keys: dict[str, Any], ctx: click.Context) -> Any:
-    """Part the keys of a spec into the night's own and the recipe's, which its command checks.
+def _settings(spec: str, keys: dict[str, Any]) -> Any:
+    """Part the keys of a spec into the night's own and the recipe's, which its options check.
 
     Raises
     ------
     UsageError : an unknown key, or a value that is not as it must be.
     """
-    from kmdist.nightly.settings import KEYS, Settings
+    from kmdist.nightly.settings import Settings
 
-    own = {key: keys.pop(key) for key in KEYS if key in keys}
-    results = own.pop("results", None)
-    if not isinstance(results, str) or not results:
-        raise UsageError(f"job spec {spec}: 'results' must be a folder, got {results!r}")
-    for key in (*OTHERS, "per_image"):
+    nights = tuple(declared(Settings))
+    own = checked(spec, Settings, {key: keys.pop(key, None) for key in nights})
+    keys.setdefault("recipe", "quantize")
+    recipe = recipe_of(spec, keys)
+    kind = recipe_named(recipe).options
+    for key in (*declared(Verbosity), *one_off(kind), "output"):
         if key in keys:
             raise UsageError(f"job spec {spec}: {key!r} does not apply to a nightly job")
-    recipe = keys.get("recipe", "quantize")
-    group = ctx.find_root()
-    command, arguments = arguments_of(
-        spec, {**keys, "recipe": recipe, "output": results}, _under(group, ctx), extra=KEYS
-    )
-    files = arguments.index("--") + 1
-    inputs = tuple(arguments[files:])  # folders, also of a recipe that takes a single one
-    options = dict(context_of(spec, command, arguments[: files + 1], ctx).params)
-    for key in (*OTHERS, *(p.name for p in command.params if isinstance(p, click.Argument))):
-        options.pop(str(key), None)
-    ks = options.pop("k", None)
-    if ks is not None and len(ks) != 1:
-        raise UsageError(f"job spec {spec}: 'k' must be one number at night, got {list(ks)}")
-    own = {key: value for key, value in own.items() if value is not None}
-    return Settings(
-        inputs,
-        Path(results).expanduser(),
-        recipe=recipe,
-        options={**options, "k": ks[0] if ks else None},
-        command=command_line(),
-        **own,
-    )
-
-
-def _under(root: click.Context, ctx: click.Context) -> click.Context:
-    """A context directly below the root, where `arguments_of` looks for recipes."""
-    return click.Context(ctx.command, parent=root)
+    inputs = tuple(inputs_of(spec, keys))  # folders, also of a recipe that takes a single one
+    options = options_from(spec, kind, keys, (*SPEC_KEYS[:2], *nights))
+    if len(options.ks) > 1 or options.choices:
+        raise UsageError(f"job spec {spec}: 'k' must be one number at night, got {keys['k']!r}")
+    return Settings(inputs, recipe=recipe, options=keys, command=command_line(), **own)

@@ -42,6 +42,7 @@ def say_result(run: Any, *, verbose: bool = False) -> None:
     _say_rejected(run.attributes.get("rejected") or [], everything=verbose)
     for one in run.runs.values() or [run]:
         _say_classes(one, everything=verbose)
+    _say_tree(run.attributes.get("tree") or [])
 
 
 def say_run(run: Any, *, everything: bool = False) -> None:
@@ -193,6 +194,19 @@ def _say_confusion(table: Any, class_names: Sequence[str], maps: dict[str, list[
     widths = [max(len(line[i]) for line in [head, *lines]) for i in range(len(head))]
     for line in [head, *lines]:
         click.echo("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)))
+
+
+def _say_tree(tree: list[dict[str, Any]]) -> None:
+    """Print where the clusters that were split or merged come from."""
+    now = {node["id"]: node["cluster"] for node in tree}
+    for node in tree:
+        if node["by"] == "fit":
+            continue
+        sources = ", ".join(f"#{origin} ({tree[origin]['count']:,})" for origin in node["from"])
+        what = "part of" if node["by"] == "split" else "joined from"
+        cluster = now[node["id"]]
+        name = f"cluster {cluster}" if cluster is not None else "no longer a cluster"
+        click.echo(f"#{node['id']} {name}: {node['count']:,} images, {what} {sources}")
 
 
 def _say_palette(palette: Any, counts: Any, *, everything: bool) -> None:

@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 from kmdist.cluster.compute import Compute, WorkerKind
 from kmdist.errors import UsageError
+from kmdist.yaml_files import read_mapping
 
 VERSION = 1
 """Version of the file's keys, as dask-ctl's specs count them."""
@@ -154,10 +155,8 @@ def _split_spec(spec: str) -> tuple[str, str | None]:
 
 
 def _read(path: str) -> dict[str, Any]:
-    import yaml
-
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        content = read_mapping(path, "cluster file")
     except FileNotFoundError as error:
         raise UsageError(
             f"cluster file {path}: not there; looked for {Path(path).absolute()}. It is given as "
@@ -165,14 +164,9 @@ def _read(path: str) -> dict[str, Any]:
             f"{_SMALLEST}\n"
             "The cluster.yaml of kmdist's sources explains every key and kind of cluster"
         ) from error
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UsageError(f"cluster file {path}: {reason}") from error
-    except yaml.YAMLError as error:
-        raise UsageError(f"cluster file {path}: not valid YAML: {error}") from error
-    if not isinstance(content, dict) or not isinstance(content.get("profiles"), dict):
+    if not isinstance(content.get("profiles"), dict):
         raise UsageError(f"cluster file {path}: must have a mapping 'profiles' of named profiles")
-    unknown = set(map(str, content)) - {"default", "profiles"}
+    unknown = set(content) - {"default", "profiles"}
     if unknown:
         raise UsageError(
             f"cluster file {path}: unknown key {min(unknown)!r}; allowed: default, profiles"

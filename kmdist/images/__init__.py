@@ -24,62 +24,6 @@ Files that cannot be used are rejected with a code:
 ==================  ============================================================================
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from lazy_loader import attach_stub
 
-from kmdist.images.finding.choice import EVERYTHING, Choice
-from kmdist.images.finding.find import Found, find_images
-from kmdist.images.source import (
-    LOST,
-    NOT_THEIR_OWN,
-    SHORT_OF_MEMORY,
-    ImageSource,
-    Rejection,
-)
-
-if TYPE_CHECKING:
-    from kmdist.images.blocks import Block, Part, Window, plan_blocks, shard_windows
-    from kmdist.images.collection import ImageCollection, open_images
-    from kmdist.images.pixels import to_rgb8
-    from kmdist.images.reading.decoding import decode
-    from kmdist.images.reading.header import probe
-
-_HOMES = {
-    **dict.fromkeys(
-        ("Block", "Part", "Window", "plan_blocks", "shard_windows"), "kmdist.images.blocks"
-    ),
-    "ImageCollection": "kmdist.images.collection",
-    "decode": "kmdist.images.reading.decoding",
-    "open_images": "kmdist.images.collection",
-    "probe": "kmdist.images.reading.header",
-    "to_rgb8": "kmdist.images.pixels",
-}
-
-__all__ = [
-    "EVERYTHING",
-    "LOST",
-    "NOT_THEIR_OWN",
-    "SHORT_OF_MEMORY",
-    "Block",
-    "Choice",
-    "Found",
-    "ImageCollection",
-    "ImageSource",
-    "Part",
-    "Rejection",
-    "Window",
-    "decode",
-    "find_images",
-    "open_images",
-    "plan_blocks",
-    "probe",
-    "shard_windows",
-    "to_rgb8",
-]
-
-
-def __getattr__(name: str) -> Any:
-    # These need NumPy, OpenCV, Pillow or Dask: imported on first use.
-    if name not in _HOMES:
-        raise AttributeError(f"module 'kmdist.images' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)

@@ -25,7 +25,12 @@ TOL = "Stop when centres move less, relative to the variance; 0: until no label 
 
 
 class JobOptions(Compute, frozen=True, kw_only=True):
-    """How any recipe runs."""
+    """How any recipe runs.
+
+    `ONE_INPUT`: it takes a single input, not several.
+    """
+
+    ONE_INPUT: ClassVar[bool] = False
 
     seed: Annotated[NaturalInt, Option("Same seed, input and options: the same bytes.")] = 0
     block_mpx: BlockMpx = 16.0
@@ -40,14 +45,28 @@ class JobOptions(Compute, frozen=True, kw_only=True):
     max_pixels: Annotated[
         PositiveInt, Option("Refuse larger images that must be decoded whole.")
     ] = 200_000_000
-    strict: Annotated[bool, Option("Stop at the first image that cannot be used.")] = False
-    resume: Annotated[bool, Option("Go on with an interrupted run.")] = False
-    overwrite: Annotated[bool, Option("Replace an existing run once this is done.")] = False
+    strict: Annotated[
+        bool, Option("Stop at the first image that cannot be used.", one_off=True)
+    ] = False
+    resume: Annotated[bool, Option("Go on with an interrupted run.", one_off=True)] = False
+    overwrite: Annotated[
+        bool, Option("Replace an existing run once this is done.", one_off=True)
+    ] = False
 
     @property
     def choice(self) -> Choice:
         """Of the files found, which are wanted."""
         return Choice(tuple(self.include), tuple(self.exclude))
+
+    @property
+    def ks(self) -> tuple[int, ...]:
+        """Numbers of clusters that are fitted; empty where the recipe is not asked for any."""
+        return ()
+
+    @property
+    def choices(self) -> tuple[int, ...]:
+        """Numbers of clusters of which one is chosen; or empty."""
+        return ()
 
 
 class FittingOptions(JobOptions, frozen=True, kw_only=True):

@@ -21,29 +21,6 @@
     RESULTS/nights/STAMP.json        what the night did
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from lazy_loader import attach_stub
 
-if TYPE_CHECKING:
-    from kmdist.nightly.checking import verify
-    from kmdist.nightly.night import run_night
-    from kmdist.nightly.outcome import Night
-    from kmdist.nightly.report import find, status
-    from kmdist.nightly.settings import Settings
-
-_HOMES = {
-    "Night": "kmdist.nightly.outcome",
-    "Settings": "kmdist.nightly.settings",
-    "find": "kmdist.nightly.report",
-    "run_night": "kmdist.nightly.night",
-    "status": "kmdist.nightly.report",
-    "verify": "kmdist.nightly.checking",
-}
-
-__all__ = ["Night", "Settings", "find", "run_night", "status", "verify"]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'kmdist.nightly' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)

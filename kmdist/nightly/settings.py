@@ -5,24 +5,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from kmdist.errors import UsageError
 from kmdist.images import Choice
-from kmdist.options import declared, texts
+from kmdist.options import Option, PositiveInt, declared, texts, unchanged
 from kmdist.recipes.options import PredictOptions
 from kmdist.recipes.registry import recipe_named
-
-KEYS = (
-    "results",
-    "refit",
-    "refit_images",
-    "relabel",
-    "grace",
-    "until",
-    "keep_nights",
-)
-"""Keys of a nightly spec besides ``input``, ``recipe`` and the recipe's own options."""
 
 Clock = Callable[[], datetime]
 
@@ -36,6 +25,15 @@ def system_clock() -> datetime:
     return datetime.now(UTC)
 
 
+_TEXT = {"type": "string"}
+
+
+def _folder(value: Any) -> Path:
+    if not isinstance(value, str | Path) or not str(value):
+        raise ValueError(f"must be a folder, got {value!r}")
+    return Path(value).expanduser()
+
+
 @dataclass(frozen=True)
 class Settings:
     """A nightly job.
@@ -43,15 +41,8 @@ class Settings:
     Parameters
     ----------
     inputs : folders (or globs, lists) that grow.
-    results : folder of ledger, models, runs and nights.
     recipe : whose models are fitted; a name of `kmdist.recipes.registry`.
     options : the recipe's, by the names of its function's parameters, where it runs among them.
-    refit : ``never``, ``weekly``, or a number of days after which a new model is fitted.
-    refit_images : images that a model is fitted to at most, chosen by their contents' hash.
-    relabel : whether a new model labels old images anew; their old label maps stay all the same.
-    grace : files modified less than this ago wait: seconds, or ``10m``, ``2h``, ``1d``.
-    until : local hour ``HH:MM`` at which the night stops cleanly, or None.
-    keep_nights : nights whose JSON is kept; None: all.
     command : the command line, to say how to go on.
 
     Raises
@@ -60,15 +51,46 @@ class Settings:
     """
 
     inputs: tuple[str, ...]
-    results: Path
+    results: Annotated[
+        Path, Option("Folder of ledger, models, runs and nights.", parse=_folder, schema=_TEXT)
+    ]
     recipe: str = "quantize"
     options: Mapping[str, Any] = field(default_factory=dict)
-    refit: str | int = "never"
-    refit_images: int = 10_000
-    relabel: bool = False
-    grace: float | str = 600
-    until: str | None = None
-    keep_nights: int | None = None
+    refit: Annotated[
+        str | int,
+        Option(
+            "When a new model is fitted: never, weekly, or a number of days.",
+            parse=unchanged,
+            schema={"anyOf": [{"enum": ["never", "weekly"]}, {"type": "integer", "minimum": 1}]},
+        ),
+    ] = "never"
+    refit_images: Annotated[
+        PositiveInt,
+        Option("Images that a model is fitted to at most, chosen by their contents' hash."),
+    ] = 10_000
+    relabel: Annotated[
+        bool,
+        Option("A new model labels old images anew; their old label maps stay all the same."),
+    ] = False
+    grace: Annotated[
+        float | str,
+        Option(
+            "Files modified less than this ago wait: seconds, or with s, m, h or d: 10m.",
+            parse=unchanged,
+            schema={"type": ["number", "string"]},
+        ),
+    ] = 600
+    until: Annotated[
+        str | None,
+        Option(
+            "Stop cleanly at this local hour, HH:MM, and go on the next night.",
+            parse=unchanged,
+            schema=_TEXT,
+        ),
+    ] = None
+    keep_nights: Annotated[
+        PositiveInt | None, Option("Nights whose JSON is kept.", default="all")
+    ] = None
     command: Sequence[str] = ()
 
     def __post_init__(self) -> None:
@@ -79,12 +101,11 @@ class Settings:
                     f"nightly: {place}: a night needs folders (ledger and lock are files, and "
                     "what is new is seen by times and sizes); mount the bucket"
                 )
-        for key in ("refit_images", "keep_nights"):
-            value = getattr(self, key)
-            if value is not None and (not isinstance(value, int) or value < 1):
-                raise UsageError(f"nightly: {key!r} must be a whole number from 1, got {value!r}")
-        if not isinstance(self.relabel, bool):
-            raise UsageError(f"nightly: 'relabel' must be true or false, got {self.relabel!r}")
+        for one in declared(Settings).values():
+            try:
+                one.checked(getattr(self, one.attribute))
+            except UsageError as error:
+                raise UsageError(f"nightly: {error.named(repr(error.option))}") from error
         _ = self.refit_days, self.grace_s, self.deadline(system_clock())
 
     @property

@@ -14,29 +14,6 @@
 ==================  ============================================================================
 """
 
-from importlib import import_module
-from typing import Any
+from lazy_loader import attach_stub
 
-_HOMES = {
-    "ArraySpec": "kmdist.store.format.layout",
-    "LabelMap": "kmdist.store.format.labels",
-    "LocalTarget": "kmdist.store.targets",
-    "Run": "kmdist.store.reader",
-    "RunImage": "kmdist.store.fits",
-    "RunWriter": "kmdist.store.writer",
-    "Target": "kmdist.store.targets",
-    "image_key": "kmdist.store.format.names",
-    "label_dtype": "kmdist.store.format.layout",
-    "FsspecTarget": "kmdist.store.targets",
-    "open_run": "kmdist.store.reader",
-    "run_location": "kmdist.store.targets",
-    "unclustered_value": "kmdist.store.format.layout",
-}
-
-__all__ = list(_HOMES)
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'kmdist.store' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)

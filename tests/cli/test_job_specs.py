@@ -11,11 +11,12 @@ import kmdist
 from kmdist.cli import cli
 from kmdist.recipes.digits.options import DigitsOptions
 from kmdist.recipes.quantize.options import QuantizeOptions
+from kmdist.recipes.registry import recipe_names
 from tests.support.folders import ROOT
 
 JOBS = ROOT / "jobs"
 SPECS = sorted(p.stem for p in JOBS.glob("*.yaml"))
-RECIPES = [name for name in SPECS if name in cli.commands and name != "nightly"]
+RECIPES = [name for name in SPECS if name in recipe_names()]
 
 
 def kmdist_run(*words: str) -> Result:

@@ -296,7 +296,7 @@ def test_a_ledger_keeps_what_it_is_given(tmp_path: Path) -> None:
         ({"grace": "soon"}, "'grace' must be seconds"),
         ({"until": "25:00"}, "'until' must be an hour"),
         ({"until": 21600}, "'until' must be an hour"),
-        ({"keep_nights": 0}, "'keep_nights' must be a whole number"),
+        ({"keep_nights": 0}, "'keep_nights': 0 is not a valid integer from 1"),
         ({"relabel": "perhaps"}, "'relabel' must be true or false"),
         ({"inputs": ("s3://bucket/inbox",)}, "a night needs folders"),
         ({"results": Path("s3://bucket/results")}, "a night needs folders"),

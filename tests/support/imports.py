@@ -18,6 +18,7 @@ JOB = (
     "options",
     "urls",
     "errors",
+    "yaml_files",
 )
 RECIPES = ("recipes/quantize", "recipes/texture", "recipes/digits")
 
@@ -26,6 +27,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "errors": (),
     "urls": ("errors",),
     "options": ("errors",),
+    "yaml_files": ("errors",),
     "kernel_cache": (),
     "engine/kernels": ("kernel_cache",),
     "engine": ("engine/kernels", "errors"),
@@ -33,7 +35,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "estimators": ("engine", "engine/kernels", "errors"),
     "store": ("urls", "errors"),
     "images": ("store", "urls", "errors"),
-    "cluster": ("engine", "options", "errors"),
+    "cluster": ("engine", "options", "yaml_files", "errors"),
     "job": JOB[1:],
     **dict.fromkeys(RECIPES, (*JOB, "engine/kernels", "kernel_cache")),
     "recipes": (*RECIPES, *JOB),

@@ -20,6 +20,7 @@ from kmdist.job.options import JobOptions
 from kmdist.job.progress import Watcher, watch_nothing
 from kmdist.job.recipe import Outline, Results
 from kmdist.job.running import run_job
+from kmdist.options import with_keywords
 from kmdist.recipes.digits.fitting import affinity_block, fit_models
 from kmdist.recipes.digits.found_again import fitted_input
 from kmdist.recipes.digits.labellers import CentroidLabels, Model, Ranked, SplitLabels
@@ -33,6 +34,7 @@ from kmdist.recipes.digits.left_out import without_unlabelled
 from kmdist.recipes.digits.memory import keep_rows
 from kmdist.recipes.digits.model import PRESETS, DigitModel
 from kmdist.recipes.digits.opening import Opened
+from kmdist.recipes.digits.options import MergeOptions, SplitOptions
 from kmdist.recipes.digits.report import rank_clusters
 from kmdist.recipes.digits.results import Clustering, label_and_write
 from kmdist.recipes.digits.rows import make_rows
@@ -42,17 +44,14 @@ from kmdist.store.reader import single_k
 LANDMARK_MEMBERS = 2000
 """A cluster of fewer images is divided by plain k-means of its rows, whatever the preset."""
 NEIGHBOURS = 4
-METHODS = ("ward", "spectral")
 
 
-def split_cluster(
+@with_keywords(SplitOptions)
+def split(
     run: Run | str | Path,
     output: str | Path | None = None,
     *,
-    cluster: int,
-    k: int = 2,
-    images: Any = None,
-    options: JobOptions | None = None,
+    options: SplitOptions,
     watch: Watcher = watch_nothing,
     command: Sequence[str] = (),
 ) -> Run:
@@ -62,9 +61,7 @@ def split_cluster(
     ----------
     run : of digits, with one k; one that was split or merged before, too.
     output : the run to write; None: a temporary one, removed when this process ends.
-    cluster : its number. k : parts.
-    images : where the images of `run` are now; None: where they were.
-    options : how to run.
+    watch : called with progress.
 
     Returns
     -------
@@ -77,13 +74,14 @@ def split_cluster(
     KmdistError : the cluster has fewer different images than k.
     """
     run = single_k(run if isinstance(run, Run) else open_run(run), "split")
+    cluster, k = options.divided, options.k
     model = DigitModel.of_run(run)
-    members = int(np.asarray(run.counts)[cluster]) if 0 <= cluster < model.labelling.k else -1
-    if members < 0:
+    if cluster >= model.labelling.k:
         raise UsageError(
             f"--cluster {cluster}: {run.path} has clusters 0 to {model.labelling.k - 1}"
         )
-    if not 2 <= k <= members:
+    members = int(np.asarray(run.counts)[cluster])
+    if k > members:
         raise UsageError(
             f"-k {k}: cluster {cluster} has {members:,} images, which make 2 to {members:,} parts"
         )
@@ -95,19 +93,16 @@ def split_cluster(
         return Changed(SplitLabels(whole, cluster, parts), origins, "split")
 
     asked = {"split": {"cluster": cluster, "k": k}}
-    procedure = DigitChange(run, model, asked, images, change)
-    return run_job(procedure, output, options or JobOptions(), watch=watch, command=command)
+    procedure = DigitChange(run, model, asked, options.images, change)
+    return run_job(procedure, output, options, watch=watch, command=command)
 
 
-def merge_digits(
+@with_keywords(MergeOptions)
+def merge(
     run: Run | str | Path,
     output: str | Path | None = None,
     *,
-    clusters: Sequence[Sequence[int]] = (),
-    to: int | None = None,
-    method: str = "ward",
-    images: Any = None,
-    options: JobOptions | None = None,
+    options: MergeOptions,
     watch: Watcher = watch_nothing,
     command: Sequence[str] = (),
 ) -> Run:
@@ -115,11 +110,7 @@ def merge_digits(
 
     Parameters
     ----------
-    clusters : groups of cluster numbers, each of which becomes one cluster.
-    to : number of clusters to leave, instead.
-    method : of `to`: ``ward``: those whose union adds least inertia first; ``spectral``: those
-        that many images lie between.
-    run, output, images, options : as for `split_cluster`.
+    run, output, watch : as for `split`.
 
     Returns
     -------
@@ -131,13 +122,9 @@ def merge_digits(
     """
     run = single_k(run if isinstance(run, Run) else open_run(run), "merge")
     model = DigitModel.of_run(run)
-    k = model.labelling.k
-    if bool(clusters) == (to is not None):
-        raise UsageError("merge takes either --clusters 2,5 or --to 10")
-    if to is not None and not 1 <= to < k:
+    k, clusters, to, method = model.labelling.k, options.clusters, options.to, options.method
+    if to is not None and to >= k:
         raise UsageError(f"--to {to}: {run.path} has {k} clusters; 1 to {k - 1} can be left")
-    if method not in METHODS:
-        raise UsageError(f"--method {method!r}: must be one of {', '.join(METHODS)}")
     groups = None if to is not None else _groups_named(clusters, k, run)
 
     def change(job: Job, rows: Rows) -> Changed:
@@ -148,8 +135,8 @@ def merge_digits(
 
     named = None if groups is None else [sorted(map(int, group)) for group in clusters]
     asked = {"merge": {"clusters": named, "to": to, "method": method if to else None}}
-    procedure = DigitChange(run, model, asked, images, change)
-    return run_job(procedure, output, options or JobOptions(), watch=watch, command=command)
+    procedure = DigitChange(run, model, asked, options.images, change)
+    return run_job(procedure, output, options, watch=watch, command=command)
 
 
 def _groups_named(clusters: Sequence[Sequence[int]], k: int, run: Run) -> np.ndarray:

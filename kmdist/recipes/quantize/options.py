@@ -45,10 +45,15 @@ class QuantizeOptions(FittingOptions, frozen=True, kw_only=True):
     ] = None
     psnr: Annotated[
         Annotated[float, Meta(ge=5, le=100)] | None,
-        Option("Instead of k: the fewest colours found that reach this quality.", metavar="DB"),
+        Option(
+            "Instead of k: the fewest colours found that reach this quality.",
+            metavar="DB",
+            one_off=True,
+        ),
     ] = None
     shared: Annotated[
-        bool, Option("One palette for the collection, or one an image.", off="--per-image")
+        bool,
+        Option("One palette for the collection, or one an image.", off="--per-image", one_off=True),
     ] = True
     space: Annotated[
         Literal["rgb", "lab", "oklab", "hsv"],
@@ -69,9 +74,7 @@ class QuantizeOptions(FittingOptions, frozen=True, kw_only=True):
     ] = "k-means++"
     fit_only: Annotated[
         bool,
-        Option(
-            "Write the palette and no label maps: a model for kmdist.predict.", python_only=True
-        ),
+        Option("Write the palette and no label maps: a model for kmdist.predict.", one_off=True),
     ] = False
 
     def __post_init__(self) -> None:

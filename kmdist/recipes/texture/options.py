@@ -41,7 +41,12 @@ class TextureOptions(FittingOptions, frozen=True, kw_only=True):
         Option("What is measured; color+texture for photographs, tutorial for comparison only."),
     ] = "textons"
     shared: Annotated[
-        bool, Option("One set of clusters for the collection, or one an image.", off="--per-image")
+        bool,
+        Option(
+            "One set of clusters for the collection, or one an image.",
+            off="--per-image",
+            one_off=True,
+        ),
     ] = False
     sample: Annotated[
         Share | None,
@@ -70,14 +75,16 @@ class TextureOptions(FittingOptions, frozen=True, kw_only=True):
     color_weight: Annotated[
         NonNegative | None, Option("Weight of colour against texture.", metavar="W")
     ] = None
-    keep_responses: Annotated[bool, Option("Write the filter responses beside the labels.")] = False
+    keep_responses: Annotated[
+        bool, Option("Write the filter responses beside the labels.", one_off=True)
+    ] = False
     init: Annotated[Method, Option("First centres.")] = "k-means++"
     block_mpx: BlockMpx = 4.0
     fit_only: Annotated[
         bool,
         Option(
             "Fit shared clusters and write no label maps: a model for kmdist.predict.",
-            python_only=True,
+            one_off=True,
         ),
     ] = False
 

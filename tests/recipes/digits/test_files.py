@@ -13,7 +13,7 @@ from kmdist.pictures.view import draw
 from kmdist.recipes.digits.recipe import digits
 from kmdist.recipes.digits.stacks import files as folders
 from kmdist.recipes.digits.stacks import open_stack
-from kmdist.recipes.digits.tree import merge_digits, split_cluster
+from kmdist.recipes.digits.tree import merge, split
 from kmdist.recipes.predict import predict
 from tests.support.runs import bytes_of
 
@@ -85,19 +85,19 @@ def test_the_files_of_a_run_are_found_again(folder: Path, tmp_path: Path, one_by
     run = digits(images, tmp_path / "r.zarr", k=4, preset="gradient")
     assert sorted(run.paths) == sorted(one.path for one in found if "3/3.png" not in one.path)
     cv2.imwrite(str(folder / "0" / "more.png"), SAMPLE.read(70, 71)[0])
-    finer = split_cluster(run, tmp_path / "s.zarr", cluster=0, k=2)
+    finer = split(run, tmp_path / "s.zarr", cluster=0, k=2)
     assert finer.names == run.names
     assert finer.attributes["class_names"] == run.attributes["class_names"]
     assert [one["image"] for one in finer.attributes["rejected"]] == ["3/3.png"]
-    joined = merge_digits(finer, tmp_path / "m.zarr", to=4)
+    joined = merge(finer, tmp_path / "m.zarr", to=4)
     assert joined.paths == run.paths
     draw(joined, tmp_path / "members.png", what="members")
     again = predict(joined, found, tmp_path / "p.zarr")
     np.testing.assert_array_equal(again.labels()[:], joined.labels()[:])
     folder.rename(tmp_path / "moved")
     with pytest.raises(UsageError, match=r"not where they were.*--images"):
-        merge_digits(finer, tmp_path / "n.zarr", to=3)
-    moved = merge_digits(finer, tmp_path / "n.zarr", to=4, images=tmp_path / "moved")
+        merge(finer, tmp_path / "n.zarr", to=3)
+    moved = merge(finer, tmp_path / "n.zarr", to=4, images=tmp_path / "moved")
     np.testing.assert_array_equal(moved.labels()[:], joined.labels()[:])
 
 

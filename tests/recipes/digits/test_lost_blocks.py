@@ -7,11 +7,10 @@ import cv2
 import numpy as np
 import pytest
 
-from kmdist.job.options import JobOptions
 from kmdist.job.progress import Event, Message
 from kmdist.recipes.digits.recipe import digits
 from kmdist.recipes.digits.stacks import open_stack
-from kmdist.recipes.digits.tree import split_cluster
+from kmdist.recipes.digits.tree import split
 from kmdist.recipes.predict import predict
 from kmdist.store import Run
 from tests.support.deaths import deaths, poisoned_workers
@@ -90,7 +89,7 @@ def test_a_block_is_set_aside_and_stays_so(stack: Path, armed: Path, tmp_path: P
     require_set_aside(run)
     whole = digits(stack, tmp_path / "whole.zarr", **options)
     assert bytes_of(run.path) == bytes_of(whole.path)
-    finer = split_cluster(run, tmp_path / "finer.zarr", cluster=2, k=2, options=JobOptions())
+    finer = split(run, tmp_path / "finer.zarr", cluster=2, k=2)
     require_set_aside(finer)
 
 

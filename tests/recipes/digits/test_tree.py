@@ -8,10 +8,9 @@ from click.testing import CliRunner
 
 from kmdist.cli import cli
 from kmdist.errors import KmdistError, UsageError
-from kmdist.job.options import JobOptions
 from kmdist.recipes.digits.recipe import digits
 from kmdist.recipes.digits.stacks import open_stack
-from kmdist.recipes.digits.tree import merge_digits, split_cluster
+from kmdist.recipes.digits.tree import merge, split
 from kmdist.recipes.predict import predict
 from kmdist.store import Run
 from tests.support.dask_processes import DaskProcesses
@@ -37,7 +36,7 @@ def as_sets(labels: np.ndarray) -> set[frozenset[int]]:
 def test_split(runs: dict[str, Run], tmp_path: Path, preset: str) -> None:
     run = runs[preset]
     before = run.labels()[:]
-    finer = split_cluster(run, tmp_path / "s.zarr", cluster=7, k=3)
+    finer = split(run, tmp_path / "s.zarr", cluster=7, k=3)
     labels = finer.labels()[:]
     assert finer.k == run.k + 2
     np.testing.assert_array_equal(finer.counts, np.bincount(labels, minlength=finer.k))
@@ -59,7 +58,7 @@ def test_split(runs: dict[str, Run], tmp_path: Path, preset: str) -> None:
 
 def test_merge_named(runs: dict[str, Run], tmp_path: Path) -> None:
     run = runs["landmark"]
-    joined = merge_digits(run, tmp_path / "m.zarr", clusters=[(2, 5), (8, 9, 0)])
+    joined = merge(run, tmp_path / "m.zarr", clusters=[(2, 5), (8, 9, 0)])
     old, labels = run.labels()[:], joined.labels()[:]
     assert joined.k == 7
     expected = np.array([0, 1, 2, 3, 4, 2, 6, 7, 0, 0])[old]
@@ -70,7 +69,7 @@ def test_merge_named(runs: dict[str, Run], tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("method", ["ward", "spectral"])
 def test_merge_to(runs: dict[str, Run], tmp_path: Path, method: str) -> None:
-    joined = merge_digits(runs["raw"], tmp_path / "m.zarr", to=10, method=method)
+    joined = merge(runs["raw"], tmp_path / "m.zarr", to=10, method=method)
     old, labels = runs["raw"].labels()[:], joined.labels()[:]
     assert joined.k == 10
     assert all(len(np.unique(labels[old == c])) == 1 for c in range(24))
@@ -82,9 +81,9 @@ def test_merge_to(runs: dict[str, Run], tmp_path: Path, method: str) -> None:
 
 
 def test_changed_again_and_predicted(runs: dict[str, Run], tmp_path: Path) -> None:
-    one = split_cluster(runs["refined"], tmp_path / "1.zarr", cluster=3, k=2)
-    two = split_cluster(one, tmp_path / "2.zarr", cluster=0, k=2)
-    three = merge_digits(two, tmp_path / "3.zarr", clusters=[(0, 11)])
+    one = split(runs["refined"], tmp_path / "1.zarr", cluster=3, k=2)
+    two = split(one, tmp_path / "2.zarr", cluster=0, k=2)
+    three = merge(two, tmp_path / "3.zarr", clusters=[(0, 11)])
     tree = three.attributes["tree"]
     assert [node["id"] for node in tree] == list(range(len(tree)))
     assert sorted(n["cluster"] for n in tree if n["cluster"] is not None) == list(range(11))
@@ -103,8 +102,8 @@ def test_the_same_bytes_for_any_workers(
         ("b", "never", {"workers": 3}),
         ("c", "auto", {"scheduler": dask_cluster.address}),
     ):
-        options = JobOptions(**compute, block_mpx=0.05, keep_pixels=keep)
-        split_cluster(runs["landmark"], tmp_path / f"{name}.zarr", cluster=1, k=3, options=options)
+        how = {**compute, "block_mpx": 0.05, "keep_pixels": keep}
+        split(runs["landmark"], tmp_path / f"{name}.zarr", cluster=1, k=3, **how)
     assert bytes_of(tmp_path / "a.zarr") == bytes_of(tmp_path / "b.zarr")
     assert bytes_of(tmp_path / "a.zarr") == bytes_of(tmp_path / "c.zarr")
 
@@ -112,20 +111,20 @@ def test_the_same_bytes_for_any_workers(
 def test_wrong_usage(runs: dict[str, Run], tmp_path: Path) -> None:
     run = runs["landmark"]
     with pytest.raises(UsageError, match="clusters 0 to 9"):
-        split_cluster(run, cluster=10)
+        split(run, cluster=10)
     with pytest.raises(UsageError, match="which make 2 to"):
-        split_cluster(run, cluster=1, k=900)
+        split(run, cluster=1, k=900)
     with pytest.raises(UsageError, match="either --clusters 2,5 or --to"):
-        merge_digits(run, clusters=[(1, 2)], to=3)
+        merge(run, clusters=[(1, 2)], to=3)
     with pytest.raises(UsageError, match="has 10 clusters"):
-        merge_digits(run, to=10)
+        merge(run, to=10)
     with pytest.raises(UsageError, match="not 12"):
-        merge_digits(run, clusters=[(1, 12)])
+        merge(run, clusters=[(1, 12)])
     with pytest.raises(UsageError, match="different clusters, each once"):
-        merge_digits(run, clusters=[(1, 2), (2, 3)])
+        merge(run, clusters=[(1, 2), (2, 3)])
     np.save(tmp_path / "x.npy", np.zeros((1797, 8, 8), np.uint8))
     with pytest.raises(UsageError, match="not what"):
-        split_cluster(run, cluster=1, images=tmp_path / "x.npy")
+        split(run, cluster=1, images=tmp_path / "x.npy")
 
 
 def test_equal_images_cannot_be_divided(tmp_path: Path) -> None:
@@ -134,7 +133,7 @@ def test_equal_images_cannot_be_divided(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", images)
     run = digits(tmp_path / "x.npy", tmp_path / "r.zarr", preset="raw", k=2)
     with pytest.raises(KmdistError, match="not so many different images"):
-        split_cluster(run, tmp_path / "s.zarr", cluster=0, k=2)
+        split(run, tmp_path / "s.zarr", cluster=0, k=2)
 
 
 def test_command_line(runs: dict[str, Run], tmp_path: Path) -> None:

@@ -1,0 +1,6 @@
+from .checking import verify as verify
+from .night import run_night as run_night
+from .outcome import Night as Night
+from .report import find as find
+from .report import status as status
+from .settings import Settings as Settings

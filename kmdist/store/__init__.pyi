@@ -1,0 +1,13 @@
+from .fits import RunImage as RunImage
+from .format.labels import LabelMap as LabelMap
+from .format.layout import ArraySpec as ArraySpec
+from .format.layout import label_dtype as label_dtype
+from .format.layout import unclustered_value as unclustered_value
+from .format.names import image_key as image_key
+from .reader import Run as Run
+from .reader import open_run as open_run
+from .targets import FsspecTarget as FsspecTarget
+from .targets import LocalTarget as LocalTarget
+from .targets import Target as Target
+from .targets import run_location as run_location
+from .writer import RunWriter as RunWriter
