@@ -71,12 +71,12 @@ class Work:
         return replace(self, pieces=tuple(self.pieces[i] for i in chosen))
 
 
-def read_piece(piece: Piece, decode: Callable[..., Any] = decode) -> Any:
+def read_piece(piece: Piece, reader: Callable[..., Any] | None = None) -> Any:
     """Decode one piece in its stored dtype, unless the file is no longer what was probed.
 
     Parameters
     ----------
-    decode : reads a source, or a window of it.
+    reader : reads a source, or a window of it; None: `decode`.
 
     Raises
     ------
@@ -84,7 +84,7 @@ def read_piece(piece: Piece, decode: Callable[..., Any] = decode) -> Any:
     """
     source = piece.source
     try:
-        pixels = decode(source, None if piece.whole else piece.window)
+        pixels = (reader or decode)(source, None if piece.whole else piece.window)
     except ImageError:
         _require_unchanged(source)
         raise
