@@ -19,7 +19,7 @@ from kmdist.pictures.export import TABLE_NAME, export, file_stems
 from kmdist.pictures.extract import extract
 from kmdist.pictures.fidelity import Fidelity
 from kmdist.pictures.png import PngWriter
-from kmdist.recipes.quantize.palette_files import read_palette
+from kmdist.recipes.quantize.given_palettes import read_palette
 from kmdist.store import Run
 
 

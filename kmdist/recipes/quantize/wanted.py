@@ -8,6 +8,7 @@ import numpy as np
 
 from kmdist.errors import UsageError
 from kmdist.job.choices import selection_record
+from kmdist.recipes.quantize.given_palettes import read_palette
 from kmdist.recipes.quantize.options import QuantizeOptions
 from kmdist.recipes.quantize.palette import (
     ColorCloud,
@@ -16,7 +17,6 @@ from kmdist.recipes.quantize.palette import (
     fit_palette,
     fit_to_psnr,
 )
-from kmdist.recipes.quantize.palette_files import read_palette
 
 
 @dataclass(frozen=True)
