@@ -181,7 +181,8 @@ class RunWriter(RunContents):
         self.release()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_claim": None}
+        # A task carries what writes: the request and command line may name every file of a job.
+        return {**self.__dict__, "_claim": None, "_request": {}, "_command": []}
 
     def _open_target(self) -> Target:
         if self.already_complete:

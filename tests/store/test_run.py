@@ -245,6 +245,15 @@ def test_windows_make_the_same_files_as_the_whole(tmp_path, small_sizes, shape, 
     assert (image.labels().shards is not None) == (max(shape) > 64)
 
 
+def test_a_task_does_not_carry_the_command_line(tmp_path):
+    files = [f"photographs/of/a/long/journey/{i:06}.jpg" for i in range(20_000)]
+    command = ["kmdist", "quantize", *files, "-o", "r.zarr"]
+    parameters = {"k": 5, "images": files}
+    with new_writer(tmp_path / "r.zarr", parameters=parameters, command=command) as writer:
+        assert len(pickle.dumps(writer)) < 5_000
+        assert files[-1] in writer.resume_command
+
+
 def test_an_image_with_real_shards(tmp_path):
     labels = np.zeros((40, 16_500), dtype=np.uint8)
     labels[:, ::7] = 3

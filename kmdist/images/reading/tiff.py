@@ -87,9 +87,9 @@ def probe_tiff(file: BinaryIO, size_bytes: int) -> Header:
         layout = layout_of(page)
         n_pages = len(tiff.pages)
         orientation = _orientation(page)
+        _require_segments(page, size_bytes)
         if layout.kind == "pillow":
             return _probe_with_pillow(file, n_pages)
-        _require_segments(page, size_bytes)
         segment_pixels = page.chunks[-3 if page.axes.endswith("S") else -2] * _segment_width(page)
         return Header(
             width=page.imagewidth,
