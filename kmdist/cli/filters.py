@@ -16,7 +16,7 @@ def filters(bank: str, output: str, scales: str, variant: str) -> None:
     \b
     kmdist filters lm -o bank.png
     """
-    from kmdist.pictures.bank import draw_bank
+    from kmdist.pictures.view import draw_bank
     from kmdist.recipes.texture.model import bank_named
 
     drawn = draw_bank(bank_named(bank, scales=scales, variant=variant), output)

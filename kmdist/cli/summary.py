@@ -114,7 +114,7 @@ def _table_line(row: Any) -> list[str]:
 
 
 def _total_line(rows: Sequence[Any]) -> list[str]:
-    from kmdist.pictures.fidelity import psnr_db
+    from kmdist.pictures.export import psnr_db
 
     total = sum(row.bytes for row in rows)
     pixels = sum(row.width * row.height for row in rows)

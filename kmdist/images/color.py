@@ -11,7 +11,7 @@
     side of 0° are neighbours, and it does not matter where there is no saturation.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -103,6 +103,11 @@ def to_srgb(points: npt.NDArray[np.floating], space: str) -> npt.NDArray[np.uint
         values = _BACK[space](points[part].astype(np.float64))
         colors[part] = np.rint(np.clip(values * 255, 0, 255))
     return colors
+
+
+def hex_color(color: Sequence[int]) -> str:
+    """``#rrggbb`` of a colour (red, green, blue)."""
+    return "#" + "".join(f"{int(value):02x}" for value in color)
 
 
 def _check(colors: npt.NDArray[np.generic], space: str) -> None:

@@ -12,9 +12,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from kmdist.images.color import to_srgb
+from kmdist.images.color import hex_color, to_srgb
 from kmdist.pictures.output_files import replacing
-from kmdist.pictures.palette_files import hex_color
 
 PAPER, INK, FAINT, LINE = (250, 250, 247), (38, 38, 36), (122, 122, 116), (222, 222, 214)
 GAP_PX = 16

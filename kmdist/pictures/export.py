@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,13 +14,12 @@ import numpy as np
 from kmdist.engine.cores import usable_cores
 from kmdist.engine.passes import ThreadPool, memory_limit_bytes, run_pass
 from kmdist.images import Window
+from kmdist.images.color import hex_color
 from kmdist.job.memory import DECODE_BYTES
 from kmdist.job.progress import Event, Watcher, watch_nothing
 from kmdist.job.recipe import Original
 from kmdist.pictures.dither import Ditherer
-from kmdist.pictures.fidelity import Fidelity, psnr_db
 from kmdist.pictures.output_files import prepare_folder, replacing, write_text
-from kmdist.pictures.palette_files import write_gpl, write_json, write_strip
 from kmdist.pictures.png import PngWriter
 from kmdist.pictures.run_pictures import BAND_PIXELS, BAND_ROWS, RunPicture, try_original
 from kmdist.store import Run, image_key
@@ -28,6 +28,83 @@ TABLE_NAME = "table.csv"
 _BAND_BYTES = 24
 """A pixel of a band: labels, colours, mask, packed rows, compressed rows."""
 _SSIM_BYTES = 340 << 20
+
+
+SSIM_WINDOW = 7
+"""Side of the window of SSIM, scikit-image's default."""
+_EDGE = SSIM_WINDOW // 2
+_STRIP_PIXELS = 1 << 20
+
+
+class Fidelity:
+    """PSNR and mean SSIM of pictures that arrive in bands, equal to those of the whole.
+
+    PSNR is 10·log₁₀(255² / mean squared error of all channels). SSIM (Wang, Bovik, Sheikh and
+    Simoncelli, 2004) is scikit-image's `structural_similarity` with its defaults: the mean over
+    the three channels and all pixels whose window lies within the picture. Pixels that are not
+    clustered count in neither.
+
+    Memory: 340 bytes a pixel of one strip of 1 Mpx, or of 64 rows where those are more.
+    """
+
+    def __init__(self) -> None:
+        self.squared_error = 0
+        self.n_values = 0
+        self._ssim_sum = 0.0
+        self._ssim_values = 0
+        self._carried: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
+
+    @property
+    def psnr_db(self) -> float:
+        """In dB; infinite where the pictures are equal, not a number where nothing was compared."""
+        return psnr_db(self.squared_error, self.n_values)
+
+    @property
+    def ssim(self) -> float:
+        """−1 … 1; not a number for pictures of fewer than 7 rows or columns."""
+        return self._ssim_sum / self._ssim_values if self._ssim_values else math.nan
+
+    def add(self, original: np.ndarray, shown: np.ndarray, skip: np.ndarray | None) -> None:
+        """Compare the next rows.
+
+        Parameters
+        ----------
+        original, shown : (rows, width, 3) uint8.
+        skip : (rows, width) True where the pixel does not count; None: all count.
+        """
+        height, width = original.shape[:2]
+        rows = max(_STRIP_PIXELS // width, 64)
+        for y in range(0, height, rows):
+            strip = slice(y, min(y + rows, height))
+            counts = np.ones((strip.stop - y, width), bool) if skip is None else ~skip[strip]
+            difference = original[strip].astype(np.int32) - shown[strip]
+            self.squared_error += int((difference * difference)[counts].sum(dtype=np.int64))
+            self.n_values += 3 * int(counts.sum())
+            self._add_ssim(original[strip], shown[strip], counts)
+
+    def _add_ssim(self, original: np.ndarray, shown: np.ndarray, counts: np.ndarray) -> None:
+        from skimage.metrics import structural_similarity
+
+        if self._carried is not None:
+            before = zip(self._carried, (original, shown, counts), strict=True)
+            original, shown, counts = (np.concatenate(pair) for pair in before)
+        if min(original.shape[:2]) >= SSIM_WINDOW:
+            _, similarity = structural_similarity(
+                original, shown, win_size=SSIM_WINDOW, channel_axis=2, data_range=255, full=True
+            )
+            inner = (slice(_EDGE, -_EDGE), slice(_EDGE, -_EDGE))
+            values = similarity[inner][counts[inner]]
+            self._ssim_sum += float(values.sum())
+            self._ssim_values += values.size
+        keep = slice(max(len(original) - 2 * _EDGE, 0), None)
+        self._carried = (original[keep].copy(), shown[keep].copy(), counts[keep].copy())
+
+
+def psnr_db(squared_error: int, n_values: int) -> float:
+    """PSNR of 8-bit values from the sum of their squared errors."""
+    if not n_values:
+        return math.nan
+    return 10 * math.log10(255**2 * n_values / squared_error) if squared_error else math.inf
 
 
 @dataclass(frozen=True)
@@ -301,3 +378,58 @@ def _write_palette(base: Path, name: str, palette: np.ndarray, counts: np.ndarra
     write_json(base.with_name(f"{base.name}.json"), palette, shares)
     write_gpl(base.with_name(f"{base.name}.gpl"), name, palette)
     write_strip(base.with_name(f"{base.name}.png"), palette)
+
+
+STRIP_SIDE_PX = 32
+"""Side of a colour's square in a palette strip."""
+
+
+def write_gpl(path: Path, name: str, palette: np.ndarray) -> None:
+    """Write a GIMP palette (GIMP developer documentation, ``GIMP Palette`` version 2).
+
+    Parameters
+    ----------
+    palette : (k, 3) uint8 sRGB.
+    """
+    name = " ".join(name.split())
+    lines = ["GIMP Palette", f"Name: {name}", "Columns: 16", "#"]
+    lines += [f"{r:3d} {g:3d} {b:3d}\t{hex_color((r, g, b))}" for r, g, b in palette.tolist()]
+    write_text(path, "\n".join(lines) + "\n")
+
+
+def write_json(path: Path, palette: np.ndarray, counts: np.ndarray) -> None:
+    """Write a palette with the share of each colour."""
+    total = max(int(counts.sum()), 1)
+    entries = [
+        {"hex": hex_color(color), "rgb": color, "count": int(n), "share": int(n) / total}
+        for color, n in zip(palette.tolist(), counts, strict=True)
+    ]
+    write_text(path, json.dumps({"palette": entries}, indent=1) + "\n")
+
+
+def write_strip(path: Path, palette: np.ndarray) -> None:
+    """Write a palette as a PNG of squares, 16 to a row; the last row is filled up transparent.
+
+    Parameters
+    ----------
+    palette : (k, 3) uint8 sRGB.
+    """
+    columns = min(len(palette), 16)
+    rows = -(-len(palette) // columns)
+    indices = np.arange(rows * columns).clip(max=len(palette)).reshape(rows, columns)
+    ragged = rows * columns > len(palette)
+    squares = np.ones((STRIP_SIDE_PX, STRIP_SIDE_PX), np.int64)
+    if ragged:
+        palette = np.concatenate([palette, np.zeros((1, 3), np.uint8)])
+    picture = np.kron(indices, squares)
+    with replacing(path) as file:
+        writer = PngWriter(
+            file,
+            columns * STRIP_SIDE_PX,
+            rows * STRIP_SIDE_PX,
+            palette=palette if len(palette) <= 256 else None,
+            transparent=len(palette) - 1 if ragged and len(palette) <= 256 else None,
+        )
+        indexed = len(palette) <= 256
+        writer.write_rows(picture.astype(np.uint8) if indexed else palette[picture])
+        writer.close()

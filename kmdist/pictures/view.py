@@ -1,4 +1,4 @@
-"""Draw a run: one image as original, recoloured and labels, or a contact sheet of several."""
+"""Draw a run (one image as original, recoloured and labels, or a contact sheet), or a bank."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from kmdist.errors import ImageError, KmdistError, UsageError
+from kmdist.filters import FilterBank
 from kmdist.images import Window
 from kmdist.pictures import drawing
 from kmdist.pictures.drawing import Panel
@@ -26,6 +27,9 @@ MAX_SHEET_IMAGES = 12
 MAX_ORIGINAL_PIXELS = 200_000_000
 """Larger originals are not read to be drawn a few hundred pixels wide."""
 MAX_FITS = 8
+KERNEL_SCALE = 2
+"""Screen pixels a kernel's pixel."""
+KERNEL_GAP_PX = 6
 FIGURE_DPI = 150
 
 T = TypeVar("T")
@@ -298,3 +302,45 @@ def _some(items: Sequence[T], limit: int) -> list[T]:
     if len(items) <= limit:
         return list(items)
     return [items[round(i * (len(items) - 1) / (limit - 1))] for i in range(limit)]
+
+
+def draw_bank(bank: FilterBank, path: str | Path) -> Path:
+    """Draw every kernel, each stretched to its own largest magnitude, grey for 0.
+
+    The Leung-Malik bank takes 8 columns: three of edges, three of bars, a row an angle, then the
+    Gaussians and Laplacians; others 12.
+
+    Returns
+    -------
+    Path : what was written.
+
+    Raises
+    ------
+    UsageError : the path is no picture, or cannot be written to.
+    """
+    from skimage.util import montage
+
+    path = check_picture_path(path)
+    columns = 8 if len(bank) == 48 else 12
+    pictures = [_kernel_picture(bank.kernels[kernel]) for kernel in _sheet_order(len(bank))]
+    shape = (-(-len(bank) // columns), columns)
+    sheet = montage(np.array(pictures), fill=255, grid_shape=shape, padding_width=KERNEL_GAP_PX)
+    drawing.save(Image.fromarray(sheet).convert("RGB"), path)
+    return path
+
+
+def _sheet_order(n: int) -> list[int]:
+    """Kernels by row: for 48, angle by angle the edges and bars of three scales, two round ones."""
+    if n != 48:
+        return list(range(n))
+    order = []
+    for angle in range(6):
+        order += [kind * 18 + scale * 6 + angle for kind in (0, 1) for scale in range(3)]
+        order += [36 + 2 * angle, 37 + 2 * angle]
+    return order
+
+
+def _kernel_picture(kernel: np.ndarray) -> np.ndarray:
+    largest = np.abs(kernel).max()
+    grey = np.rint(127.5 + 127.5 * kernel / (largest if largest > 0 else 1)).astype(np.uint8)
+    return np.kron(grey, np.ones((KERNEL_SCALE, KERNEL_SCALE), np.uint8))

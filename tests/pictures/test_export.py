@@ -15,9 +15,8 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 import kmdist
 from kmdist.errors import KmdistError, UsageError
 from kmdist.pictures import run_pictures as run_images
-from kmdist.pictures.export import TABLE_NAME, export, file_stems
+from kmdist.pictures.export import TABLE_NAME, Fidelity, export, file_stems
 from kmdist.pictures.extract import extract
-from kmdist.pictures.fidelity import Fidelity
 from kmdist.pictures.png import PngWriter
 from kmdist.recipes.quantize.given_palettes import read_palette
 from kmdist.store import Run
