@@ -36,7 +36,8 @@ def nightly() -> None:
     """Label what is new in folders that grow, once a night.
 
     SPEC is a YAML file as jobs/nightly.yaml; `kmdist nightly SPEC` is short for `run SPEC`. Exit
-    code 75: another night is still running.
+    code 75: another night is still running; 3: an input is missing, unreadable, or empty and was
+    not; the files of the others are labelled.
 
     \b
     kmdist nightly jobs/nightly.yaml
@@ -72,6 +73,7 @@ def run(spec: str, overrides: tuple[str, ...], quiet: bool, **flags: Any) -> Non
     """
     from kmdist.cli.progress import Reporter
     from kmdist.nightly import run_night
+    from kmdist.nightly.outcome import InputError
 
     keys = read_spec(spec, overrides)
     keys.update({key: value for key, value in flags.items() if value})
@@ -88,6 +90,8 @@ def run(spec: str, overrides: tuple[str, ...], quiet: bool, **flags: Any) -> Non
     if night.drift is not None:
         fitted = ", fitted tonight" if night.fitted else ""
         click.echo(f"model {night.model:04d}{fitted}; drift {night.drift:.3f}")
+    if night.errors:
+        raise InputError("; ".join(f"input {text} {why}" for text, why in night.errors.items()))
 
 
 @nightly.command()
@@ -114,6 +118,8 @@ def status(spec: str, overrides: tuple[str, ...], results: str | None, as_json: 
     if found["night"]:
         stopped = ", stopped at its hour" if found["night"]["stopped"] else ""
         click.echo(f"last    {found['night']['stamp']}: {found['night']['done']} done{stopped}")
+        for text, why in found["night"].get("errors", {}).items():
+            click.echo(f"  input {text}: {why}")
     for path, reason in found["quarantined"].items():
         click.echo(f"  {click.format_filename(path)}: {reason}")
 

@@ -1,6 +1,6 @@
 """What is known of an image before it is decoded, and why one is left out."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -83,3 +83,5 @@ class Rejection:
     image: str
     code: str
     reason: str
+    path: str = field(default="", compare=False)
+    """Where it was found, of one that was not opened."""

@@ -85,4 +85,5 @@ def _files(folder: Path, skip: frozenset[str] = frozenset()) -> Iterator[Path]:
             folders[:] = [name for name in folders if name not in skip]
         folders.sort()
         for name in sorted(files):
-            yield Path(base, name)
+            if os.path.isfile(os.path.join(base, name)):  # a FIFO would be waited for for ever
+                yield Path(base, name)

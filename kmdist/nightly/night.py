@@ -20,8 +20,8 @@ from kmdist.nightly.digests import image_digests, root_digest
 from kmdist.nightly.ledger import DONE, LEDGER, PENDING, QUARANTINED, WAITING, FileRow, Ledger
 from kmdist.nightly.lock import hold_lock
 from kmdist.nightly.models import current_model, drift_of, fit_model, is_due, model_path
-from kmdist.nightly.outcome import Night, stamp_of
-from kmdist.nightly.scan import compare, found_of, look
+from kmdist.nightly.outcome import InputError, Night, stamp_of
+from kmdist.nightly.scan import compare, found_of, look, part_inputs
 from kmdist.nightly.settings import Clock, Settings, system_clock
 from kmdist.nightly.settling import quarantined, settled
 from kmdist.recipes.predict import label_inputs
@@ -72,6 +72,9 @@ class _Worker:
         self.night.waiting = counts.get(WAITING, 0)
         self.night.pending = counts.get(PENDING, 0)
         self.night.write(self.settings.results, self.settings.keep_nights)
+        if self.settings.inputs and set(self.settings.inputs) <= set(self.night.errors):
+            told = "; ".join(f"input {text} {why}" for text, why in self.night.errors.items())
+            raise InputError(f"{told}; nothing was changed")
         return self.night
 
     def _check_time(self) -> None:
@@ -96,9 +99,14 @@ class _Worker:
         """Scan, and bring the ledger up to date with what is there."""
         known = self.ledger.files()
         name_in_run = recipe_named(self.settings.recipe).name_in_run
-        seen, unusable = look(self.settings.inputs, name_in_run, self.settings.choice)
+        inputs = part_inputs(self.settings.inputs)
+        seen, unusable = look(inputs.good, name_in_run, self.settings.choice)
+        inputs.fail_hidden(seen, unusable, known)
+        self.night.errors = inputs.failed
+        for text, reason in inputs.failed.items():
+            self._watch(Message(f"input {text} {reason}; its files keep their state", warning=True))
         now_s = self.clock().timestamp()
-        findings = compare(seen, unusable, known, now_s, self.settings.grace_s)
+        findings = compare(seen, unusable, known, now_s, self.settings.grace_s, inputs)
         with self.ledger.transaction():
             self.ledger.put_files(findings.rows.values())
         self.night.new = len(findings.new)

@@ -2,13 +2,20 @@
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 from kmdist.errors import KmdistError
 
 _STAMP = "%Y%m%dT%H%M%SZ"
+
+
+class InputError(KmdistError):
+    """None of a night's inputs can be looked into: exit code 3, as where some cannot."""
+
+    exit_code = 3
 
 
 def stamp_of(moment: datetime) -> str:
@@ -30,6 +37,7 @@ class Night:
     model : version that labelled; fitted : whether it was fitted tonight.
     drift : inertia per pixel against the model's own; see `kmdist.nightly.models.drift_of`.
     runs : published tonight, an interrupted one of an earlier night among them.
+    errors : inputs that are not there, cannot be read, or are empty and were not, by name.
     """
 
     stamp: str
@@ -45,6 +53,7 @@ class Night:
     fitted: bool = False
     drift: float | None = None
     runs: tuple[str, ...] = ()
+    errors: Mapping[str, str] = field(default_factory=dict)
 
     def write(self, results: Path, keep: int | None) -> None:
         """Write the JSON, and remove those of nights before the last `keep`.

@@ -1,20 +1,27 @@
 """What is there tonight, compared with what is known: new, changed, waiting, vanished."""
 
+import fnmatch
 import glob
 import hashlib
 import os
+import stat
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
 
-from kmdist.errors import KmdistError, UsageError
+from kmdist.errors import UsageError
 from kmdist.images import EVERYTHING, Choice, Found, Rejection, find_images
 from kmdist.images.finding.find import is_sample, sample_files
+from kmdist.images.reading.zarr_trees import tree_status
+from kmdist.job.block_pass import GIVEN_UP
+from kmdist.nightly.digests import folder_digest
 from kmdist.nightly.ledger import DONE, PENDING, QUARANTINED, WAITING, FileRow
 
 HASHING_THREADS = 4
 
-RETRIED = frozenset({"unreadable", "missing", "changed", "lost"})
+RETRIED = frozenset({"unreadable", "missing", "changed", *GIVEN_UP})
 """Faults that are not in the bytes of the file: equal contents are tried again all the same."""
 
 
@@ -31,9 +38,9 @@ class Seen:
     """A sample: complete since it was installed, however lately that was."""
 
     @property
-    def stat(self) -> tuple[int, int]:
-        """What changes when the contents do."""
-        return self.size, self.mtime_ns
+    def stat(self) -> tuple[int, int, int]:
+        """What changes when the contents do; tools that keep the second cannot keep the third."""
+        return self.size, self.mtime_ns, self.ctime_ns
 
 
 @dataclass
@@ -52,6 +59,89 @@ class Findings:
     vanished: set[bytes] = field(default_factory=set)
 
 
+@dataclass
+class Inputs:
+    """The inputs of a night, each by itself: one that fails hides none of the others.
+
+    Parameters
+    ----------
+    good : that can be looked into. failed : the others, and folders inside, and why.
+    """
+
+    good: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+
+    def keeps(self, path: bytes) -> bool:
+        """Whether a file that is not there may be there all the same, in what has failed."""
+        if not self.failed:
+            return False
+        covered = any(_is_under(path, text) for text in self.good)
+        return not covered or any(_is_under(path, text) for text in self.failed)
+
+    def fail_hidden(
+        self,
+        seen: Mapping[bytes, Seen],
+        unusable: dict[bytes, Rejection],
+        known: Mapping[bytes, FileRow],
+    ) -> None:
+        """Note inputs that are empty and were not, and folders inside that cannot be read.
+
+        Such a folder is taken out of `unusable`: it is no file.
+        """
+        for path, rejection in list(unusable.items()):
+            folder = os.fsdecode(path)
+            if rejection.code == "unreadable" and (
+                os.path.isdir(folder) or any(_is_under(other, folder) for other in known)
+            ):
+                self.failed[folder] = rejection.reason
+                del unusable[path]
+        there = (*seen, *unusable)
+        for text in self.good:
+            before = sum(not row.gone and _is_under(path, text) for path, row in known.items())
+            failed = any(_is_under(os.fsencode(folder), text) for folder in self.failed)
+            if before and not failed and not any(_is_under(path, text) for path in there):
+                were = f"{before:,} {'file was' if before == 1 else 'files were'}"
+                self.failed[text] = f"is empty, where {were} (unmounted?)"
+        self.good = [text for text in self.good if text not in self.failed]
+
+
+def part_inputs(inputs: Iterable[str]) -> Inputs:
+    """Tell inputs that can be looked into from those that are not there, or cannot be read."""
+    parted = Inputs()
+    for text in inputs:
+        path = os.path.expanduser(text)
+        if is_sample(text) or os.path.isfile(path):
+            parted.good.append(text)
+        elif glob.has_magic(path) and not os.path.lexists(path):
+            base = path[: min(path.find(sign) % (len(path) + 1) for sign in "*?[")]
+            if os.path.isdir(os.path.dirname(base) or "."):
+                parted.good.append(text)
+            else:
+                parted.failed[text] = "is not there (unmounted?)"
+        else:
+            try:
+                with os.scandir(path):
+                    parted.good.append(text)
+            except OSError as error:
+                missing = isinstance(error, FileNotFoundError)
+                why = (
+                    "is not there (unmounted?)" if missing else f"cannot be read: {error.strerror}"
+                )
+                parted.failed[text] = why
+    return parted
+
+
+def _is_under(path: bytes, text: str) -> bool:
+    """Whether a path lies in a folder, or matches a glob."""
+    whole = os.path.abspath(os.path.expanduser(text))
+    name = os.fsdecode(path)
+    if name == whole or name.startswith(whole + os.sep):
+        return True
+    return glob.has_magic(whole) and (
+        fnmatch.fnmatchcase(name, whole) or fnmatch.fnmatchcase(name, f"{whole}/*")
+    )
+
+
 def look(
     inputs: Iterable[str],
     name_in_run: Callable[[str], str] = str,
@@ -67,22 +157,14 @@ def look(
     Returns
     -------
     seen : by path.
-    unusable : files that must not be opened (FIFOs, link loops), by name.
-
-    Raises
-    ------
-    KmdistError : an input folder is not there: an unmounted disk must not look like files that
-        have vanished.
+    unusable : what must not be opened (FIFOs, link loops), and folders that cannot be read, by
+        path.
     """
-    inputs = list(inputs)
-    for text in inputs:
-        path = os.path.expanduser(text)
-        if not os.path.exists(path) and not glob.has_magic(path) and not is_sample(path):
-            raise KmdistError(f"input {text} is not there (unmounted?); nothing was changed")
+    inputs = [text for text in inputs if not _matches_nothing(text)]
     try:
         found, rejections = find_images(inputs, choice)
     except UsageError:
-        return {}, {}  # all inputs are there, and empty
+        return {}, {}  # there is nothing
     samples = {str(path) for text in inputs if is_sample(text) for path in sample_files(text)}
     seen = {}
     for one in found:
@@ -92,9 +174,18 @@ def look(
         except OSError:
             continue  # gone since it was found
         key = os.fsencode(path)
-        times = status.st_mtime_ns, status.st_ctime_ns
-        seen[key] = Seen(key, name_in_run(one.name), status.st_size, *times, one.path in samples)
-    return seen, {os.fsencode(rejection.image): rejection for rejection in rejections}
+        size, times = status.st_size, (status.st_mtime_ns, status.st_ctime_ns)
+        if stat.S_ISDIR(status.st_mode):  # a Zarr image
+            tree = tree_status(path)
+            size, times = tree.size_bytes, (tree.mtime_ns, tree.ctime_ns)
+        seen[key] = Seen(key, name_in_run(one.name), size, *times, one.path in samples)
+    return seen, {os.fsencode(os.path.abspath(r.path)): r for r in rejections}
+
+
+def _matches_nothing(text: str) -> bool:
+    path = os.path.expanduser(text)
+    is_glob = glob.has_magic(path) and not os.path.lexists(path)
+    return is_glob and not glob.glob(path, recursive=True)
 
 
 def compare(
@@ -103,8 +194,14 @@ def compare(
     known: Mapping[bytes, FileRow],
     now_s: float,
     grace_s: float,
+    inputs: Inputs | None = None,
 ) -> Findings:
-    """Hold what is there against the ledger. Contents are read only where size or times differ."""
+    """Hold what is there against the ledger. Contents are read only where size or times differ.
+
+    Parameters
+    ----------
+    inputs : of which some may have failed: their files keep their state.
+    """
     findings = Findings()
     for path, rejection in unusable.items():
         if path not in known:
@@ -125,7 +222,8 @@ def compare(
         if row is not None and not _is_settled(row, one):
             candidates.append(one)
     for path, row in known.items():
-        if path not in seen and path not in unusable and not row.gone:
+        is_there = path in seen or path in unusable
+        if not (is_there or row.gone or (inputs and inputs.keeps(path))):
             findings.vanished.add(path)
             findings.rows[path] = replace(row, gone=1)
     ready = [one for one in candidates if _note(findings, known, one, now_s, grace_s)]
@@ -137,13 +235,10 @@ def compare(
 
 def _is_settled(row: FileRow, one: Seen) -> bool:
     """Whether nothing is to be done for a file."""
-    if row.state == DONE:
-        return (row.size, row.mtime_ns) == one.stat
-    # A new mode or owner may have made a bad file readable.
-    return row.state == QUARANTINED and (row.size, row.mtime_ns, row.ctime_ns) == (
-        *one.stat,
-        one.ctime_ns,
-    )
+    # A new mode or owner, which the time of change tells, may have made a bad file readable.
+    same = (row.size, row.mtime_ns, row.ctime_ns) == one.stat
+    guilty = (row.error or "").partition(":")[0] not in GIVEN_UP
+    return same and (row.state == DONE or (row.state == QUARANTINED and guilty))
 
 
 def _note(
@@ -151,18 +246,20 @@ def _note(
 ) -> bool:
     """Record what is there of a file; whether it has been left alone for long enough.
 
-    A file stays young while its size or times change between nights; a modification time in the
-    future is no reason to wait for ever.
+    A file stays young while its size or times change between nights; a time in the future is no
+    reason to wait for ever. One that was changed just now is young whatever its modification time:
+    copies keep the time of what they copy.
     """
     row = findings.rows.get(one.path) or known[one.path]
-    same = (row.size, row.mtime_ns) == one.stat
+    same = (row.size, row.mtime_ns, row.ctime_ns) == one.stat
     observed_s = row.observed_s if same and row.observed_s else now_s
-    age_s = now_s - one.mtime_ns / 1e9
+    changed_s = now_s - one.ctime_ns / 1e9
+    age_s = min(now_s - one.mtime_ns / 1e9, changed_s if changed_s > -grace_s else grace_s)
     ready = one.bundled or age_s >= grace_s or (same and now_s - observed_s >= grace_s)
     if not ready:
         # The old contents stay the ledger's until the new ones are known, but for the stat by
         # which the next night sees whether the file still grows.
-        row = replace(row, size=one.size, mtime_ns=one.mtime_ns, observed_s=observed_s)
+        row = _looked_at(row, one, observed_s=observed_s)
         findings.rows[one.path] = replace(row, state=WAITING, name=one.name, going=None)
     return ready
 
@@ -173,17 +270,10 @@ def _decide(
     row = findings.rows.get(one.path) or known[one.path]
     if digest is None:  # it changes, or is gone, as we look
         findings.rows[one.path] = replace(
-            row, size=one.size, mtime_ns=one.mtime_ns, state=WAITING, name=one.name, going=None
+            _looked_at(row, one), state=WAITING, name=one.name, going=None
         )
         return
-    now = replace(
-        row,
-        name=one.name,
-        size=one.size,
-        mtime_ns=one.mtime_ns,
-        ctime_ns=one.ctime_ns,
-        next_hash=digest,
-    )
+    now = replace(_looked_at(row, one), name=one.name, next_hash=digest)
     if row.hash is not None and digest == row.hash:
         if row.error is None:
             findings.rows[one.path] = replace(now, state=DONE)
@@ -196,11 +286,17 @@ def _decide(
     findings.rows[one.path] = replace(now, state=PENDING)
 
 
+def _looked_at(row: FileRow, one: Seen, **changes: Any) -> FileRow:
+    return replace(row, size=one.size, mtime_ns=one.mtime_ns, ctime_ns=one.ctime_ns, **changes)
+
+
 def _hash(one: Seen) -> str | None:
     """SHA-256 of the contents; None where they change meanwhile; empty where unreadable."""
-    if os.path.isdir(one.path):  # a Zarr image has no contents of its own
-        return hashlib.sha256(repr(one.stat).encode()).hexdigest()
     try:
+        if os.path.isdir(one.path):
+            digest = folder_digest(Path(os.fsdecode(one.path)))
+            tree = tree_status(os.fsdecode(one.path))
+            return digest if one.stat == (tree.size_bytes, tree.mtime_ns, tree.ctime_ns) else None
         with open(one.path, "rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             status = os.fstat(file.fileno())
@@ -208,7 +304,8 @@ def _hash(one: Seen) -> str | None:
         return None
     except OSError:
         return ""
-    return digest if (status.st_size, status.st_mtime_ns) == one.stat else None
+    now = status.st_size, status.st_mtime_ns, status.st_ctime_ns
+    return digest if now == one.stat else None
 
 
 def found_of(rows: Iterable[FileRow]) -> list[Found]:

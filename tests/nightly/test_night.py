@@ -58,6 +58,7 @@ def test_only_what_is_new_or_changed_is_labelled(world: World) -> None:
 
 def test_what_vanished_and_comes_back_unchanged_is_not_done_again(world: World) -> None:
     path = world.put("a.png", 1)
+    world.put("another.png", 2)
     world.night()
     content, times = path.read_bytes(), path.stat()
     path.unlink()

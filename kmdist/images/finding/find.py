@@ -100,7 +100,7 @@ def find_images(
             path = entry.path if is_url(entry.path) else os.path.abspath(entry.path)
             found.append(Found(name, path))
         else:
-            rejections.append(Rejection(name, entry.fault.code, entry.fault.reason))
+            rejections.append(Rejection(name, entry.fault.code, entry.fault.reason, entry.path))
     return found, rejections
 
 
