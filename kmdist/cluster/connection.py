@@ -3,6 +3,7 @@
 import importlib
 import ipaddress
 import platform
+import re
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,8 +13,21 @@ from kmdist import __version__
 from kmdist.cluster.profiles import Profile
 from kmdist.errors import KmdistError, UsageError
 
-TRUSTED_MODULES = ("dask.distributed", "distributed", "dask_jobqueue", "dask_kubernetes")
-"""Modules whose classes a cluster file may name without ``--trust``."""
+TRUSTED_CLASSES: Mapping[str, tuple[str, ...]] = {
+    "dask.distributed": ("LocalCluster", "SSHCluster"),
+    "distributed": ("LocalCluster", "SSHCluster"),
+    "dask_jobqueue": (
+        "HTCondorCluster", "LSFCluster", "MoabCluster", "OARCluster", "PBSCluster", "SGECluster",
+        "SLURMCluster",
+    ),
+    "dask_kubernetes": ("HelmCluster", "KubeCluster"),
+}  # fmt: skip
+"""Classes that a cluster file may name without ``--trust``, by package."""
+
+_CODE = re.compile(
+    r"preload|class|_cls$|worker_module|^python$|prologue|shebang|command|plugin|extension|env"
+)
+"""Keywords, at any depth, that name code or a program to run: these need ``--trust`` as well."""
 
 _EXTRAS = {
     "asyncssh": "asyncssh",
@@ -32,7 +46,7 @@ def connect(
 
     Parameters
     ----------
-    trust : modules allowed besides `TRUSTED_MODULES`.
+    trust : modules of which every class and keyword is allowed, besides `TRUSTED_CLASSES`.
     insecure : accept a scheduler that others can reach without TLS.
     check : fail if a worker lacks kmdist; `kmdist cluster check` wants to see them all instead.
 
@@ -185,6 +199,8 @@ def _start(profile: Profile, trust: Sequence[str], security: Any, insecure: bool
     """Call the class that a profile names."""
     factory = _factory(profile, trust)
     kwargs = dict(profile.kwargs)
+    if not insecure:
+        _refuse_open_dashboards(profile, kwargs)
     if security is not None:
         kwargs["security"] = security
     host = kwargs.get("host")
@@ -217,11 +233,8 @@ def _start(profile: Profile, trust: Sequence[str], security: Any, insecure: bool
 
 def _factory(profile: Profile, trust: Sequence[str]) -> Any:
     module, name = str(profile.module), str(profile.class_name)
-    if not any(module == m or module.startswith(f"{m}.") for m in (*TRUSTED_MODULES, *trust)):
-        raise UsageError(
-            f"{profile.where}: module {module!r} is not among those a cluster file may import "
-            f"({', '.join(TRUSTED_MODULES)}); add it with --trust {module} if you trust it"
-        )
+    if not any(_is_in(module, package) for package in trust):
+        _require_harmless(profile, module, name, trust_hint=f"--trust {module}")
     try:
         factory = getattr(importlib.import_module(module), name)
     except ImportError as error:
@@ -231,6 +244,65 @@ def _factory(profile: Profile, trust: Sequence[str]) -> Any:
     if name.startswith("_") or not callable(factory):
         raise UsageError(f"{profile.where}: {module}.{name} is no class that starts a cluster")
     return factory
+
+
+def _is_in(module: str, package: str) -> bool:
+    return module == package or module.startswith(f"{package}.")
+
+
+def _require_harmless(profile: Profile, module: str, name: str, trust_hint: str) -> None:
+    """Refuse a class that is not on the list, and keywords through which it would run any code.
+
+    Raises
+    ------
+    UsageError : what is refused, and how to allow it.
+    """
+    allowed = [
+        one for p, classes in TRUSTED_CLASSES.items() if _is_in(module, p) for one in classes
+    ]
+    if name not in allowed:
+        listed = ", ".join(
+            dict.fromkeys(one for group in TRUSTED_CLASSES.values() for one in group)
+        )
+        raise UsageError(
+            f"{profile.where}: {module}.{name} is not among the classes a cluster file may name "
+            f"({listed}, of {', '.join(TRUSTED_CLASSES)}); add {trust_hint} if you trust it"
+        )
+    given = {"args": profile.args, "kwargs": profile.kwargs}
+    found = next((word for word in _words_of(given) if _CODE.search(word)), None)
+    if found is not None:
+        raise UsageError(
+            f"{profile.where}: {found!r} names code that {name} would run; add {trust_hint} if you "
+            "trust this file with it"
+        )
+
+
+def _words_of(value: Any) -> Iterator[str]:
+    """Keys at any depth, and options among the words of lists."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield str(key).lower().replace("-", "_")
+            yield from _words_of(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _words_of(inner)
+    elif isinstance(value, str) and "--preload" in value:
+        yield value
+
+
+def _refuse_open_dashboards(profile: Profile, kwargs: Mapping[str, Any]) -> None:
+    """Refuse dashboards that other machines can reach: they show data, and need consent too."""
+    for key, value in kwargs.items():
+        if isinstance(value, Mapping):
+            _refuse_open_dashboards(profile, value)
+        elif str(key).endswith("dashboard_address") and isinstance(value, str):
+            host = _host(value.rpartition("://")[2])
+            if host and not host.isdecimal() and not is_loopback(host):
+                raise UsageError(
+                    f"{profile.where}: {key}: the dashboard at {value} can be reached by other "
+                    "machines and has no TLS: bind it to 127.0.0.1, or accept the risk with "
+                    "--insecure"
+                )
 
 
 def _missing(error: ImportError) -> str:

@@ -117,7 +117,7 @@ class Ledger:
     def _plain_errors(path: Path) -> Iterator[None]:
         try:
             yield
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             raise KmdistError(
                 f"{path}: {error}. What is finished is kept; a full disk needs room and a next "
                 "night, a damaged ledger a copy from a backup"

@@ -1,5 +1,6 @@
 """Cluster files and the clusters they lead to: real schedulers, real workers, real TLS."""
 
+import json
 import os
 import socket
 import subprocess
@@ -132,6 +133,60 @@ def test_only_modules_on_the_list_are_imported(tmp_path: Path) -> None:
     trusted = connect(read_profile(str(path)), trust=("os",))
     with pytest.raises((KmdistError, AttributeError)), trusted:
         pass
+
+
+@pytest.mark.parametrize(
+    "profile",
+    [
+        {"module": "distributed.utils", "class": "import_file", "args": ["{code}"]},
+        {"module": "distributed", "class": "SpecCluster", "kwargs": {}},
+        {"module": "distributed.deploy.old_ssh", "class": "start_scheduler"},
+        {"module": "distributed", "class": "LocalCluster", "kwargs": {"preload": ["{code}"]}},
+        {"module": "distributed", "class": "LocalCluster", "kwargs": {"preload_nanny": "{code}"}},
+        {"module": "distributed", "class": "LocalCluster", "kwargs": {"worker_class": "x.Y"}},
+        {"module": "distributed", "class": "LocalCluster", "kwargs": {"env": {"LD_PRELOAD": "x"}}},
+        {
+            "module": "dask.distributed",
+            "class": "SSHCluster",
+            "args": [["localhost"]],
+            "kwargs": {"worker_options": {"preload": "{code}"}},
+        },
+        {
+            "module": "dask.distributed",
+            "class": "SSHCluster",
+            "args": [["localhost"]],
+            "kwargs": {"connect_options": {"proxy_command": "touch hacked"}},
+        },
+        {
+            "module": "dask_jobqueue",
+            "class": "SLURMCluster",
+            "kwargs": {"worker_extra_args": ["--preload", "{code}"]},
+        },
+    ],
+)
+def test_a_cluster_file_runs_no_code_of_its_own(tmp_path: Path, profile: dict[str, Any]) -> None:
+    code, ran = tmp_path / "code.py", tmp_path / "ran"
+    code.write_text(f"open({str(ran)!r}, 'w')")
+    text = json.dumps({"profiles": {"mine": profile}}).replace("{code}", str(code))
+    (tmp_path / "cluster.yaml").write_text(text)
+    hostile = connect(read_profile(f"{tmp_path / 'cluster.yaml'}:mine"))
+    with pytest.raises(UsageError, match="--trust"), hostile:
+        pass
+    assert not ran.exists()
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0:0", "tcp://0.0.0.0:8787", "[::]:0"])
+def test_an_open_dashboard_needs_consent(tmp_path: Path, address: str) -> None:
+    for kwargs in (
+        {"dashboard_address": address},
+        {"scheduler_options": {"dashboard_address": address}},
+        {"worker_dashboard_address": address},
+    ):
+        profile = {"module": "distributed", "class": "LocalCluster", "kwargs": kwargs}
+        path = cluster_file(tmp_path, mine=profile)
+        opened = connect(read_profile(str(path)))
+        with pytest.raises(UsageError, match=r"dashboard at .*--insecure"), opened:
+            pass
 
 
 def test_a_missing_extra_is_named(tmp_path: Path) -> None:
