@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.dask_processes import DaskProcesses, make_certificates
 
-SLOW_FIXTURES = {"dask_cluster", "dask_processes", "dask_tls_processes", "small_disk"}
+SLOW_FIXTURES = {"armed", "dask_cluster", "dask_processes", "dask_tls_processes", "small_disk"}
 """What asks for one of these belongs to the slow tier by that alone."""
 
 

@@ -22,6 +22,8 @@ from kmdist.engine.rows import rows_of_array
 from kmdist.engine.seeding import seed_centroids
 from kmdist.estimators import kmeans as estimators
 
+pytestmark = pytest.mark.slow
+
 DOES_NOT_APPLY = {
     "test_warning_elkan_1_cluster": "one cluster is no special case for our bounds: no warning",
 }

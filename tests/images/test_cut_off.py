@@ -9,6 +9,8 @@ from kmdist.errors import ImageError
 from kmdist.images import Found, decode, probe
 from tests.support.small_files import small_files
 
+pytestmark = pytest.mark.slow
+
 FILES = small_files()
 
 

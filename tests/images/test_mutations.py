@@ -17,6 +17,8 @@ from kmdist.errors import ImageError
 from kmdist.images import Found, decode, probe, to_rgb8
 from tests.support.small_files import PICTURE, small_files
 
+pytestmark = pytest.mark.slow
+
 COUNT = int(os.environ.get("KMDIST_MUTATIONS", "300"))
 MAX_PIXELS = 10_000_000
 PEAK_BYTES = 1 << 30
