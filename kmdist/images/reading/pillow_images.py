@@ -21,7 +21,7 @@ from kmdist.images.reading.webp import read_webp
 from kmdist.images.source import Header
 
 # What Pillow would tell of files that are rejected, or read in spite of it, is not for users.
-warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 _PLUGINS = {
     "avif": ("AvifImagePlugin", "AvifImageFile"),

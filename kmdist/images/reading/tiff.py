@@ -199,7 +199,7 @@ def _require_directory(file: BinaryIO, size_bytes: int) -> frozenset[int]:
     layout = struct.Struct(order + entry)
     try:
         (offset,) = struct.unpack_from(order + entry[-1], head, 8 if big else 4)
-        file.seek(offset)
+        file.seek(min(offset, size_bytes))
         (n_entries,) = struct.unpack(order + count, file.read(struct.calcsize(order + count)))
         table = file.read(min(n_entries * layout.size, size_bytes))
         entries = [layout.unpack_from(table, i * layout.size) for i in range(n_entries)]
