@@ -1,0 +1,150 @@
+"""A recipe that is no part of kmdist: pixels parted into dark and bright by one threshold.
+
+k-means of the brightness of all pixels, k = 2: on a histogram, Otsu's threshold (1979) is optimal.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+from skimage.filters import threshold_otsu
+
+from kmdist.images import Rejection
+from kmdist.job import label_maps
+from kmdist.job.block_pass import BlockPass, Codec, Stage, pack_rejected, unpack_rejected
+from kmdist.job.endings import NoUsableImageError
+from kmdist.job.job import Job
+from kmdist.job.memory import Slots
+from kmdist.job.options import JobOptions
+from kmdist.job.photograph_recipe import PhotographRecipe
+from kmdist.job.photographs import PhotographProcedure, Photographs
+from kmdist.job.pixels import decode_pieces
+from kmdist.job.recipe import Inputs, Outline, Results
+from kmdist.job.work import Work
+from kmdist.store import Run
+
+LEVELS = np.arange(256)
+
+
+class BrightnessOptions(JobOptions, frozen=True, kw_only=True):
+    """Part the pixels of photographs into dark and bright ones, by one threshold for all.
+
+    \b
+    kmdist brightness photos/ -o run.zarr
+    """
+
+
+def brightness(rgb: np.ndarray) -> np.ndarray:
+    return rgb.sum(axis=-1, dtype=np.uint16) // 3
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """Two centroids (2, 1) float32, dark and bright, and what labels pixels by them."""
+
+    centroids: np.ndarray
+    k: int = 2
+
+    def label(self, pixels: np.ndarray) -> np.ndarray:
+        """0 where a pixel (…, 3) is dark, 1 where it is bright."""
+        return (brightness(pixels) > self.centroids.mean()).astype(np.uint8)
+
+
+class Tally(NamedTuple):
+    """How many pixels have each brightness."""
+
+    counts: np.ndarray
+    rejected: tuple[Rejection, ...] = ()
+
+
+def tally(
+    work: Work, sink: label_maps.LabelSink | None = None, model: Threshold | None = None
+) -> Tally:
+    """Count a block and, with a model, label it; a task."""
+    counts, rejected = np.zeros(256, np.int64), []
+    labels = sink.open(work.pieces) if sink else None
+    for one in decode_pieces(work):
+        if isinstance(one, Rejection):
+            rejected.append(one)
+            continue
+        if labels and model:
+            labels.put(one.piece, 0, model.label(one.rgb), one.unclustered)
+        seen = one.rgb if one.unclustered is None else one.rgb[~one.unclustered]
+        counts += np.bincount(brightness(seen).ravel(), minlength=256)
+    if labels and not rejected:
+        labels.close()
+    return Tally(counts, tuple(rejected))
+
+
+def add(parts: Sequence[Tally]) -> Tally:
+    rejected = sum((part.rejected for part in parts), ())
+    return Tally(sum(part.counts for part in parts), rejected)
+
+
+COUNT = Stage(
+    "count",
+    tally,
+    add,
+    nothing=lambda rejected: Tally(np.zeros(256, np.int64), rejected),
+    noted=Codec(
+        lambda found: [found.counts.tolist(), pack_rejected(found.rejected)],
+        lambda record: Tally(np.array(record[0]), unpack_rejected(record[1])),
+    ),
+)
+LABEL = replace(COUNT, name="label")
+
+
+def label(job: Job, workload: Photographs, model: Threshold) -> dict[str, Any]:
+    """Label all images, and write what the run holds."""
+    items = label_maps.label_items(workload.blocks, job.rejected)
+    marked = label_maps.marked_tiled(job, workload.blocks)
+    palette = np.array([[40] * 3, [215] * 3], np.uint8)
+    sink = label_maps.open_sink(job, items, [label_maps.Layer("", 2, palette)], marked)
+    found = label_maps.label_blocks(job, LABEL, items, sink, job.pool.broadcast(model)).counts
+    labels = model.label(np.repeat(LEVELS[:, None], 3, axis=1))
+    inertia = float(found @ (LEVELS - model.centroids[labels, 0]) ** 2)
+    write = job.writer.write_array
+    write("centroids", model.centroids, ("cluster", "feature"))
+    write("palette", palette, ("cluster", "channel"))
+    write("counts", np.bincount(labels, found, 2).astype(np.int64), ("cluster",))
+    return {"k": 2, "inertia": inertia, "n_iter": 1, "stop_reason": "converged"}
+
+
+@dataclass(frozen=True)
+class BrightnessFit(PhotographProcedure):
+    """Count, find the threshold, label."""
+
+    recipe: str = "brightness"
+
+    def parameters(self, workload: Photographs, options: JobOptions) -> Mapping[str, Any]:
+        return {"block_mpx": options.block_mpx}
+
+    def outline(self, workload: Photographs, slots: Slots, options: JobOptions) -> Outline:
+        return Outline(2, 2 * len(workload.blocks), result_bytes=workload.label_bytes(1))
+
+    def run(self, job: Job, workload: Photographs) -> Results:
+        counts = BlockPass(job, COUNT).run(workload.blocks).counts
+        if np.count_nonzero(counts) < 2:
+            raise NoUsableImageError("all pixels are alike", job.rejected.values())
+        dark = threshold_otsu(hist=counts) >= LEVELS
+        means = [[np.average(LEVELS, weights=counts * one)] for one in (dark, ~dark)]
+        return Results({2: label(job, workload, Threshold(np.array(means, np.float32)))})
+
+
+class Brightness(PhotographRecipe):
+    """One threshold for all images."""
+
+    name, options = "brightness", BrightnessOptions
+
+    def fit(self, inputs: Inputs, options: JobOptions) -> BrightnessFit:
+        return BrightnessFit(inputs)
+
+    def label_photographs(self, job: Job, workload: Photographs, model: Threshold) -> Any:
+        return label(job, workload, model)
+
+    def model_of(self, run: Run) -> Threshold:
+        return Threshold(np.asarray(run.centroids))
+
+
+RECIPE = Brightness()
