@@ -15,6 +15,7 @@ from kmdist.cli.specs import (
     read_spec,
     recipe_of,
 )
+from kmdist.cli.summary import shown
 from kmdist.errors import KmdistError, UsageError
 from kmdist.options import declared
 from kmdist.recipes.registry import recipe_named
@@ -119,9 +120,9 @@ def status(spec: str, overrides: tuple[str, ...], results: str | None, as_json: 
         stopped = ", stopped at its hour" if found["night"]["stopped"] else ""
         click.echo(f"last    {found['night']['stamp']}: {found['night']['done']} done{stopped}")
         for text, why in found["night"].get("errors", {}).items():
-            click.echo(f"  input {text}: {why}")
+            click.echo(f"  input {shown(text)}: {shown(why)}")
     for path, reason in found["quarantined"].items():
-        click.echo(f"  {click.format_filename(path)}: {reason}")
+        click.echo(f"  {shown(path)}: {shown(reason)}")
 
 
 @nightly.command()
@@ -137,12 +138,12 @@ def find(path: str, spec: str, overrides: tuple[str, ...], results: str | None) 
 
     found = nightly_find(_results(spec, overrides, results), path)
     gone = ", not there any more" if found["gone"] else ""
-    click.echo(f"{click.format_filename(found['path'])}: {found['state']}{gone}")
+    click.echo(f"{shown(found['path'])}: {found['state']}{gone}")
     if found["error"]:
-        click.echo(f"reason  {found['error']}")
+        click.echo(f"reason  {shown(found['error'])}")
     if found["run"]:
         click.echo(f"run     {found['run']}")
-        click.echo(f"image   {click.format_filename(found['image'])}")
+        click.echo(f"image   {shown(found['image'])}")
         click.echo(f"model   {found['model']:04d}")
 
 
@@ -159,7 +160,7 @@ def verify(spec: str, overrides: tuple[str, ...], results: str | None) -> None:
     folder = _results(spec, overrides, results)
     findings = nightly_verify(folder)
     for finding in findings:
-        click.echo(finding)
+        click.echo(shown(finding))
     if findings:
         raise KmdistError(f"{folder}: {len(findings)} findings")
     click.echo(f"{folder}: all labels and models are as they were written")

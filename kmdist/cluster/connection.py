@@ -296,8 +296,8 @@ def _refuse_open_dashboards(profile: Profile, kwargs: Mapping[str, Any]) -> None
         if isinstance(value, Mapping):
             _refuse_open_dashboards(profile, value)
         elif str(key).endswith("dashboard_address") and isinstance(value, str):
-            host = _host(value.rpartition("://")[2])
-            if host and not host.isdecimal() and not is_loopback(host):
+            host = value.rpartition("://")[2].rpartition(":")[0].strip("[]")
+            if not is_loopback(host):  # no host at all stands for every interface
                 raise UsageError(
                     f"{profile.where}: {key}: the dashboard at {value} can be reached by other "
                     "machines and has no TLS: bind it to 127.0.0.1, or accept the risk with "

@@ -3,8 +3,9 @@
 import json
 from collections.abc import Iterator, Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,6 +16,65 @@ from kmdist.store.targets import Readable
 
 if TYPE_CHECKING:
     import zarr
+
+PositiveInt = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class Left(msgspec.Struct):
+    """One image that a run has left out, as it is recorded."""
+
+    image: str
+    code: str
+    reason: str
+
+
+class FitRecord(msgspec.Struct):
+    """What is recorded of a fit; keys besides these are the recipe's own."""
+
+    k: PositiveInt | None = None
+    inertia: float | None = None
+    n_iter: int | None = None
+    stop_reason: str | None = None
+    unclustered: int | None = None
+
+
+class RunRecord(FitRecord, kw_only=True):
+    """What is recorded of a run."""
+
+    recipe: str
+    parameters: dict[str, Any] | None = None
+    runs: list[Annotated[str, msgspec.Meta(pattern=r"^k[0-9]{1,9}$")]] | None = None
+    rejected: list[Left] | None = None
+    scores: dict[str, Any] | None = None
+    timings: dict[str, float] | None = None
+    versions: dict[str, str] | None = None
+    seed: int | None = None
+    space: str | None = None
+    pixels: int | None = None
+
+
+class ImageRecord(FitRecord, kw_only=True):
+    """What is recorded of an image."""
+
+    name: str | None = None
+    source: str | None = None
+    width: PositiveInt
+    height: PositiveInt
+
+
+def validated(where: Any, record: Any, kind: type[FitRecord]) -> dict[str, Any]:
+    """A record as it is, if its values are what its keys promise.
+
+    Raises
+    ------
+    KmdistError : it is damaged, or nobody's that kmdist knows.
+    """
+    try:
+        msgspec.convert(record, kind)
+    except msgspec.ValidationError as error:
+        raise KmdistError(f"{where}: the record of this run is damaged: {error}") from error
+    found: dict[str, Any] = record
+    return found
 
 
 class Fit:
@@ -203,4 +263,9 @@ class Images(Mapping[str, RunImage]):
         text = self._target.get(f"{path}/zarr.json")
         if text is None:
             return None
-        return RunImage(self._target, path, json.loads(text)["attributes"])
+        where = f"{self._target!r}: {path}"
+        try:
+            attributes = json.loads(text)["attributes"]
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise KmdistError(f"{where}/zarr.json is damaged") from error
+        return RunImage(self._target, path, validated(where, attributes, ImageRecord))

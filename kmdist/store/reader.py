@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kmdist.errors import KmdistError, UsageError
-from kmdist.store.fits import Fit, Images, RunImage
+from kmdist.store.fits import Fit, Images, RunImage, RunRecord, validated
 from kmdist.store.format.contents import COMPLETE, SCHEMA
 from kmdist.store.targets import FsspecTarget, LocalTarget, Readable, Target, UrlPath
 from kmdist.urls import is_url
@@ -233,7 +233,7 @@ def _check(folder: Any, text: bytes | None) -> dict[str, Any]:
         raise UsageError(f"{folder} is no run of kmdist: it has no zarr.json")
     try:
         metadata = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise KmdistError(f"{folder}/zarr.json is damaged: {error}") from error
     attributes = metadata.get("attributes") if isinstance(metadata, dict) else None
     record = attributes.get("kmdist") if isinstance(attributes, dict) else None
@@ -246,7 +246,7 @@ def _check(folder: Any, text: bytes | None) -> dict[str, Any]:
         )
     if record.get("state") != COMPLETE or "recipe" not in record:
         raise _incomplete(folder)
-    return record
+    return validated(folder, record, RunRecord)
 
 
 def _incomplete(folder: Any) -> KmdistError:

@@ -175,7 +175,7 @@ def test_a_cluster_file_runs_no_code_of_its_own(tmp_path: Path, profile: dict[st
     assert not ran.exists()
 
 
-@pytest.mark.parametrize("address", ["0.0.0.0:0", "tcp://0.0.0.0:8787", "[::]:0"])
+@pytest.mark.parametrize("address", ["0.0.0.0:0", "tcp://0.0.0.0:8787", "[::]:0", ":8787", "8787"])
 def test_an_open_dashboard_needs_consent(tmp_path: Path, address: str) -> None:
     for kwargs in (
         {"dashboard_address": address},
