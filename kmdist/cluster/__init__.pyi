@@ -1,7 +1,7 @@
 from .check import Finding as Finding
 from .check import check_cluster as check_cluster
-from .compute import Compute as Compute
 from .connection import connect as connect
+from .profiles import Compute as Compute
 from .profiles import Profile as Profile
 from .profiles import profile_of as profile_of
 from .profiles import read_profile as read_profile

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from kmdist.cluster.compute import Compute
 from kmdist.cluster.connection import connect, worker_versions
-from kmdist.cluster.profiles import profile_of
+from kmdist.cluster.profiles import Compute, profile_of
 from kmdist.cluster.workers import local_workers
 
 PACKAGES = ("kmdist", "numpy", "numba", "zarr", "cv2")

@@ -7,9 +7,8 @@ from contextlib import ExitStack, contextmanager
 from multiprocessing import resource_tracker
 from typing import Any
 
-from kmdist.cluster.compute import Compute
 from kmdist.cluster.connection import connect
-from kmdist.cluster.profiles import Profile, profile_of
+from kmdist.cluster.profiles import Compute, Profile, profile_of
 from kmdist.engine.cores import usable_cores
 from kmdist.engine.passes import DaskPool, Pool, ThreadPool, memory_limit_bytes
 

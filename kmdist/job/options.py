@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta
 
-from kmdist.cluster.compute import Compute
+from kmdist.cluster.profiles import Compute
 from kmdist.images import Choice
 from kmdist.job.choices import K, k_choices
 from kmdist.options import NaturalInt, NonNegative, Option, PositiveInt, texts_option
