@@ -18,6 +18,7 @@ _HOMES: dict[str, str] = {
     "digits": "kmdist.recipes.digits.recipe",
     "quantize": "kmdist.recipes.quantize.recipe",
     "responses": "kmdist.filters.responses",
+    "segment": "kmdist.recipes.segment.recipe",
     "texture": "kmdist.recipes.texture.recipe",
 }
 

@@ -20,7 +20,8 @@ if TYPE_CHECKING:  # the command line lists recipes before it needs these
 ENTRY_POINTS = "kmdist.recipes"
 
 _PLACES = {
-    name: f"kmdist.recipes.{name}.recipe:RECIPE" for name in ("quantize", "texture", "digits")
+    name: f"kmdist.recipes.{name}.recipe:RECIPE"
+    for name in ("quantize", "texture", "digits", "segment")
 }
 
 

@@ -20,7 +20,7 @@ JOB = (
     "errors",
     "yaml_files",
 )
-RECIPES = ("recipes/quantize", "recipes/texture", "recipes/digits")
+RECIPES = ("recipes/quantize", "recipes/texture", "recipes/digits", "recipes/segment")
 
 # Package → the packages it may import. Two packages of one floor cannot import each other.
 MAY_IMPORT: dict[str, tuple[str, ...]] = {

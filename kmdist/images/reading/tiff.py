@@ -74,6 +74,20 @@ def first_page(file: BinaryIO) -> Iterator[tuple[Any, Any]]:
         raise ImageError("corrupt", f"corrupt TIFF: {said}") from error
 
 
+@contextmanager
+def whole_page(file: BinaryIO, size_bytes: int) -> Iterator[tuple[Any, Any]]:
+    """`first_page`, of which every entry of the directory could be read.
+
+    Raises
+    ------
+    ImageError : as of `first_page`; truncated.
+    """
+    codes = _require_directory(file, size_bytes)
+    with first_page(file) as (tiff, page):
+        _require_entries(page, codes)
+        yield tiff, page
+
+
 def probe_tiff(file: BinaryIO, size_bytes: int) -> Header:
     """Read the directory of a TIFF's first page and count its pages.
 
@@ -81,13 +95,11 @@ def probe_tiff(file: BinaryIO, size_bytes: int) -> Header:
     ------
     ImageError : truncated, corrupt, channels, dtype or unsupported.
     """
-    codes = _require_directory(file, size_bytes)
-    with first_page(file) as (tiff, page):
-        _require_entries(page, codes)
+    with whole_page(file, size_bytes) as (tiff, page):
         layout = layout_of(page)
         n_pages = len(tiff.pages)
         orientation = _orientation(page)
-        _require_segments(page, size_bytes)
+        require_segments(page, size_bytes)
         if layout.kind == "pillow":
             return _probe_with_pillow(file, n_pages)
         segment_pixels = page.chunks[-3 if page.axes.endswith("S") else -2] * _segment_width(page)
@@ -227,7 +239,7 @@ def _require_entries(page: Any, codes: frozenset[int]) -> None:
         raise ImageError("corrupt", f"corrupt TIFF: tag {min(unread)} cannot be read")
 
 
-def _require_segments(page: Any, size_bytes: int) -> None:
+def require_segments(page: Any, size_bytes: int) -> None:
     """Every strip or tile that the size asks for is listed, and lies inside the file.
 
     It also keeps a damaged header from asking for memory: the tables must be as long as the size

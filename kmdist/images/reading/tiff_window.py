@@ -35,13 +35,18 @@ def read_tiff(source: ImageSource, window: Window) -> Pixels:
     with open_regular(source.path) as file, first_page(file) as (tiff, page):
         layout = layout_of(page)
         place = stored_window(window, page.imagelength, page.imagewidth, source.orientation)
-        samples = _read_rows(tiff, page, place) if readable_by_row(page) else None
-        if samples is None:
-            samples = _read_segments(tiff, page, place)
+        samples = read_samples(tiff, page, place)
         pixels = _to_channels(page, samples, layout)
         if source.profile == "converted":
             pixels = to_srgb(pixels, bytes(page.iccprofile))
         return orient(pixels, source.orientation)
+
+
+def read_samples(tiff: Any, page: Any, place: Window) -> Pixels:
+    """(y, x, sample) of a window of a page, as stored, whatever the samples stand for."""
+    if readable_by_row(page):
+        return _read_rows(tiff, page, place)
+    return _read_segments(tiff, page, place)
 
 
 def _read_rows(tiff: Any, page: Any, place: Window) -> Pixels:

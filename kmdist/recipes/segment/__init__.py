@@ -1,0 +1,1 @@
+"""Pixels of any number of channels, clustered in their own precision."""

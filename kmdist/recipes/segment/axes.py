@@ -1,0 +1,137 @@
+"""Which axis of an array is which: from names wherever there are any, else from sizes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from kmdist.errors import ImageError
+
+CHANNEL_NAMES = frozenset(
+    {"c", "channel", "channels", "band", "bands", "filter", "response", "sample", "wavelength"}
+)
+ROW_NAMES = frozenset({"y", "row", "rows", "lat", "latitude", "northing"})
+COLUMN_NAMES = frozenset({"x", "column", "columns", "col", "lon", "longitude", "easting"})
+SHORT = 0.75
+"""An axis is taken for the channel where it has at most this share of either other."""
+
+
+@dataclass(frozen=True)
+class Axes:
+    """Where the picture lies in an array.
+
+    Parameters
+    ----------
+    y, x, c : positions of the axes; c is None where there is one channel.
+    at : of every other axis, the index that is taken.
+    how : how the channel was told, for the log.
+    """
+
+    y: int
+    x: int
+    c: int | None
+    at: tuple[tuple[int, int], ...] = ()
+    how: str = ""
+
+
+def axes_of(
+    shape: Sequence[int],
+    names: Sequence[str | None],
+    *,
+    channel_axis: int | None = None,
+    chosen: Mapping[str, int | None] | None = None,
+) -> Axes:
+    """Tell the axes of an array.
+
+    Parameters
+    ----------
+    names : of the axes, lower case, None for those without; one for each axis.
+    channel_axis : that the user names; negative counts from the end.
+    chosen : index for the axes z and t, where the user gives one.
+
+    Raises
+    ------
+    ImageError : too few axes, or it cannot be told which is the channel.
+    """
+    n = len(shape)
+    if n < 2:
+        raise ImageError("axes", f"an array of shape {tuple(shape)}: y and x are needed")
+    if channel_axis is not None and not -n <= channel_axis < n:
+        raise ImageError(
+            "axes", f"channel axis {channel_axis}: the array has {n} axes, 0 to {n - 1}"
+        )
+    if any(names):
+        return _named(shape, [name or "" for name in names], channel_axis, chosen or {})
+    return _unnamed(shape, channel_axis)
+
+
+def _named(
+    shape: Sequence[int],
+    names: Sequence[str],
+    channel_axis: int | None,
+    chosen: Mapping[str, int | None],
+) -> Axes:
+    found = {
+        "y": [i for i, name in enumerate(names) if name in ROW_NAMES],
+        "x": [i for i, name in enumerate(names) if name in COLUMN_NAMES],
+        "c": [i for i, name in enumerate(names) if name in CHANNEL_NAMES],
+    }
+    if channel_axis is not None:
+        found["c"] = [channel_axis % len(shape)]
+    if [len(found["y"]), len(found["x"])] != [1, 1] or len(found["c"]) > 1:
+        raise ImageError(
+            "axes",
+            f"axes named {', '.join(names)}: one y, one x and at most one channel are needed",
+        )
+    c = found["c"][0] if found["c"] else None
+    taken = {found["y"][0], found["x"][0], c}
+    at = []
+    for axis, name in enumerate(names):
+        if axis in taken:
+            continue
+        index = chosen.get(name)
+        if index is None and shape[axis] != 1:
+            option = f"--{name} " if name in ("z", "t") else f"another array without axis {name!r} "
+            raise ImageError(
+                "axes", f"axis {name!r} has {shape[axis]:,} places: {option}says which"
+            )
+        if (index or 0) >= shape[axis]:
+            raise ImageError(
+                "axes", f"{name} {index} of axis {name!r}, which has 0 to {shape[axis] - 1}"
+            )
+        at.append((axis, index or 0))
+    how = "one channel" if c is None else f"the channel is axis {c}, {names[c] or 'as asked'!r}"
+    return Axes(found["y"][0], found["x"][0], c, tuple(at), how)
+
+
+def _unnamed(shape: Sequence[int], channel_axis: int | None) -> Axes:
+    n = len(shape)
+    if channel_axis is not None:
+        c: int | None = channel_axis % n
+    elif n == 2:
+        c = None
+    elif n == 3:
+        c = _short_axis(shape)
+    else:
+        raise ImageError(
+            "axes",
+            f"an array of shape {tuple(shape)} without names of its axes: name them "
+            "(dimension_names), or write one picture of y, x and channels",
+        )
+    rest = [axis for axis in range(n) if axis != c]
+    if len(rest) != 2:
+        raise ImageError("axes", f"an array of shape {tuple(shape)}: beside the channel, y and x")
+    how = "one channel" if c is None else f"the channel is axis {c} of {tuple(shape)}"
+    return Axes(rest[0], rest[1], c, (), how)
+
+
+def _short_axis(shape: Sequence[int]) -> int:
+    """The last axis if it is the short one, the first if that is."""
+    last, first = shape[2] <= SHORT * min(shape[:2]), shape[0] <= SHORT * min(shape[1:])
+    if last and not first:
+        return 2
+    if first and not last:
+        return 0
+    raise ImageError(
+        "axes",
+        f"an array of shape {tuple(shape)}: which axis is the channel cannot be told; say it with "
+        "--channel-axis",
+    )

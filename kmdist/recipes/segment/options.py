@@ -1,0 +1,127 @@
+"""Options of segment."""
+
+import math
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Protocol
+
+from kmdist.job.choices import K, k_option
+from kmdist.job.options import FittingOptions
+from kmdist.options import NaturalInt, Option, texts
+
+DEFAULT_K = 8
+MAX_K = 65_535
+
+
+def channels_asked(value: Any) -> tuple[str, ...]:
+    """Channels by number or name: ``1,3,5-8``, ``DAPI,Cy5``, or a list of these.
+
+    Raises
+    ------
+    ValueError : neither.
+    """
+    if isinstance(value, str):
+        value = value.split(",")
+    listed = value if isinstance(value, list | tuple) else [value]
+    return texts([str(one).strip() for one in listed])
+
+
+def number_or_nan(value: Any) -> float:
+    """A number, or not a number.
+
+    Raises
+    ------
+    ValueError : neither.
+    """
+    try:
+        return float(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{value!r} is neither a number nor nan") from error
+
+
+class Centers(Protocol):
+    """An array of first centres."""
+
+    def __array__(self) -> Any: ...
+
+
+def first_centers(value: Any) -> Any:
+    """The name of a method, a ``.npy`` file, or (k, c) numbers; checked where they are used."""
+    return str(value) if isinstance(value, Path) else value
+
+
+class SegmentOptions(FittingOptions, frozen=True, kw_only=True):
+    """Cluster pixels of any number of channels, as they are.
+
+    INPUT is a folder, a glob, or files: TIFF of any samples, Zarr and OME-Zarr, .npy, .npz, or a
+    run of texture with kept responses. From Python also arrays. Writes label maps and centroids in
+    the units of the input to RUN.zarr.
+
+    \b
+    kmdist segment scene.tif -o run.zarr -k 8
+    kmdist segment stack.zarr -o run.zarr -k 6 --scale standard
+    """
+
+    DEFAULT_K: ClassVar[int] = DEFAULT_K
+
+    k: Annotated[
+        K,
+        k_option(
+            "Clusters of the pixels; several to compare: 4,8,16.",
+            DEFAULT_K,
+            f"segment makes 1 to {MAX_K:,} clusters",
+            at_most=MAX_K,
+            choices=False,
+        ),
+    ] = None
+    channels: Annotated[
+        tuple[str, ...],
+        Option(
+            "Channels to cluster, by number from 1 or by name: 1,3,5-8.",
+            default="all",
+            metavar="LIST",
+            parse=channels_asked,
+            schema={"type": ["string", "integer", "array"]},
+        ),
+    ] = ()
+    scale: Annotated[
+        Literal["none", "standard", "minmax", "robust"],
+        Option(
+            "What each channel is divided by, so that one unit does not drown another: nothing, "
+            "its standard deviation, its range, or the range between its quartiles."
+        ),
+    ] = "none"
+    nodata: Annotated[
+        float | None,
+        Option(
+            "A value that says there is no data, besides what the file itself says; nan always "
+            "does.",
+            metavar="VALUE|nan",
+            parse=number_or_nan,
+            schema={"type": ["number", "string"]},
+        ),
+    ] = None
+    channel_axis: Annotated[
+        int | None,
+        Option("Which axis is the channel, from 0; default: by its name, else the short one."),
+    ] = None
+    z: Annotated[NaturalInt | None, Option("Which plane of a volume, from 0.")] = None
+    t: Annotated[NaturalInt | None, Option("Which time point, from 0.")] = None
+    init: Annotated[
+        str | Path | Centers,
+        Option(
+            "First centres; FILE: (k, c) numbers in the units of the input (.npy). In Python also "
+            "an array.",
+            metavar="k-means++|k-means|||random|FILE",
+            parse=first_centers,
+            schema={"type": "string"},
+        ),
+    ] = "k-means++"
+    fit_only: Annotated[
+        bool,
+        Option("Write centroids and no label maps: a model for kmdist.predict.", python_only=True),
+    ] = False
+
+    @property
+    def nodata_values(self) -> tuple[float, ...]:
+        """Values that stand for no data besides NaN."""
+        return () if self.nodata is None or math.isnan(self.nodata) else (self.nodata,)

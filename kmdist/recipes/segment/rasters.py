@@ -1,0 +1,396 @@
+"""Files of any number of channels: TIFF, Zarr, NumPy; probed, and read by window as they are."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from kmdist.errors import ImageError
+from kmdist.images import Found, ImageSource, Window
+from kmdist.images.finding.files import file_status, open_regular
+from kmdist.images.finding.formats import multiscales, zarr_metadata
+from kmdist.images.reading.tiff import SEGMENT_PIXELS, readable_by_row, require_segments, whole_page
+from kmdist.images.reading.tiff_window import read_samples
+from kmdist.images.reading.zarr_trees import open_guarded, require_stored, tree_status
+from kmdist.recipes.segment.axes import Axes, axes_of
+
+PLAIN = Axes(0, 1, None)
+"""Rows and columns of one channel."""
+_TIFF_AXES = {"Y": "y", "X": "x", "S": "c", "C": "c", "Z": "z", "T": "t"}
+_ALPHA = (1, 2)
+"""ExtraSamples of TIFF that are alpha: associated, unassociated (TIFF 6.0, section 18)."""
+_GDAL_NODATA_TAG = 42113
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the options say of how files are read.
+
+    Parameters
+    ----------
+    channels : by number from 1 or by name, ranges among them; empty: all.
+    nodata : values that stand for no data in every file.
+    """
+
+    channels: tuple[str, ...] = ()
+    nodata: tuple[float, ...] = ()
+    channel_axis: int | None = None
+    z: int | None = None
+    t: int | None = None
+
+
+@dataclass(frozen=True)
+class Raster(ImageSource):
+    """An image of any channels.
+
+    Parameters
+    ----------
+    inside : path of the array within a Zarr node, name of the array in an .npz.
+    axes : where the picture lies in the array.
+    taken : channels that are clustered, by index. names : of these.
+    nodata : values of any of these that stand for no data. alpha : channel that does where it is
+        0, or None.
+    """
+
+    inside: str = ""
+    axes: Axes = PLAIN
+    taken: tuple[int, ...] = (0,)
+    names: tuple[str, ...] = ("1",)
+    nodata: tuple[float, ...] = ()
+    alpha: int | None = None
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """What a file says of its array."""
+
+    kind: str
+    shape: Sequence[int]
+    dtype: np.dtype
+    axes: Sequence[str | None]
+    channel_names: Sequence[str] = ()
+    nodata: tuple[float, ...] = ()
+    alpha: int | None = None
+    windowed: bool = True
+    inside: str = ""
+    status: tuple[int, int, int] = (-1, -1, -1)
+
+
+@dataclass(frozen=True)
+class ProbeRaster:
+    """Reads the header of one file, as the options ask; picklable.
+
+    Raises
+    ------
+    ImageError : the file cannot be used.
+    """
+
+    asked: Asked
+
+    def __call__(self, found: Found, *, max_pixels: int) -> Raster:
+        """Read a header."""
+        stored = _stored(found.path, max_pixels)
+        if stored.dtype.kind not in "uif" or stored.dtype in (np.uint64, np.int64):
+            raise ImageError(
+                "dtype",
+                f"values of type {stored.dtype}: integers of 8 to 32 bits and floating point are "
+                "allowed",
+            )
+        axes = axes_of(
+            stored.shape,
+            stored.axes,
+            channel_axis=self.asked.channel_axis,
+            chosen={"z": self.asked.z, "t": self.asked.t},
+        )
+        height, width = stored.shape[axes.y], stored.shape[axes.x]
+        if not stored.windowed and height * width > max_pixels:
+            raise ImageError(
+                "too_large",
+                f"{width:,} × {height:,} px, more than the {max_pixels:,} allowed for an image "
+                "read whole: raise --max-pixels, or store it in tiles",
+            )
+        n_channels = 1 if axes.c is None else stored.shape[axes.c]
+        names = tuple(stored.channel_names)
+        if len(names) != n_channels:
+            names = tuple(str(number + 1) for number in range(n_channels))
+        there = [i for i in range(n_channels) if i != stored.alpha]
+        taken = chosen_channels(self.asked.channels, names, there)
+        size_bytes, mtime_ns, ctime_ns = stored.status
+        return Raster(
+            name=found.name,
+            path=found.path,
+            width=width,
+            height=height,
+            channels=len(taken),
+            dtype=str(stored.dtype.newbyteorder("=")),
+            format=stored.kind,
+            windowed=stored.windowed,
+            size_bytes=size_bytes,
+            mtime_ns=mtime_ns,
+            ctime_ns=ctime_ns,
+            decoder="raster",
+            inside=stored.inside,
+            axes=axes,
+            taken=taken,
+            names=tuple(names[i] for i in taken),
+            nodata=(*stored.nodata, *self.asked.nodata),
+            alpha=stored.alpha,
+        )
+
+
+def chosen_channels(
+    asked: Sequence[str], names: Sequence[str], there: Sequence[int]
+) -> tuple[int, ...]:
+    """Indices of the channels that are asked for: by name, number from 1, or range of numbers.
+
+    Raises
+    ------
+    ImageError : there is none of this name or number, or one is asked for twice.
+    """
+    if not there:
+        raise ImageError("channels", "no channel to cluster")
+    if not asked:
+        return tuple(there)
+    taken: list[int] = []
+    for word in asked:
+        low, dash, high = word.partition("-")
+        if word in names:
+            taken.append(names.index(word))
+        elif word.isdigit():
+            taken.append(int(word) - 1)
+        elif dash and low.isdigit() and high.isdigit():
+            taken += range(int(low) - 1, int(high))
+        else:
+            raise ImageError("channels", f"no channel {word!r}; there are {', '.join(names[:20])}")
+    for index in taken:
+        if not 0 <= index < len(names):
+            raise ImageError("channels", f"channel {index + 1}: there are 1 to {len(names)}")
+    if len(set(taken)) < len(taken) or not taken:
+        raise ImageError("channels", f"{','.join(asked)}: each channel once")
+    return tuple(taken)
+
+
+def read_raster(source: Raster, window: Window | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Values of a window in their own precision, and which pixels have data.
+
+    Returns
+    -------
+    values : (h, w, c) of the chosen channels.
+    valid : (h, w) bool.
+
+    Raises
+    ------
+    ImageError : a file is damaged, or holds an infinite value.
+    """
+    window = window or Window(0, 0, source.height, source.width)
+    try:
+        stored = _read(source, window)
+    except (ImageError, MemoryError):
+        raise
+    except Exception as error:  # codecs and stores fail in ways of their own
+        said = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ImageError("corrupt", f"corrupt {source.format}: {said}") from error
+    valid = np.ones(stored.shape[:2], bool)
+    if source.alpha is not None:
+        valid &= stored[:, :, source.alpha] != 0
+    values = np.ascontiguousarray(stored[:, :, list(source.taken)])
+    for value in source.nodata:
+        if values.dtype.kind == "f" or value in range(_least(values), _largest(values) + 1):
+            valid &= (values != values.dtype.type(value)).all(axis=2)
+    if values.dtype.kind == "f":
+        valid &= ~np.isnan(values).any(axis=2)
+        if np.isinf(values[valid]).any():
+            raise ImageError(
+                "infinite", "a value is infinite: mark it with --nodata, or replace it by NaN"
+            )
+    return values, valid
+
+
+def _least(values: np.ndarray) -> int:
+    return int(np.iinfo(values.dtype).min)
+
+
+def _largest(values: np.ndarray) -> int:
+    return int(np.iinfo(values.dtype).max)
+
+
+def _stored(path: str, max_pixels: int) -> _Stored:
+    if os.path.isdir(path):
+        return _stored_zarr(path, max_pixels)
+    suffix = os.path.splitext(path)[1].lower()
+    with open_regular(path) as file:
+        head = file.read(8)
+        status = file_status(path)
+        file.seek(0)
+        if head[:6] == b"\x93NUMPY" or suffix == ".npz":
+            return replace(_stored_numpy(path, suffix), status=status)
+        if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+            return replace(_stored_tiff(file, status[0]), status=status)
+    raise ImageError("not_image", "neither TIFF nor Zarr, .npy or .npz")
+
+
+def _stored_tiff(file: Any, size_bytes: int) -> _Stored:
+    with whole_page(file, size_bytes) as (tiff, page):
+        series = tiff.series[0]
+        require_segments(page, size_bytes)
+        extras = [int(extra) for extra in page.extrasamples]
+        alpha = None
+        if extras and extras[-1] in _ALPHA:
+            alpha = int(page.samplesperpixel) - 1
+        names: Sequence[str] = _tiff_names(tiff)
+        shape, letters = tuple(series.shape), list(series.axes)
+        if len(series.pages) == 1:  # samples of one page: read by strip or tile
+            planes, depth, height, width, contiguous = page.shaped
+            if depth != 1:
+                raise ImageError("unsupported", f"a volume of {depth} planes in one page")
+            shape, letters = (height, width, planes * contiguous), ["Y", "X", "S"]
+        tall = page.chunks[-3 if page.axes.endswith("S") else -2]
+        across = page.tilewidth if page.is_tiled else page.imagewidth
+        return _Stored(
+            "tiff",
+            shape,
+            np.dtype(page.dtype) if page.dtype is not None else np.dtype(object),
+            [_TIFF_AXES.get(letter, "c" if letter in "QI" else letter) for letter in letters],
+            names,
+            _tiff_nodata(page),
+            alpha,
+            readable_by_row(page) or tall * across <= SEGMENT_PIXELS,
+        )
+
+
+def _tiff_nodata(page: Any) -> tuple[float, ...]:
+    tag = page.tags.get(_GDAL_NODATA_TAG)
+    try:
+        return () if tag is None else (float(str(tag.value).strip("\0 ")),)
+    except ValueError:
+        return ()
+
+
+def _tiff_names(tiff: Any) -> Sequence[str]:
+    """Names of channels that OME-TIFF, ImageJ or GDAL give."""
+    if tiff.is_ome:
+        from xml.etree import ElementTree
+
+        root = ElementTree.fromstring(tiff.ome_metadata)
+        pixels = root.find(".//{*}Pixels")
+        found = [] if pixels is None else [c.get("Name") for c in pixels.findall("{*}Channel")]
+        return [name for name in found if name]
+    if tiff.is_imagej:
+        labels = (tiff.imagej_metadata or {}).get("Labels") or []
+        return [str(label) for label in labels]
+    return ()
+
+
+def _stored_numpy(path: str, suffix: str) -> _Stored:
+    inside = ""
+    try:
+        if suffix == ".npz":
+            with np.load(path, allow_pickle=False) as archive:
+                if len(archive.files) != 1:
+                    raise ImageError(
+                        "unsupported",
+                        f"an .npz of {len(archive.files)} arrays: one is needed "
+                        f"({', '.join(archive.files[:10])})",
+                    )
+                inside = archive.files[0]
+                array = archive[inside]
+        else:
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError, EOFError, KeyError) as error:
+        raise ImageError("corrupt", f"corrupt NumPy file: {error}") from error
+    return _Stored(
+        suffix[1:] or "npy",
+        array.shape,
+        array.dtype,
+        [None] * array.ndim,
+        windowed=suffix != ".npz",
+        inside=inside,
+    )
+
+
+def _stored_zarr(path: str, max_pixels: int) -> _Stored:
+    try:
+        status = tree_status(path)
+        inside, names, channels = _zarr_picture(path)
+        array = open_guarded(path, inside)
+        require_stored(array, status.files, max_pixels * 4)
+    except ImageError:
+        raise
+    except Exception as error:  # damaged metadata fails in ways of its own
+        said = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ImageError("corrupt", f"corrupt Zarr: {said}") from error
+    attributes = dict(array.attrs)
+    names = names or getattr(array.metadata, "dimension_names", None)
+    names = names or attributes.get("_ARRAY_DIMENSIONS")
+    names = names or [None] * array.ndim
+    fill = attributes.get("_FillValue")
+    return _Stored(
+        "zarr",
+        array.shape,
+        np.dtype(array.dtype),
+        [None if name is None else str(name).lower() for name in names],
+        channels or [str(name) for name in attributes.get("filters", ())],
+        (float(fill),) if isinstance(fill, int | float) else (),
+        inside=inside,
+        status=(int(array.nbytes), status.mtime_ns, status.ctime_ns),
+    )
+
+
+def _zarr_picture(path: str) -> tuple[str, list[str] | None, list[str]]:
+    """Path of the array of full resolution in a node, names of its axes and channels."""
+    from pathlib import Path
+
+    node = zarr_metadata(Path(path))
+    if node.get("node_type") == "array":
+        return "", None, []
+    attributes: Mapping[str, Any] = node.get("attributes", {})
+    scales = multiscales(attributes)
+    if scales:
+        axes = [axis["name"] if isinstance(axis, dict) else axis for axis in scales[0]["axes"]]
+        omero = attributes.get("ome", attributes).get("omero") or attributes.get("omero") or {}
+        channels = [str(one.get("label", "")) for one in omero.get("channels", ())]
+        return str(scales[0]["datasets"][0]["path"]), axes, channels
+    arrays = [name for name, child in open_guarded(path).arrays() if len(child.shape) >= 2]
+    if len(arrays) != 1:
+        raise ImageError(
+            "unsupported",
+            f"a Zarr group of {len(arrays)} arrays ({', '.join(sorted(arrays)[:10])}): name one",
+        )
+    return arrays[0], None, []
+
+
+def _read(source: Raster, window: Window) -> np.ndarray:
+    """(h, w, c) of all channels as stored."""
+    axes = source.axes
+    if source.format == "tiff":
+        with open_regular(source.path) as file, whole_page(file, source.size_bytes) as opened:
+            tiff, page = opened
+            if len(tiff.series[0].pages) == 1:
+                return read_samples(tiff, page, window)
+            import zarr
+
+            return _taken(zarr.open(tiff.series[0].aszarr(level=0), mode="r"), axes, window)
+    if source.format == "zarr":
+        return _taken(open_guarded(source.path, source.inside, source.ctime_ns), axes, window)
+    if source.format == "npz":
+        with np.load(source.path, allow_pickle=False) as archive:
+            return _taken(archive[source.inside], axes, window)
+    return _taken(np.load(source.path, mmap_mode="r", allow_pickle=False), axes, window)
+
+
+def _taken(array: Any, axes: Axes, window: Window) -> np.ndarray:
+    """(h, w, c) of a window of an array."""
+    index: list[Any] = [slice(None)] * len(array.shape)
+    index[axes.y] = slice(window.y0, window.y1)
+    index[axes.x] = slice(window.x0, window.x1)
+    for axis, place in axes.at:
+        index[axis] = place
+    values = np.asarray(array[tuple(index)])
+    left = [axis for axis in range(len(array.shape)) if axis not in dict(axes.at)]
+    if axes.c is None:
+        order = [left.index(axes.y), left.index(axes.x)]
+        return values.transpose(order)[:, :, None]
+    order = [left.index(axis) for axis in (axes.y, axes.x, axes.c)]
+    return values.transpose(order)

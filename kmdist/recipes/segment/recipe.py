@@ -1,0 +1,103 @@
+"""The recipe segment: pixels of any number of channels, clustered as they are. Light to import."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from kmdist.job.photograph_recipe import PhotographRecipe
+from kmdist.job.progress import Watcher, watch_nothing
+from kmdist.job.recipe import Inputs, Original, Procedure
+from kmdist.job.running import run_job
+from kmdist.options import with_keywords
+from kmdist.recipes.segment.options import SegmentOptions
+from kmdist.store import Run
+
+if TYPE_CHECKING:
+    from kmdist.recipes.segment.model import SegmentModel
+    from kmdist.store import RunImage
+
+
+@with_keywords(SegmentOptions)
+def segment(
+    inputs: Any,
+    output: str | Path | None = None,
+    *,
+    options: SegmentOptions,
+    watch: Watcher = watch_nothing,
+    command: Sequence[str] = (),
+) -> Run:
+    """Cluster pixels of any number of channels by exact k-means, in their own precision.
+
+    Parameters
+    ----------
+    inputs : folders, globs, files; a run of texture with kept responses; or an array (y, x, c) or
+        (c, y, x) of NumPy, Dask or xarray, whose named dimensions say which is which.
+    output : the run to write; None: a temporary one, removed when this process ends.
+    watch : called with progress.
+    command : the command line, to say how to resume.
+
+    Returns
+    -------
+    Run : the published run; its centroids are in the units of the input.
+
+    Raises
+    ------
+    UsageError : an option or an input is not as it must be.
+    KmdistError : no image can be used, or the job cannot be done; what is finished is kept.
+    """
+    from kmdist.recipes.segment.arrays import stored
+
+    with stored(inputs) as listed:
+        fit = RECIPE.fit(listed, options)
+        return run_job(fit, output, options, watch=watch, command=command)
+
+
+class Segment(PhotographRecipe):
+    """Pixels of any number of channels."""
+
+    name = "segment"
+    options = SegmentOptions
+    model_options: ClassVar[Mapping[str, Any]] = {"fit_only": True}
+
+    def fit(self, inputs: Inputs, options: SegmentOptions) -> Procedure[Any]:
+        """Fit centroids to all pixels, and label them."""
+        from kmdist.recipes.segment.procedure import SegmentFit
+
+        return SegmentFit(inputs, options)
+
+    def label(self, run: Run, inputs: Inputs, options: Any) -> Procedure[Any]:
+        """Label files with the clusters of a run."""
+        from kmdist.recipes.segment.procedure import SegmentLabel
+
+        return SegmentLabel(inputs, run, self.model_of(run))
+
+    def model_of(self, run: Run) -> "SegmentModel":
+        """The centroids of a run and how its channels were scaled."""
+        from kmdist.recipes.segment.model import SegmentModel
+
+        return SegmentModel.of_run(run)
+
+    def predict(self, run: Run, images: Any) -> Any:
+        """Labels of arrays (y, x, c) in the units of the run's input: one, several, or by name."""
+        model = self.model_of(run)
+        if isinstance(images, Mapping):
+            return {name: model.label(image) for name, image in images.items()}
+        if isinstance(images, list | tuple):
+            return [model.label(image) for image in images]
+        return model.label(images)
+
+    def original(self, run: Run, image: "RunImage") -> Original:
+        """Three channels in false colour."""
+        from kmdist.recipes.segment.pictures import FalseColor
+
+        return FalseColor(run, image)
+
+    def summary(self, run: Run) -> list[str]:
+        """Images, and the mean of each channel in each cluster."""
+        from kmdist.recipes.segment.pictures import cluster_table
+
+        one = next(iter(run.runs.values()), run)
+        return [*super().summary(run), *([] if run.runs else cluster_table(one))]
+
+
+RECIPE = Segment()

@@ -1,0 +1,285 @@
+"""Pixels of any channels: the same clusters from every kind of file, and as scikit-learn finds."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+import zarr
+from sklearn.cluster import KMeans
+
+import kmdist
+from kmdist.errors import KmdistError, UsageError
+from kmdist.recipes.predict import predict
+from kmdist.recipes.segment.axes import axes_of
+from kmdist.recipes.segment.recipe import segment
+from kmdist.store import open_run
+from tests.support.folders import DATA
+
+EXACT: dict[str, Any] = {"tol": 0, "max_iter": 1000}
+
+
+@pytest.fixture(scope="module")
+def scene() -> np.ndarray:
+    """A made scene of five channels of different range: fields with their own spectra."""
+    rng = np.random.default_rng(0)
+    fields = np.kron(rng.integers(0, 4, (6, 7)), np.ones((16, 16), int))
+    spectra = rng.integers(200, 3000, (4, 5))
+    return (spectra[fields] + rng.normal(0, 40, (96, 112, 5))).astype(np.uint16)
+
+
+@pytest.fixture(scope="module")
+def first(scene: np.ndarray) -> np.ndarray:
+    rows = scene.reshape(-1, 5)
+    return rows[[5, 500, 5000, 9000]].astype(np.float64)
+
+
+def write(kind: str, scene: np.ndarray, folder: Path) -> Any:
+    """The scene as one kind of input."""
+    planes = np.ascontiguousarray(np.moveaxis(scene, -1, 0))
+    path = folder / kind
+    if kind == "contiguous.tif":
+        tifffile.imwrite(path, scene, photometric="minisblack", planarconfig="contig")
+    elif kind == "planar.tif":
+        tifffile.imwrite(
+            path, planes, photometric="minisblack", planarconfig="separate", tile=(32, 32)
+        )
+    elif kind == "pages.tif":
+        tifffile.imwrite(path, planes, photometric="minisblack", metadata={"axes": "CYX"})
+    elif kind == "ome.ome.tif":
+        tifffile.imwrite(path, planes, photometric="minisblack", metadata={"axes": "CYX"}, ome=True)
+    elif kind == "yxc.zarr":
+        zarr.create_array(path, data=scene, chunks=(64, 64, 5))
+    elif kind == "cyx.zarr":
+        zarr.create_array(path, data=planes, dimension_names=["c", "y", "x"])
+    elif kind == "a.npy":
+        np.save(path, scene)
+    elif kind == "a.npz":
+        np.savez(path, scene=scene)
+    elif kind == "array":
+        return scene
+    elif kind == "dask":
+        import dask.array as da
+
+        return da.from_array(scene, chunks=(50, 40, 3))
+    else:
+        import xarray
+
+        return xarray.DataArray(planes, dims=("band", "y", "x"))
+    return path
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "contiguous.tif",
+        "planar.tif",
+        "pages.tif",
+        "ome.ome.tif",
+        "yxc.zarr",
+        "cyx.zarr",
+        "a.npy",
+        "a.npz",
+        "array",
+        "dask",
+        "xarray",
+    ],
+)
+def test_every_kind_of_input_gives_the_labels_of_scikit_learn(
+    kind: str, scene: np.ndarray, first: np.ndarray, tmp_path: Path
+) -> None:
+    run = segment(write(kind, scene, tmp_path), tmp_path / "run.zarr", k=4, init=first, **EXACT)
+    rows = scene.reshape(-1, 5).astype(np.float64)
+    other = KMeans(4, init=first, n_init=1, tol=0, max_iter=1000).fit(rows)
+    distances = ((run.centroids[:, None] - other.cluster_centers_) ** 2).sum(axis=2)
+    same = distances.argmin(axis=1)
+    assert distances.min(axis=1).max() < 1e-12
+    (name,) = run.images
+    np.testing.assert_array_equal(same[run.labels(name)[:].ravel()], other.labels_)
+    assert run.inertia == pytest.approx(other.inertia_, rel=1e-12)
+    np.testing.assert_array_equal(run.counts, np.sort(np.bincount(other.labels_))[::-1])
+
+
+def test_landsat_as_scikit_learn(tmp_path: Path) -> None:
+    path = DATA / "multiband" / "L7_ETMs.tif"
+    if not path.exists():
+        pytest.skip("public material 'multiband' is not there (KMDIST_DATA)")
+    scene = tifffile.imread(path)
+    rows = scene.reshape(-1, 6).astype(np.float64)
+    start = rows[np.random.default_rng(0).choice(len(rows), 6, replace=False)]
+    run = segment(path, tmp_path / "run.zarr", k=6, init=start, **EXACT)
+    other = KMeans(6, init=start, n_init=1, tol=0, max_iter=1000).fit(rows)
+    same = ((run.centroids[:, None] - other.cluster_centers_) ** 2).sum(axis=2).argmin(axis=1)
+    labels = same[run.labels("L7_ETMs.tif")[:].ravel()]
+    two = np.sort(((rows[:, None] - other.cluster_centers_) ** 2).sum(axis=2), axis=1)
+    clear = two[:, 1] - two[:, 0] > 1e-6
+    np.testing.assert_array_equal(labels[clear], other.labels_[clear])
+
+
+@pytest.mark.parametrize("kind", ["nan", "value", "file", "alpha"])
+def test_pixels_without_data_influence_nothing(
+    kind: str, scene: np.ndarray, first: np.ndarray, tmp_path: Path
+) -> None:
+    dtype = np.uint16 if kind in ("file", "alpha") else np.float32
+    alone = segment(scene[16:].astype(dtype), tmp_path / "alone.zarr", k=4, init=first)
+    options: dict[str, Any] = {}
+    holed: Any = scene.astype(np.float32)
+    holed[:16] = np.nan
+    if kind == "value":
+        holed[:16, :, 2] = -9999
+        options["nodata"] = -9999
+    elif kind == "file":
+        holed = tmp_path / "nodata.tif"
+        marked = scene.copy()
+        marked[:16] = 0
+        tag = (42113, "s", 0, "0", True)
+        tifffile.imwrite(
+            holed, marked, photometric="minisblack", planarconfig="contig", extratags=[tag]
+        )
+    elif kind == "alpha":
+        holed = tmp_path / "alpha.tif"
+        shown = np.full((*scene.shape[:2], 1), 65535, np.uint16)
+        shown[:16] = 0
+        tifffile.imwrite(
+            holed,
+            np.concatenate([scene, shown], axis=2),
+            photometric="minisblack",
+            planarconfig="contig",
+            extrasamples=[0, 0, 0, 0, 2],
+        )
+    run = segment(holed, tmp_path / "run.zarr", k=4, init=first, **options)
+    labels = run.labels(next(iter(run.images)))[:]
+    assert (labels[:16] == 255).all()
+    np.testing.assert_array_equal(labels[16:], alone.labels(next(iter(alone.images)))[:])
+    np.testing.assert_array_equal(run.centroids, alone.centroids)
+    np.testing.assert_array_equal(run.counts, alone.counts)
+
+
+@pytest.mark.parametrize("scale", ["standard", "minmax", "robust"])
+def test_scaled_channels_weigh_alike_and_centroids_keep_their_units(
+    scale: str, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(1)
+    truth = np.kron(rng.integers(0, 2, (8, 8)), np.ones((8, 8), int))
+    image = np.stack([truth * 1e-3, rng.normal(0, 1e6, truth.shape)], axis=-1)
+    image[..., 0] += rng.normal(0, 1e-5, truth.shape)
+    run = segment(image, tmp_path / "run.zarr", k=2, scale=scale, channel_axis=2)
+    labels = run.labels(next(iter(run.images)))[:]
+    if scale != "minmax":
+        return
+    means = sorted(float(image[..., 0][labels == j].mean()) for j in range(2))
+    np.testing.assert_allclose(sorted(run.centroids[:, 0]), means, rtol=1e-6)
+
+
+def test_bytes_do_not_depend_on_workers_tiles_or_kept_rows(
+    scene: np.ndarray, tmp_path: Path
+) -> None:
+    path = tmp_path / "tiled.tif"
+    large = np.tile(scene, (24, 20, 1))
+    tifffile.imwrite(path, large, photometric="minisblack", planarconfig="contig", tile=(256, 256))
+    start = large[[0, 100, 400, 900, 2000], [0, 900, 50, 3, 77]].astype(np.float64)
+    plain = segment(path, tmp_path / "a.zarr", k=5, workers=1, init=start)
+    labels = plain.labels("tiled.tif")[:]
+    for name, options in {"two": {"workers": 2}, "tiles": {"block_mpx": 1.1}}.items():
+        run = segment(path, tmp_path / f"{name}.zarr", k=5, init=start, **options)
+        np.testing.assert_array_equal(run.labels("tiled.tif")[:], labels)
+        np.testing.assert_array_equal(run.centroids, plain.centroids)
+        np.testing.assert_array_equal(run.counts, plain.counts)
+    drawn = segment(path, tmp_path / "c.zarr", k=5, keep_pixels="never", workers=1)
+    again = segment(path, tmp_path / "d.zarr", k=5, keep_pixels="never", workers=2)
+    np.testing.assert_array_equal(drawn.labels("tiled.tif")[:], again.labels("tiled.tif")[:])
+    assert drawn.inertia <= 1.05 * plain.inertia
+
+
+def test_predict_gives_a_file_its_labels_back(scene: np.ndarray, tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", scene)
+    model = segment(tmp_path / "a.npy", tmp_path / "model.zarr", k=4, scale="standard")
+    run = predict(model, tmp_path / "a.npy", tmp_path / "p.zarr")
+    np.testing.assert_array_equal(run.labels("a.npy")[:], model.labels("a.npy")[:])
+    assert run.inertia == model.inertia
+    np.testing.assert_array_equal(open_run(model.path).predict(scene), model.labels("a.npy")[:])
+
+
+def test_kept_responses_are_clustered_as_kmeans_does(tmp_path: Path) -> None:
+    import cv2
+
+    rng = np.random.default_rng(0)
+    cv2.imwrite(str(tmp_path / "a.png"), rng.integers(0, 255, (64, 80, 3), dtype=np.uint8))
+    textures = kmdist.texture(
+        tmp_path / "a.png", tmp_path / "t.zarr", k=2, preset="lm", keep_responses=True
+    )
+    rows = np.asarray(textures.images["a.png"].lazy("responses")[:])
+    start = rows.reshape(-1, rows.shape[2])[[0, 700, 1400]]
+    run = segment(str(textures.path), tmp_path / "run.zarr", k=3, init=start, **EXACT)
+    fit = kmdist.KMeans(3, init=start, n_init=1, **EXACT).fit(rows.reshape(-1, rows.shape[2]))
+    assert list(run.images) == ["a.png"]
+    order = np.lexsort([*fit.cluster_centers_.T[::-1], -np.bincount(fit.labels_)])
+    rank = np.empty(3, int)
+    rank[order] = np.arange(3)
+    np.testing.assert_array_equal(run.labels("a.png")[:].ravel(), rank[fit.labels_])
+
+
+def test_channels_by_number_range_and_name(scene: np.ndarray, tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", scene)
+    run = segment(tmp_path / "a.npy", tmp_path / "a.zarr", k=2, channels="1,3-4")
+    assert run.attributes["channels"] == ["1", "3", "4"]
+    two = segment(scene[..., [0, 2, 3]], tmp_path / "b.zarr", k=2)
+    np.testing.assert_array_equal(run.centroids, two.centroids)
+    planes = np.moveaxis(scene, -1, 0)
+    import xarray
+
+    named = xarray.DataArray(planes, dims=("c", "y", "x"), coords={"c": list("ABCDE")})
+    run = segment(named, tmp_path / "c.zarr", k=2, channels=["B", "D"])
+    assert run.attributes["channels"] == ["B", "D"]
+
+
+BAD: dict[str, tuple[Any, dict[str, Any], str]] = {
+    "complex": (np.zeros((9, 9, 3), np.complex64), {}, "complex64"),
+    "uint64": (np.zeros((9, 9, 3), np.uint64), {}, "uint64"),
+    "infinite": (np.full((9, 9, 3), np.inf, np.float32), {}, "infinite"),
+    "no data": (np.full((9, 9, 3), np.nan, np.float32), {}, "none of its pixels has data"),
+    "out of range": (np.zeros((9, 9, 3), np.uint8), {"channels": "4"}, "there are 1 to 3"),
+    "no such name": (np.zeros((9, 9, 3), np.uint8), {"channels": "red"}, "no channel 'red'"),
+    "cube": (np.zeros((9, 9, 9), np.uint8), {}, "--channel-axis"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_what_cannot_be_clustered_is_told(case: str, tmp_path: Path) -> None:
+    array, options, said = BAD[case]
+    with pytest.raises(KmdistError, match=said):
+        segment(array, tmp_path / "run.zarr", k=2, **options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_more_clusters_than_pixels_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="9 pixels with data"):
+        segment(np.arange(27, dtype=np.uint8).reshape(3, 3, 3), tmp_path / "r.zarr", k=10,
+                channel_axis=2)  # fmt: skip
+
+
+def test_a_bad_file_is_left_out_of_a_good_folder(scene: np.ndarray, tmp_path: Path) -> None:
+    folder = tmp_path / "scenes"
+    folder.mkdir()
+    tifffile.imwrite(folder / "good.tif", scene, photometric="minisblack", planarconfig="contig")
+    tifffile.imwrite(
+        folder / "three.tif", scene[..., :3], photometric="minisblack", planarconfig="contig"
+    )
+    whole = (folder / "good.tif").read_bytes()
+    (folder / "short.tif").write_bytes(whole[: len(whole) // 2])
+    run = segment(folder, tmp_path / "run.zarr", k=3)
+    assert list(run.images) == ["good.tif"]
+    codes = {one["image"]: one["code"] for one in run.attributes["rejected"]}
+    assert codes == {"short.tif": "truncated", "three.tif": "channels"}
+
+
+def test_axes_are_told_by_name_first() -> None:
+    by_name = axes_of((3, 64, 64), ["z", "y", "x"], chosen={"z": 1})
+    assert (by_name.c, by_name.at) == (None, ((0, 1),))
+    with pytest.raises(KmdistError, match="--z says which"):
+        axes_of((3, 64, 64), ["z", "y", "x"])
+    assert axes_of((64, 64, 48), [None] * 3).c == 2
+    assert axes_of((48, 64, 64), [None] * 3).c == 0
+    with pytest.raises(KmdistError, match="--channel-axis"):
+        axes_of((5, 100, 6), [None] * 3)
