@@ -71,11 +71,13 @@ def run_and_say(
 ) -> None:
     """Call a function that writes a run, show its progress, and print the run."""
     from kmdist.cli.progress import Reporter
-    from kmdist.cli.summary import say_result
+    from kmdist.cli.summary import exit_code_of, say_result
 
     with Reporter(quiet=verbosity.quiet) as reporter:
         run = function(*given, options=options, watch=reporter, command=command_line())
     say_result(run, verbose=verbosity.verbose)
+    if code := exit_code_of(run):
+        click.get_current_context().exit(code)
 
 
 def click_option(one: Declared) -> click.Option:

@@ -7,9 +7,12 @@ from typing import Any
 
 import click
 
+from kmdist.images import NOT_THEIR_OWN
 from kmdist.job.progress import quantity
 from kmdist.recipes.registry import recipe_named
 
+WORTH_ANOTHER_TRY = 3
+"""Exit code of a run without images that may not be to blame: the same command may do better."""
 SHOWN_COLORS = 16
 SHOWN_IMAGES = 24
 SHOWN_REJECTED = 10
@@ -43,6 +46,12 @@ def say_result(run: Any, *, verbose: bool = False) -> None:
     for one in run.runs.values() or [run]:
         _say_classes(one, everything=verbose)
     _say_tree(run.attributes.get("tree") or [])
+
+
+def exit_code_of(run: Any) -> int:
+    """`WORTH_ANOTHER_TRY` where images were left out for reasons that may be the machine's."""
+    codes = {one["code"] for one in run.attributes.get("rejected") or []}
+    return WORTH_ANOTHER_TRY if codes & NOT_THEIR_OWN else 0
 
 
 def say_run(run: Any, *, everything: bool = False) -> None:

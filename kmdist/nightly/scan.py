@@ -12,16 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from kmdist.errors import UsageError
-from kmdist.images import EVERYTHING, Choice, Found, Rejection, find_images
+from kmdist.images import EVERYTHING, NOT_THEIR_OWN, Choice, Found, Rejection, find_images
 from kmdist.images.finding.find import is_sample, sample_files
 from kmdist.images.reading.zarr_trees import tree_status
-from kmdist.job.block_pass import GIVEN_UP
 from kmdist.nightly.digests import folder_digest
 from kmdist.nightly.ledger import DONE, PENDING, QUARANTINED, WAITING, FileRow
 
 HASHING_THREADS = 4
 
-RETRIED = frozenset({"unreadable", "missing", "changed", *GIVEN_UP})
+RETRIED = NOT_THEIR_OWN | {"unreadable", "missing"}
 """Faults that are not in the bytes of the file: equal contents are tried again all the same."""
 
 

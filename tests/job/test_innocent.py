@@ -8,8 +8,10 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 import kmdist
+from kmdist.cli import cli
 from kmdist.images import ImageSource
 from kmdist.job import work
 from kmdist.recipes.predict import predict
@@ -173,3 +175,14 @@ def check(
         path.unlink()
     without = recipe(folder, tmp_path / "b" / "run.zarr", **blocks)
     assert bytes_of(run.path) == bytes_of(without.path)
+
+
+def test_a_command_says_that_another_try_may_do_better(armed: Path, tmp_path: Path) -> None:
+    folder, output = photographs(tmp_path / "photographs", 1, n=3), tmp_path / "run.zarr"
+    armed.touch()
+    with threads(armed):
+        words = ["quantize", str(folder), "-o", str(output), "-k", "2", "--worker-kind", "thread"]
+        done = CliRunner().invoke(cli, words)
+    assert done.exit_code == 3
+    assert "[memory]" in done.output
+    assert len(kmdist.open_run(output).images) == 2
