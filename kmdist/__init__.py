@@ -4,32 +4,30 @@ Names are imported on first use, so that ``kmdist --help`` answers at once and i
 kmdist changes nothing in the process.
 """
 
-from importlib import import_module
-from typing import Any
+from lazy_loader import attach
 
 __version__ = "0.1.0"
 
-_HOMES: dict[str, str] = {
-    "BisectingKMeans": "kmdist.estimators.bisecting",
-    "KMeans": "kmdist.estimators.kmeans",
-    "merge_clusters": "kmdist.estimators.merging",
-    "open_images": "kmdist.images",
-    "open_run": "kmdist.store",
-    "digits": "kmdist.recipes.digits.recipe",
-    "quantize": "kmdist.recipes.quantize.recipe",
-    "responses": "kmdist.filters.responses",
-    "segment": "kmdist.recipes.segment.recipe",
-    "texture": "kmdist.recipes.texture.recipe",
+# The types of these names are in __init__.pyi, which docs/generated_files.py writes.
+SUBMODULES = ("cluster", "errors", "filters", "images", "nightly")
+PLACES = {
+    "errors": ["ImageError", "KmdistError", "UsageError"],
+    "estimators.bisecting": ["BisectingKMeans"],
+    "estimators.kmeans": ["KMeans"],
+    "estimators.merging": ["merge_clusters"],
+    "estimators.selection": ["select_k"],
+    "filters.responses": ["responses"],
+    "images": ["open_images"],
+    "pictures.export": ["export"],
+    "pictures.extract": ["extract"],
+    "pictures.view": ["draw_bank", "view"],
+    "recipes.digits.recipe": ["digits"],
+    "recipes.digits.tree": ["merge", "split"],
+    "recipes.predict": ["predict"],
+    "recipes.quantize.recipe": ["quantize"],
+    "recipes.segment.recipe": ["segment"],
+    "recipes.texture.recipe": ["texture"],
+    "store": ["Run", "RunImage", "open_run"],
 }
 
-__all__ = ["__version__", *_HOMES]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'kmdist' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__, __all__ = attach(__name__, SUBMODULES, PLACES)

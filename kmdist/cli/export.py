@@ -60,7 +60,6 @@ class Numbers(click.ParamType[Any]):
 @click.option("--clusters", type=Numbers("N[,N...]"), default=(), help="Clusters to keep: 2,5.")
 @click.option(
     "--at",
-    "points",
     type=Numbers("X,Y", 2),
     multiple=True,
     help="Keep the cluster at this column and row, after EXIF orientation. Several are allowed.",

@@ -30,7 +30,7 @@ def view(run: str, image: str | None, output: str, overlay: float | None, what: 
     kmdist view run.zarr photo.jpg -o picture.png --overlay 0.5
     """
     from kmdist.cli.summary import shown
-    from kmdist.pictures.view import draw
+    from kmdist.pictures.view import view as draw
     from kmdist.store import open_run
 
     picture = draw(open_run(run), output, image, overlay=overlay, what=what)

@@ -59,7 +59,7 @@ class Compute(Options, frozen=True, kw_only=True):
 VERSION = 1
 """Version of the file's keys, as dask-ctl's specs count them."""
 
-_KINDS: dict[str, tuple[type, ...]] = {
+KINDS: dict[str, tuple[type, ...]] = {
     "version": (int,),
     "module": (str,),
     "class": (str,),
@@ -74,6 +74,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "workers": (int, str),
     "worker_kind": (str,),
 }
+"""Keys of a profile, and the types of their values."""
 _ELSEWHERE = ("address", "module")
 _SMALLEST = "  profiles:\n    existing: {address: 'tcp://127.0.0.1:8786'}"
 _SCHEMES = ("tcp", "tls", "ws", "wss", "inproc", "ucx")
@@ -225,10 +226,10 @@ def _checked_profile(path: str, name: str, keys: Any) -> Profile:
         raise UsageError(f"{where}: must be a mapping of keys, not {type(keys).__name__}")
     checked: dict[str, Any] = {}
     for key, value in keys.items():
-        if key not in _KINDS:
-            close = get_close_matches(str(key), _KINDS, 1)
+        if key not in KINDS:
+            close = get_close_matches(str(key), KINDS, 1)
             hint = f"did you mean {close[0]!r}? " if close else ""
-            raise UsageError(f"{where}: unknown key {key!r}; {hint}allowed: {', '.join(_KINDS)}")
+            raise UsageError(f"{where}: unknown key {key!r}; {hint}allowed: {', '.join(KINDS)}")
         if value is not None:
             checked[key] = _checked_value(where, key, value)
     _check_together(where, checked)
@@ -247,7 +248,7 @@ def _checked_value(where: str, key: str, value: Any) -> Any:
             raise UsageError(f"{where}: {key}: the environment variable {unset[0]} is not set")
         if isinstance(value, str) and key != "address" and value.strip().isdecimal():
             value = int(value)
-    kinds = _KINDS[key]
+    kinds = KINDS[key]
     if not isinstance(value, kinds) or isinstance(value, bool):
         words = {int: "a whole number", float: "a number", str: "text", list: "a list"}
         wanted = " or ".join(words.get(kind, "a mapping") for kind in kinds)

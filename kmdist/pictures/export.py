@@ -23,6 +23,7 @@ from kmdist.pictures.output_files import prepare_folder, replacing, write_text
 from kmdist.pictures.png import PngWriter
 from kmdist.pictures.run_pictures import BAND_PIXELS, BAND_ROWS, RunPicture, try_original
 from kmdist.store import Run, image_key
+from kmdist.store.reader import opened
 
 TABLE_NAME = "table.csv"
 _BAND_BYTES = 24
@@ -161,7 +162,7 @@ class ExportedImage:
 
 
 def export(
-    run: Run,
+    run: Run | str | Path,
     folder: str | Path,
     *,
     dither: bool = False,
@@ -191,6 +192,7 @@ def export(
     UsageError : `folder` is not empty.
     KmdistError : the run's clusters have no colours, or a file cannot be written.
     """
+    run = opened(run)
     folder = prepare_folder(folder, overwrite=overwrite)
     rows: list[ExportedImage] = []
     for name, one in {f"k{k}": run for k, run in run.runs.items()}.items():

@@ -35,12 +35,12 @@ class Cutout:
 
 
 def extract(
-    run: Run,
+    run: Run | str | Path,
     image: str,
     output: str | Path,
     *,
     clusters: Sequence[int] = (),
-    points: Sequence[tuple[int, int]] = (),
+    at: Sequence[tuple[int, int]] = (),
     mask: bool = False,
 ) -> Cutout:
     """Write the pixels of some clusters as an RGBA PNG, transparent elsewhere.
@@ -53,7 +53,7 @@ def extract(
     image : name in the run, or path of the photograph.
     output : a .png file.
     clusters : to keep, 0 … k − 1.
-    points : (column, row) after EXIF orientation; the clusters there are kept as well.
+    at : points (column, row) after EXIF orientation; the clusters there are kept as well.
     mask : write a grey picture instead: 255 where a pixel is kept, 0 elsewhere.
 
     Raises
@@ -65,7 +65,7 @@ def extract(
     run = single_k(run, "extract")
     picture = RunPicture(run, find_image(run, image))
     path = check_picture_path(output, (".png",), not_over=picture.image.source)
-    kept = chosen_clusters(picture, clusters, points)
+    kept = chosen_clusters(picture, clusters, at)
     original, note = (None, "") if mask else try_original(picture)
     if note:
         note += "; the cutout shows the colours of its clusters instead"

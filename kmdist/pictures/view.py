@@ -18,6 +18,7 @@ from kmdist.pictures.output_files import check_picture_path
 from kmdist.pictures.run_pictures import RunPicture, find_image, original_of
 from kmdist.recipes.registry import recipe_named
 from kmdist.store import Run, RunImage
+from kmdist.store.reader import opened
 
 PANEL_PX = 768
 """Longest side of a panel: photographs of Kodak's size appear pixel by pixel."""
@@ -35,9 +36,9 @@ FIGURE_DPI = 150
 T = TypeVar("T")
 
 
-def draw(
-    run: Run,
-    path: str | Path,
+def view(
+    run: Run | str | Path,
+    output: str | Path,
     image: str | None = None,
     *,
     overlay: float | None = None,
@@ -48,19 +49,20 @@ def draw(
     Parameters
     ----------
     what : one of the recipe's pictures; None: the one to begin with.
-    path, image, overlay : as of `draw_run`.
+    output : the picture to write. image, overlay : as of `draw_run`.
 
     Raises
     ------
     UsageError : the recipe has no such picture; or as `draw_run`.
     """
+    run = opened(run)
     recipe = recipe_named(run.recipe)
     if what is not None and what not in recipe.pictures:
         has = f"has {', '.join(recipe.pictures)}" if recipe.pictures else "is drawn without"
         raise UsageError(f"--what {what!r}: {run.path} is a run of {run.recipe}, which {has}")
     if not recipe.pictures:
-        return draw_run(run, path, image, overlay)
-    path = check_picture_path(path)
+        return draw_run(run, output, image, overlay)
+    path = check_picture_path(output)
     figure = recipe.figure(run, what)
     try:
         figure.savefig(path, dpi=FIGURE_DPI)

@@ -14,7 +14,7 @@ from kmdist.job.running import run_job
 from kmdist.options import declared, with_keywords
 from kmdist.recipes.options import PredictOptions
 from kmdist.recipes.registry import recipe_named
-from kmdist.store import Run, open_run, run_location
+from kmdist.store import Run, run_location
 from kmdist.store.reader import single_k
 
 
@@ -73,7 +73,7 @@ def label_inputs(
     ----------
     deadline : when the job is to stop; see `kmdist.job.running.run_job`.
     """
-    run = single_k(model if isinstance(model, Run) else open_run(model), "predict")
+    run = single_k(model, "predict")
     options = msgspec.structs.replace(options, seed=int(run.attributes.get("seed") or 0))
     listed = list(inputs) if isinstance(inputs, list | tuple) else [inputs]
     target = run_location(output) if output is not None else temporary_output()

@@ -269,13 +269,19 @@ def _what_is_there(folder: Path) -> str:
     return ""
 
 
-def single_k(run: Run, command: str) -> Run:
+def opened(run: Run | str | os.PathLike[str]) -> Run:
+    """A run that may be given as its path; errors as of `open_run`."""
+    return run if isinstance(run, Run) else open_run(run)
+
+
+def single_k(run: Run | str | os.PathLike[str], command: str) -> Run:
     """A run of one k.
 
     Raises
     ------
     UsageError : the run holds several; their paths are named.
     """
+    run = opened(run)
     if run.runs:
         paths = ", ".join(str(one.path) for one in run.runs.values())
         raise UsageError(f"{run.path} holds several k; kmdist {command} takes one of: {paths}")

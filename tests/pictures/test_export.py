@@ -268,7 +268,7 @@ def test_extract_by_cluster_and_point(run: Run, photographs: Path, tmp_path: Pat
     labels = run.labels("0.png")[:]
     original = cv2.imread(str(photographs / "0.png"))[..., ::-1]
     at = (71, 13)
-    cutout = extract(run, "0.png", tmp_path / "cut.png", clusters=(2,), points=[at])
+    cutout = extract(run, "0.png", tmp_path / "cut.png", clusters=(2,), at=[at])
     kept = {2, int(labels[at[1], at[0]])}
     assert set(cutout.clusters) == kept
     inside = np.isin(labels, list(kept))
@@ -290,7 +290,7 @@ def test_points_are_column_and_row_after_exif_orientation(tmp_path: Path) -> Non
     picture.save(tmp_path / "turned.png", exif=exif)
     run = kmdist.quantize(tmp_path / "turned.png", tmp_path / "r.zarr", k=2)
     assert (run.image("turned.png").width, run.image("turned.png").height) == (20, 30)
-    cutout = extract(run, "turned.png", tmp_path / "cut.png", points=[(2, 28)])
+    cutout = extract(run, "turned.png", tmp_path / "cut.png", at=[(2, 28)])
     assert cutout.n_kept == 25
     assert read(tmp_path / "cut.png")[28, 2].tolist() == [250, 250, 250, 255]
 
@@ -309,9 +309,9 @@ def test_extract_refuses_what_is_not_there(run: Run, photographs: Path, tmp_path
     with pytest.raises(UsageError, match="clusters 0 to 5"):
         attempt(clusters=(-1,))
     with pytest.raises(UsageError, match="columns are 0 to 89 and rows 0 to 59"):
-        attempt(points=[(90, 0)])
+        attempt(at=[(90, 0)])
     with pytest.raises(UsageError, match="transparent"):
-        attempt("transparent.png", points=[(3, 3)])
+        attempt("transparent.png", at=[(3, 3)])
     with pytest.raises(UsageError, match="nothing to extract"):
         attempt()
     with pytest.raises(UsageError, match=r"no image 'nine\.png'"):

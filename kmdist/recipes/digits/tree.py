@@ -38,7 +38,7 @@ from kmdist.recipes.digits.options import MergeOptions, SplitOptions
 from kmdist.recipes.digits.report import rank_clusters
 from kmdist.recipes.digits.results import Clustering, label_and_write
 from kmdist.recipes.digits.rows import make_rows
-from kmdist.store import Run, open_run
+from kmdist.store import Run
 from kmdist.store.reader import single_k
 
 LANDMARK_MEMBERS = 2000
@@ -73,7 +73,7 @@ def split(
     UsageError : no such cluster, or the images are not those of the run.
     KmdistError : the cluster has fewer different images than k.
     """
-    run = single_k(run if isinstance(run, Run) else open_run(run), "split")
+    run = single_k(run, "split")
     cluster, k = options.divided, options.k
     model = DigitModel.of_run(run)
     if cluster >= model.labelling.k:
@@ -120,7 +120,7 @@ def merge(
     ------
     UsageError : no such clusters, or the images are not those of the run.
     """
-    run = single_k(run if isinstance(run, Run) else open_run(run), "merge")
+    run = single_k(run, "merge")
     model = DigitModel.of_run(run)
     k, clusters, to, method = model.labelling.k, options.clusters, options.to, options.method
     if to is not None and to >= k:

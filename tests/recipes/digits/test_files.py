@@ -9,7 +9,7 @@ import pytest
 from kmdist.errors import KmdistError, UsageError
 from kmdist.images import Found
 from kmdist.job.endings import NoUsableImageError
-from kmdist.pictures.view import draw
+from kmdist.pictures.view import view
 from kmdist.recipes.digits.recipe import digits
 from kmdist.recipes.digits.stacks import files as folders
 from kmdist.recipes.digits.stacks import open_stack
@@ -91,7 +91,7 @@ def test_the_files_of_a_run_are_found_again(folder: Path, tmp_path: Path, one_by
     assert [one["image"] for one in finer.attributes["rejected"]] == ["3/3.png"]
     joined = merge(finer, tmp_path / "m.zarr", to=4)
     assert joined.paths == run.paths
-    draw(joined, tmp_path / "members.png", what="members")
+    view(joined, tmp_path / "members.png", what="members")
     again = predict(joined, found, tmp_path / "p.zarr")
     np.testing.assert_array_equal(again.labels()[:], joined.labels()[:])
     folder.rename(tmp_path / "moved")
