@@ -18,12 +18,13 @@ from kmdist.cli import cli
 from kmdist.cluster import Compute, connect, local_workers, profile_of, read_profile
 from kmdist.cluster.connection import is_loopback, join, require_kmdist
 from kmdist.errors import KmdistError, UsageError
+from kmdist.recipes.registry import recipe_names
 from tests.support.dask_processes import DaskProcesses
 from tests.support.folders import ROOT
 from tests.support.runs import bytes_of
 
 SHIPPED = ROOT / "cluster.yaml"
-JOBS = [s for s in sorted(cli.commands) if s != "nightly" and (ROOT / f"jobs/{s}.yaml").exists()]
+JOBS = [name for name in sorted(recipe_names()) if (ROOT / f"jobs/{name}.yaml").exists()]
 """Recipes that have a job spec."""
 
 
