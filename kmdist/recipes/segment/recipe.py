@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from kmdist.job.photograph_recipe import PhotographRecipe
 from kmdist.job.progress import Watcher, watch_nothing
 from kmdist.job.recipe import Inputs, Original, Procedure
-from kmdist.job.running import run_job
 from kmdist.options import with_keywords
 from kmdist.recipes.segment.options import SegmentOptions
-from kmdist.store import Run
 
 if TYPE_CHECKING:
     from kmdist.recipes.segment.model import SegmentModel
-    from kmdist.store import RunImage
+    from kmdist.store import Run, RunImage
 
 
 @with_keywords(SegmentOptions)
@@ -25,7 +23,7 @@ def segment(
     options: SegmentOptions,
     watch: Watcher = watch_nothing,
     command: Sequence[str] = (),
-) -> Run:
+) -> "Run":
     """Cluster pixels of any number of channels by exact k-means, in their own precision.
 
     Parameters
@@ -45,6 +43,7 @@ def segment(
     UsageError : an option or an input is not as it must be.
     KmdistError : no image can be used, or the job cannot be done; what is finished is kept.
     """
+    from kmdist.job.running import run_job
     from kmdist.recipes.segment.arrays import stored
 
     with stored(inputs) as listed:
@@ -65,19 +64,19 @@ class Segment(PhotographRecipe):
 
         return SegmentFit(inputs, options)
 
-    def label(self, run: Run, inputs: Inputs, options: Any) -> Procedure[Any]:
+    def label(self, run: "Run", inputs: Inputs, options: Any) -> Procedure[Any]:
         """Label files with the clusters of a run."""
         from kmdist.recipes.segment.procedure import SegmentLabel
 
         return SegmentLabel(inputs, run, self.model_of(run))
 
-    def model_of(self, run: Run) -> "SegmentModel":
+    def model_of(self, run: "Run") -> "SegmentModel":
         """The centroids of a run and how its channels were scaled."""
         from kmdist.recipes.segment.model import SegmentModel
 
         return SegmentModel.of_run(run)
 
-    def predict(self, run: Run, images: Any) -> Any:
+    def predict(self, run: "Run", images: Any) -> Any:
         """Labels of arrays (y, x, c) in the units of the run's input: one, several, or by name."""
         model = self.model_of(run)
         if isinstance(images, Mapping):
@@ -86,13 +85,13 @@ class Segment(PhotographRecipe):
             return [model.label(image) for image in images]
         return model.label(images)
 
-    def original(self, run: Run, image: "RunImage") -> Original:
+    def original(self, run: "Run", image: "RunImage") -> Original:
         """Three channels in false colour."""
         from kmdist.recipes.segment.pictures import FalseColor
 
         return FalseColor(run, image)
 
-    def summary(self, run: Run) -> list[str]:
+    def summary(self, run: "Run") -> list[str]:
         """Images, and the mean of each channel in each cluster."""
         from kmdist.recipes.segment.pictures import cluster_table
 
