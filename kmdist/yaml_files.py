@@ -81,11 +81,10 @@ def read_mapping(path: str | Path, what: str) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UsageError(f"{what} {path}: {reason}") from error
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        if isinstance(error, UsageError):
-            raise
-        reason = "nested too deeply" if isinstance(error, RecursionError) else error
-        raise UsageError(f"{what} {path}: not valid YAML: {reason}") from error
+    except UsageError:
+        raise
+    except ValueError as error:
+        raise UsageError(f"{what} {path}: not valid YAML: {error}") from error
     if not isinstance(parsed, dict):
         raise UsageError(f"{what} {path}: must be a mapping of keys, not {_short(parsed)}")
     return {str(key): value for key, value in parsed.items()}
@@ -96,11 +95,15 @@ def parse(text: str) -> Any:
 
     Raises
     ------
-    yaml.YAMLError, RecursionError, ValueError : it is none of the kind that is read.
+    ValueError : it is none of the kind that is read.
     """
     loader = _Loader(text)
     try:
         return loader.get_single_data()
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from error
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
     finally:
         loader.dispose()  # type: ignore[no-untyped-call]
 
