@@ -9,7 +9,6 @@ from typing import Annotated, Any, Literal, get_args
 
 from kmdist.errors import UsageError
 from kmdist.options import Option, Options, PositiveInt, texts_option
-from kmdist.yaml_files import read_mapping
 
 WorkerKind = Literal["auto", "thread", "process"]
 
@@ -201,6 +200,8 @@ def _split_spec(spec: str) -> tuple[str, str | None]:
 
 
 def _read(path: str) -> dict[str, Any]:
+    from kmdist.yaml_files import read_mapping  # every command imports this module: light
+
     try:
         content = read_mapping(path, "cluster file")
     except FileNotFoundError as error:
