@@ -110,7 +110,8 @@ def _type_of(one: Declared) -> click.ParamType[Any]:
     if one.values:
         return click.Choice(one.values)
     if isinstance(info, inspect_type.IntType):
-        return click.IntRange(info.ge, info.le)
+        bounded = info.ge is not None or info.le is not None
+        return click.IntRange(info.ge, info.le) if bounded else click.INT
     if isinstance(info, inspect_type.FloatType):
         low = info.ge if info.gt is None else info.gt
         return click.FloatRange(low, info.le, min_open=info.gt is not None)

@@ -15,7 +15,7 @@ SAMPLE_SIDE = 1024
 
 
 class FalseColor:
-    """The file behind a label map, its first three channels as red, green and blue.
+    """The file behind a label map, three of its channels as red, green and blue.
 
     Raises
     ------
@@ -47,8 +47,9 @@ class FalseColor:
 
     @property
     def _shown(self) -> list[int]:
-        n = self._source.channels
-        return [2, 1, 0] if n >= 3 else [0, 0, 0]
+        if self._source.channels < 3:
+            return [0, 0, 0]
+        return [0, 1, 2] if self._source.picture else [2, 1, 0]  # bands rise in wavelength
 
     @property
     def size_bytes(self) -> int:

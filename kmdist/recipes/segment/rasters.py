@@ -2,13 +2,13 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 
 from kmdist.errors import ImageError
-from kmdist.images import Found, ImageSource, Window
+from kmdist.images import Found, ImageSource, Window, decode, probe
 from kmdist.images.finding.files import file_status, open_regular
 from kmdist.images.finding.formats import multiscales, zarr_metadata
 from kmdist.images.reading.tiff import SEGMENT_PIXELS, readable_by_row, require_segments, whole_page
@@ -47,6 +47,7 @@ class Raster(ImageSource):
 
     Parameters
     ----------
+    picture : it is read as pictures are: red, green, blue, alpha, or grey.
     inside : path of the array within a Zarr node, name of the array in an .npz.
     axes : where the picture lies in the array.
     taken : channels that are clustered, by index. names : of these.
@@ -54,6 +55,7 @@ class Raster(ImageSource):
         0, or None.
     """
 
+    picture: bool = False
     inside: str = ""
     axes: Axes = PLAIN
     taken: tuple[int, ...] = (0,)
@@ -92,6 +94,8 @@ class ProbeRaster:
     def __call__(self, found: Found, *, max_pixels: int) -> Raster:
         """Read a header."""
         stored = _stored(found.path, max_pixels)
+        if stored is None:
+            return self._picture(probe(found, max_pixels=max_pixels))
         if stored.dtype.kind not in "uif" or stored.dtype in (np.uint64, np.int64):
             raise ImageError(
                 "dtype",
@@ -137,6 +141,20 @@ class ProbeRaster:
             names=tuple(names[i] for i in taken),
             nodata=(*stored.nodata, *self.asked.nodata),
             alpha=stored.alpha,
+        )
+
+    def _picture(self, source: ImageSource) -> Raster:
+        """A picture of any other format, its colours as channels."""
+        names = ("red", "green", "blue") if source.channels >= 3 else ("grey",)
+        taken = chosen_channels(self.asked.channels, names, range(len(names)))
+        return Raster(
+            **{one.name: getattr(source, one.name) for one in fields(ImageSource)},
+            picture=True,
+            axes=Axes(0, 1, 2, (), "the channels are colours"),
+            taken=taken,
+            names=tuple(names[i] for i in taken),
+            nodata=self.asked.nodata,
+            alpha=3 if source.channels == 4 else None,
         )
 
 
@@ -216,7 +234,8 @@ def _largest(values: np.ndarray) -> int:
     return int(np.iinfo(values.dtype).max)
 
 
-def _stored(path: str, max_pixels: int) -> _Stored:
+def _stored(path: str, max_pixels: int) -> _Stored | None:
+    """What a file of channels says; None of any other."""
     if os.path.isdir(path):
         return _stored_zarr(path, max_pixels)
     suffix = os.path.splitext(path)[1].lower()
@@ -228,7 +247,7 @@ def _stored(path: str, max_pixels: int) -> _Stored:
             return replace(_stored_numpy(path, suffix), status=status)
         if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
             return replace(_stored_tiff(file, status[0]), status=status)
-    raise ImageError("not_image", "neither TIFF nor Zarr, .npy or .npz")
+    return None
 
 
 def _stored_tiff(file: Any, size_bytes: int) -> _Stored:
@@ -364,6 +383,8 @@ def _zarr_picture(path: str) -> tuple[str, list[str] | None, list[str]]:
 def _read(source: Raster, window: Window) -> np.ndarray:
     """(h, w, c) of all channels as stored."""
     axes = source.axes
+    if source.picture:
+        return decode(source, window)
     if source.format == "tiff":
         with open_regular(source.path) as file, whole_page(file, source.size_bytes) as opened:
             tiff, page = opened

@@ -253,6 +253,20 @@ def test_what_cannot_be_clustered_is_told(case: str, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_pictures_are_clustered_by_their_colours(tmp_path: Path) -> None:
+    import cv2
+
+    pixels = np.zeros((20, 30, 4), np.uint8)
+    pixels[:, 15:, 2], pixels[..., 3] = 200, 255
+    pixels[:5, :, 3] = 0
+    cv2.imwrite(str(tmp_path / "a.png"), pixels)
+    run = segment(tmp_path / "a.png", tmp_path / "run.zarr", k=2)
+    assert run.attributes["channels"] == ["red", "green", "blue"]
+    labels = run.labels("a.png")[:]
+    assert (labels[:5] == 255).all()
+    np.testing.assert_array_equal(run.centroids[labels[5:]][..., 0], pixels[5:, :, 2])
+
+
 def test_more_clusters_than_pixels_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="9 pixels with data"):
         segment(np.arange(27, dtype=np.uint8).reshape(3, 3, 3), tmp_path / "r.zarr", k=10,
