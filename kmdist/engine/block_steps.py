@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kmdist.engine.blas import one_blas_thread
-from kmdist.engine.kernels.assign import PartialSums, assign
+from kmdist.engine.kernels.assign import assign
 from kmdist.engine.kernels.bounds import Work, assign_bounded
-from kmdist.engine.kernels.distances import Farthest, cluster_inertia, farthest_rows
-from kmdist.engine.kernels.frame import Frame
+from kmdist.engine.kernels.distances import Farthest, farthest_rows, inertia_bins
+from kmdist.engine.kernels.frame import Frame, reaching
 from kmdist.engine.kernels.guide import Guide, make_guide
 from kmdist.engine.kernels.neighbours import Neighbours, find_neighbours, panels_pay
 from kmdist.engine.kernels.subspace import (
@@ -20,6 +20,8 @@ from kmdist.engine.kernels.subspace import (
     project,
     projected_cost,
 )
+from kmdist.engine.kernels.sums import PartialSums, add_levels, weigh_labels
+from kmdist.engine.kernels.totals import merge_bins
 from kmdist.engine.rows import Block, Memory, Points
 
 BOUNDS = ("auto", "always", "never")
@@ -74,6 +76,11 @@ class Centers:
                 self._found[key] = find()
             return self._found[key]
 
+    def bounded(self, frame: Frame) -> bool:
+        """Whether all centroids lie within the frame, as bounds in its scale need it."""
+        within: bool = self._once("bounded", lambda: reaching(frame, self.centroids) is frame)
+        return within
+
     def panels_pay(self, frame: Frame) -> bool:
         """`kmdist.engine.kernels.neighbours.panels_pay`."""
         pay: bool = self._once("pay", lambda: panels_pay(self.centroids, frame, self.distance))
@@ -87,7 +94,8 @@ class Centers:
             if previous is None or counts is None:
                 return None
             with one_blas_thread():
-                return find_subspace(block.rows, previous, self.centroids, counts, frame)
+                weights = add_levels(counts)
+                return find_subspace(block.rows, previous, self.centroids, weights, frame)
 
         found: Subspace | None = self._once("subspace", find)
         return found
@@ -117,8 +125,8 @@ class Finish(NamedTuple):
 
     Parameters
     ----------
-    inertia : (k,) float64, Σ w‖x − c‖² over the cluster, from the differences.
-    counts : (k,) float64, Σ w.
+    inertia : `kmdist.engine.kernels.distances.inertia_bins`.
+    counts : (k, levels) float64, Σ w, as of `PartialSums`.
     """
 
     inertia: np.ndarray
@@ -147,6 +155,8 @@ def _kept_step(block: Block, centers: Centers, frame: Frame) -> PartialSums:
 
 def _wants_bounds(block: Block, memory: Memory, centers: Centers, frame: Frame) -> bool:
     if centers.bounds == "never" or memory.centroids is None or len(centers.centroids) == 1:
+        return False
+    if not centers.bounded(frame):
         return False
     if centers.bounds == "always" or memory.upper is not None:
         return True
@@ -265,20 +275,13 @@ def labelled(source: Any, centers: Centers, frame: Frame) -> tuple[Block, np.nda
 def finish_block(source: Any, centers: Centers, frame: Frame) -> Finish:
     """Leaf of the last pass."""
     block, labels = labelled(source, centers, frame)
-    inertia = cluster_inertia(block.rows, block.weights, centers.centroids, labels)
-    k = len(centers.centroids)
-    weights = block.weights
-    if weights is not None:
-        weights = (weights + frame.weight_magic) - frame.weight_magic
-    counts = np.bincount(labels, weights=weights, minlength=k).astype(np.float64)
-    return Finish(inertia, counts)
+    inertia = inertia_bins(block.rows, block.weights, centers.centroids, labels)
+    return Finish(inertia, weigh_labels(labels, block.weights, len(centers.centroids), frame.grid))
 
 
 def merge_finish(parts: list[Finish]) -> Finish:
-    inertia, counts = parts[0]
-    for part in parts[1:]:
-        inertia, counts = inertia + part.inertia, counts + part.counts
-    return Finish(inertia, counts)
+    inertia = merge_bins([part.inertia for part in parts])
+    return Finish(inertia, np.sum([part.counts for part in parts], axis=0))
 
 
 def farthest(item: list[Any], centers: Centers, frame: Frame, wanted: int) -> Farthest:

@@ -14,6 +14,7 @@ from kmdist.engine.kernels.assign import assign
 from kmdist.engine.kernels.distances import squared_distances
 from kmdist.engine.kernels.frame import make_frame
 from kmdist.engine.kernels.moments import moments
+from kmdist.engine.kernels.sums import cluster_means
 from kmdist.engine.lloyd import Options, final_state, iterate
 from kmdist.engine.passes import ThreadPool
 from kmdist.engine.rows import Rows, rows_of_array
@@ -76,7 +77,7 @@ def _draw(rows: Rows, chances: tuple[np.ndarray, float, float], seed: int) -> Sa
         rows.pool.broadcast(chances),
         seed,
         rows.centroid_dtype,
-        each=[int(first) for first in rows.starts[:-1]],
+        each=[int(first) for first in rows.counted_starts[:-1]],
         merge=join_samples,
     )
     return sample
@@ -87,17 +88,14 @@ def _draw_block(
 ) -> Sample:
     source, first = item
     mean, by_weight, by_distance = chances
-    block = source.open()
-    n = len(block.rows)
-    weights = np.ones(n) if block.weights is None else block.weights
+    found, weights = source.open().counted()
+    n = len(found)
     chance = by_weight * weights
     if by_distance:
-        distances = squared_distances(block.rows, mean[None], np.zeros(n, np.int32))
+        distances = squared_distances(found, mean[None], np.zeros(n, np.int32))
         chance = chance + by_distance * weights * distances
     chosen = np.flatnonzero(row_uniforms(seed, _STREAM, first, n) < chance)
-    return Sample(
-        block.rows[chosen].astype(dtype), weights[chosen] / np.minimum(chance[chosen], 1.0)
-    )
+    return Sample(found[chosen].astype(dtype), weights[chosen] / np.minimum(chance[chosen], 1.0))
 
 
 def fit_coreset(
@@ -157,7 +155,7 @@ def fit_minibatch(rows: Rows, k: int, init: Any, options: Options, seed: int) ->
     sample = Sample(drawn.rows[order], np.ones(len(order)))
     if isinstance(init, str):
         head = Sample(sample.rows[: 4 * batch], sample.weights[: 4 * batch])
-        init = seed_from_sample(head, k, generator(seed, _STREAM + 2), refine=True)
+        init = seed_from_sample(head, k, generator(seed, _STREAM + 2))
         if len(init) < k:
             init = seed_centroids(rows, k, "k-means++", seed)
     state = State(np.asarray(init, rows.centroid_dtype), np.zeros(k), np.inf, 0)
@@ -190,22 +188,16 @@ def minibatch_step(state: State, rows: np.ndarray, weights: np.ndarray | None) -
     -------
     State : its inertia is that of the batch for the old centroids.
     """
-    statistics = moments(rows, weights)
-    frame = make_frame(
-        statistics.low,
-        statistics.high,
-        statistics.mean,
-        statistics.variance,
-        1.01 * statistics.weight,
-    )
+    frame = make_frame(moments(rows, weights))
     labels = np.empty(len(rows), np.int32)
     sums = assign(rows, weights, state.centroids, frame, labels)
     distances = squared_distances(rows, state.centroids, labels)
-    seen = state.counts + sums.counts
-    touched = sums.counts > 0
+    added = sums.weights
+    seen = state.counts + added
+    touched = added > 0
     centroids = state.centroids.astype(np.float64)
-    means = frame.shift + sums.sums[touched] / sums.counts[touched, None]
-    rate = (sums.counts[touched] / seen[touched])[:, None]
+    means = cluster_means(sums, centroids)[touched]
+    rate = (added[touched] / seen[touched])[:, None]
     centroids[touched] += rate * (means - centroids[touched])
     moved = centroids.astype(state.centroids.dtype)
     return State(

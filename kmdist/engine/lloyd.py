@@ -2,10 +2,10 @@
 
 One fused pass over the rows an iteration: n blocks cost n tasks and the merge tree of
 `kmdist.engine.passes` (⌈n/8⌉ + ⌈n/64⌉ + … tasks), one broadcast of the centroids (8·k·d bytes to
-each worker) and one result of 8·k·(d + 1) bytes. After the last iteration one more such pass
-computes labels and the exact inertia.
+each worker) and one result of 8·k·(d + 1) bytes for each level of the sums. After the last
+iteration one more such pass computes labels and the exact inertia.
 
-Sums are exact (`kmdist.engine.kernels.frame`) and labels are those of float64 arithmetic, so each
+Sums are exact (`kmdist.engine.kernels.grid`) and labels are those of float64 arithmetic, so each
 state is the same to the bit for any number of workers, any order, any chunking, with or without
 bounds, and after the loss of a worker.
 """
@@ -26,8 +26,16 @@ from kmdist.engine.block_steps import (
     merge_finish,
     step,
 )
-from kmdist.engine.kernels.assign import PartialSums, merge_sums
 from kmdist.engine.kernels.distances import merge_farthest
+from kmdist.engine.kernels.frame import check_reach
+from kmdist.engine.kernels.sums import (
+    PartialSums,
+    add_levels,
+    cluster_means,
+    merge_sums,
+    move_row,
+)
+from kmdist.engine.kernels.totals import totals_of
 from kmdist.engine.rows import Rows, unit_rows
 from kmdist.engine.state import State
 
@@ -121,15 +129,22 @@ def advance(rows: Rows, state: State, sums: PartialSums, options: Options) -> St
     moved = _means(rows, repaired, current, options.spherical)
     shift = float(((moved.astype(np.float64) - current) ** 2).sum())
     iteration = state.iteration + 1
-    reason = _stop_reason(shift, tolerance, iteration, options.max_iter)
-    counts = tidy_counts(rows, sums.counts)
+    same = np.array_equal(moved, current)
+    reason = _stop_reason(same, shift, tolerance, iteration, options.max_iter)
+    counts = tidy_counts(rows, sums.weights)
     return State(moved, counts, inertia, iteration, reason, shift, n_repaired)
 
 
 def final_state(rows: Rows, state: State, bounds: str = "never") -> State:
     """A state with the exact inertia and counts of its centroids: one pass."""
     done = finish(rows, state.centroids, bounds, typical_distance(rows, state))
-    return replace(state, counts=tidy_counts(rows, done.counts), inertia=float(done.inertia.sum()))
+    counts = tidy_counts(rows, add_levels(done.counts))
+    return replace(state, counts=counts, inertia=total_inertia(done.inertia))
+
+
+def total_inertia(bins: np.ndarray) -> float:
+    """Inertia of all clusters, correctly rounded, from that of each."""
+    return float(totals_of(bins.sum(axis=0, keepdims=True))[0])
 
 
 def typical_distance(rows: Rows, state: State) -> float:
@@ -187,21 +202,25 @@ def _checked(rows: Rows, centroids: np.ndarray) -> np.ndarray:
         )
     if not np.isfinite(centroids).all():
         raise ValueError("the initial centroids must be finite, received NaN or infinity")
+    check_reach(np.abs(centroids - rows.frame.shift).max(axis=0), rows.moments.weight)
     return centroids
 
 
-def _stop_reason(shift: float, tolerance: float, iteration: int, max_iter: int) -> str | None:
-    if shift == 0.0:  # the same sums, hence the same labels as before
+def _stop_reason(
+    same: bool, shift: float, tolerance: float, iteration: int, max_iter: int
+) -> str | None:
+    if same:  # the same sums, hence the same labels as before
         return "converged"
-    if shift <= tolerance:
+    if 0.0 < tolerance >= shift:  # of tiny rows, both may underflow
         return "tolerance"
     return "max_iter" if iteration >= max_iter else None
 
 
 def tidy_counts(rows: Rows, counts: np.ndarray) -> np.ndarray:
     """Counts as integers where rows have no weights."""
-    whole = rows.moments.weight == rows.n_rows and rows.moments.largest_weight == 1.0
-    return np.rint(counts).astype(np.int64) if whole else counts
+    weights = rows.moments.weight_digits
+    whole = weights is None or weights.most[0] == weights.least[0] == 1.0
+    return counts.astype(np.int64) if whole else counts
 
 
 def _expanded_inertia(rows: Rows, sums: PartialSums, centroids: np.ndarray) -> float:
@@ -209,16 +228,15 @@ def _expanded_inertia(rows: Rows, sums: PartialSums, centroids: np.ndarray) -> f
     offset = rows.moments.mean - rows.frame.shift
     total = float(rows.moments.m2.sum() + rows.moments.weight * (offset @ offset))
     local = centroids - rows.frame.shift
-    cross = float(np.einsum("ij,ij->", local, sums.sums))
-    own = float(sums.counts @ np.einsum("ij,ij->i", local, local))
+    weights = sums.weights
+    cross = float(np.einsum("ij,ij->", local, sums.totals - weights[:, None] * rows.frame.shift))
+    own = float(weights @ np.einsum("ij,ij->i", local, local))
     return max(total - 2.0 * cross + own, 0.0)
 
 
 def _means(rows: Rows, sums: PartialSums, centroids: np.ndarray, spherical: bool) -> np.ndarray:
     """Mean of each cluster; the old centroid where it has no rows."""
-    filled = sums.counts > 0
-    means = centroids.astype(np.float64)
-    means[filled] = rows.frame.shift + sums.sums[filled] / sums.counts[filled, None]
+    means = cluster_means(sums, centroids)
     if spherical:
         means = unit_rows(means)
     return means.astype(rows.centroid_dtype)
@@ -232,7 +250,7 @@ def _repair(rows: Rows, sums: PartialSums, centroids: np.ndarray) -> tuple[Parti
     sums : PartialSums of the rows as they are then assigned.
     n_repaired : how many clusters were given a row.
     """
-    empty = np.flatnonzero(sums.counts <= 0)
+    empty = np.flatnonzero(sums.weights <= 0)
     if not empty.size:
         return sums, 0
     wanted = 2 * int(empty.size)  # some may be their cluster's last row
@@ -244,18 +262,15 @@ def _repair(rows: Rows, sums: PartialSums, centroids: np.ndarray) -> tuple[Parti
         each=[int(first) for first in rows.starts[:-1]],
         merge=partial(merge_farthest, wanted),
     )
-    new_sums, counts = sums.sums.copy(), sums.counts.copy()
-    frame, n_repaired = rows.frame, 0
-    for row, weight, label in zip(far.rows, far.weights, far.labels, strict=True):
+    repaired = merge_sums([sums])
+    weights, grid, n_repaired = sums.weights, tuple(rows.frame.grid), 0
+    left = np.empty(rows.n_features)
+    for i, (weight, label) in enumerate(zip(far.weights, far.labels, strict=True)):
         if n_repaired == empty.size:
             break
-        count = (weight + frame.weight_magic) - frame.weight_magic
-        if not 0 < count < counts[label]:
+        if not 0 < weight < weights[label]:
             continue
-        target = empty[n_repaired]
-        moved = ((row - frame.shift) * weight + frame.sum_magic) - frame.sum_magic
-        new_sums[label] -= moved
-        counts[label] -= count
-        new_sums[target], counts[target] = moved, count
+        move_row(far.rows, i, weight, grid, tuple(repaired), label, empty[n_repaired], left)
+        weights = repaired.weights
         n_repaired += 1
-    return PartialSums(new_sums, counts), n_repaired
+    return repaired, n_repaired

@@ -18,7 +18,8 @@ from kmdist.engine.kernels.manhattan import (
     medians_of_counts,
     weighted_medians,
 )
-from kmdist.engine.lloyd import Options
+from kmdist.engine.kernels.totals import no_totals, weighted_bins
+from kmdist.engine.lloyd import Options, total_inertia
 from kmdist.engine.rows import Rows
 from kmdist.engine.sampling import Sample, sample_rows
 from kmdist.engine.state import State
@@ -27,11 +28,11 @@ COUNT_BYTES = 256 << 20
 
 
 class Counted(NamedTuple):
-    """One pass: counts of values (k, d, 256), cluster weights (k,), Σ w Σ|x − c|."""
+    """One pass: counts of values (k, d, 256), cluster weights (k,), bins of Σ w Σ|x − c|."""
 
     values: np.ndarray
     counts: np.ndarray
-    inertia: float
+    inertia: np.ndarray
 
 
 def fit_medians(rows: Rows, centroids: np.ndarray, options: Options, seed: int) -> State:
@@ -69,12 +70,12 @@ def fit_medians(rows: Rows, centroids: np.ndarray, options: Options, seed: int) 
         current = moved
     final = current.astype(rows.centroid_dtype)
     done = _label_all(rows, final)
-    return State(final, done.counts, done.inertia, iteration, reason, shift)
+    return State(final, done.counts, total_inertia(done.inertia), iteration, reason, shift)
 
 
 def manhattan_inertia(rows: Rows, centroids: np.ndarray) -> float:
     """Σ w Σ|x − c| of all rows for the nearest centroids: one pass."""
-    return _label_all(rows, centroids).inertia
+    return total_inertia(_label_all(rows, centroids).inertia)
 
 
 def _label_all(rows: Rows, centroids: np.ndarray) -> Counted:
@@ -100,7 +101,7 @@ def _count_block(source: Any, centers: Centers) -> Counted:
     k = len(centers.centroids)
     labels, _ = assign_manhattan(block.rows, centers.centroids)
     values = count_values(block.rows, block.weights, labels, k)
-    return Counted(values, values[:, 0].sum(axis=1), 0.0)
+    return Counted(values, values[:, 0].sum(axis=1), no_totals(1))
 
 
 def label_manhattan(source: Any, centers: Centers) -> Counted:
@@ -109,13 +110,13 @@ def label_manhattan(source: Any, centers: Centers) -> Counted:
     block.memory.centroids = None
     labels, distances = assign_manhattan(block.rows, centers.centroids, block.labels)
     counts = np.bincount(labels, weights=block.weights, minlength=len(centers.centroids))
-    inertia = distances.sum() if block.weights is None else distances @ block.weights
-    return Counted(np.zeros(0), counts.astype(np.float64), float(inertia))
+    inertia = weighted_bins(distances, block.weights)
+    return Counted(np.zeros(0), counts.astype(np.float64), inertia)
 
 
 def _merge(parts: list[Counted]) -> Counted:
     values, counts, inertia = parts[0]
     for part in parts[1:]:
         values, counts = values + part.values, counts + part.counts
-        inertia += part.inertia
+        inertia = inertia + part.inertia
     return Counted(values, counts, inertia)

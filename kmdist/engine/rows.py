@@ -35,6 +35,21 @@ def projections_fit(n: int, row_bytes: int, memory_bytes: int) -> bool:
     return n * each <= _SPACIOUS_SHARE * memory_bytes
 
 
+def require_unmasked(values: Any, name: str) -> None:
+    """Refuse a masked array, whose mask no kernel would see.
+
+    Raises
+    ------
+    ValueError
+    """
+    if isinstance(values, np.ma.MaskedArray):
+        raise ValueError(
+            f"{name} is a masked array, and masks are not supported: fill it "
+            f"({name}.filled(0)) and give the rows that must not count a sample_weight of 0, or "
+            "leave them out"
+        )
+
+
 @dataclass(frozen=True)
 class Points:
     """Projections of the rows of a block.
@@ -112,6 +127,15 @@ class Block:
         """Itself: the rows are here."""
         return self
 
+    def counted(self) -> tuple[np.ndarray, np.ndarray]:
+        """Rows whose weight is not zero, and their weights (m,) float64."""
+        if self.weights is None:
+            return self.rows, np.ones(len(self.rows))
+        if self.weights.all():
+            return self.rows, self.weights
+        counting = self.weights > 0
+        return self.rows[counting], self.weights[counting]
+
     def __len__(self) -> int:
         return len(self.rows)
 
@@ -154,6 +178,7 @@ class Loader:
         """Load the rows."""
         loaded = self.load(self.item)
         rows, weights = loaded if isinstance(loaded, tuple) else (loaded, self.weights)
+        require_unmasked(rows, "X")
         rows = np.asarray(rows)
         if rows.ndim != 2:
             raise ValueError(f"a block must have shape (n, d), received {rows.shape}")
@@ -208,9 +233,7 @@ class Rows:
             raise ValueError("the data have no blocks: at least one row is required")
         self.moments: Moments = run_pass(pool, _moments_of, self.sources, merge=merge_moments)
         self._check()
-        m = self.moments
-        # A percent more, lest the last bits of a sum that is a power of two decide the grid.
-        self.frame = make_frame(m.low, m.high, m.mean, m.variance, 1.01 * m.weight)
+        self.frame = make_frame(self.moments)
         self.frame_future = pool.broadcast(self.frame)
         if kept:
             self.sources = pool.spread(self.sources)
@@ -223,6 +246,11 @@ class Rows:
         return self.moments.n_rows
 
     @property
+    def n_counted(self) -> int:
+        """Rows whose weight is not zero: others get a label, and change nothing."""
+        return self.moments.n_counted
+
+    @property
     def n_features(self) -> int:
         """Length of a row."""
         return len(self.moments.mean)
@@ -231,6 +259,11 @@ class Rows:
     def starts(self) -> np.ndarray:
         """(blocks + 1,) int64, global index of the first row of each block."""
         return np.concatenate([[0], np.cumsum(self.moments.lengths, dtype=np.int64)])
+
+    @property
+    def counted_starts(self) -> np.ndarray:
+        """(blocks + 1,) int64, `starts` among the rows whose weight is not zero."""
+        return np.concatenate([[0], np.cumsum(self.moments.counted, dtype=np.int64)])
 
     @property
     def centroid_dtype(self) -> np.dtype:

@@ -26,7 +26,7 @@ def generator(seed: int, stream: int) -> np.random.Generator:
 
 
 def row_uniforms(seed: int, stream: int, first: int, n: int) -> np.ndarray:
-    """Random numbers of rows ``first … first + n − 1``, whichever block holds them.
+    """Random numbers of rows ``first … first + n − 1`` of those that count.
 
     Returns
     -------
@@ -44,9 +44,9 @@ def sample_rows(rows: Rows, size: int, seed: int, stream: int = 0) -> Sample:
 
     Returns
     -------
-    Sample : all rows where `size` is not less than their number.
+    Sample : all rows that count where `size` is not less than their number.
     """
-    n = rows.n_rows
+    n = rows.n_counted
     if size >= n:
         chosen = np.arange(n)
     else:
@@ -55,8 +55,8 @@ def sample_rows(rows: Rows, size: int, seed: int, stream: int = 0) -> Sample:
 
 
 def take_rows(rows: Rows, chosen: np.ndarray) -> Sample:
-    """Rows by global index (ascending)."""
-    starts = rows.starts
+    """Rows by their global index among those that count (ascending)."""
+    starts = rows.counted_starts
     edges = np.searchsorted(chosen, starts)
     each = [chosen[a:b] - first for a, b, first in zip(edges, edges[1:], starts, strict=False)]
     only = [i for i, part in enumerate(each) if len(part)]
@@ -66,9 +66,8 @@ def take_rows(rows: Rows, chosen: np.ndarray) -> Sample:
 
 def _take(item: list[Any], dtype: Any) -> Sample:
     source, index = item
-    block = source.open()
-    weights = np.ones(len(index)) if block.weights is None else block.weights[index]
-    return Sample(block.rows[index].astype(dtype), weights)
+    rows, weights = source.open().counted()
+    return Sample(rows[index].astype(dtype), weights[index])
 
 
 def join_samples(parts: list[Sample]) -> Sample:

@@ -5,7 +5,7 @@ Random numbers are Philox streams (Salmon et al., SC 2011) of the seed, indexed 
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,7 +14,10 @@ from kmdist.engine.kernels.assign import assign
 from kmdist.engine.kernels.distances import squared_distances
 from kmdist.engine.kernels.frame import Frame, make_frame
 from kmdist.engine.kernels.moments import moments
-from kmdist.engine.kernels.plusplus import plus_plus
+from kmdist.engine.kernels.plusplus import exchange_centres, plus_plus
+from kmdist.engine.kernels.sums import cluster_means
+from kmdist.engine.kernels.totals import merge_bins, totals_of, weighted_bins
+from kmdist.engine.lloyd import run_step
 from kmdist.engine.rows import Rows
 from kmdist.engine.sampling import (
     Sample,
@@ -56,9 +59,8 @@ def seed_centroids(
     ----------
     rows : what to cluster.
     k : centroids wanted.
-    init : ``'k-means++'``: greedy k-means++ on a sample and, unless the sample is everything,
-        ten Lloyd iterations on it; ``'k-means||'``: five rounds over all rows (Bahmani et al.,
-        VLDB 2012); ``'random'``: distinct rows; an array (k, d).
+    init : ``'k-means++'``: see `seed_each`; ``'k-means||'``: five rounds over all rows
+        (Bahmani et al., VLDB 2012); ``'random'``: distinct rows; an array (k, d).
     seed : of the random streams.
     attempt : number of the restart, which has streams of its own.
 
@@ -72,20 +74,169 @@ def seed_centroids(
     stream = 16 * attempt
     if init == "k-means||":
         centroids = _parallel(rows, k, seed, stream)
-    else:
+    elif init == "random":
         size = sample_size(k, rows.n_features, rows.centroid_dtype.itemsize)
         sample = sample_rows(rows, size, seed, stream)
-        if init == "random":
-            centroids = _random_rows(sample, k, generator(seed, stream + 1))
-        else:
-            centroids = seed_from_sample(
-                sample, k, generator(seed, stream + 1), refine=size < rows.n_rows
-            )
+        centroids = _random_rows(sample, k, generator(seed, stream + 1))
+    else:
+        centroids = seed_each(rows, [k], seed, stream)[1][0]
+    return complete(rows, centroids, k)
+
+
+def complete(rows: Rows, centroids: np.ndarray, k: int) -> np.ndarray:
+    """k centroids: distinct rows are added, or the first ones repeated where there are none."""
     if len(centroids) < k:
-        centroids = _complete(rows, centroids, k)
+        centroids = _add_distinct(rows, centroids, k)
     if len(centroids) < k:
         centroids = np.resize(centroids, (k, rows.n_features))
     return np.asarray(centroids, dtype=rows.centroid_dtype)
+
+
+def seed_each(
+    rows: Rows, ks: list[int], seed: int, stream: int = 0
+) -> tuple[Sample, list[np.ndarray]]:
+    """Initial centroids for several k from one sample and one look at all rows.
+
+    Greedy k-means++ on a uniform sample places the centres. Unless the sample is everything, a
+    pass over all rows then draws some in proportion to their squared distances from these, so that
+    groups which the sample missed are found; on both together centres are exchanged
+    (`kmdist.engine.kernels.plusplus.exchange_centres`) and ten Lloyd iterations done.
+
+    Parameters
+    ----------
+    ks : ascending. seed, stream : of the random numbers.
+
+    Returns
+    -------
+    The sample, and (m, d) distinct centroids for each k; m < k only where fewer distinct rows were
+    seen.
+    """
+    size = sample_size(ks[-1], rows.n_features, rows.centroid_dtype.itemsize)
+    sample = sample_rows(rows, size, seed, stream)
+    placed = [_place(sample, k, generator(seed, stream + 1)) for k in ks]
+    if len(sample.rows) == rows.n_counted:
+        return sample, placed
+    sizes = [_far_rows(k) + 1 for k in ks]
+    sketches: list[Sketch] = rows.run(
+        _sketch,
+        rows.pool.broadcast(placed),
+        rows.frame_future,
+        sizes,
+        (seed, stream + 2),
+        each=[int(first) for first in rows.counted_starts[:-1]],
+        merge=partial(_join_sketches, sizes),
+    )
+    seeds = [
+        _improve(rows, sample, found, k, sketch, generator(seed, stream + 3))
+        for found, k, sketch in zip(placed, ks, sketches, strict=True)
+    ]
+    return sample, seeds
+
+
+def _place(sample: Sample, k: int, random: np.random.Generator) -> np.ndarray:
+    """Rows chosen by greedy k-means++; (m, d), distinct."""
+    statistics = moments(sample.rows, sample.weights)
+    scale = make_frame(statistics).scale
+    dtype = sample.rows.dtype if scale == 1.0 else np.float64
+    centred = ((sample.rows - statistics.mean) * scale).astype(dtype)
+    return sample.rows[plus_plus(centred, sample.weights, k, random)]
+
+
+class Sketch(NamedTuple):
+    """Rows drawn in proportion to w·d²: those of least E/(w·d²), E exponentially distributed.
+
+    The weighted sample without replacement of Efraimidis and Spirakis (2006), whose probabilities
+    are known once the next key is (Cohen and Kaplan, *Summarizing data using bottom-k sketches*,
+    2007).
+
+    Parameters
+    ----------
+    keys : (m,) float64, ascending. rows : (m,) int64, global index among rows that count.
+    """
+
+    keys: np.ndarray
+    rows: np.ndarray
+
+
+def _far_rows(k: int) -> int:
+    """Rows of a sketch: so many that each of k groups that were missed is likely among them."""
+    return max(256, 4 * k)
+
+
+def _sketch(
+    item: list[Any],
+    placed: list[np.ndarray],
+    frame: Frame,
+    sizes: list[int],
+    draw: tuple[int, int],
+) -> list[Sketch]:
+    """Leaf of the pass that looks at all rows."""
+    source, first = item
+    rows, weights = source.open().counted()
+    index = np.arange(first, first + len(rows))
+    waits = -np.log1p(-row_uniforms(*draw, first, len(rows)))
+    sketches = []
+    for centroids, size in zip(placed, sizes, strict=True):
+        chances = weights * _distances(rows, centroids, frame)
+        far = np.flatnonzero(chances > 0)
+        sketches.append(_least(Sketch(waits[far] / chances[far], index[far]), size))
+    return sketches
+
+
+def _least(sketch: Sketch, size: int) -> Sketch:
+    if len(sketch.keys) > size:
+        near = np.flatnonzero(sketch.keys <= np.partition(sketch.keys, size - 1)[size - 1])
+        sketch = Sketch(sketch.keys[near], sketch.rows[near])
+    order = np.lexsort((sketch.rows, sketch.keys))[:size]
+    return Sketch(sketch.keys[order], sketch.rows[order])
+
+
+def _join_sketches(sizes: list[int], parts: list[list[Sketch]]) -> list[Sketch]:
+    joined = [
+        Sketch(*(np.concatenate(arrays) for arrays in zip(*same, strict=True)))
+        for same in zip(*parts, strict=True)
+    ]
+    return [_least(sketch, size) for sketch, size in zip(joined, sizes, strict=True)]
+
+
+def _improve(
+    rows: Rows,
+    sample: Sample,
+    placed: np.ndarray,
+    k: int,
+    sketch: Sketch,
+    random: np.random.Generator,
+) -> np.ndarray:
+    """Centroids from those of the sample, once rows far from them are known."""
+    both = _weighted_union(rows, sample, placed, sketch, _far_rows(k))
+    frame = make_frame(moments(both.rows, both.weights))
+    dtype = both.rows.dtype if frame.scale == 1.0 else np.float64
+
+    def local(points: np.ndarray) -> np.ndarray:
+        return np.ascontiguousarray(((points - frame.shift) * frame.scale).astype(dtype))
+
+    points, centres = local(both.rows), local(placed)
+    if len(centres) < k:
+        labels = np.empty(len(points), np.int32)
+        assign(both.rows, None, placed, frame, labels, summed=False)
+        known = squared_distances(points, centres, labels)
+        more = plus_plus(points, both.weights, k - len(centres), random, known)
+        centres = np.concatenate([centres, points[more]])
+    centres = exchange_centres(points, both.weights, centres, k, random)
+    return _settle(both, (centres / frame.scale + frame.shift).astype(both.rows.dtype), frame)
+
+
+def _weighted_union(
+    rows: Rows, sample: Sample, placed: np.ndarray, sketch: Sketch, size: int
+) -> Sample:
+    """Sample and drawn rows, weighted by one over the chance that either has them."""
+    limit = sketch.keys[size] if len(sketch.keys) > size else np.inf
+    far = take_rows(rows, np.sort(sketch.rows[:size]))
+    both = join_samples([sample, far])
+    chances = both.weights * _distances(both.rows, placed, rows.frame)
+    with np.errstate(invalid="ignore"):
+        drawn = np.where(chances > 0, -np.expm1(-limit * chances), 0.0)
+    return Sample(both.rows, both.weights / (len(sample.rows) / rows.n_counted + drawn))
 
 
 def _random_rows(sample: Sample, k: int, random: np.random.Generator) -> np.ndarray:
@@ -104,35 +255,23 @@ def _random_rows(sample: Sample, k: int, random: np.random.Generator) -> np.ndar
     return sample.rows[np.array(chosen, dtype=np.int64)]
 
 
-def seed_from_sample(
-    sample: Sample, k: int, random: np.random.Generator, *, refine: bool
-) -> np.ndarray:
+def seed_from_sample(sample: Sample, k: int, random: np.random.Generator) -> np.ndarray:
     """Greedy k-means++ on rows in memory, and a few Lloyd iterations on them.
 
     Returns
     -------
     (m, d), distinct; m < k only where the sample has fewer distinct rows.
     """
-    statistics = moments(sample.rows, sample.weights)
-    centred = (sample.rows - statistics.mean).astype(sample.rows.dtype)
-    chosen = plus_plus(centred, sample.weights, k, random)
-    centroids = sample.rows[chosen]
-    if not refine or len(chosen) < k:
-        return centroids
-    frame = make_frame(
-        statistics.low,
-        statistics.high,
-        statistics.mean,
-        statistics.variance,
-        1.01 * statistics.weight,
-    )
+    placed = _place(sample, k, random)
+    return _settle(sample, placed, make_frame(moments(sample.rows, sample.weights)))
+
+
+def _settle(sample: Sample, centroids: np.ndarray, frame: Frame) -> np.ndarray:
+    """Centroids after a few Lloyd iterations on a sample, as long as they stay distinct."""
     for _ in range(SAMPLE_ITERATIONS):
         sums = assign(sample.rows, sample.weights, centroids, frame)
-        filled = sums.counts > 0
-        moved = centroids.astype(np.float64)
-        moved[filled] = frame.shift + sums.sums[filled] / sums.counts[filled, None]
-        moved = moved.astype(centroids.dtype)
-        if len(np.unique(moved, axis=0)) < k:
+        moved = cluster_means(sums, centroids).astype(centroids.dtype)
+        if len(np.unique(moved, axis=0)) < len(moved):
             break
         centroids = moved
     return centroids
@@ -141,12 +280,12 @@ def seed_from_sample(
 def _parallel(rows: Rows, k: int, seed: int, stream: int, rounds: int = 5) -> np.ndarray:
     """k-means||: 2k candidates a round, weighted by what is nearest to them, then reduced to k."""
     factor = 2.0 * k
-    first = sample_rows(rows, min(rows.n_rows, max(64, k)), seed, stream)
+    first = sample_rows(rows, min(rows.n_counted, max(64, k)), seed, stream)
     candidates = _random_rows(first, 1, generator(seed, stream + 1))
-    firsts = [int(first) for first in rows.starts[:-1]]
+    firsts = [int(first) for first in rows.counted_starts[:-1]]
     for turn in range(rounds):
         centers = rows.pool.broadcast(Centers(candidates))
-        cost = rows.run(_cost, centers, rows.frame_future, merge=sum_costs)
+        cost = float(totals_of(rows.run(_cost, centers, rows.frame_future, merge=merge_bins))[0])
         if not cost > 0:
             break
         found: Sample = rows.run(
@@ -158,22 +297,20 @@ def _parallel(rows: Rows, k: int, seed: int, stream: int, rounds: int = 5) -> np
             merge=join_samples,
         )
         candidates = np.unique(np.concatenate([candidates, found.rows]), axis=0)
-    centers = rows.pool.broadcast(Centers(candidates))
-    weights = rows.run(_weigh, centers, rows.frame_future, merge=sum_costs)
-    sample = Sample(candidates, weights)
-    return seed_from_sample(sample, k, generator(seed, stream + 15), refine=True)
+    weights = run_step(rows, candidates).weights
+    return seed_from_sample(Sample(candidates, weights), k, generator(seed, stream + 15))
 
 
-def _cost(source: Any, centers: Centers, frame: Frame) -> float:
-    distances, weights, _ = _distances(source, centers, frame)
-    return float(distances.sum() if weights is None else distances @ weights)
+def _distances(rows: np.ndarray, centroids: np.ndarray, frame: Frame) -> np.ndarray:
+    """(n,) float64, squared distances to the nearest centroids."""
+    labels = np.empty(len(rows), np.int32)
+    assign(rows, None, centroids, frame, labels, summed=False)
+    return squared_distances(rows, centroids, labels)
 
 
-def _distances(source: Any, centers: Centers, frame: Frame) -> tuple[np.ndarray, Any, Any]:
-    block = source.open()
-    labels = np.empty(len(block.rows), np.int32)
-    assign(block.rows, block.weights, centers.centroids, frame, labels, summed=False)
-    return squared_distances(block.rows, centers.centroids, labels), block.weights, block
+def _cost(source: Any, centers: Centers, frame: Frame) -> np.ndarray:
+    rows, weights = source.open().counted()
+    return weighted_bins(_distances(rows, centers.centroids, frame), weights)
 
 
 def _draw_candidates(
@@ -181,27 +318,13 @@ def _draw_candidates(
 ) -> Sample:
     source, first = item
     factor, seed, stream, dtype = draw
-    distances, weights, block = _distances(source, centers, frame)
-    chance = factor * (distances if weights is None else distances * weights)
-    chosen = np.flatnonzero(row_uniforms(seed, stream, first, len(distances)) < chance)
-    return Sample(block.rows[chosen].astype(dtype), np.ones(len(chosen)))
+    rows, weights = source.open().counted()
+    chance = factor * _distances(rows, centers.centroids, frame) * weights
+    chosen = np.flatnonzero(row_uniforms(seed, stream, first, len(rows)) < chance)
+    return Sample(rows[chosen].astype(dtype), np.ones(len(chosen)))
 
 
-def _weigh(source: Any, centers: Centers, frame: Frame) -> np.ndarray:
-    block = source.open()
-    labels = np.empty(len(block.rows), np.int32)
-    return assign(block.rows, block.weights, centers.centroids, frame, labels).counts
-
-
-def sum_costs(parts: list[Any]) -> Any:
-    """Sum in the order of the blocks."""
-    total = parts[0]
-    for part in parts[1:]:
-        total = total + part
-    return total
-
-
-def _complete(rows: Rows, centroids: np.ndarray, k: int) -> np.ndarray:
+def _add_distinct(rows: Rows, centroids: np.ndarray, k: int) -> np.ndarray:
     """Add distinct rows, the first of the data that are not among the centroids; one pass."""
     known = rows.pool.broadcast(np.asarray(centroids, rows.centroid_dtype))
     wanted = k - len(centroids)
@@ -210,9 +333,7 @@ def _complete(rows: Rows, centroids: np.ndarray, k: int) -> np.ndarray:
 
 
 def _distinct(source: Any, known: np.ndarray, wanted: int) -> np.ndarray:
-    block = source.open()
-    rows = block.rows if block.weights is None else block.rows[block.weights > 0]
-    return _first_distinct(rows, known, wanted)
+    return _first_distinct(source.open().counted()[0], known, wanted)
 
 
 def _first_distinct(rows: np.ndarray, known: np.ndarray, wanted: int) -> np.ndarray:
@@ -231,18 +352,3 @@ def _first_distinct(rows: np.ndarray, known: np.ndarray, wanted: int) -> np.ndar
 def _join_distinct(wanted: int, parts: list[np.ndarray]) -> np.ndarray:
     rows = np.concatenate(parts)
     return _first_distinct(rows, rows[:0], wanted)
-
-
-__all__ = [
-    "INITS",
-    "Sample",
-    "generator",
-    "join_samples",
-    "row_uniforms",
-    "sample_rows",
-    "sample_size",
-    "seed_centroids",
-    "seed_from_sample",
-    "sum_costs",
-    "take_rows",
-]

@@ -14,20 +14,31 @@ import numpy as np
 
 from kmdist.engine.blas import one_blas_thread
 from kmdist.engine.block_steps import Centers
-from kmdist.engine.kernels.assign import PartialSums, assign, merge_sums
-from kmdist.engine.kernels.distances import cluster_inertia, two_nearest
+from kmdist.engine.kernels.assign import assign
+from kmdist.engine.kernels.distances import inertia_bins, two_nearest
 from kmdist.engine.kernels.frame import Frame
-from kmdist.engine.lloyd import Options, advance, run_step, tidy_counts, typical_distance
+from kmdist.engine.kernels.sums import PartialSums, merge_sums
+from kmdist.engine.lloyd import (
+    Options,
+    advance,
+    run_step,
+    tidy_counts,
+    total_inertia,
+    typical_distance,
+)
 from kmdist.engine.rows import Rows
-from kmdist.engine.sampling import generator, sample_rows
-from kmdist.engine.seeding import sample_size, seed_centroids, seed_from_sample
+from kmdist.engine.sampling import sample_rows
+from kmdist.engine.seeding import complete, sample_size, seed_centroids, seed_each
 from kmdist.engine.state import State
 from kmdist.estimators.inputs import as_rows, checked, checked_weights, pool_for
 from kmdist.estimators.model import CentroidModel, predict_rows
 
 
 class Spread(NamedTuple):
-    """Per cluster: Σ w·distance², Σ w·distance, Σ w·simplified silhouette, Σ w; (k,) float64."""
+    """Per cluster: Σ w·distance², Σ w·distance, Σ w·simplified silhouette, Σ w.
+
+    All (k,) float64, but the first: `kmdist.engine.kernels.distances.inertia_bins`.
+    """
 
     inertias: np.ndarray
     distances: np.ndarray
@@ -51,7 +62,7 @@ def spread_block(source: Any, centroids: list[np.ndarray], frame: Frame) -> list
             np.divide(other - own, largest, out=silhouette, where=largest > 0)
         spreads.append(
             Spread(
-                cluster_inertia(block.rows, block.weights, each, labels),
+                inertia_bins(block.rows, block.weights, each, labels),
                 np.bincount(labels, weights=weights * own, minlength=k),
                 np.bincount(labels, weights=weights * silhouette, minlength=k),
                 np.bincount(labels, weights=weights, minlength=k),
@@ -237,17 +248,13 @@ def select_rows(
 def _seed_all(
     rows: Rows, ks: list[int], init: str, seed: int
 ) -> tuple[np.ndarray, list[np.ndarray]]:
-    """A sample of the rows, and initial centroids for each k; from the sample if possible."""
+    """A sample of the rows, and initial centroids for each k."""
+    if init == "k-means++":
+        sample, found = seed_each(rows, ks, seed)
+        return sample.rows, [complete(rows, *pair) for pair in zip(found, ks, strict=True)]
     size = sample_size(ks[-1], rows.n_features, rows.centroid_dtype.itemsize)
     sample = sample_rows(rows, size, seed)
-    initial = []
-    for k in ks:
-        found = np.empty((0, rows.n_features))
-        if init == "k-means++":
-            refine = size < rows.n_rows
-            found = seed_from_sample(sample, k, generator(seed, 1), refine=refine)
-        initial.append(found if len(found) == k else seed_centroids(rows, k, init, seed))
-    return sample.rows, initial
+    return sample.rows, [seed_centroids(rows, k, init, seed) for k in ks]
 
 
 def _iterate_many(
@@ -287,7 +294,7 @@ def _say_nothing(_: State) -> None:
 
 
 def _finished(rows: Rows, state: State, inertias: np.ndarray, counts: np.ndarray) -> State:
-    return replace(state, counts=tidy_counts(rows, counts), inertia=float(inertias.sum()))
+    return replace(state, counts=tidy_counts(rows, counts), inertia=total_inertia(inertias))
 
 
 def _step_many(source: Any, centers: list[Centers], frame: Frame) -> list[PartialSums]:
@@ -304,7 +311,7 @@ def _candidate(rows: Rows, state: State, spread: Spread, silhouette: float) -> C
     total = float(rows.moments.m2.sum())
     within = state.inertia
     between = max(total - within, 0.0)
-    possible = 1 < k < rows.n_rows and within > 0
+    possible = 1 < k < rows.n_counted and within > 0
     return Candidate(
         k=k,
         state=state,

@@ -1,12 +1,11 @@
 """Assign rows to their nearest centroids and sum per cluster: one Lloyd pass over one block."""
 
-from typing import NamedTuple
-
 import numpy as np
 from numba import njit
 
+from kmdist.engine.kernels.chunks import NO_TILE, NO_WEIGHTS, as_kernel_rows, kernel_chunks
 from kmdist.engine.kernels.few_features import MAX_FEATURES, assign_few
-from kmdist.engine.kernels.frame import Frame, make_panel
+from kmdist.engine.kernels.frame import Frame, make_panel, reaching
 from kmdist.engine.kernels.nearest import (
     PLAIN,
     TILE_ROWS,
@@ -17,65 +16,24 @@ from kmdist.engine.kernels.nearest import (
     norm2,
     resolve,
 )
-
-_NO_WEIGHTS = np.empty(0, np.float64)
-_NO_TILE = np.empty((0, 0), np.float32)
-
-
-class PartialSums(NamedTuple):
-    """Per-cluster sums of a block, exact on the frame's grid.
-
-    Parameters
-    ----------
-    sums : (k, d) float64, Σ w(x − shift).
-    counts : (k,) float64, Σ w.
-    """
-
-    sums: np.ndarray
-    counts: np.ndarray
-
-
-def merge_sums(parts: list[PartialSums]) -> PartialSums:
-    """Add partial sums; exact, hence the same in any order."""
-    sums, counts = parts[0].sums.copy(), parts[0].counts.copy()
-    for part in parts[1:]:
-        sums += part.sums
-        counts += part.counts
-    return PartialSums(sums, counts)
-
-
-@njit(nogil=True, cache=True)
-def move_row(rows, i, shift, weight, magic, sums, old, new):  # type: ignore[no-untyped-def]
-    """Take w(x − shift), rounded to the grid, from one cluster's sums (−1: none) to another's."""
-    for p in range(rows.shape[1]):
-        t = (np.float64(rows[i, p]) - shift[p]) * weight
-        q = (t + magic) - magic
-        if old >= 0:
-            sums[old, p] -= q
-        sums[new, p] += q
-
-
-@njit(nogil=True, cache=True)
-def _add_row(rows, i, shift, magic, sums, label):  # type: ignore[no-untyped-def]
-    """`move_row` of weight one from nowhere: the loop that a first pass spends its time in."""
-    for p in range(rows.shape[1]):
-        sums[label, p] += ((np.float64(rows[i, p]) - shift[p]) + magic) - magic
+from kmdist.engine.kernels.sums import PartialSums, move_row, no_sums
 
 
 @njit(nogil=True, cache=True)
 def _assign(  # type: ignore[no-untyped-def]
     rows, rows32, weights, panel, centroids, frame, errors, labels, mode, plain, out
 ):
-    shift, scale, magic, weight_magic, _, _ = frame
-    gamma, longest, slack = errors
+    shift, scale, grid = frame
+    gamma, longest, near, slack = errors
     summed, fresh, direct = mode
-    sums, counts = out
     n, d = rows.shape
+    k = centroids.shape[0]
     scratch = np.zeros((TILE_ROWS, d), np.float32)
     best, second = np.empty(TILE_ROWS, np.float32), np.empty(TILE_ROWS, np.float32)
     nearest, scores = np.empty(TILE_ROWS, np.int32), np.empty(panel.shape[1], np.float32)
+    left = np.empty(d)
     single = rows32.shape[1] == d
-    shift32, scale32 = shift.astype(np.float32), np.float32(scale)
+    shift32 = shift.astype(np.float32)
     if direct:
         shift32[:] = 0
     for start in range(0, n, TILE_ROWS):
@@ -83,7 +41,7 @@ def _assign(  # type: ignore[no-untyped-def]
         if direct and size == TILE_ROWS:
             tile = rows32[start : start + TILE_ROWS]
         elif single:
-            load_float32(rows32, start, size, shift32, scale32, scratch)
+            load_float32(rows32, start, size, shift32, scratch)
             tile = scratch
         else:
             load_tile(rows, start, size, shift, scale, scratch)
@@ -92,55 +50,17 @@ def _assign(  # type: ignore[no-untyped-def]
         for r in range(size):
             i = start + r
             label = nearest[r]
-            if second[r] <= best[r] + slack:
-                error = error_bound(norm2(tile[r]), gamma, longest)
-                if np.float64(second[r]) <= np.float64(best[r]) + 2.0 * error:
+            if not second[r] > best[r] + slack or label >= k:
+                error = error_bound(norm2(tile[r]), gamma, longest, near)
+                if not np.float64(second[r]) > np.float64(best[r]) + 2.0 * error or label >= k:
                     label = resolve(rows, i, tile, r, panel, best[r], centroids, error, scores)
-            if summed and (fresh or label != labels[i]):
+            if summed and fresh:
                 weight = weights[i] if weights.size else 1.0
-                count = (weight + weight_magic) - weight_magic
-                counts[label] += count
-                if fresh and not weights.size:
-                    _add_row(rows, i, shift, magic, sums, label)
-                elif fresh:
-                    move_row(rows, i, shift, weight, magic, sums, -1, label)
-                else:
-                    counts[labels[i]] -= count
-                    move_row(rows, i, shift, weight, magic, sums, labels[i], label)
+                move_row(rows, i, weight, grid, out, -1, label, left)
+            elif summed and label != labels[i]:
+                weight = weights[i] if weights.size else 1.0
+                move_row(rows, i, weight, grid, out, labels[i], label, left)
             labels[i] = label
-
-
-_KERNEL_TYPES = tuple(np.dtype(t) for t in (np.float32, np.float64, np.uint8, np.uint16))
-_CONVERT_BYTES = 8 << 20
-
-
-def kernel_chunks(rows: np.ndarray) -> list[tuple[int, np.ndarray]]:
-    """Rows as the kernels take them: C order, in one of the types they are compiled for.
-
-    Parameters
-    ----------
-    rows : (n, d) real numbers of any type and layout.
-
-    Returns
-    -------
-    list of (first row, chunk); one chunk, not copied, where nothing has to be converted;
-    otherwise views that `as_kernel_rows` converts one at a time.
-    """
-    if rows.dtype in _KERNEL_TYPES and rows.flags.c_contiguous and rows.flags.aligned:
-        return [(0, rows)]
-    step = max(TILE_ROWS, _CONVERT_BYTES // max(1, 8 * rows.shape[1]))
-    return [(start, rows[start : start + step]) for start in range(0, len(rows), step)]
-
-
-def as_kernel_rows(chunk: np.ndarray) -> np.ndarray:
-    """One of `kernel_chunks`, converted: float16 to float32, other integers to float64."""
-    if chunk.dtype in _KERNEL_TYPES:
-        kind: np.dtype = chunk.dtype
-    elif chunk.dtype == np.float16:
-        kind = np.dtype(np.float32)
-    else:
-        kind = np.dtype(np.float64)
-    return np.require(chunk, dtype=kind, requirements=["C", "A"])
 
 
 def assign(
@@ -170,7 +90,7 @@ def assign(
 
     Returns
     -------
-    PartialSums: sums (k, d) and counts (k,), float64, exact on the frame's grid.
+    PartialSums: exact.
 
     Raises
     ------
@@ -180,6 +100,7 @@ def assign(
         raise ValueError(f"rows {rows.shape} do not fit centroids {centroids.shape}")
     if sums is not None and labels is None:
         raise ValueError("sums without the labels that they belong to")
+    frame = reaching(frame, centroids)
     # With many centroids the copy costs little, and folding leaves more rows to resolve.
     cheap = len(centroids) <= 16 or not frame.shift.any()
     few = rows.shape[1] <= MAX_FEATURES
@@ -188,18 +109,18 @@ def assign(
     if labels is None:
         labels = np.empty(len(rows), np.int32)
     fresh = sums is None
-    out = sums or PartialSums(np.zeros(panel.centroids.shape), np.zeros(len(panel.centroids)))
+    out = sums or no_sums(len(centroids), rows.shape[1], frame.grid)
     for first, chunk in kernel_chunks(rows):
         part = as_kernel_rows(chunk)
         last = first + len(part)
         given = (
             part,
-            part if part.dtype == np.float32 else _NO_TILE,
-            _NO_WEIGHTS if weights is None else weights[first:last],
+            float32_rows(part, frame),
+            NO_WEIGHTS if weights is None else weights[first:last],
             panel.scores,
             panel.centroids,
-            tuple(frame),
-            (panel.gamma, panel.max_norm, np.float32(panel.slack)),
+            (frame.shift, frame.scale, tuple(frame.grid)),
+            (panel.gamma, panel.max_norm, panel.near, np.float32(panel.slack)),
             labels[first:last],
         )
         if few:
@@ -207,3 +128,8 @@ def assign(
         else:
             _assign(*given, (summed, fresh, direct), PLAIN, tuple(out))
     return out
+
+
+def float32_rows(part: np.ndarray, frame: Frame) -> np.ndarray:
+    """Rows that can be brought into the frame in float32, or none; shifts are exact there."""
+    return part if part.dtype == np.float32 and frame.scale == 1.0 else NO_TILE

@@ -15,20 +15,15 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from kmdist.engine.kernels.assign import (
-    _NO_TILE,
-    _NO_WEIGHTS,
-    PartialSums,
-    as_kernel_rows,
-    kernel_chunks,
-    move_row,
-)
+from kmdist.engine.kernels.assign import float32_rows
+from kmdist.engine.kernels.chunks import NO_WEIGHTS, as_kernel_rows, kernel_chunks
 from kmdist.engine.kernels.frame import Frame
 from kmdist.engine.kernels.frame_row import frame_row, prefetch
 from kmdist.engine.kernels.guide import Guide
 from kmdist.engine.kernels.nearest import PLAIN, TILE_ROWS, nearest_rows, resolve
 from kmdist.engine.kernels.neighbours import WIDTHS, Neighbours
 from kmdist.engine.kernels.settling import DOWN, UP, make_exact, settle
+from kmdist.engine.kernels.sums import PartialSums, move_row
 from kmdist.engine.kernels.widening import local_moves, suspects, two_largest, widen
 
 _ZERO, _FOUR = np.float32(0.0), np.float32(4.0)
@@ -145,13 +140,12 @@ def _score_group(  # type: ignore[no-untyped-def]
     How many of them had to be read.
     """
     opened = 0
-    shift, magic, weight_magic, origin = frame
+    grid, origin = frame
     panel, _, rest, gamma, longest, blur = made
     upper, lower = bounds
     _, reach, order, (narrow, middle, wide) = near
     tiles, index, squares, _, _ = gathered
-    sums, counts = out
-    best, second, nearest, uppers, lowers, slack, single = scratch
+    best, second, nearest, uppers, lowers, slack, left, single = scratch
     own, place = (g - 1) // _CLASSES, (g - 1) % _CLASSES
     tile = tiles[g]
     last = tile.shape[1] - 1
@@ -165,8 +159,10 @@ def _score_group(  # type: ignore[no-untyped-def]
     else:
         nearest_rows(tile, size, wide[own], plain, best, second, nearest)
     _measure(squares[g], best, second, size, gamma, longest, uppers, lowers, slack)
+    most = centroids.shape[0] if g == 0 else order.shape[1]
     for r in range(size):
         i = index[g, r]
+        nearest[r] = min(nearest[r], most - 1)
         if g:
             nearest[r] = order[own, nearest[r]]
         if rest.size:
@@ -195,7 +191,7 @@ def _score_group(  # type: ignore[no-untyped-def]
                 if label != guess:
                     least = squares[g, r] + best[r] - slack[r]
                     low = min(low, np.sqrt(max(least, _ZERO)) * DOWN - blur)
-        elif np.float64(second[r]) <= np.float64(best[r]) + 2.0 * np.float64(slack[r]):
+        elif not np.float64(second[r]) > np.float64(best[r]) + 2.0 * np.float64(slack[r]):
             error = np.float64(slack[r])
             found = resolve(rows, i, tile, r, panel, best[r], centroids, error, single[1])
             if found != label:  # its score is within four errors of the best
@@ -207,10 +203,7 @@ def _score_group(  # type: ignore[no-untyped-def]
         old = labels[i]
         if old != label:
             weight = weights[i] if weights.size else 1.0
-            count = (weight + weight_magic) - weight_magic
-            counts[old] -= count
-            counts[label] += count
-            move_row(rows, i, shift, weight, magic, sums, old, label)
+            move_row(rows, i, weight, grid, out, old, label, left)
             labels[i] = label
     return opened
 
@@ -222,8 +215,10 @@ def _assign_bounded(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     n, d = points.shape
     k = centroids.shape[0]
-    frame32 = frame[0].astype(np.float32)
-    frame = (frame[0], frame[2], frame[3], (frame[0], frame[1], frame32, np.float32(frame[1])))
+    whole_shift, whole_scale, grid = frame
+    frame = (
+        grid, (whole_shift, whole_scale, whole_shift.astype(np.float32), np.float32(whole_scale)),
+    )  # fmt: skip
     panel, local, rest, _, _, blur = made
     half_gaps, reach = near[0], near[1]
     half_gaps32 = (half_gaps * DOWN).astype(np.float32)
@@ -242,7 +237,7 @@ def _assign_bounded(  # type: ignore[no-untyped-def]
     scratch = (
         np.empty(TILE_ROWS, np.float32), np.empty(TILE_ROWS, np.float32),
         np.empty(TILE_ROWS, np.int32), np.empty(TILE_ROWS, np.float32),
-        np.empty(TILE_ROWS, np.float32), np.empty(TILE_ROWS, np.float32),
+        np.empty(TILE_ROWS, np.float32), np.empty(TILE_ROWS, np.float32), np.empty(rows.shape[1]),
         (
             np.empty((1, rows.shape[1]), np.float32), np.empty(panel.shape[1], np.float32),
             np.empty(k, np.float32),
@@ -348,15 +343,15 @@ def assign_bounded(
             read, origin = points[here], (np.zeros(points.shape[1]), 1.0)
         more = _assign_bounded(
             part,
-            part if part.dtype == np.float32 else _NO_TILE,
-            _NO_WEIGHTS if weights is None else weights[here],
+            float32_rows(part, frame),
+            NO_WEIGHTS if weights is None else weights[here],
             read,
-            read if read.dtype == np.float32 else _NO_TILE,
+            float32_rows(read, frame) if points is None else read,
             origin,
             tuple(guide),
             exact_centroids,
             tuple(exact),
-            tuple(frame),
+            (frame.shift, frame.scale, tuple(frame.grid)),
             labels[here],
             (upper[here], lower[here]),
             moves,

@@ -5,7 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from kmdist.engine.kernels.assign import _NO_WEIGHTS, as_kernel_rows, kernel_chunks
+from kmdist.engine.kernels.chunks import NO_WEIGHTS, as_kernel_rows, kernel_chunks
+from kmdist.engine.kernels.totals import add_exactly, carry, no_totals, totals_of
 
 
 @njit(nogil=True, cache=True, fastmath={"contract", "reassoc"})
@@ -17,12 +18,32 @@ def _difference2(row, centroid):  # type: ignore[no-untyped-def]
     return total
 
 
+@njit(nogil=True, cache=True, fastmath={"contract", "reassoc"})
+def _scaled2(row, centroid, factor):  # type: ignore[no-untyped-def]
+    total = 0.0
+    for p in range(row.size):
+        t = (np.float64(row[p]) - centroid[p]) * factor
+        total += t * t
+    return total
+
+
 @njit(nogil=True, cache=True)
-def _inertia(rows, weights, centroids, labels, totals):  # type: ignore[no-untyped-def]
+def _distance(row, centroid):  # type: ignore[no-untyped-def]
+    """‖x − c‖ whose square may overflow or underflow."""
+    square = _difference2(row, centroid)
+    if square < 1e-280:
+        return np.sqrt(_scaled2(row, centroid, 2.0**600)) * 2.0**-600
+    if square == np.inf:
+        return np.sqrt(_scaled2(row, centroid, 2.0**-600)) * 2.0**600
+    return np.sqrt(square)
+
+
+@njit(nogil=True, cache=True)
+def _inertia(rows, weights, centroids, labels, bins):  # type: ignore[no-untyped-def]
     for i in range(rows.shape[0]):
         label = labels[i]
         t = _difference2(rows[i], centroids[label])
-        totals[label] += t * weights[i] if weights.size else t
+        add_exactly(bins, label, t * weights[i] if weights.size else t)
 
 
 @njit(nogil=True, cache=True)
@@ -35,7 +56,7 @@ def _distances(rows, centroids, labels, out):  # type: ignore[no-untyped-def]
 def _all_distances(rows, centroids, out):  # type: ignore[no-untyped-def]
     for i in range(rows.shape[0]):
         for j in range(centroids.shape[0]):
-            out[i, j] = np.sqrt(_difference2(rows[i], centroids[j]))
+            out[i, j] = _distance(rows[i], centroids[j])
 
 
 @njit(nogil=True, cache=True)
@@ -43,12 +64,12 @@ def _two_nearest(rows, centroids, labels, own, other):  # type: ignore[no-untype
     for i in range(rows.shape[0]):
         least = np.inf
         for j in range(centroids.shape[0]):
-            t = _difference2(rows[i], centroids[j])
+            t = _distance(rows[i], centroids[j])
             if j == labels[i]:
-                own[i] = np.sqrt(t)
+                own[i] = t
             elif t < least:
                 least = t
-        other[i] = np.sqrt(least)
+        other[i] = least
 
 
 def two_nearest(
@@ -69,10 +90,10 @@ def two_nearest(
     return own, other
 
 
-def cluster_inertia(
+def inertia_bins(
     rows: np.ndarray, weights: np.ndarray | None, centroids: np.ndarray, labels: np.ndarray
 ) -> np.ndarray:
-    """Inertia of each cluster.
+    """Inertia of each cluster, to be added to that of other rows.
 
     Parameters
     ----------
@@ -83,18 +104,23 @@ def cluster_inertia(
 
     Returns
     -------
-    (k,) float64 : Σ w‖x − c‖² over the rows of each cluster, from the differences, not from
-        ‖x‖² − 2x·c + ‖c‖².
+    (k, BINS) int64, of `kmdist.engine.kernels.totals` : Σ w‖x − c‖² over the rows of each cluster,
+        each term from the differences, not from ‖x‖² − 2x·c + ‖c‖².
     """
-    totals = np.zeros(len(centroids))
+    bins = no_totals(len(centroids))
     exact = np.ascontiguousarray(centroids, dtype=np.float64)
     for first, chunk in kernel_chunks(rows):
         part = as_kernel_rows(chunk)
         here = slice(first, first + len(part))
-        _inertia(
-            part, _NO_WEIGHTS if weights is None else weights[here], exact, labels[here], totals
-        )
-    return totals
+        _inertia(part, NO_WEIGHTS if weights is None else weights[here], exact, labels[here], bins)
+    return carry(bins)
+
+
+def cluster_inertia(
+    rows: np.ndarray, weights: np.ndarray | None, centroids: np.ndarray, labels: np.ndarray
+) -> np.ndarray:
+    """(k,) float64, inertia of each cluster: `inertia_bins`, rounded."""
+    return totals_of(inertia_bins(rows, weights, centroids, labels))
 
 
 def squared_distances(rows: np.ndarray, centroids: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ import numpy as np
 from numba import njit
 
 from kmdist.engine.kernels.nearest import error_bound, norm2, resolve
+from kmdist.engine.kernels.sums import move_row
 
 MAX_FEATURES = 4
 
@@ -58,7 +59,7 @@ def _unsettled(best, second, nearest, labels, first, size, slack, every, todo): 
     for r in range(size):
         todo[found] = r
         differs = nearest[r] != labels[first + r]
-        found += every or differs or second[r] <= best[r] + slack
+        found += every or differs or not second[r] > best[r] + slack
     return found
 
 
@@ -67,17 +68,17 @@ def assign_few(  # type: ignore[no-untyped-def]
     rows, rows32, weights, panel, centroids, frame, errors, labels, mode, out
 ):
     """As `kmdist.engine.kernels.assign._assign`; the panel is not folded."""
-    shift, scale, magic, weight_magic, _, _ = frame
-    gamma, longest, slack = errors
+    shift, scale, grid = frame
+    gamma, longest, near, slack = errors
     summed, fresh = mode
-    sums, counts = out
     n, d = rows.shape
+    k = centroids.shape[0]
     wide = np.zeros((5, panel.shape[1]), np.float32)
     wide[: d + 1] = panel
     columns, row = np.zeros((4, _ROWS), np.float32), np.zeros((1, d), np.float32)
     best, second = np.empty(_ROWS, np.float32), np.empty(_ROWS, np.float32)
     nearest, todo = np.empty(_ROWS, np.int32), np.empty(_ROWS + 1, np.int32)
-    scores = np.empty(panel.shape[1], np.float32)
+    scores, left = np.empty(panel.shape[1], np.float32), np.empty(d)
     shift32, scale32 = shift.astype(np.float32), np.float32(scale)
     for first in range(0, n, _ROWS):
         size = min(_ROWS, n - first)
@@ -91,21 +92,16 @@ def assign_few(  # type: ignore[no-untyped-def]
             r = todo[t]
             i = first + r
             label = nearest[r]
-            if second[r] <= best[r] + slack:
+            if not second[r] > best[r] + slack or label >= k:
                 for p in range(d):
                     row[0, p] = columns[p, r]
-                error = error_bound(norm2(row[0]), gamma, longest)
-                if np.float64(second[r]) <= np.float64(best[r]) + 2.0 * error:
+                error = error_bound(norm2(row[0]), gamma, longest, near)
+                if not np.float64(second[r]) > np.float64(best[r]) + 2.0 * error or label >= k:
                     label = resolve(rows, i, row, 0, panel, best[r], centroids, error, scores)
-            if summed and (fresh or label != labels[i]):
+            if summed and fresh:
                 weight = weights[i] if weights.size else 1.0
-                count = (weight + weight_magic) - weight_magic
-                counts[label] += count
-                for p in range(d):
-                    q = ((np.float64(rows[i, p]) - shift[p]) * weight + magic) - magic
-                    sums[label, p] += q
-                    if not fresh:
-                        sums[labels[i], p] -= q
-                if not fresh:
-                    counts[labels[i]] -= count
+                move_row(rows, i, weight, grid, out, -1, label, left)
+            elif summed and label != labels[i]:
+                weight = weights[i] if weights.size else 1.0
+                move_row(rows, i, weight, grid, out, labels[i], label, left)
             labels[i] = label

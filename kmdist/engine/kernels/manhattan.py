@@ -3,7 +3,7 @@
 import numpy as np
 from numba import njit
 
-from kmdist.engine.kernels.assign import _NO_WEIGHTS, as_kernel_rows, kernel_chunks
+from kmdist.engine.kernels.chunks import NO_WEIGHTS, as_kernel_rows, kernel_chunks
 
 
 @njit(nogil=True, cache=True, fastmath={"contract", "reassoc"})
@@ -17,7 +17,7 @@ def _length(row, centroid):  # type: ignore[no-untyped-def]
 @njit(nogil=True, cache=True)
 def _nearest(rows, centroids, labels, distances):  # type: ignore[no-untyped-def]
     for i in range(rows.shape[0]):
-        least = np.inf
+        least, labels[i] = np.inf, 0
         for j in range(centroids.shape[0]):
             t = _length(rows[i], centroids[j])
             if t < least:
@@ -106,7 +106,7 @@ def count_values(
     if rows.dtype != np.uint8:
         raise ValueError(f"values are counted of uint8 rows only, received {rows.dtype}")
     counts = np.zeros((k, rows.shape[1], 256))
-    _count(np.ascontiguousarray(rows), _NO_WEIGHTS if weights is None else weights, labels, counts)
+    _count(np.ascontiguousarray(rows), NO_WEIGHTS if weights is None else weights, labels, counts)
     return counts
 
 

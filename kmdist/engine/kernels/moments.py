@@ -1,11 +1,15 @@
-"""One pass of plain statistics over a block: extent, mean, variance, and whether it is finite."""
+"""One pass of plain statistics over a block: extent, digits, mean, variance, what is not finite.
+
+Rows of weight zero do not count: they are checked, and belong to the reach of the rows alone.
+"""
 
 from dataclasses import dataclass
 
 import numpy as np
 from numba import njit
 
-from kmdist.engine.kernels.assign import _NO_WEIGHTS, as_kernel_rows, kernel_chunks
+from kmdist.engine.kernels.chunks import NO_WEIGHTS, as_kernel_rows, kernel_chunks
+from kmdist.engine.kernels.grid import Digits, digits_of, float_bits
 
 
 @dataclass(frozen=True)
@@ -15,24 +19,28 @@ class Moments:
     Parameters
     ----------
     lengths : rows of each block, in block order.
+    counted : rows of each block whose weight is not zero.
     weight : Σ w, float64.
-    largest_weight : largest weight; 1 without weights.
-    positive : rows whose weight is not zero.
     mean, m2 : (d,) float64, weighted mean and Σ w(x − mean)².
-    low, high : (d,) float64, extent over all rows.
+    low, high : (d,) float64, extent over the rows that count.
+    reach : (2, d) float64, least and largest value over all rows.
+    digits : of the rows that count.
+    weight_digits : of the weights, or None without weights.
     bad : (block within `lengths`, row in it, column, value) of the first value that is not
         finite, or None.
     bad_weight : (block, row, value) of the first weight that is negative or not finite, or None.
     """
 
     lengths: tuple[int, ...]
+    counted: tuple[int, ...]
     weight: float
-    largest_weight: float
-    positive: int
     mean: np.ndarray
     m2: np.ndarray
     low: np.ndarray
     high: np.ndarray
+    reach: np.ndarray
+    digits: Digits
+    weight_digits: Digits | None = None
     bad: tuple[int, int, int, float] | None = None
     bad_weight: tuple[int, int, float] | None = None
 
@@ -42,27 +50,54 @@ class Moments:
         return sum(self.lengths)
 
     @property
+    def n_counted(self) -> int:
+        """Rows whose weight is not zero."""
+        return sum(self.counted)
+
+    @property
     def variance(self) -> np.ndarray:
         """(d,) float64, weighted variance of each feature."""
         return self.m2 / self.weight if self.weight > 0 else np.zeros_like(self.m2)
 
 
 @njit(nogil=True, cache=True)
-def _accumulate(rows, weights, pivot, first, second, low, high):  # type: ignore[no-untyped-def]
-    """Sums of w(x − pivot) and w(x − pivot)², extent; the first row that is not finite or −1."""
+def _is_bad(bits):  # type: ignore[no-untyped-def]
+    """Whether a float64 of some bits is NaN or infinite."""
+    return (bits >> 52) & 0x7FF == 0x7FF
+
+
+@njit(nogil=True, cache=True)
+def _reach(rows, i, low, high):  # type: ignore[no-untyped-def]
+    """Widen an extent by a row; whether all its values are finite."""
+    bad = False
+    for p in range(rows.shape[1]):
+        x = np.float64(rows[i, p])
+        bad |= _is_bad(float_bits(x))  # type: ignore[call-arg]
+        low[p] = x if x < low[p] else low[p]
+        high[p] = x if x > high[p] else high[p]
+    return not bad
+
+
+@njit(nogil=True, cache=True)
+def _accumulate(rows, weights, pivot, sums, extent, reach, digits):  # type: ignore[no-untyped-def]
+    """Sums of w(x − pivot) and w(x − pivot)², extent, digits; the first row not finite or −1."""
+    first, second = sums
+    least, bits = digits
     for i in range(rows.shape[0]):
         weight = weights[i] if weights.size else 1.0
-        check = 0.0
-        for p in range(rows.shape[1]):
-            x = np.float64(rows[i, p])
-            t = x - pivot[p]
-            check += x - x
-            first[p] += weight * t
-            second[p] += weight * t * t
-            low[p] = x if x < low[p] else low[p]
-            high[p] = x if x > high[p] else high[p]
-        if check != 0.0:
+        low, high = extent if weight > 0.0 else reach
+        if not _reach(rows, i, low, high):
             return i
+        if weight > 0.0:
+            for p in range(rows.shape[1]):
+                t = np.float64(rows[i, p]) - pivot[p]
+                first[p] += weight * t
+                second[p] += weight * t * t
+            for p in range(rows.shape[1]):
+                x = np.float64(rows[i, p])
+                size = abs(x) if x != 0.0 else np.inf
+                least[p] = size if size < least[p] else least[p]
+                bits[p] |= float_bits(x)  # type: ignore[call-arg]
     return -1
 
 
@@ -85,38 +120,41 @@ def moments(rows: np.ndarray, weights: np.ndarray | None = None) -> Moments:
     if rows.ndim != 2:
         raise ValueError(f"expected rows of shape (n, d), received an array of shape {rows.shape}")
     n, d = rows.shape
-    low, high = np.full(d, np.inf), np.full(d, -np.inf)
     bad_weight = _first_bad_weight(weights, n)
-    if n == 0 or bad_weight:
-        zeros = np.zeros(d)
-        return Moments((n,), 0.0, 0.0, 0, zeros, zeros, low, high, None, bad_weight)
-    pivot = rows[0].astype(np.float64)
+    counting = np.ones(n, bool) if weights is None or bad_weight else weights > 0
+    n_counted = int(np.count_nonzero(counting))
+    extent, reach = np.full((2, d), [[np.inf], [-np.inf]]), np.full((2, d), [[np.inf], [-np.inf]])
+    sums, least, bits, bad = np.zeros((2, d)), np.full(d, np.inf), np.zeros(d, np.int64), None
+    pivot = rows[counting.argmax()].astype(np.float64) if n_counted else np.zeros(d)
     if not np.isfinite(pivot).all():
         pivot = np.zeros(d)
-    first, second = np.zeros(d), np.zeros(d)
-    bad = None
-    for start, chunk in kernel_chunks(rows):
+    for start, chunk in kernel_chunks(rows[:0] if bad_weight else rows):
         part = as_kernel_rows(chunk)
-        weight = _NO_WEIGHTS if weights is None else weights[start : start + len(part)]
-        row = _accumulate(part, weight, pivot, first, second, low, high)
+        weight = NO_WEIGHTS if weights is None else weights[start : start + len(part)]
+        row = _accumulate(
+            part, weight, pivot, tuple(sums), tuple(extent), tuple(reach), (least, bits)
+        )
         if row >= 0:
             column = int(np.flatnonzero(~np.isfinite(part[row]))[0])
             bad = (0, start + int(row), column, float(part[row, column]))
             break
-    total = float(n) if weights is None else float(weights.sum())
+    total = float(n) if weights is None else float(weights[counting].sum())
     with np.errstate(over="ignore", invalid="ignore"):  # of values that are refused afterwards
-        offset = first / total if total > 0 else np.zeros(d)
-        mean, m2 = pivot + offset, np.maximum(second - total * offset * offset, 0.0)
+        offset = sums[0] / total if total > 0 else np.zeros(d)
+        mean, m2 = pivot + offset, np.maximum(sums[1] - total * offset * offset, 0.0)
     return Moments(
         lengths=(n,),
+        counted=(n_counted,),
         weight=total,
-        largest_weight=1.0 if weights is None else float(weights.max()),
-        positive=n if weights is None else int(np.count_nonzero(weights)),
         mean=mean,
         m2=m2,
-        low=low,
-        high=high,
+        low=extent[0],
+        high=extent[1],
+        reach=np.stack([np.minimum(extent[0], reach[0]), np.maximum(extent[1], reach[1])]),
+        digits=Digits(np.abs(extent).max(axis=0) if n_counted else np.zeros(d), least, bits),
+        weight_digits=None if weights is None or bad_weight else digits_of(weights),
         bad=bad,
+        bad_weight=bad_weight,
     )
 
 
@@ -148,15 +186,18 @@ def _merge_two(a: Moments, b: Moments) -> Moments:
         bad = (b.bad[0] + blocks, *b.bad[1:])
     if bad_weight is None and b.bad_weight is not None:
         bad_weight = (b.bad_weight[0] + blocks, *b.bad_weight[1:])
+    weighted = [part.weight_digits for part in (a, b) if part.weight_digits is not None]
     return Moments(
         lengths=a.lengths + b.lengths,
+        counted=a.counted + b.counted,
         weight=weight,
-        largest_weight=max(a.largest_weight, b.largest_weight),
-        positive=a.positive + b.positive,
         mean=a.mean + delta * share,
         m2=a.m2 + b.m2 + delta * delta * (a.weight * share),
         low=np.minimum(a.low, b.low),
         high=np.maximum(a.high, b.high),
+        reach=np.stack([np.minimum(a.reach[0], b.reach[0]), np.maximum(a.reach[1], b.reach[1])]),
+        digits=a.digits.merge(b.digits),
+        weight_digits=weighted[0].merge(weighted[-1]) if weighted else None,
         bad=bad,
         bad_weight=bad_weight,
     )

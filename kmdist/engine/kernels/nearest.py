@@ -94,14 +94,47 @@ def nearest_rows(tile, n, panel, plain, best, second, nearest):  # type: ignore[
         nearest_of_tile(tile, n, panel, best, second, nearest)
 
 
+_TINY = 1e-280
+"""Squared distances below it have lost digits, or all of them, to underflow."""
+
+_MAGNIFIED = 2.0**600
+
+
 @njit(nogil=True, cache=True)
-def distance2(rows, i, centroids, j):  # type: ignore[no-untyped-def]
-    """‖x − c‖² in float64 from the differences, summed in the order of the features."""
+def distance2(rows, i, centroids, j, factor):  # type: ignore[no-untyped-def]
+    """‖(x − c) · factor‖² in float64 from the differences, in the order of the features."""
     total = 0.0
     for p in range(rows.shape[1]):
-        t = np.float64(rows[i, p]) - centroids[j, p]
+        t = (np.float64(rows[i, p]) - centroids[j, p]) * factor
         total += t * t
     return total
+
+
+@njit(nogil=True, cache=True)
+def nearest_of(rows, i, centroids, values, limit):  # type: ignore[no-untyped-def]
+    """The nearest centroid in float64 among those whose values are not above a limit.
+
+    Ties go to the lowest index. Where squares underflow, differences are magnified first.
+
+    Parameters
+    ----------
+    rows, i : the row as given. centroids : (k, d) float64.
+    values : (k or more,) float32.
+    """
+    nearest, least = np.int32(0), np.inf
+    for j in range(centroids.shape[0]):
+        if not values[j] > limit:
+            t = distance2(rows, i, centroids, j, 1.0)
+            if t < least:
+                least, nearest = t, np.int32(j)
+    if least < _TINY:
+        least = np.inf
+        for j in range(centroids.shape[0]):
+            if not values[j] > limit and distance2(rows, i, centroids, j, 1.0) < _TINY:
+                t = distance2(rows, i, centroids, j, _MAGNIFIED)
+                if t < least:
+                    least, nearest = t, np.int32(j)
+    return nearest
 
 
 @njit(nogil=True, cache=True, fastmath={"contract", "nnan", "nsz", "reassoc"})
@@ -114,10 +147,15 @@ def norm2(row):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def error_bound(square, gamma, longest):  # type: ignore[no-untyped-def]
-    """Bound on the error of a score, and of ‖x‖² plus it, for a row of squared length `square`."""
+def error_bound(square, gamma, longest, near):  # type: ignore[no-untyped-def]
+    """Bound on the error of the scores of a row of squared length `square` that can be least.
+
+    A centroid of length R ≥ 4‖x‖ + 2·`near` is farther from the row than the shortest by at least
+    0.3 R², which is more than the errors of both scores as long as `gamma` is no more than 0.1.
+    """
     length = np.sqrt(square) * (1.0 + gamma)
-    return gamma * (length + longest) * (length + longest)
+    reach = length + min(longest, 4.0 * length + 2.0 * near)
+    return gamma * reach * reach
 
 
 @njit(nogil=True, cache=True, fastmath={"contract", "nnan", "nsz"})
@@ -159,15 +197,7 @@ def resolve(rows, i, tile, r, panel, best, centroids, error, scores):  # type: i
     """
     score_row(tile, r, panel, scores)
     limit = np.float64(best) + 4.0 * error  # two scores here, two in `best` and its rival
-    nearest = np.int32(0)
-    least = np.inf
-    for j in range(centroids.shape[0]):
-        if np.float64(scores[j]) <= limit:
-            t = distance2(rows, i, centroids, j)
-            if t < least:
-                least = t
-                nearest = np.int32(j)
-    return nearest
+    return nearest_of(rows, i, centroids, scores, limit)
 
 
 @njit(nogil=True, cache=True)
@@ -178,11 +208,11 @@ def load_row(row, shift, scale, out):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def load_float32(rows, first, n, shift, scale, tile):  # type: ignore[no-untyped-def]
-    """`load_tile` of float32 rows in float32: shift and scale are exact there, so one rounding."""
+def load_float32(rows, first, n, shift, tile):  # type: ignore[no-untyped-def]
+    """`load_tile` of float32 rows in float32: the shift is exact there, so one rounding."""
     for i in range(n):
         for p in range(rows.shape[1]):
-            tile[i, p] = (rows[first + i, p] - shift[p]) * scale
+            tile[i, p] = rows[first + i, p] - shift[p]
 
 
 @njit(nogil=True, cache=True)
@@ -195,11 +225,11 @@ def load_tile(rows, first, n, shift, scale, tile):  # type: ignore[no-untyped-de
 __all__ = [
     "PLAIN",
     "TILE_ROWS",
-    "distance2",
     "error_bound",
     "load_float32",
     "load_row",
     "load_tile",
+    "nearest_of",
     "nearest_rows",
     "norm2",
     "resolve",

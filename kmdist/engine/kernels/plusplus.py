@@ -1,4 +1,4 @@
-"""Greedy k-means++ on rows in memory."""
+"""Greedy k-means++ on rows in memory, and a local search that moves centres it placed badly."""
 
 import numpy as np
 from numba import njit
@@ -44,7 +44,11 @@ def _try(
 
 
 def plus_plus(
-    rows: np.ndarray, weights: np.ndarray, k: int, random: np.random.Generator
+    rows: np.ndarray,
+    weights: np.ndarray,
+    k: int,
+    random: np.random.Generator,
+    known: np.ndarray | None = None,
 ) -> np.ndarray:
     """Choose k rows as centres by greedy k-means++.
 
@@ -58,6 +62,7 @@ def plus_plus(
     weights : (n,) float64; rows of weight zero are never chosen.
     k : centres wanted.
     random : where numbers come from.
+    known : (n,) float64, squared distances to centres that there are beside the k, or None.
 
     Returns
     -------
@@ -65,11 +70,13 @@ def plus_plus(
         only where there are fewer distinct rows of positive weight.
     """
     trials = 2 + int(np.log(k))
-    total = float(weights.sum())
-    first = _draw(np.cumsum(weights), random.random(1) * total)[0]
-    chosen = [int(first)]
-    nearest = np.full(len(rows), np.inf)
-    nearest = _try(rows, np.array([first]), np.full(len(rows), np.inf), weights)[1][0]
+    chosen: list[int] = []
+    nearest = known
+    if nearest is None:
+        total = float(weights.sum())
+        first = _draw(np.cumsum(weights), random.random(1) * total)[0]
+        chosen = [int(first)]
+        nearest = _try(rows, np.array([first]), np.full(len(rows), np.inf), weights)[1][0]
     while len(chosen) < k:
         cumulated = np.cumsum(weights * nearest)
         if not cumulated[-1] > 0:
@@ -87,3 +94,90 @@ def _draw(cumulated: np.ndarray, values: np.ndarray) -> np.ndarray:
     index = np.searchsorted(cumulated, values, side="right")
     last = int(np.searchsorted(cumulated, cumulated[-1], side="left"))
     return np.asarray(np.minimum(index, last))
+
+
+@njit(nogil=True, cache=True, fastmath={"contract", "nnan", "nsz", "reassoc"})
+def _square(rows, i, centres, j):  # type: ignore[no-untyped-def]
+    total = rows.dtype.type(0)
+    for p in range(rows.shape[1]):
+        t = rows[i, p] - centres[j, p]
+        total += t * t
+    return np.float64(total)
+
+
+@njit(nogil=True, cache=True)
+def _find_two(rows, centres, i, owners, squares):  # type: ignore[no-untyped-def]
+    """The two nearest centres of a row."""
+    owners[0, i], owners[1, i] = 0, 0
+    squares[0, i], squares[1, i] = np.inf, np.inf
+    for j in range(centres.shape[0]):
+        _insert(i, j, _square(rows, i, centres, j), owners, squares)
+
+
+@njit(nogil=True, cache=True)
+def _insert(i, j, square, owners, squares):  # type: ignore[no-untyped-def]
+    if square < squares[0, i]:
+        owners[1, i], squares[1, i] = owners[0, i], squares[0, i]
+        owners[0, i], squares[0, i] = j, square
+    elif square < squares[1, i]:
+        owners[1, i], squares[1, i] = j, square
+
+
+@njit(nogil=True, cache=True)
+def _find_all(rows, centres, owners, squares):  # type: ignore[no-untyped-def]
+    for i in range(rows.shape[0]):
+        _find_two(rows, centres, i, owners, squares)
+
+
+@njit(nogil=True, cache=True)
+def _exchange(rows, weights, chosen, centres, owners, squares, losses, distances):  # type: ignore[no-untyped-def]
+    """Put row `chosen` in the place of the centre that is missed least, if that is a gain."""
+    losses[:] = 0.0
+    gain = 0.0
+    for i in range(rows.shape[0]):
+        t = _square(rows, i, rows, chosen)
+        distances[i] = t
+        least = min(t, squares[0, i])
+        gain += weights[i] * (squares[0, i] - least)
+        losses[owners[0, i]] += weights[i] * (min(t, squares[1, i]) - least)
+    place = losses.argmin()
+    if not losses[place] < gain:
+        return False
+    centres[place] = rows[chosen]
+    for i in range(rows.shape[0]):
+        if owners[0, i] == place or owners[1, i] == place:
+            _find_two(rows, centres, i, owners, squares)
+        else:
+            _insert(i, place, distances[i], owners, squares)
+    return True
+
+
+def exchange_centres(
+    rows: np.ndarray,
+    weights: np.ndarray,
+    centres: np.ndarray,
+    steps: int,
+    random: np.random.Generator,
+) -> np.ndarray:
+    """Centres after some steps of local search (Lattanzi and Sohler, ICML 2019).
+
+    Each step draws a row in proportion to its weighted squared distance, and puts it in the place
+    of the centre whose rows lose least by that, where the potential falls.
+
+    Parameters
+    ----------
+    rows, weights, random : as in `plus_plus`.
+    centres : (k, d) of the type of the rows.
+    """
+    centres = centres.copy()
+    owners = np.zeros((2, len(rows)), np.int64)
+    squares, distances = np.full((2, len(rows)), np.inf), np.empty(len(rows))
+    losses = np.empty(len(centres))
+    _find_all(rows, centres, owners, squares)
+    for value in random.random(steps):
+        cumulated = np.cumsum(weights * squares[0])
+        if not cumulated[-1] > 0:
+            break
+        chosen = int(_draw(cumulated, np.array([value * cumulated[-1]]))[0])
+        _exchange(rows, weights, chosen, centres, owners, squares, losses, distances)
+    return centres

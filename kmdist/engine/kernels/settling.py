@@ -5,9 +5,9 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from kmdist.engine.kernels.frame import Frame
+from kmdist.engine.kernels.frame import BLUR, Frame
 from kmdist.engine.kernels.frame_row import frame_row
-from kmdist.engine.kernels.nearest import distance2, score_row
+from kmdist.engine.kernels.nearest import nearest_of, score_row
 
 UP = np.float32(1.0 + 2.0**-20)
 DOWN = np.float32(1.0 - 2.0**-20)
@@ -36,10 +36,9 @@ def make_exact(centroids: np.ndarray, frame: Frame) -> Exact:
     local = (np.asarray(centroids, np.float64) - frame.shift) * frame.scale
     longest = float(np.sqrt((local * local).sum(axis=1).max()))
     stretch = np.float32(1.0 + (local.shape[1] + 16) * 2.0**-24) * UP
-    # Rounding of rows and centroids, and of the sum of their differences.
-    return Exact(
-        local.astype(np.float32), stretch, np.float32(2.0**-22 * (frame.max_norm + longest))
-    )
+    # Rounding of rows and centroids, and of the sum of their differences; and underflow.
+    blunt = 2.0**-22 * (frame.max_norm + longest) + BLUR
+    return Exact(local.astype(np.float32), stretch, np.float32(blunt))
 
 
 @njit(nogil=True, cache=True, fastmath={"contract", "nnan", "nsz", "reassoc"})
@@ -98,7 +97,7 @@ def settle(  # type: ignore[no-untyped-def]
         squares[j] = _NONE
         if j == guess:
             squares[j] = distance
-        elif scores[j] <= limit:
+        elif not scores[j] > limit:
             squares[j] = _square(row, local, j)
             up = min(up, np.sqrt(squares[j]) * stretch + blunt)
     farthest = (up + blunt) * stretch * UP
@@ -109,10 +108,5 @@ def settle(  # type: ignore[no-untyped-def]
             equals, nearest = equals + 1, np.int32(j)
     if equals == 1:
         return nearest, up
-    least = np.inf
-    for j in range(local.shape[0]):
-        if squares[j] <= farthest:
-            t = distance2(rows, i, centroids, j)
-            if t < least:
-                least, nearest = t, np.int32(j)
+    nearest = nearest_of(rows, i, centroids, squares, farthest)
     return nearest, np.sqrt(squares[nearest]) * stretch + blunt

@@ -129,7 +129,7 @@ class _Block:
         first = self.mask(scores, limit)
         kind = ir.FunctionType(_I64, [_I64, ir.IntType(1)])
         trailing = cgutils.get_or_insert_function(b.module, kind, "llvm.cttz.i64")
-        here = b.add(index, b.call(trailing, [first, ir.Constant(ir.IntType(1), 1)]))
+        here = b.add(index, b.call(trailing, [first, ir.Constant(ir.IntType(1), 0)]))
         alone = b.icmp_unsigned(
             "==", b.and_(first, b.sub(first, self.constant(1))), self.constant(0)
         )
