@@ -9,7 +9,8 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from kmdist.engine.dask_rows import is_dask
-from kmdist.engine.lloyd import Options, finish, iterate, last
+from kmdist.engine.kernels.sums import cluster_means
+from kmdist.engine.lloyd import Options, final_state, iterate, last, run_step
 from kmdist.engine.rows import Block, Loader, Rows
 from kmdist.engine.seeding import INITS, seed_centroids
 from kmdist.engine.state import State
@@ -34,12 +35,14 @@ class ClusterTree:
     Parameters
     ----------
     children : for each node, the numbers of its two parts, or None for a leaf.
+    splits : for each node, the (2, d) centroids that part it, or None for a leaf.
     centroids : (d,) mean of each node.
     counts, inertias : Σ w and Σ w‖x − c‖² of each node.
     labels : cluster number of each leaf, −1 for other nodes.
     """
 
     children: list[tuple[int, int] | None]
+    splits: list[np.ndarray | None]
     centroids: list[np.ndarray]
     counts: list[float]
     inertias: list[float]
@@ -48,6 +51,7 @@ class ClusterTree:
     def add(self, centroid: np.ndarray, count: float, inertia: float) -> int:
         """A new leaf; returns its number."""
         self.children.append(None)
+        self.splits.append(None)
         self.centroids.append(centroid)
         self.counts.append(count)
         self.inertias.append(inertia)
@@ -77,11 +81,10 @@ class ClusterTree:
         stack = [(0, np.arange(len(rows)))]
         while stack:
             node, index = stack.pop()
-            parts = self.children[node]
-            if parts is None:
+            parts, pair = self.children[node], self.splits[node]
+            if parts is None or pair is None:
                 labels[index] = self.labels[node]
                 continue
-            pair = np.stack([self.centroids[part] for part in parts])
             side = predict_rows(rows[index], pair)
             stack.extend((part, index[side == i]) for i, part in enumerate(parts))
         return labels
@@ -211,27 +214,22 @@ class BisectingKMeans(CentroidModel):
 
     def _grow(self, rows: Rows) -> ClusterTree:
         seed = seed_of(self.random_state)
-        tree = ClusterTree([], [], [], [], [])
-        mean = rows.moments.mean.astype(rows.centroid_dtype)
-        total = finish(rows, mean[None])
-        parts = {tree.add(mean, float(total.counts[0]), float(total.inertia[0])): rows}
-        while len(parts) < self.n_clusters:
-            sizes = tree.inertias if self.bisecting_strategy == "biggest_inertia" else tree.counts
+        tree = ClusterTree([], [], [], [], [], [])
+        parts = {tree.add(*_measure(rows)): rows}
+        sizes = tree.inertias if self.bisecting_strategy == "biggest_inertia" else tree.counts
+        while len(tree.leaves()) < self.n_clusters:
             open_nodes = [node for node in parts if _divisible(parts[node])]
             if not open_nodes:
                 break
             node = max(open_nodes, key=lambda n: (sizes[n], -n))
             whole = parts.pop(node)
             state = self._split(whole, seed + 7919 * node)
-            done = finish(whole, state.centroids)
-            children = []
-            for side in (0, 1):
-                child = tree.add(
-                    state.centroids[side], float(done.counts[side]), float(done.inertia[side])
-                )
-                parts[child] = part_of_rows(whole, state.centroids, side)
-                children.append(child)
-            tree.children[node] = (children[0], children[1])
+            if not state.counts.all():  # too near to each other for their type to part them
+                continue
+            halves = [part_of_rows(whole, state.centroids, side) for side in (0, 1)]
+            left, right = (tree.add(*_measure(half)) for half in halves)
+            parts |= {left: halves[0], right: halves[1]}
+            tree.children[node], tree.splits[node] = (left, right), state.centroids
         return tree
 
     def _split(self, rows: Rows, seed: int) -> State:
@@ -243,6 +241,14 @@ class BisectingKMeans(CentroidModel):
         return min(states, key=lambda state: state.inertia)
 
 
+def _measure(rows: Rows) -> tuple[np.ndarray, float, float]:
+    """Mean, weight and inertia of some rows: two passes."""
+    guess = rows.moments.mean[None].astype(rows.centroid_dtype)
+    mean = cluster_means(run_step(rows, guess), guess).astype(rows.centroid_dtype)
+    done = final_state(rows, State(mean, np.zeros(1), np.inf, 0))
+    return mean[0], float(done.counts[0]), done.inertia
+
+
 def _divisible(rows: Rows) -> bool:
     """Whether there are two distinct rows."""
-    return bool((rows.moments.high > rows.moments.low).any()) and rows.moments.positive > 1
+    return bool((rows.moments.high > rows.moments.low).any()) and rows.moments.n_counted > 1
