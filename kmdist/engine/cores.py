@@ -5,6 +5,6 @@ import os
 
 def usable_cores() -> int:
     """Cores this process may use, by affinity and cgroup."""
-    from dask.system import CPU_COUNT
+    from dask.system import cpu_count
 
-    return int(CPU_COUNT or os.cpu_count() or 1)
+    return max(1, int(cpu_count() or os.cpu_count() or 1))

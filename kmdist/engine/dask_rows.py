@@ -13,6 +13,7 @@ from kmdist.engine.rows import (
     Loader,
     Rows,
     received_block,
+    require_unmasked,
     unit_rows,
 )
 
@@ -24,16 +25,37 @@ def is_dask(value: Any) -> bool:
     )
 
 
+def dask_values(X: Any, name: str) -> Any:
+    """A Dask array of the values of a Dask array, data frame or series.
+
+    Columns of nullable numbers, and of truth values beside others, become float64 as pandas' do.
+
+    Raises
+    ------
+    ValueError : its chunks are masked.
+    """
+    import dask.array as da
+
+    if not isinstance(X, da.Array):
+        dtypes = getattr(X, "dtypes", X.dtype if hasattr(X, "dtype") else None)
+        kinds = list(np.atleast_1d(np.asarray(dtypes, object)))
+        plain = all(isinstance(kind, np.dtype) for kind in kinds)
+        mixed = len({kind.kind == "b" for kind in kinds}) > 1
+        if (mixed or not plain) and all(kind.kind in "fiub" for kind in kinds):
+            X = X.astype("float64")
+        X = X.to_dask_array()
+    require_unmasked(X._meta, name)
+    return X
+
+
 def as_dask_array(X: Any) -> Any:
     """A two-dimensional Dask array whose chunks hold whole rows.
 
     Raises
     ------
-    ValueError : not two-dimensional, or not of real numbers.
+    ValueError : not two-dimensional, masked, or not of real numbers.
     """
-    import dask.array as da
-
-    array = X if isinstance(X, da.Array) else X.to_dask_array()
+    array = dask_values(X, "X")
     if array.ndim != 2:
         raise ValueError(
             f"Expected 2D array, got {array.ndim}D array instead (shape {array.shape}). Reshape "
@@ -93,6 +115,8 @@ def _unit_dtype(dtype: Any, unit: bool) -> np.dtype:
 
 
 def _make_block(rows: Any, weights: Any, unit: bool) -> Block:
+    require_unmasked(rows, "X")
+    require_unmasked(weights, "sample_weight")
     rows = np.asarray(rows)
     weights = None if weights is None else np.ascontiguousarray(weights, dtype=np.float64)
     return received_block(unit_rows(rows) if unit else rows, weights)
@@ -122,32 +146,31 @@ def _compute(item: _Graph) -> Any:
 
 
 def _weight_pieces(array: Any, weights: Any) -> list[Any]:
-    """Weights chunked as the rows are; NumPy slices where both sizes are known."""
-    import dask.array as da
-
+    """Weights chunked as the rows are; NumPy slices where they are in this process."""
     n_blocks = array.numblocks[0]
     if weights is None:
         return [None] * n_blocks
-    if is_dask(weights):
-        weights = weights if isinstance(weights, da.Array) else weights.to_dask_array()
-        if weights.ndim != 1:
-            raise ValueError(f"Sample weights must be 1D, received shape {weights.shape}")
-        if not np.isnan(array.shape[0]) and weights.chunks != (array.chunks[0],):
-            if not np.isnan(weights.shape[0]) and weights.shape[0] != array.shape[0]:
-                raise ValueError(
-                    f"sample_weight.shape == {weights.shape}, expected ({array.shape[0]},)!"
-                )
-            weights = weights.rechunk((array.chunks[0],))
-        if weights.numblocks[0] != n_blocks:
-            raise ValueError(
-                f"sample_weight has {weights.numblocks[0]} chunks and X has {n_blocks} of unknown "
-                "size: call X.compute_chunk_sizes(), or chunk both alike"
-            )
-        return list(weights.to_delayed().ravel())
-    weights = np.asarray(weights, dtype=np.float64)
-    if np.isnan(array.shape[0]):
-        array.compute_chunk_sizes()
+    if not is_dask(weights):
+        weights = np.asarray(weights, dtype=np.float64)
+        array = _measured(array)
+        _require_length(weights, array)
+        edges = np.cumsum([0, *array.chunks[0]])
+        return [weights[a:b] for a, b in pairwise(edges)]
+    weights = dask_values(weights, "sample_weight")
+    if weights.ndim != 1:
+        raise ValueError(f"Sample weights must be 1D, received shape {weights.shape}")
+    if not np.isnan(array.shape[0]) or weights.numblocks[0] != n_blocks:
+        array, weights = _measured(array), _measured(weights)
+        _require_length(weights, array)
+        weights = weights.rechunk((array.chunks[0],))
+    return list(weights.to_delayed().ravel())
+
+
+def _measured(array: Any) -> Any:
+    """The array with chunk sizes that are known; the caller's own stays as it is."""
+    return array.copy().compute_chunk_sizes() if np.isnan(array.shape[0]) else array
+
+
+def _require_length(weights: Any, array: Any) -> None:
     if weights.shape != (array.shape[0],):
         raise ValueError(f"sample_weight.shape == {weights.shape}, expected ({array.shape[0]},)!")
-    edges = np.cumsum([0, *array.chunks[0]])
-    return [weights[a:b] for a, b in pairwise(edges)]

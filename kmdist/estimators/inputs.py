@@ -1,6 +1,5 @@
 """What estimators accept as rows and weights, and the pool that works on them."""
 
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,21 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from kmdist.engine.dask_rows import as_dask_array, is_dask, rows_of_dask
+from kmdist.engine.cores import usable_cores
+from kmdist.engine.dask_rows import as_dask_array, dask_values, is_dask, rows_of_dask
 from kmdist.engine.passes import DaskPool, Pool, ThreadPool
-from kmdist.engine.rows import Rows, rows_of_array
+from kmdist.engine.rows import Rows, require_unmasked, rows_of_array
 
 
 def usable_threads() -> int:
     """Threads for work in this process: Dask's ``num_workers`` where set, else usable cores."""
     from dask import config
 
-    chosen = config.get("num_workers", None)
-    if chosen:
-        return int(chosen)
-    if hasattr(os, "sched_getaffinity"):
-        return max(1, len(os.sched_getaffinity(0)))
-    return os.cpu_count() or 1
+    return int(config.get("num_workers", None) or usable_cores())
 
 
 def active_client() -> Any:
@@ -66,7 +61,8 @@ def checked(estimator: Any, X: Any, *, reset: bool) -> Any:
 
     Raises
     ------
-    ValueError : sparse, complex, not two-dimensional, no rows, or another number of features.
+    ValueError : sparse, masked, complex, not two-dimensional, no rows, or another number of
+        features.
     """
     from sklearn.utils.validation import _check_feature_names, _check_n_features, validate_data
 
@@ -79,6 +75,7 @@ def checked(estimator: Any, X: Any, *, reset: bool) -> Any:
             del estimator.feature_names_in_
         _check_n_features(estimator, np.empty((1, array.shape[1])), reset=reset)
         return array
+    require_unmasked(X, "X")
     # Whether values are finite is checked in the first pass, by block.
     return validate_data(
         estimator, X, reset=reset, accept_sparse=False, dtype="numeric", ensure_all_finite=False
@@ -90,10 +87,13 @@ def checked_weights(sample_weight: Any, X: Any) -> Any:
 
     Raises
     ------
-    ValueError : their number differs from that of the rows, or they are not one-dimensional.
+    ValueError : masked, not one-dimensional, or their number differs from that of the rows.
     """
-    if sample_weight is None or is_dask(sample_weight):
-        return sample_weight
+    if sample_weight is None:
+        return None
+    if is_dask(sample_weight):
+        return dask_values(sample_weight, "sample_weight")
+    require_unmasked(sample_weight, "sample_weight")
     if isinstance(sample_weight, Real):
         if is_dask(X):
             raise ValueError("sample_weight of a Dask array must be an array (n,), not a number")

@@ -13,7 +13,7 @@ from kmdist.engine.coreset import fit_coreset, fit_minibatch, minibatch_step
 from kmdist.engine.dask_rows import is_dask
 from kmdist.engine.lloyd import Options, iterate
 from kmdist.engine.medians import fit_medians
-from kmdist.engine.rows import Rows
+from kmdist.engine.rows import Rows, require_unmasked
 from kmdist.engine.seeding import INITS, seed_centroids
 from kmdist.engine.state import State
 from kmdist.estimators.inputs import (
@@ -81,7 +81,8 @@ class KMeans(CentroidModel):
     Attributes
     ----------
     cluster_centers_ : (k, d) float32 for float32 and float16 rows, else float64.
-    labels_ : (n,) int32; a lazy Dask array for Dask input.
+    labels_ : (n,) int32; a lazy Dask array for Dask input, which is left behind where the estimator
+        is pickled.
     inertia_ : Σ w‖x − c‖² for `cluster_centers_`, from the differences, in float64.
     n_iter_, stop_reason_, n_repaired_ : iterations, why they ended, empty clusters repaired.
     """
@@ -154,7 +155,8 @@ class KMeans(CentroidModel):
         weights = checked_weights(sample_weight, X)
         if is_dask(X):
             X = X.compute()
-            weights = weights.compute() if is_dask(weights) else weights
+            require_unmasked(X, "X")
+            weights = checked_weights(weights.compute() if is_dask(weights) else weights, X)
         with pool_for(X) as pool:
             rows, _ = as_rows(X, weights, pool)
             if not started:
@@ -162,8 +164,7 @@ class KMeans(CentroidModel):
                 centroids = self._initial(rows, X, seed_of(self.random_state), 0)
                 self._stream = State(centroids, np.zeros(self.n_clusters), np.inf, 0)
         if started and not hasattr(self, "_stream"):
-            counts = np.bincount(self.labels_, minlength=self.n_clusters).astype(np.float64)
-            self._stream = State(self.cluster_centers_, counts, self.inertia_, self.n_iter_)
+            self._stream = State(self.cluster_centers_, self._counts, self.inertia_, self.n_iter_)
         self._stream = minibatch_step(self._stream, X, weights)
         self.cluster_centers_ = self._stream.centroids
         self.n_iter_ = self._stream.iteration
@@ -252,6 +253,7 @@ class KMeans(CentroidModel):
 
     def _keep(self, state: State) -> None:
         self.cluster_centers_ = state.centroids
+        self._counts = np.asarray(state.counts, np.float64)
         self.inertia_ = state.inertia
         self.n_iter_ = state.iteration
         self.stop_reason_ = state.stop_reason

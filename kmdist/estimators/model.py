@@ -13,14 +13,15 @@ from sklearn.utils.validation import check_is_fitted
 
 from kmdist.engine.dask_rows import is_dask
 from kmdist.engine.kernels.assign import assign
-from kmdist.engine.kernels.distances import all_distances, cluster_inertia
+from kmdist.engine.kernels.distances import all_distances, inertia_bins
 from kmdist.engine.kernels.frame import make_frame
 from kmdist.engine.kernels.manhattan import assign_manhattan, manhattan_distances
 from kmdist.engine.kernels.moments import Moments, moments
-from kmdist.engine.lloyd import finish
+from kmdist.engine.kernels.totals import weighted_bins
+from kmdist.engine.lloyd import finish, total_inertia
 from kmdist.engine.medians import manhattan_inertia
 from kmdist.engine.passes import run_pass
-from kmdist.engine.rows import BLOCK_BYTES, unit_rows
+from kmdist.engine.rows import BLOCK_BYTES, require_unmasked, unit_rows
 from kmdist.estimators.inputs import as_rows, checked, checked_weights, pool_for
 
 
@@ -42,18 +43,19 @@ def predict_rows(rows: np.ndarray, centroids: np.ndarray, metric: str = "euclide
     ------
     ValueError : a value is NaN or infinite; says where.
     """
+    require_unmasked(rows, "X")
     labels = np.empty(len(rows), np.int32)
     if len(rows):
         rows = unit_rows(rows) if metric == "cosine" else rows
         m = _require_finite(rows)
         if metric == "manhattan":
             return assign_manhattan(rows, centroids, labels)[0]
-        frame = make_frame(m.low, m.high, m.mean, m.variance, m.weight)
-        assign(rows, None, centroids, frame, labels, summed=False)
+        assign(rows, None, centroids, make_frame(m), labels, summed=False)
     return labels
 
 
 def _transform_rows(rows: np.ndarray, centroids: np.ndarray, metric: str) -> np.ndarray:
+    require_unmasked(rows, "X")
     if len(rows):
         _require_finite(rows)
     if metric == "manhattan":
@@ -64,10 +66,11 @@ def _transform_rows(rows: np.ndarray, centroids: np.ndarray, metric: str) -> np.
 
 def _score_rows(rows: np.ndarray, centroids: np.ndarray, metric: str) -> np.ndarray:
     if metric == "manhattan":
-        return assign_manhattan(rows, centroids)[1].sum(keepdims=True)
+        _require_finite(rows)
+        return weighted_bins(assign_manhattan(rows, centroids)[1], None)
     rows = unit_rows(rows) if metric == "cosine" else rows
     labels = predict_rows(rows, centroids)
-    return cluster_inertia(rows, None, centroids, labels).sum(keepdims=True)
+    return inertia_bins(rows, None, centroids, labels)
 
 
 def _require_finite(rows: np.ndarray) -> Moments:
@@ -111,6 +114,13 @@ class CentroidModel(
         tags.input_tags.sparse = False
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
+
+    def __getstate__(self) -> Any:
+        """Without lazy labels: their graph holds the data, and `predict` gives them again."""
+        state = super().__getstate__()
+        if is_dask(state.get("labels_")):
+            state = {name: value for name, value in state.items() if name != "labels_"}
+        return state
 
     def _checked_input(self, X: Any) -> Any:
         check_is_fitted(self)
@@ -177,12 +187,12 @@ class CentroidModel(
         weights = checked_weights(sample_weight, X)
         if not is_dask(X) and weights is None:
             parts = in_chunks(_score_rows, X, self.cluster_centers_, self._metric)
-            return -float(parts.sum())
+            return -total_inertia(parts)
         with pool_for(X) as pool:
             rows, _ = as_rows(X, weights, pool, unit=self._unit)
             if self._metric == "manhattan":
                 return -manhattan_inertia(rows, self.cluster_centers_)
-            return -float(finish(rows, self.cluster_centers_).inertia.sum())
+            return -total_inertia(finish(rows, self.cluster_centers_).inertia)
 
 
 def in_chunks(function: Any, X: np.ndarray, *arguments: Any) -> np.ndarray:
