@@ -55,10 +55,16 @@ def draw_coreset(rows: Rows, size: int, seed: int) -> Sample:
     Sample
     """
     m = rows.moments
-    spread = float(m.m2.sum())
-    by_weight = 0.5 * size / m.weight if spread > 0 else size / m.weight
+    spread = _steady(m.m2.sum())
+    by_weight = (0.5 if spread > 0 else 1.0) * size / _steady(m.weight)
     by_distance = 0.5 * size / spread if spread > 0 else 0.0
-    return _draw(rows, (m.mean, by_weight, by_distance), seed)
+    return _draw(rows, (_steady(m.mean), float(by_weight), float(by_distance)), seed)
+
+
+def _steady(values: Any) -> Any:
+    """Rounded to 24 bits: the last ones depend on how the rows are chunked."""
+    mantissas, exponents = np.frexp(values)
+    return np.ldexp(np.rint(mantissas * 2.0**24), exponents - 24)
 
 
 def draw_uniform(rows: Rows, size: int, seed: int) -> Sample:
@@ -68,7 +74,7 @@ def draw_uniform(rows: Rows, size: int, seed: int) -> Sample:
     -------
     Sample : `size` rows are expected; their weights are theirs over their probability.
     """
-    return _draw(rows, (rows.moments.mean, size / rows.moments.weight, 0.0), seed)
+    return _draw(rows, (rows.moments.mean, float(size / _steady(rows.moments.weight)), 0.0), seed)
 
 
 def _draw(rows: Rows, chances: tuple[np.ndarray, float, float], seed: int) -> Sample:

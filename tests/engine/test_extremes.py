@@ -25,6 +25,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from kmdist import BisectingKMeans, KMeans
 from kmdist.engine.kernels.grid import digits_of, make_grid
 from kmdist.engine.kernels.sums import PartialSums, move_row, no_sums
+from kmdist.engine.kernels.tile import nearest_of_tile
 from kmdist.engine.kernels.totals import merge_bins, totals_of, weighted_bins
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -380,10 +381,20 @@ def test_totals_are_correctly_rounded(values: np.ndarray) -> None:
     assert totals_of(merge_bins(parts))[0] == math.fsum(values)
 
 
+def test_tiles_that_do_not_fit_are_refused() -> None:
+    results = np.empty(96, np.float32), np.empty(96, np.float32), np.empty(96, np.int32)
+    tile, panel = np.zeros((96, 3), np.float32), np.zeros((4, 16), np.float32)
+    for rows, n, columns in ((tile[:50], 50, panel), (tile, 97, panel), (tile, 96, panel[:3])):
+        with pytest.raises(ValueError, match="does not fit"):
+            nearest_of_tile(rows, n, columns, *results)
+    with pytest.raises(ValueError, match="do not fit"):
+        nearest_of_tile(tile, 96, np.zeros((4, 12), np.float32), *results)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(0)
 def test_no_index_is_out_of_bounds(tmp_path: Path) -> None:
-    """The tests of the engine with every index checked; `docs/development.md` says how."""
+    """The tests of the engine with every index checked (`kmdist.engine.kernels`)."""
     environment = {
         **os.environ,
         "NUMBA_BOUNDSCHECK": "1",

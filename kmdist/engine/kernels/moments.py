@@ -61,44 +61,83 @@ class Moments:
 
 
 @njit(nogil=True, cache=True)
-def _is_bad(bits):  # type: ignore[no-untyped-def]
-    """Whether a float64 of some bits is NaN or infinite."""
-    return (bits >> 52) & 0x7FF == 0x7FF
+def _accumulate(rows, weights, pivot, sums, extent, least, bits):  # type: ignore[no-untyped-def]
+    """Sums of w(x − pivot) and w(x − pivot)², extent and digits of rows that count.
 
-
-@njit(nogil=True, cache=True)
-def _reach(rows, i, low, high):  # type: ignore[no-untyped-def]
-    """Widen an extent by a row; whether all its values are finite."""
-    bad = False
-    for p in range(rows.shape[1]):
-        x = np.float64(rows[i, p])
-        bad |= _is_bad(float_bits(x))  # type: ignore[call-arg]
-        low[p] = x if x < low[p] else low[p]
-        high[p] = x if x > high[p] else high[p]
-    return not bad
-
-
-@njit(nogil=True, cache=True)
-def _accumulate(rows, weights, pivot, sums, extent, reach, digits):  # type: ignore[no-untyped-def]
-    """Sums of w(x − pivot) and w(x − pivot)², extent, digits; the first row not finite or −1."""
+    Extent and least size are of the type of the rows, whose vectors hold more of them.
+    """
     first, second = sums
-    least, bits = digits
+    low, high = extent
     for i in range(rows.shape[0]):
         weight = weights[i] if weights.size else 1.0
-        low, high = extent if weight > 0.0 else reach
-        if not _reach(rows, i, low, high):
-            return i
-        if weight > 0.0:
-            for p in range(rows.shape[1]):
-                t = np.float64(rows[i, p]) - pivot[p]
-                first[p] += weight * t
-                second[p] += weight * t * t
-            for p in range(rows.shape[1]):
-                x = np.float64(rows[i, p])
-                size = abs(x) if x != 0.0 else np.inf
-                least[p] = size if size < least[p] else least[p]
-                bits[p] |= float_bits(x)  # type: ignore[call-arg]
-    return -1
+        if weight == 0.0:
+            continue
+        for p in range(rows.shape[1]):
+            t = np.float64(rows[i, p]) - pivot[p]
+            first[p] += weight * t
+            second[p] += weight * t * t
+        for p in range(rows.shape[1]):
+            x = rows[i, p]
+            low[p] = x if x < low[p] else low[p]
+            high[p] = x if x > high[p] else high[p]
+        for p in range(least.size):
+            size = abs(rows[i, p])
+            size = size if size > 0 else least[p]
+            least[p] = size if size < least[p] else least[p]
+        for p in range(bits.size):
+            bits[p] |= float_bits(np.float64(rows[i, p]))  # type: ignore[call-arg]
+
+
+_LOOK_ROWS = 4096
+
+
+class _Scan:
+    """What is found of the rows of a block, chunk by chunk."""
+
+    def __init__(self, pivot: np.ndarray, dtype: np.dtype) -> None:
+        d = len(pivot)
+        self.pivot, self.sums = pivot, np.zeros((2, d))
+        self.floats = dtype.kind == "f"
+        ends = (np.inf, -np.inf) if self.floats else (np.iinfo(dtype).max, 0)
+        self.extent = np.array([np.full(d, ends[0], dtype), np.full(d, ends[1], dtype)])
+        self.reach = np.array([np.full(d, np.inf), np.full(d, -np.inf)])
+        self.least = np.full(d if self.floats else 0, np.inf, dtype)
+        self.bits = np.zeros(d if dtype == np.float64 else 0, np.int64)
+
+    def add(self, part: np.ndarray, weights: np.ndarray | None) -> tuple[int, int] | None:
+        """Row and column of the first value that is not finite, or None."""
+        given = NO_WEIGHTS if weights is None else weights
+        _accumulate(
+            part, given, self.pivot, tuple(self.sums), tuple(self.extent), self.least, self.bits
+        )
+        finite = not self.floats or bool(np.isfinite(self.sums[0]).all())
+        if weights is not None and not weights.all():
+            others = part[weights == 0]
+            finite = finite and bool(np.isfinite(others).all())
+            self.reach[0] = np.minimum(self.reach[0], others.min(axis=0))
+            self.reach[1] = np.maximum(self.reach[1], others.max(axis=0))
+        return None if finite else _first_bad(part)
+
+    def digits(self) -> Digits:
+        """Of the rows that count; whole numbers of other types are known to be that."""
+        extent = self.extent.astype(np.float64)
+        most = np.where(extent[0] <= extent[1], np.abs(extent).max(axis=0), 0.0)
+        if self.bits.size:
+            return Digits(most, self.least.astype(np.float64), self.bits)
+        # float32 has 24 digits, of which the first is not among the bits.
+        bits = np.full(len(most), 1 << 29 if self.floats else 0, np.int64)
+        least = self.least.astype(np.float64) if self.floats else np.ones(len(most))
+        return Digits(most, least, bits)
+
+
+def _first_bad(rows: np.ndarray) -> tuple[int, int] | None:
+    """Row and column of the first value that is not finite."""
+    for start in range(0, len(rows), _LOOK_ROWS):
+        bad = ~np.isfinite(rows[start : start + _LOOK_ROWS])
+        if bad.any():
+            row = int(bad.any(axis=1).argmax())
+            return start + row, int(bad[row].argmax())
+    return None
 
 
 def moments(rows: np.ndarray, weights: np.ndarray | None = None) -> Moments:
@@ -123,35 +162,33 @@ def moments(rows: np.ndarray, weights: np.ndarray | None = None) -> Moments:
     bad_weight = _first_bad_weight(weights, n)
     counting = np.ones(n, bool) if weights is None or bad_weight else weights > 0
     n_counted = int(np.count_nonzero(counting))
-    extent, reach = np.full((2, d), [[np.inf], [-np.inf]]), np.full((2, d), [[np.inf], [-np.inf]])
-    sums, least, bits, bad = np.zeros((2, d)), np.full(d, np.inf), np.zeros(d, np.int64), None
     pivot = rows[counting.argmax()].astype(np.float64) if n_counted else np.zeros(d)
     if not np.isfinite(pivot).all():
         pivot = np.zeros(d)
+    scan, bad = _Scan(pivot, as_kernel_rows(rows[:0]).dtype), None
     for start, chunk in kernel_chunks(rows[:0] if bad_weight else rows):
         part = as_kernel_rows(chunk)
-        weight = NO_WEIGHTS if weights is None else weights[start : start + len(part)]
-        row = _accumulate(
-            part, weight, pivot, tuple(sums), tuple(extent), tuple(reach), (least, bits)
-        )
-        if row >= 0:
-            column = int(np.flatnonzero(~np.isfinite(part[row]))[0])
-            bad = (0, start + int(row), column, float(part[row, column]))
+        place = scan.add(part, None if weights is None else weights[start : start + len(part)])
+        if place is not None:
+            bad = (0, start + place[0], place[1], float(part[place]))
             break
     total = float(n) if weights is None else float(weights[counting].sum())
     with np.errstate(over="ignore", invalid="ignore"):  # of values that are refused afterwards
-        offset = sums[0] / total if total > 0 else np.zeros(d)
-        mean, m2 = pivot + offset, np.maximum(sums[1] - total * offset * offset, 0.0)
+        offset = scan.sums[0] / total if total > 0 else np.zeros(d)
+        mean, m2 = pivot + offset, np.maximum(scan.sums[1] - total * offset * offset, 0.0)
+    low, high = scan.extent.astype(np.float64)
+    if not n_counted:
+        low, high = np.full(d, np.inf), np.full(d, -np.inf)
     return Moments(
         lengths=(n,),
         counted=(n_counted,),
         weight=total,
         mean=mean,
         m2=m2,
-        low=extent[0],
-        high=extent[1],
-        reach=np.stack([np.minimum(extent[0], reach[0]), np.maximum(extent[1], reach[1])]),
-        digits=Digits(np.abs(extent).max(axis=0) if n_counted else np.zeros(d), least, bits),
+        low=low,
+        high=high,
+        reach=np.stack([np.minimum(low, scan.reach[0]), np.maximum(high, scan.reach[1])]),
+        digits=scan.digits(),
         weight_digits=None if weights is None or bad_weight else digits_of(weights),
         bad=bad,
         bad_weight=bad_weight,

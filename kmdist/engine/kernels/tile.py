@@ -178,7 +178,8 @@ def nearest_of_tile(tile, n, panel, best, second, nearest):  # type: ignore[no-u
 
     Parameters
     ----------
-    tile : (TILE_ROWS, d) float32, C order; rows from n on are read but do not matter.
+    tile : (rows, d) float32, C order, rows a multiple of 48; those from n on are read but do not
+        matter.
     n : rows wanted.
     panel : (d + 1, lanes) float32, from `kmdist.engine.kernels.frame.make_panel`; lanes are 8, or a
         multiple of 16.
@@ -186,6 +187,11 @@ def nearest_of_tile(tile, n, panel, best, second, nearest):  # type: ignore[no-u
     """
     d = tile.shape[1]
     lanes = panel.shape[1]
+    # Addresses are not checked below: blocks read and write whole groups of 16, 12 or 6 rows.
+    if tile.shape[0] % 48 or n > tile.shape[0] or panel.shape[0] != d + 1:
+        raise ValueError("the tile does not fit its rows or the panel")
+    if (lanes != 8 and lanes % 16) or min(best.size, second.size, nearest.size) < tile.shape[0]:
+        raise ValueError("the panel or the results do not fit the blocks")
     best[:] = np.float32(_PAD)
     second[:] = np.float32(_PAD)
     nearest[:] = 0
