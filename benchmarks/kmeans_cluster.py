@@ -24,6 +24,7 @@ from kmdist.cluster.workers import CALM
 from kmdist.engine.dask_rows import rows_of_dask
 from kmdist.engine.kernels.assign import assign
 from kmdist.engine.kernels.frame import Frame
+from kmdist.engine.kernels.sums import cluster_means, merge_sums
 from kmdist.engine.lloyd import Options, iterate, run_step
 from kmdist.engine.passes import DaskPool, tree_shape
 from kmdist.engine.passes.run import FAN_IN
@@ -127,10 +128,7 @@ def _bare(blocks: list[Any], frame: Frame, centroids: np.ndarray) -> float:
         for i, block in enumerate(blocks):
             parts[i] = assign(block.rows, None, centroids, frame, labels[i], sums=parts[i])
         times.append(time.perf_counter() - started_s)
-        sums = sum(part.sums for part in parts)
-        counts = sum(part.counts for part in parts)
-        means = frame.shift + sums / np.maximum(counts, 1)[:, None]
-        centroids = means.astype(centroids.dtype)
+        centroids = cluster_means(merge_sums(parts), centroids).astype(centroids.dtype)
     return statistics.median(times[1:])
 
 
@@ -153,7 +151,8 @@ def count_traffic(options: argparse.Namespace) -> None:
             merges = merge_tasks(blocks)
             # Centroids pass the client and the scheduler, the result the scheduler; the rest is
             # what every task costs, which does not depend on k.
-            formula = (k - 1) * 8 * (d + d + d + 1)
+            levels = len(rows.frame.grid.rows) + 1
+            formula = (k - 1) * 8 * (d + d + levels * d + 1)
             print(
                 f"traffic: {blocks} blocks: {sum(tasks.values())} tasks (formula "
                 f"{blocks + merges + 1}); bytes of k = {k} less those of k = 1: "

@@ -186,5 +186,6 @@ def test_bytes_of_an_iteration_are_those_of_the_formula(client: Any, blocks: int
             run_step(rows, centroids)
             sent[k] = written[0] - before
     # The centroids leave the client and the scheduler, the sums and counts the scheduler.
-    formula = (many - few) * 8 * (d + d + d + 1)
+    levels = len(rows.frame.grid.rows) + 1
+    formula = (many - few) * 8 * (d + d + levels * d + 1)
     assert sent[many] - sent[few] == pytest.approx(formula, rel=0.03)
