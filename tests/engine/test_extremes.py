@@ -72,7 +72,8 @@ def assert_means(
         total = math.fsum(weights[inside])
         for p, value in enumerate(centroid):
             mean = math.fsum(own[:, p]) / total
-            rounding = 2.0**-52 * math.fsum(np.abs(own[:, p])) / total + 5e-324
+            # Sum, weight and quotient are rounded once each, here and there.
+            rounding = 2.0**-51 * math.fsum(np.abs(own[:, p])) / total + 5e-324
             rounding += (2.0**-23 * abs(mean) + 1.5e-45) if single else 0.0
             assert abs(float(value) - mean) <= rounding, (j, p, value, mean)
 
