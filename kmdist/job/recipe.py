@@ -193,6 +193,15 @@ class Recipe(Protocol):
     def summary(self, run: "Run") -> list[str]:
         """What ``kmdist info`` says of the images."""
 
+    def export_further(self, run: "Run", folder: "Path", stems: "Mapping[str, str]") -> None:
+        """Write what ``kmdist export`` gives besides pictures, of a run of one k.
+
+        Parameters
+        ----------
+        stems : names of the files of each image, without suffix.
+        """
+        return  # nothing: most recipes are shown whole by their pictures
+
     def original(self, run: "Run", image: "RunImage") -> Original:
         """What an image with a label map was labelled from.
 

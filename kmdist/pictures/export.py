@@ -22,6 +22,7 @@ from kmdist.pictures.dither import Ditherer
 from kmdist.pictures.output_files import prepare_folder, replacing, write_text
 from kmdist.pictures.png import PngWriter
 from kmdist.pictures.run_pictures import BAND_PIXELS, BAND_ROWS, RunPicture, try_original
+from kmdist.recipes.registry import recipe_named
 from kmdist.store import Run, image_key
 from kmdist.store.reader import opened
 
@@ -174,7 +175,8 @@ def export(
 
     Files: ``STEM.png`` for each image (its node name where stems are equal), ``palette.json``,
     ``palette.gpl``, ``palette.png`` (in ``palettes/STEM.*`` where each image has its own) and
-    ``table.csv``; of a run of several k in a folder ``kN`` each.
+    ``table.csv``, and what the recipe gives besides (of `segment` GeoTIFF and ``clusters.csv``); of
+    a run of several k in a folder ``kN`` each.
 
     Parameters
     ----------
@@ -267,6 +269,7 @@ def _export_one(
         run_pass(pool, export_image, pictures, stems, folder, dither, on_done=done)
     finally:
         pool.close()
+    recipe_named(run.recipe).export_further(run, folder, stems)
     return [row for row in rows if row is not None]
 
 

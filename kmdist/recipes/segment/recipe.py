@@ -91,6 +91,12 @@ class Segment(PhotographRecipe):
 
         return FalseColor(run, image)
 
+    def export_further(self, run: "Run", folder: Path, stems: Mapping[str, str]) -> None:
+        """Labels as GeoTIFF, and the table of clusters."""
+        from kmdist.recipes.segment.geotiff import export_labels
+
+        export_labels(run, folder, stems)
+
     def summary(self, run: "Run") -> list[str]:
         """Images, and the mean of each channel in each cluster."""
         from kmdist.recipes.segment.pictures import cluster_table

@@ -267,6 +267,32 @@ def test_pictures_are_clustered_by_their_colours(tmp_path: Path) -> None:
     np.testing.assert_array_equal(run.centroids[labels[5:]][..., 0], pixels[5:, :, 2])
 
 
+def test_exported_labels_keep_their_place_on_earth(scene: np.ndarray, tmp_path: Path) -> None:
+    place = [
+        (33550, "d", 3, (28.5, 28.5, 0.0), True),
+        (33922, "d", 6, (0.0, 0.0, 0.0, 288776.3, 9120761.0, 0.0), True),
+        (34735, "H", 8, (1, 1, 0, 1, 3072, 0, 1, 31985), True),
+        (34737, "s", 0, "WGS 84 / UTM zone 25S|", True),
+    ]
+    path = tmp_path / "scene.tif"
+    holed = scene.astype(np.float32)
+    holed[:4] = np.nan
+    tifffile.imwrite(path, holed, photometric="minisblack", planarconfig="contig", extratags=place)
+    run = segment(path, tmp_path / "run.zarr", k=3)
+    kmdist.export(run, tmp_path / "out")
+    with tifffile.TiffFile(path) as source, tifffile.TiffFile(tmp_path / "out/scene.tif") as made:
+        before, after = source.pages[0], made.pages[0]
+        for code, *_ in place:
+            assert after.tags[code].value == before.tags[code].value
+            assert after.tags[code].dtype == before.tags[code].dtype
+        np.testing.assert_array_equal(after.asarray(), run.labels("scene.tif")[:])
+        np.testing.assert_array_equal(after.colormap[:, :3].T // 257, run.palette)
+        assert after.nodata == 255
+    lines = (tmp_path / "out" / "clusters.csv").read_text().splitlines()
+    assert len(lines) == 4
+    assert lines[0].startswith("cluster,color,pixels,share,1 mean,1 sd,")
+
+
 def test_more_clusters_than_pixels_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="9 pixels with data"):
         segment(np.arange(27, dtype=np.uint8).reshape(3, 3, 3), tmp_path / "r.zarr", k=10,

@@ -1,0 +1,114 @@
+"""Label maps as TIFF with the place on earth of their sources, and the table of clusters."""
+
+import csv
+import io
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kmdist.errors import ImageError
+from kmdist.images.finding.files import file_status, open_regular
+from kmdist.images.reading.tiff import whole_page
+from kmdist.store import Run, RunImage
+
+PLACE_TAGS = (33550, 33922, 34264, 34735, 34736, 34737)
+"""Scale, tie points, transformation and keys (OGC GeoTIFF 1.1, 19-008r4, section 7)."""
+_NODATA_TAG = 42113
+TILE = 512
+TABLE_NAME = "clusters.csv"
+
+
+def export_labels(run: Run, folder: Path, stems: Mapping[str, str]) -> None:
+    """Write ``STEM.tif`` for each image that lies somewhere on earth, and the table of clusters.
+
+    The TIFF holds labels, tiled and deflated, with the colours of the clusters where k ≤ 256, the
+    label of pixels without data as GDAL's no-data, and the place tags of the source as they are.
+    """
+    for name, stem in stems.items():
+        image = run.images[name]
+        place = place_of(image.source)
+        if place:
+            _write_labels(folder / f"{stem}.tif", run, image, place)
+    if run.counts is not None and run.array("channel_mean") is not None:
+        (folder / TABLE_NAME).write_text(clusters_csv(run), encoding="utf-8")
+
+
+def place_of(path: str) -> list[tuple[int, int, int, Any, bool]]:
+    """Place tags of a TIFF as `tifffile` takes them; none where it has none or is gone."""
+    try:
+        with open_regular(path) as file:
+            if file.read(4) not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+                return []
+            file.seek(0)
+            with whole_page(file, file_status(path)[0]) as (_, page):
+                tags = [page.tags[code] for code in PLACE_TAGS if code in page.tags]
+                return [(t.code, int(t.dtype), t.count, t.value, True) for t in tags]
+    except (ImageError, IsADirectoryError):
+        return []
+
+
+def _write_labels(
+    path: Path, run: Run, image: RunImage, place: list[tuple[int, int, int, Any, bool]]
+) -> None:
+    import tifffile
+
+    labels = image.labels()
+    palette = image.palette if image.palette is not None else run.palette
+    how: dict[str, Any] = {"photometric": "minisblack"}
+    if labels.dtype == np.uint8 and palette is not None:
+        colormap = np.zeros((3, 256), np.uint16)
+        colormap[:, : len(palette)] = palette.T.astype(np.uint16) * 257
+        how = {"photometric": "palette", "colormap": colormap}
+    if image.unclustered is not None:
+        text = str(image.unclustered)
+        place = [*place, (_NODATA_TAG, 2, len(text) + 1, text, True)]
+    partial = path.with_name(f".{path.name}.part")
+    try:
+        tifffile.imwrite(
+            partial,
+            _tiles(labels),
+            shape=labels.shape,
+            dtype=labels.dtype,
+            tile=(TILE, TILE),
+            compression="zlib",
+            metadata=None,
+            extratags=place,
+            bigtiff=labels.nbytes > 2**31,
+            **how,
+        )
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _tiles(labels: Any) -> Iterator[np.ndarray]:
+    """Tiles of a label map, row by row, those at its edges filled up."""
+    height, width = labels.shape
+    for y in range(0, height, TILE):
+        band = np.asarray(labels[y : y + TILE])
+        for x in range(0, width, TILE):
+            part = band[:, x : x + TILE]
+            missing = ((0, TILE - part.shape[0]), (0, TILE - part.shape[1]))
+            yield np.pad(part, missing, mode="edge")
+
+
+def clusters_csv(run: Run) -> str:
+    """A line a cluster: colour, pixels, share, mean and standard deviation of each channel."""
+    counts, palette = np.asarray(run.counts), np.asarray(run.palette)
+    mean, sd = np.asarray(run.array("channel_mean")), np.asarray(run.array("channel_sd"))
+    names = [str(name) for name in run.attributes.get("channels", ())]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    columns = [f"{name} {what}" for name in names for what in ("mean", "sd")]
+    writer.writerow(["cluster", "color", "pixels", "share", *columns])
+    total = max(int(counts.sum()), 1)
+    for number in range(len(counts)):
+        values = [
+            f"{one:.9g}" for pair in zip(mean[number], sd[number], strict=True) for one in pair
+        ]
+        color = "#" + bytes(palette[number].tolist()).hex()
+        share = f"{counts[number] / total:.6f}"
+        writer.writerow([number, color, int(counts[number]), share, *values])
+    return text.getvalue()
