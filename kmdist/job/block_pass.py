@@ -78,8 +78,6 @@ class Stage:
     counted : how images count already that are lost only now, such as ``it is counted in the
         palette``; they were read before, so that one that cannot be read any more is an error.
     fan_in, ahead : see `kmdist.engine.passes.run_pass`.
-    task_bytes : what a task holds at most, beside its process.
-    result_bytes : what the result of a block takes while it waits to be merged.
     """
 
     name: str
@@ -92,8 +90,6 @@ class Stage:
     counted: str = ""
     fan_in: int = FAN_IN
     ahead: int = 4
-    task_bytes: int = 0
-    result_bytes: int = 0
 
     def tasks(self, n_blocks: int) -> int:
         """Tasks of a pass over so many blocks."""
