@@ -109,14 +109,14 @@ class Centers:
         guide: Guide = self._once(id(subspace), make)[0]
         return guide
 
-    def neighbours(self, frame: Frame) -> Neighbours:
-        """`kmdist.engine.kernels.neighbours.find_neighbours`."""
+    def neighbours(self, frame: Frame, subspace: Subspace | None) -> Neighbours:
+        """`kmdist.engine.kernels.neighbours.find_neighbours`, with panels of the guide's scores."""
 
         def find() -> Neighbours:
-            scores = self.guide(frame, None).scores if self.panels_pay(frame) else None
+            scores = self.guide(frame, subspace).scores if self.panels_pay(frame) else None
             return find_neighbours(self.centroids, frame, scores=scores)
 
-        neighbours: Neighbours = self._once("neighbours", find)
+        neighbours: Neighbours = self._once(("neighbours", id(subspace)), find)
         return neighbours
 
 
@@ -239,7 +239,7 @@ def _bounded_step(block: Block, memory: Memory, centers: Centers, frame: Frame) 
         memory.upper,
         memory.lower,
         previous,
-        centers.neighbours(frame),
+        centers.neighbours(frame, subspace),
         partial,
         centers.guide(frame, subspace),
         points.values if points else None,
