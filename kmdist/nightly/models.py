@@ -109,6 +109,11 @@ def inertia_per_pixel(run: Run) -> float:
 
 
 def drift_of(results: Path, number: int, run: Run) -> float | None:
-    """Inertia per pixel of a run over that of its model on its own images; 1: as at the fit."""
-    own = inertia_per_pixel(open_run(model_path(results, number)))
-    return inertia_per_pixel(run) / own if own else None
+    """Inertia per pixel of a run over that of its model on its own images; 1: as at the fit.
+
+    None where the model's images lie on its centroids, and the run's do not.
+    """
+    own, found = inertia_per_pixel(open_run(model_path(results, number))), inertia_per_pixel(run)
+    if not own:
+        return None if found else 1.0
+    return found / own

@@ -275,9 +275,9 @@ def test_interruption_leaves_no_process_and_a_resumable_run(tmp_path: Path, kind
         command, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL,
         text=True, start_new_session=True, preexec_fn=heed_interrupts,
     )  # fmt: skip
-    histograms = tmp_path / ".r.zarr.partial" / "state"
+    counted = tmp_path / ".r.zarr.partial" / "state"
     deadline = time.monotonic() + 240
-    while not list(histograms.glob("histogram-*")) and process.poll() is None:
+    while not list(counted.glob("count-*")) and process.poll() is None:
         assert time.monotonic() < deadline, "nothing was counted"
         time.sleep(0.02)
     below = children_of(process.pid)

@@ -301,7 +301,7 @@ def test_a_ledger_keeps_what_it_is_given(tmp_path: Path) -> None:
         ({"relabel": "perhaps"}, "'relabel' must be true or false"),
         ({"inputs": ("s3://bucket/inbox",)}, "a night needs folders"),
         ({"results": Path("s3://bucket/results")}, "a night needs folders"),
-        ({"recipe": "sheets"}, "recipe 'sheets' cannot label"),
+        ({"recipe": "sheets"}, "recipe 'sheets' is not known"),
     ],
 )
 def test_settings_are_checked(world: World, changes: dict[str, Any], said: str) -> None:

@@ -56,7 +56,8 @@ class Reported:
     def of_arrays(saved: Mapping[str, np.ndarray]) -> "Reported":
         """From a checkpoint."""
         arrays = dict(saved)
-        return Reported(unpack_reports(arrays), unpack_rejected(arrays.pop("rejected")))
+        rejected = unpack_rejected(arrays.pop("rejected"))
+        return Reported(unpack_reports(arrays), rejected)
 
 
 def label_block(*arguments: Any) -> Reported:

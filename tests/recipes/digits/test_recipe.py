@@ -124,7 +124,7 @@ class StopError(Exception):
 def test_interrupted_then_resumed(
     sample: Path, tmp_path: Path, at: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from kmdist.recipes.digits import recipe
+    from kmdist.recipes.digits import results
     from kmdist.store import RunWriter
 
     whole = digits(sample, tmp_path / "whole.zarr", preset="landmark", block_mpx=0.12)
@@ -145,7 +145,7 @@ def test_interrupted_then_resumed(
     with monkeypatch.context() as patched:
         patched.setattr(RunWriter, "save_state", stop_after)
         if at == "label":
-            patched.setattr(recipe, "report_all", stop)
+            patched.setattr(results, "report_all", stop)
         with pytest.raises(StopError):
             digits(sample, tmp_path / "r.zarr", watch=said.append, **options)
     assert not (tmp_path / "r.zarr").exists()
@@ -201,7 +201,8 @@ def test_blocks_that_are_done_are_not_done_again(
     assert bytes_of(tmp_path / "r.zarr") == bytes_of(Path(whole.path))
     totals = {event.stage: event.total for event in events if isinstance(event, Event)}
     assert totals[stage] == 8
-    assert len(seen) == len(set(seen)) == 8 - 4
+    assert len(seen) == len(set(seen))
+    assert 0 < len(seen) <= 8 - 4  # one more may have been saved while the job was being stopped
 
 
 def test_a_fit_goes_on_from_its_last_iteration(
@@ -271,11 +272,11 @@ def test_all_blank(tmp_path: Path) -> None:
     ("options", "said"),
     [
         ({"k": 5000}, "5000; 3,594 images"),
-        ({"k": 0}, "k is 0"),
-        ({"preset": "best"}, "must be one of raw, deskew"),
+        ({"k": 0}, "0: must be 1 or more"),
+        ({"preset": "best"}, "'best' is not one of raw, deskew"),
         ({"preset": "landmark", "n_init": 5}, "n_init: for plain k-means"),
-        ({"preset": "raw", "init": "grid"}, "init 'grid'"),
-        ({"polarity": "grey"}, "must be one of auto"),
+        ({"preset": "raw", "init": "grid"}, "init: 'grid' is not one of k-means"),
+        ({"polarity": "grey"}, "'grey' is not one of auto"),
         ({"test": "sample:nothing"}, "does not exist"),
     ],
 )

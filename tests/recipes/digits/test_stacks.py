@@ -204,7 +204,7 @@ def test_arrays(tmp_path: Path, kind: str) -> None:
         (np.zeros((5, 8, 8, 1)), "drop the axis"),
         (np.zeros((5, 64)), "reshape"),
         (np.zeros((5, 8, 8), complex), "expected real numbers"),
-        (np.zeros((0, 8, 8)), "holds no images"),
+        (np.zeros((0, 8, 8)), "expected images"),
         (np.zeros((5, 1, 8)), "at least 2 × 2"),
     ],
 )

@@ -15,7 +15,7 @@ from kmdist.images import ImageSource
 from kmdist.job.progress import Event
 from kmdist.store import Run
 from tests.support.dask_processes import DaskProcesses
-from tests.support.runs import bytes_of, recomputed_inertia
+from tests.support.runs import bytes_of, on_white, recomputed_inertia
 
 
 def test_shared_palette(photographs: Path, tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_quality_instead_of_k(
             labels = run.labels(name)[:]
             keep = labels < (run.k or 0)
             shown = np.asarray(run.palette)[labels[keep]].astype(np.int64)
-            error += int(((pixels[..., 2::-1][keep] - shown) ** 2).sum())
+            error += int(((on_white(pixels)[keep] - shown) ** 2).sum())
             n += 3 * int(keep.sum())
         return float(10 * np.log10(255**2 * n / error))
 

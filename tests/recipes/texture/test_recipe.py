@@ -383,14 +383,14 @@ def test_responses_are_kept(textures: Path, tmp_path: Path) -> None:
     [
         ({"k": 0}, "1 to 4096"),
         ({"k": "auto"}, "--shared"),
-        ({"preset": "haralick"}, "lm, gabor, textons"),
-        ({"sample": 0.0}, "share above 0"),
+        ({"preset": "haralick"}, "'haralick' is not one of textons, gabor, lm"),
+        ({"sample": 0.0}, "not a valid number above 0 to 1"),
         ({"preset": "gabor", "scales": "published"}, "preset lm"),
         ({"preset": "textons", "color_weight": 1.0}, "neither textons"),
         ({"preset": "tutorial", "pool_px": 3.0}, "nothing to set"),
         ({"init": "best"}, "k-means"),
-        ({"n_init": 0}, "at least 1"),
-        ({"textons": 300}, "2 … 256"),
+        ({"n_init": 0}, "not a valid integer from 1"),
+        ({"textons": 300}, "not a valid integer from 0 to 256"),
     ],
 )
 def test_wrong_usage_is_said_plainly(
