@@ -405,7 +405,7 @@ def test_no_index_is_out_of_bounds(tmp_path: Path) -> None:
     here = Path(__file__).parent
     files = [here / name for name in ("test_extremes.py", "test_assign.py", "test_plusplus.py")]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", *map(str, files)],
+        [sys.executable, "-m", "pytest", "-q", "-m", "not slow", *map(str, files)],
         env=environment,
         capture_output=True,
         text=True,
