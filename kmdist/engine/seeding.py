@@ -37,6 +37,9 @@ SAMPLE_PER_CLUSTER = 50
 SAMPLE_BYTES = 64 << 20
 SAMPLE_ITERATIONS = 10
 
+EXCHANGES = 25
+"""Exchanges at the least: fewer leave large groups untried where there are few centres."""
+
 INITS = ("k-means++", "k-means||", "random")
 
 
@@ -222,7 +225,7 @@ def _improve(
         known = squared_distances(points, centres, labels)
         more = plus_plus(points, both.weights, k - len(centres), random, known)
         centres = np.concatenate([centres, points[more]])
-    centres = exchange_centres(points, both.weights, centres, k, random)
+    centres = exchange_centres(points, both.weights, centres, max(k, EXCHANGES), random)
     return _settle(both, (centres / frame.scale + frame.shift).astype(both.rows.dtype), frame)
 
 

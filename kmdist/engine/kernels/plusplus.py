@@ -162,7 +162,9 @@ def exchange_centres(
     """Centres after some steps of local search (Lattanzi and Sohler, ICML 2019).
 
     Each step draws a row in proportion to its weighted squared distance, and puts it in the place
-    of the centre whose rows lose least by that, where the potential falls.
+    of the centre whose rows lose least by that, where the potential falls. Draws are stratified: a
+    group that keeps a share of the potential of at least two in `steps` is tried, whatever the
+    seed.
 
     Parameters
     ----------
@@ -174,7 +176,7 @@ def exchange_centres(
     squares, distances = np.full((2, len(rows)), np.inf), np.empty(len(rows))
     losses = np.empty(len(centres))
     _find_all(rows, centres, owners, squares)
-    for value in random.random(steps):
+    for value in (random.permutation(steps) + random.random(steps)) / steps:
         cumulated = np.cumsum(weights * squares[0])
         if not cumulated[-1] > 0:
             break
