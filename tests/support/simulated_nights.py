@@ -42,8 +42,16 @@ def logged(function, what):
             file.write(f"{what} {piece.source.mtime_ns} {piece.source.name}\\n")
         return function(piece)
     return call
-predict.decode_piece = logged(predict.decode_piece, "label")
-pixels.decode_piece = logged(pixels.decode_piece, "fit")
+pieces_of = pixels.decode_pieces
+read = pixels.decode_piece
+def labelled(work):
+    pixels.decode_piece = logged(read, "label")
+    try:
+        yield from pieces_of(work)
+    finally:
+        pixels.decode_piece = logged(read, "fit")
+predict.decode_pieces = labelled
+pixels.decode_piece = logged(read, "fit")
 settings = Settings((inbox,), Path(results), grace=600, refit=refit,
                     options={"k": 4, "workers": 1, "block_mpx": 0.01})
 run_night(settings, clock=lambda: datetime.fromisoformat(now))
