@@ -35,6 +35,7 @@ px cost half as much again as those of the whole, textons no more.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -151,13 +152,14 @@ PRESETS: dict[str, TextureFeatures] = {
 
 
 def tile_moduli(
-    pixels: NDArray[np.uint8], grid: TileGrid, features: TextureFeatures
+    pixels: NDArray[Any], grid: TileGrid, features: TextureFeatures
 ) -> NDArray[np.float32]:
     """Mean magnitudes of responses in each cell, Weber's law applied.
 
     Parameters
     ----------
-    pixels : (h, w) or (h, w, c) uint8, the part of the image that ``grid.read`` names.
+    pixels : (h, w) or (h, w, c), uint8 or float32, 0 … 255: the part of the image that
+        ``grid.read`` names.
     grid : the tile; see `TextureFeatures.grid`.
 
     Returns
@@ -182,7 +184,7 @@ def tile_moduli(
     return cells
 
 
-def _scaled_grey(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+def _scaled_grey(pixels: NDArray[Any]) -> NDArray[np.float32]:
     return grey(pixels, white=255)
 
 
@@ -218,7 +220,7 @@ def cell_means(planes: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[n
 
 
 def tile_features(
-    pixels: NDArray[np.uint8],
+    pixels: NDArray[Any],
     grid: TileGrid,
     features: TextureFeatures,
     *,
@@ -229,7 +231,7 @@ def tile_features(
 
     Parameters
     ----------
-    pixels : (h, w[, c]) uint8 of ``grid.read``.
+    pixels : (h, w[, c]) of ``grid.read``, as of `tile_moduli`.
     grid : the tile.
     features : what to measure.
     textons : for features with textons: their scorer.

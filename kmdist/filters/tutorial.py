@@ -7,6 +7,8 @@ and nothing is pooled: k-means groups pixels by brightness. Adjusted Rand index 
 `kmdist.filters.features.TEXTONS` reaches 0.9.
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,18 +25,16 @@ def reading_window(window: Box, image_shape: tuple[int, int]) -> Box:
     return read_window(window, BANK.halo, image_shape)
 
 
-def _eight_bit_grey(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+def _eight_bit_grey(pixels: NDArray[Any]) -> NDArray[np.float32]:
     return np.rint(grey(pixels, TUTORIAL_GREY))
 
 
-def tile_rows(
-    pixels: NDArray[np.uint8], window: Box, image_shape: tuple[int, int]
-) -> NDArray[np.uint8]:
+def tile_rows(pixels: NDArray[Any], window: Box, image_shape: tuple[int, int]) -> NDArray[np.uint8]:
     """8-bit responses of a tile: (height, width, 48) uint8.
 
     Parameters
     ----------
-    pixels : (h, w[, c]) uint8 of `reading_window`.
+    pixels : (h, w[, c]) of `reading_window`, uint8 or float32, 0 … 255.
     window : the tile in pixels, any.
     image_shape : rows and columns of the image.
     """

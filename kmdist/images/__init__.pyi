@@ -9,6 +9,7 @@ from .finding.choice import EVERYTHING as EVERYTHING
 from .finding.choice import Choice as Choice
 from .finding.find import Found as Found
 from .finding.find import find_images as find_images
+from .pixels import to_rgb as to_rgb
 from .pixels import to_rgb8 as to_rgb8
 from .reading.decoding import decode as decode
 from .reading.header import probe as probe

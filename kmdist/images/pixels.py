@@ -101,10 +101,7 @@ def require_finite(pixels: Pixels) -> None:
 def to_rgb8(pixels: Pixels) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_] | None]:
     """Make 8-bit RGB of decoded pixels.
 
-    16-bit samples are rounded to the nearest of 256 levels (v / 257). Floating point samples are
-    taken to lie in 0 … 1, scaled by 255 and rounded; they are never stretched to their own
-    minimum and maximum, which would differ from tile to tile and from image to image. What is
-    partly transparent is laid over white, as a browser shows it on an empty page.
+    As `to_rgb`, rounded to the nearest of 256 levels.
 
     Parameters
     ----------
@@ -122,17 +119,48 @@ def to_rgb8(pixels: Pixels) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_
     """
     if pixels.ndim != 3 or pixels.shape[2] not in (1, 3, 4):
         raise ImageError("channels", f"pixels of shape {pixels.shape}; 1, 3 or 4 channels needed")
-    eight = _to_uint8(pixels)
-    if eight.shape[2] == 3:
-        return eight, None
-    if eight.shape[2] == 1:
-        return np.asarray(cv2.cvtColor(eight, cv2.COLOR_GRAY2RGB), np.uint8), None
+    return _opaque(_to_uint8(pixels), pixels)
+
+
+def to_rgb(pixels: Pixels) -> tuple[Pixels, npt.NDArray[np.bool_] | None]:
+    """Make RGB on the scale of 8 bits of decoded pixels, in their own precision.
+
+    16-bit samples are divided by 257. Floating point samples are taken to lie in 0 … 1 and
+    multiplied by 255; they are never stretched to their own minimum and maximum, which would differ
+    from tile to tile and from image to image. What is partly transparent is laid over white, as a
+    browser shows it on an empty page.
+
+    Parameters
+    ----------
+    pixels : as of `to_rgb8`, which has the errors too.
+
+    Returns
+    -------
+    rgb : (y, x, 3) uint8 of 8-bit pixels, else float32, 0 … 255.
+    unclustered : as of `to_rgb8`.
+    """
+    eight, transparent = to_rgb8(pixels)
+    if pixels.dtype in (np.uint8, np.bool_):
+        return eight, transparent
+    full = full_scale(pixels.dtype)
+    # 257 divides exactly: 8-bit pictures that are stored in 16 bits keep their levels.
+    levels = pixels.astype(np.float32) / np.float32(full / 255)
+    return _opaque(levels, pixels)
+
+
+def _opaque(levels: Pixels, pixels: Pixels) -> tuple[Any, npt.NDArray[np.bool_] | None]:
+    """RGB of levels 0 … 255 of pixels, of the same channels; and where they are transparent."""
+    if levels.shape[2] == 3:
+        return levels, None
+    if levels.shape[2] == 1:
+        return np.asarray(cv2.cvtColor(levels, cv2.COLOR_GRAY2RGB)), None
     alpha, opaque = pixels[:, :, 3], full_scale(pixels.dtype)
     transparent = alpha <= 0
-    rgb = np.asarray(cv2.cvtColor(eight, cv2.COLOR_RGBA2RGB), np.uint8)
+    rgb = np.asarray(cv2.cvtColor(levels, cv2.COLOR_RGBA2RGB))
     partly = (alpha < opaque) & ~transparent
     if partly.any():
-        rgb[partly] = np.rint(255 * over(pixels[partly] / opaque, 1.0))
+        blended = 255 * over(pixels[partly] / opaque, 1.0)
+        rgb[partly] = np.rint(blended) if rgb.dtype == np.uint8 else blended
     return rgb, transparent if transparent.any() else None
 
 

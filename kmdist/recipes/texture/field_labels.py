@@ -52,7 +52,7 @@ class PixelLabels:
         return len(self.model.centroids)
 
     def label(self, pixels: np.ndarray) -> np.ndarray:
-        """Labels (y, x) of an image (y, x, 3), sRGB, uint8."""
+        """Labels (y, x) of an image (y, x, 3), sRGB, uint8 or float32, 0 … 255."""
         texture, textons = self.model.texture, self.model.textons
         height, width = pixels.shape[:2]
         source = ImageSource("", "", width, height, channels=3, dtype="uint8", format="")

@@ -7,7 +7,7 @@ from kmdist.filters import tile_responses, with_halo
 from kmdist.filters.grey import grey
 from kmdist.filters.tiles import Box, read_window
 from kmdist.filters.tutorial import BANK as TUTORIAL_BANK
-from kmdist.images import Rejection, Window, to_rgb8
+from kmdist.images import Rejection, Window, to_rgb
 from kmdist.job.block_pass import LeftOut
 from kmdist.job.work import Piece, Work, read_piece
 from kmdist.recipes.texture.measuring import box_of, shape_of
@@ -35,7 +35,7 @@ def write_responses(writer: RunWriter, piece: Piece, texture: Texture) -> None:
     )
     box = box_of(piece.window)
     read = read_window(box, bank.halo, shape)
-    rgb = to_rgb8(read_piece(Piece(piece.source, Window(*read))))[0]
+    rgb = to_rgb(read_piece(Piece(piece.source, Window(*read))))[0]
     values = grey(rgb, white=255)
     for window in _chunks(box):
         padded = with_halo(values, window, bank.halo, origin=read[:2], image_shape=shape)

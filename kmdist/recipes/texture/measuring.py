@@ -17,7 +17,7 @@ from kmdist.filters.features import (
     tile_textons,
 )
 from kmdist.filters.tiles import Box
-from kmdist.images import Window, to_rgb8
+from kmdist.images import Window, to_rgb
 from kmdist.images.color import to_space
 from kmdist.job.work import Piece, read_piece
 from kmdist.recipes.texture.model import Textons, Texture
@@ -69,22 +69,23 @@ def own_grid_of(texture: Texture, piece: Piece) -> TileGrid:
 
 
 def read_box(piece: Piece, box: Box) -> tuple[np.ndarray, np.ndarray | None]:
-    """8-bit RGB of a part of a piece's image, and where it is transparent.
+    """RGB of a part of a piece's image in its own precision, and where it is transparent.
 
     Raises
     ------
     ImageError : the file cannot be used.
     """
-    return to_rgb8(read_piece(Piece(piece.source, Window(*box))))
+    return to_rgb(read_piece(Piece(piece.source, Window(*box))))
 
 
 def own_part(
     piece: Piece, read: Box, rgb: np.ndarray, transparent: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """The piece's own part of pixels that were read around it; no mask where it masks nothing."""
+    """8 bits of a piece's own part of what was read around it; no mask where it masks nothing."""
     own = within(box_of(piece.window), read)
     mask = None if transparent is None else transparent[own]
-    return rgb[own], mask if mask is not None and mask.any() else None
+    colors = rgb[own] if rgb.dtype == np.uint8 else np.rint(rgb[own]).astype(np.uint8)
+    return colors, mask if mask is not None and mask.any() else None
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,8 @@ KEPT_SPECTRA = 4
 """Piece sizes whose spectra a process keeps; see `kmdist.filters.spectra.pair_spectra`."""
 PIXEL_BYTES = 8
 """A pixel being filtered and labelled: RGB, padded RGB, labels, mask."""
+DEEP_BYTES = 18
+"""More of an image that is not 8-bit: RGB and padded RGB are float32."""
 SHARD_BYTES = 3
 """A pixel of a shard beside its label: mask, the next level of its pyramid, compressed chunks."""
 
@@ -59,7 +61,7 @@ def texture_projection(
 
     With T task slots, P worker processes, B pixels in the largest block, f bytes of features a
     pixel and k clusters: P × 320 MB, and 320 MB for this process where it is none of them, + P ×
-    the bank's spectra + T × B × (12 + 8 + 2 f + k / 4) + T × (3 + a label's bytes) × 8,192² where
+    the bank's spectra + T × B × (12 + 8, or 26 if not 8-bit, + 2 f + k / 4) + T × (3 + a label's bytes) × 8,192² where
     labels are stored in shards + the sample, of which four copies exist, + (f + 3) bytes a pixel
     where features are kept. Windows around tiles are within the bytes of decoding, which have
     ended by then.
@@ -73,7 +75,8 @@ def texture_projection(
     processes = max(slots.processes - 1, 1)
     block = max(work.pixels for work in workload.blocks)
     k = max(*wanted.ks, *wanted.choices, 1)
-    per_pixel = DECODE_BYTES + PIXEL_BYTES + 2 * texture.bytes_per_pixel + k / 4
+    deep = DEEP_BYTES * any(source.dtype != "uint8" for source in workload.sources)
+    per_pixel = DECODE_BYTES + PIXEL_BYTES + deep + 2 * texture.bytes_per_pixel + k / 4
     rows = wanted.fraction(workload.pixels) * workload.pixels if wanted.sample else SAMPLE_ROWS
     row_bytes = texture.depth * (1 if texture.is_tutorial else 4)
     parts = [

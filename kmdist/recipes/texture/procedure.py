@@ -13,7 +13,6 @@ from kmdist.job.job import Job
 from kmdist.job.memory import Slots
 from kmdist.job.options import JobOptions
 from kmdist.job.photographs import PhotographProcedure, Photographs
-from kmdist.job.progress import Message
 from kmdist.job.recipe import Outline, Results
 from kmdist.job.work import Work
 from kmdist.recipes.texture.each import texture_each
@@ -55,8 +54,6 @@ class TextureFit(PhotographProcedure):
             workload, job.pool, wanted, keep_pixels=keep_pixels, passes=passes
         )
         job.require(plan)
-        if any(source.dtype != "uint8" for source in workload.sources):
-            job.watch(Message("textures are measured on 8 bits a channel"))
 
         def plan_anew(lost: Container[str]) -> Sequence[Work]:
             return workload.without(lost, job.options.block_mpx).blocks

@@ -70,6 +70,13 @@ class Textures(PhotographRecipe):
 
         return label_photographs(job, workload, model.model, model.palette)
 
+    def predict(self, run: "Run", images: Any) -> Any:
+        """Label images in memory, in their own precision."""
+        from kmdist.images import to_rgb
+        from kmdist.job.in_memory import label_images
+
+        return label_images(self.model_of(run), images, to_rgb)
+
     def model_of(self, run: "Run") -> "PixelLabels":
         """The textures of a run."""
         from kmdist.recipes.texture.field_labels import PixelLabels

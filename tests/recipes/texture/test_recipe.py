@@ -6,6 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import tifffile
 from click.testing import CliRunner
 from sklearn.metrics import adjusted_rand_score
 
@@ -70,6 +71,27 @@ def test_every_preset_finds_the_quarters(preset: str, textures: Path, tmp_path: 
     truth = 2 * (y >= 67.5) + (x >= 121.8)
     agreement = adjusted_rand_score(truth.ravel(), run.labels("0.png")[:].ravel())
     assert agreement < 0.4 if preset == "tutorial" else agreement > 0.6
+
+
+@pytest.mark.parametrize("preset", [name for name in PRESET_NAMES if name != "tutorial"])
+def test_twelve_bits_in_sixteen_are_measured_as_they_are(preset: str, tmp_path: Path) -> None:
+    y, x = np.mgrid[:150, :203]
+    truth = (2 * (y >= 67.5) + (x >= 121.8)).ravel()
+    narrow = (948 + mosaic(150, 203)[..., 1].astype(np.uint16) * 160 // 255).astype(np.uint16)
+    agreement = []
+    for name, image in {"narrow.tif": narrow, "spread.tif": narrow * 16}.items():
+        tifffile.imwrite(tmp_path / name, image)
+        run = kmdist.texture(
+            tmp_path / name, tmp_path / f"{name}.zarr", k=4, preset=preset, pool_px=8
+        )
+        agreement.append(adjusted_rand_score(truth, run.labels(name)[:].ravel()))
+        shared = kmdist.texture(
+            tmp_path / name, tmp_path / "s.zarr", k=4, preset=preset, pool_px=8, shared=True,
+            overwrite=True
+        )  # fmt: skip
+        np.testing.assert_array_equal(shared.predict(image), shared.labels(name)[:])
+    assert min(agreement) > 0.75
+    assert abs(agreement[0] - agreement[1]) < 0.05
 
 
 def test_each_image_is_its_own_fit(textures: Path, tmp_path: Path) -> None:
