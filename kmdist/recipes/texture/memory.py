@@ -61,10 +61,10 @@ def texture_projection(
 
     With T task slots, P worker processes, B pixels in the largest block, f bytes of features a
     pixel and k clusters: P × 320 MB, and 320 MB for this process where it is none of them, + P ×
-    the bank's spectra + T × B × (12 + 8, or 26 if not 8-bit, + 2 f + k / 4) + T × (3 + a label's bytes) × 8,192² where
-    labels are stored in shards + the sample, of which four copies exist, + (f + 3) bytes a pixel
-    where features are kept. Windows around tiles are within the bytes of decoding, which have
-    ended by then.
+    the bank's spectra + T × B × (12 + 8, or 26 if not 8-bit, + 2 f + k / 4) + T × (3 + a label's
+    bytes) × 8,192² where labels are stored in shards + the sample, of which four copies exist, +
+    (f + 3) bytes a pixel where features are kept. Windows around tiles are within the bytes of
+    decoding, which have ended by then.
 
     Parameters
     ----------
