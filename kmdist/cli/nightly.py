@@ -1,4 +1,4 @@
-"""`kmdist nightly SPEC`, and `kmdist nightly status|find|verify`."""
+"""`kmdist nightly SPEC`, and `kmdist nightly status|find|verify|repair|retry`."""
 
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from kmdist.cli.specs import (
 )
 from kmdist.cli.summary import shown
 from kmdist.errors import KmdistError, UsageError
+from kmdist.job.progress import quantity
 from kmdist.options import declared
 from kmdist.recipes.registry import recipe_named
 
@@ -52,7 +53,7 @@ def _spec_options(command: Any) -> Any:
             "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a key."
         ),
         click.option("--results", metavar="DIR", help="The results, instead of the spec's."),
-        click.option("--spec", default=DEFAULT_SPEC, show_default=True, metavar="SPEC"),
+        click.option("--spec", metavar="SPEC", help=f"The job spec.  [default: {DEFAULT_SPEC}]"),
     ):
         command = option(command)
     return command
@@ -98,7 +99,9 @@ def run(spec: str, overrides: tuple[str, ...], quiet: bool, **flags: Any) -> Non
 @nightly.command()
 @_spec_options
 @click.option("--json", "as_json", is_flag=True, help="Everything, for programs.")
-def status(spec: str, overrides: tuple[str, ...], results: str | None, as_json: bool) -> None:
+def status(
+    spec: str | None, overrides: tuple[str, ...], results: str | None, as_json: bool
+) -> None:
     """Say what is done, pending, waiting and quarantined.
 
     \b
@@ -128,7 +131,7 @@ def status(spec: str, overrides: tuple[str, ...], results: str | None, as_json: 
 @nightly.command()
 @click.argument("path")
 @_spec_options
-def find(path: str, spec: str, overrides: tuple[str, ...], results: str | None) -> None:
+def find(path: str, spec: str | None, overrides: tuple[str, ...], results: str | None) -> None:
     """Say which run holds the labels of the file PATH.
 
     \b
@@ -149,7 +152,44 @@ def find(path: str, spec: str, overrides: tuple[str, ...], results: str | None) 
 
 @nightly.command()
 @_spec_options
-def verify(spec: str, overrides: tuple[str, ...], results: str | None) -> None:
+def repair(spec: str | None, overrides: tuple[str, ...], results: str | None) -> None:
+    """Make damaged and lost results anew, with the model they had.
+
+    A damaged or lost ledger is rebuilt from the runs. What was damaged is kept, in damaged/ of the
+    results. Exit code 1: something cannot be repaired, such as a model that is lost.
+
+    \b
+    kmdist nightly repair --spec jobs/nightly.yaml
+    """
+    from kmdist.cli.progress import Reporter
+    from kmdist.nightly import Settings
+    from kmdist.nightly import repair as nightly_repair
+
+    settings = (
+        Settings((), Path(results).expanduser(), command=command_line())
+        if results and spec is None
+        else _settings(spec or DEFAULT_SPEC, _keys(spec or DEFAULT_SPEC, overrides, results))
+    )
+    with Reporter(quiet=False) as reporter:
+        done = nightly_repair(settings, watch=reporter)
+    for place in done.aside:
+        click.echo(f"moved aside: {shown(place)}")
+    if done.known:
+        click.echo(f"{quantity(len(done.known), 'run')} entered into the ledger")
+    click.echo(f"{quantity(done.remade, 'file')} labelled anew")
+    for path in done.changed:
+        click.echo(f"{shown(path)}: has changed since; the next night labels it")
+    for path in done.lost:
+        click.echo(f"{shown(path)}: is gone, and its labels are lost")
+    for finding in done.left:
+        click.echo(shown(finding))
+    if done.left:
+        raise KmdistError(f"{settings.results}: {len(done.left)} findings cannot be repaired")
+
+
+@nightly.command()
+@_spec_options
+def verify(spec: str | None, overrides: tuple[str, ...], results: str | None) -> None:
     """Read all results again and say what is missing or damaged; exit code 1 if anything is.
 
     \b
@@ -166,13 +206,18 @@ def verify(spec: str, overrides: tuple[str, ...], results: str | None) -> None:
     click.echo(f"{folder}: all labels and models are as they were written")
 
 
-def _results(spec: str, overrides: tuple[str, ...], results: str | None) -> Path:
+def _results(spec: str | None, overrides: tuple[str, ...], results: str | None) -> Path:
     if results:
         return Path(results).expanduser()
     from kmdist.nightly.settings import Settings
 
+    spec = spec or DEFAULT_SPEC
     keys = {"results": read_spec(spec, overrides).get("results")}
     return Path(checked(spec, Settings, keys)["results"])
+
+
+def _keys(spec: str, overrides: tuple[str, ...], results: str | None) -> dict[str, Any]:
+    return read_spec(spec, overrides) | ({"results": results} if results else {})
 
 
 def _settings(spec: str, keys: dict[str, Any]) -> Any:

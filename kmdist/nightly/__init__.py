@@ -5,6 +5,7 @@
 `run_night`         one night, from taking the lock to writing its JSON
 `status`, `find`    what is done, waiting, quarantined; which run holds a file's labels
 `verify`            read all results again and hold them against the ledger
+`repair`            make anew what `verify` finds damaged, rebuild the ledger from the runs
 `ledger`            SQLite: what is known of every file, run and model
 `lock`              one night at a time
 `scan`              what is there, compared with what is known
@@ -19,6 +20,7 @@
     RESULTS/models/0001.zarr …       versions of the model, never changed
     RESULTS/runs/STAMP.zarr          one ordinary run a night (UTC, seconds)
     RESULTS/nights/STAMP.json        what the night did
+    RESULTS/damaged/STAMP/           what a repair moved aside
 """
 
 from lazy_loader import attach_stub

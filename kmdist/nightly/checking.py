@@ -3,14 +3,33 @@
 import os
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from kmdist.errors import KmdistError
+from kmdist.job.labelling import model_record
 from kmdist.nightly.digests import Held, root_digest
 from kmdist.nightly.ledger import DONE, QUARANTINED, FileRow, Ledger
 from kmdist.nightly.models import model_path
 from kmdist.nightly.report import open_ledger
-from kmdist.store import open_run
+from kmdist.store import Run, open_run
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What is missing, damaged, or not as the ledger says.
+
+    Parameters
+    ----------
+    text : the finding in a line.
+    rows : files whose labels are concerned.
+    run : that cannot be used as a whole; unknown : that the ledger does not know.
+    """
+
+    text: str
+    rows: tuple[FileRow, ...] = ()
+    run: str | None = None
+    unknown: str | None = None
 
 
 def verify(results: Path) -> list[str]:
@@ -23,55 +42,73 @@ def verify(results: Path) -> list[str]:
     list of str : findings, one a line; empty if all is well.
     """
     with open_ledger(results) as ledger:
-        return [*ledger.damage(), *_models(results, ledger), *_runs(results, ledger)]
+        return [*ledger.damage(), *(finding.text for finding in findings(results, ledger))]
 
 
-def _models(results: Path, ledger: Ledger) -> Iterator[str]:
-    for number in ledger.models():
+def findings(results: Path, ledger: Ledger) -> Iterator[Finding]:
+    """What is wrong with models, runs and the labels of each file."""
+    models: dict[int, Run] = {}
+    for number in sorted(ledger.model_numbers()):
         try:
-            if open_run(model_path(results, number)).centroids is None:
-                yield f"model {number}: has no centroids"
+            model = open_run(model_path(results, number))
+            if model.centroids is None:
+                yield Finding(f"model {number}: has no centroids")
+            else:
+                models[number] = model
         except KmdistError as error:
-            yield f"model {number}: {error}"
-
-
-def _runs(results: Path, ledger: Ledger) -> Iterator[str]:
+            yield Finding(f"model {number}: {error}")
     by_run: dict[str, list[FileRow]] = defaultdict(list)
     for row in ledger.files().values():
         name = os.fsdecode(row.path)
         if row.run is not None:
             by_run[row.run].append(row)
         if row.state == DONE and (row.run is None or row.model is None):
-            yield f"{name}: done, but no run holds its labels"
+            yield Finding(f"{name}: done, but no run holds its labels", (row,))
         if row.state == QUARANTINED and not row.error:
-            yield f"{name}: quarantined without a reason"
-    published = {str(run["run"]): run for run in ledger.runs("published")}
-    started = {str(run["run"]) for run in ledger.runs("started")}
+            yield Finding(f"{name}: quarantined without a reason", (row,))
+    published = {run["run"]: run for run in ledger.runs("published")}
+    started = {run["run"] for run in ledger.runs("started")}
     for path in sorted((results / "runs").glob("*.zarr")):
         if path.stem not in published and path.stem not in started:
-            yield f"{path}: a run that the ledger does not know"
+            text = f"{path}: a run that the ledger does not know"
+            yield Finding(text, unknown=path.stem)
     for run, rows in by_run.items():
         if run not in published:
-            yield f"run {run}: holds labels of {len(rows)} files, but is not published"
+            text = f"run {run}: holds labels of {len(rows)} files, but is not published"
+            yield Finding(text, tuple(rows))
     for run, record in published.items():
-        yield from _run(results / "runs" / f"{run}.zarr", str(record["digest"]), by_run[run])
+        path = results / "runs" / f"{run}.zarr"
+        yield from _run(path, record["digest"], by_run[run], models.get(record["model"]))
 
 
-def _run(path: Path, digest: str, rows: list[FileRow]) -> Iterator[str]:
+def _run(
+    path: Path, digest: str | None, rows: list[FileRow], model: Run | None
+) -> Iterator[Finding]:
     try:
-        held = Held(open_run(path))
+        run = open_run(path)
+        held = Held(run)
         if root_digest(path) != digest:
-            yield f"{path}: its attributes or arrays are not what was written"
+            text = f"{path}: its attributes or arrays are not what was written"
+            yield Finding(text, tuple(rows), path.stem)
+        if model is not None and not is_made_with(run, model):
+            yield Finding(f"{path}: was labelled with another model than {model.path}")
     except (KmdistError, OSError) as error:
-        yield f"{path}: {error}"
+        yield Finding(f"{path}: {error}", tuple(rows), path.stem)
         return
     for row in rows:
         name = row.label_name or row.name
         try:
             found = held.digest(name)
             if found is None:
-                yield f"{path}: the labels of {name} are missing"
+                yield Finding(f"{path}: the labels of {name} are missing", (row,))
             elif found != row.digest:
-                yield f"{path}: the labels of {name} are damaged or incomplete"
+                text = f"{path}: the labels of {name} are damaged or incomplete"
+                yield Finding(text, (row,))
         except (KmdistError, OSError) as error:
-            yield f"{path}: the labels of {name} cannot be read: {error}"
+            yield Finding(f"{path}: the labels of {name} cannot be read: {error}", (row,))
+
+
+def is_made_with(run: Run, model: Run) -> bool:
+    """Whether a run was labelled with these clusters, as far as it says."""
+    made_with, key = run.parameters.get("model"), "centroids_sha256"
+    return not isinstance(made_with, dict) or made_with.get(key) == model_record(model)[key]

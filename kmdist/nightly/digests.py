@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from kmdist.errors import KmdistError
 from kmdist.store import Run
 
 
@@ -39,6 +40,15 @@ class Held:
             text = f"{name}\0{label}".encode("utf-8", "surrogateescape")
             return hashlib.sha256(text).hexdigest()
         return folder_digest(self._run.path / "images" / images[name].key)
+
+    def is_readable(self, name: str) -> bool:
+        """Whether the labels of an image can be decoded."""
+        try:
+            if name in self._run.images:
+                self._run.images[name].read_labels()
+            return True
+        except KmdistError:
+            return False
 
     @cached_property
     def _labels(self) -> dict[str, int]:

@@ -16,21 +16,29 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Final, Literal, TypedDict
+
+import msgspec
 
 from kmdist.errors import KmdistError
 
 LEDGER = "ledger.sqlite"
 """Its name in the results folder."""
 
-WAITING = "waiting"
+WAITING: Final = "waiting"
 """Still being written, or too young."""
-PENDING = "pending"
+PENDING: Final = "pending"
 """To be labelled."""
-DONE = "done"
-QUARANTINED = "quarantined"
+DONE: Final = "done"
+QUARANTINED: Final = "quarantined"
 
 SCHEMA = 1
+
+_NOT_DAMAGE = frozenset({
+    sqlite3.SQLITE_PERM, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN,
+})  # fmt: skip
+"""Errors of SQLite that say nothing of what the file holds."""
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS files (
@@ -49,6 +57,10 @@ CREATE INDEX IF NOT EXISTS files_run ON files (run);
 """
 
 
+class LedgerDamagedError(KmdistError):
+    """What the ledger holds is not what was written."""
+
+
 @dataclass
 class FileRow:
     """One file, as the ledger's module docstring says."""
@@ -61,7 +73,7 @@ class FileRow:
     hash: str | None = None
     next_hash: str | None = None
     observed_s: float = 0.0
-    state: str = PENDING
+    state: Literal["waiting", "pending", "done", "quarantined"] = PENDING
     error: str | None = None
     run: str | None = None
     label_name: str | None = None
@@ -69,6 +81,17 @@ class FileRow:
     digest: str | None = None
     going: str | None = None
     gone: int = 0
+
+
+class RunRow(TypedDict):
+    """One run: its stamp and the model it was labelled with; once published, what it is."""
+
+    run: Annotated[str, msgspec.Meta(pattern=r"^\d{8}T\d{6}Z$")]
+    model: int
+    inertia: float | None
+    pixels: int | None
+    drift: float | None
+    digest: str | None
 
 
 _COLUMNS = tuple(f.name for f in fields(FileRow))
@@ -117,10 +140,16 @@ class Ledger:
     def _plain_errors(path: Path) -> Iterator[None]:
         try:
             yield
-        except (sqlite3.Error, UnicodeDecodeError) as error:
-            raise KmdistError(
-                f"{path}: {error}. What is finished is kept; a full disk needs room and a next "
-                "night, a damaged ledger a copy from a backup"
+        except (sqlite3.Error, UnicodeDecodeError, msgspec.ValidationError) as error:
+            # Not in those of Python's module itself; extended codes carry the code in 8 bits.
+            code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
+            if code in _NOT_DAMAGE:
+                raise KmdistError(
+                    f"{path}: {error}. What is finished is kept; a full disk needs room and a "
+                    "next night"
+                ) from error
+            raise LedgerDamagedError(
+                f"{path} is damaged: {error}. `kmdist nightly repair` rebuilds it from the runs"
             ) from error
 
     @contextmanager
@@ -141,7 +170,7 @@ class Ledger:
         rows = self._connection.execute(
             f"SELECT {', '.join(_COLUMNS)} FROM files{condition} ORDER BY path", values
         )
-        return {row[0]: FileRow(*_as_read(row)) for row in rows}
+        return {row[0]: _as_read(row) for row in rows}
 
     def put_files(self, rows: Iterable[FileRow]) -> None:
         """Add rows, or replace those of the same paths."""
@@ -177,19 +206,25 @@ class Ledger:
         self._connection.execute("UPDATE files SET going = NULL WHERE going = ?", (run,))
         self._connection.execute("DELETE FROM runs WHERE run = ?", (run,))
 
-    def runs(self, state: str) -> list[dict[str, Any]]:
+    def runs(self, state: str) -> list[RunRow]:
         """Runs of a state, oldest first."""
         rows = self._connection.execute(
             "SELECT run, model, inertia, pixels, drift, digest FROM runs WHERE state = ? "
             "ORDER BY run",
             (state,),
         )
-        names = ("run", "model", "inertia", "pixels", "drift", "digest")
-        return [dict(zip(names, row, strict=True)) for row in rows]
+        names = tuple(RunRow.__annotations__)
+        found = [dict(zip(names, row, strict=True)) for row in rows]
+        return msgspec.convert(found, list[RunRow])
 
     def models(self) -> dict[int, float]:
         """When each model was made, seconds since 1970."""
-        return dict(self._connection.execute("SELECT number, made_s FROM models ORDER BY number"))
+        rows = self._connection.execute("SELECT number, made_s FROM models ORDER BY number")
+        return msgspec.convert(dict(rows), dict[int, float])
+
+    def model_numbers(self) -> set[int]:
+        """Numbers of all models that were made, or that runs were labelled with."""
+        return {*self.models(), *(run["model"] for run in self.runs("published"))}
 
     def add_model(self, number: int, made_s: float) -> None:
         """Note a published model, and that its sample is not needed any more."""
@@ -215,7 +250,7 @@ class Ledger:
 
     def damage(self) -> list[str]:
         """What SQLite finds wrong with its own file."""
-        found = [str(row[0]) for row in self._connection.execute("PRAGMA quick_check")]
+        found = [str(row[0]) for row in self._connection.execute("PRAGMA integrity_check")]
         return [] if found == ["ok"] else found
 
 
@@ -230,9 +265,9 @@ def _as_stored(row: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(stored)
 
 
-def _as_read(row: tuple[Any, ...]) -> list[Any]:
-    read = list(row)
-    for column in _NAMES:
-        if read[column] is not None:
-            read[column] = os.fsdecode(read[column])
-    return read
+def _as_read(row: tuple[Any, ...]) -> FileRow:
+    read = dict(zip(_COLUMNS, row, strict=True))
+    for name in ("name", "label_name"):
+        if isinstance(read[name], bytes):
+            read[name] = os.fsdecode(read[name])
+    return msgspec.convert(read, FileRow)

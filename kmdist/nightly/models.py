@@ -4,13 +4,15 @@ import os
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from kmdist.errors import UsageError
+from kmdist.errors import KmdistError, UsageError
 from kmdist.job.endings import Deadline
 from kmdist.job.progress import Message, Watcher
 from kmdist.job.running import run_job
+from kmdist.nightly.digests import root_digest
 from kmdist.nightly.ledger import DONE, PENDING, FileRow, Ledger
 from kmdist.nightly.scan import found_of
 from kmdist.nightly.settings import Settings
@@ -25,21 +27,34 @@ def model_path(results: Path, number: int) -> Path:
     return results / "models" / f"{number:04d}.zarr"
 
 
+def model_numbers(results: Path) -> list[int]:
+    """Numbers of the versions that lie in the results, ascending."""
+    names = [path.stem for path in (results / "models").glob("*.zarr")]
+    return sorted(int(name) for name in names if name.isdecimal())
+
+
 def current_model(settings: Settings, ledger: Ledger, now: datetime) -> int | None:
     """Number of the newest published version; one that the ledger missed in a crash is noted.
 
     Raises
     ------
     UsageError : it is of another recipe than the night's.
+    KmdistError : the newest that was made is not there any more.
     """
     folder = settings.results / "models"
-    names = [path.stem for path in folder.glob("*.zarr")] if folder.is_dir() else []
-    published = sorted(int(name) for name in names if name.isdecimal())
+    published = model_numbers(settings.results)
     for number in published:
         if number not in ledger.models():
             ledger.add_model(number, now.timestamp())
-    if not published:
+    newest = max(ledger.model_numbers(), default=None)
+    if newest is None:
         return None
+    if newest not in published:
+        # Its number means these clusters in every run that was labelled with it.
+        raise KmdistError(
+            f"{model_path(settings.results, newest)} is not there, which the last nights labelled "
+            "with: put it back from a backup, or begin anew with another folder for the results"
+        )
     made_by = open_run(model_path(settings.results, published[-1])).recipe
     if made_by != settings.recipe:
         raise UsageError(
@@ -117,3 +132,17 @@ def drift_of(results: Path, number: int, run: Run) -> float | None:
     if not own:
         return None if found else 1.0
     return found / own
+
+
+def run_record(results: Path, number: int, run: Run) -> dict[str, Any]:
+    """What the ledger notes of a published run that a model labelled; no drift if that is lost."""
+    try:
+        drift = drift_of(results, number, run)
+    except KmdistError:
+        drift = None
+    return {
+        "inertia": run.inertia,
+        "pixels": int(np.sum(run.counts)) if run.counts is not None else 0,
+        "drift": drift,
+        "digest": root_digest(run.path),
+    }

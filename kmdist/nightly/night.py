@@ -11,15 +11,14 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from kmdist.errors import KmdistError
 from kmdist.images import Rejection
 from kmdist.job.endings import Deadline, NoUsableImageError, OutOfTimeError
 from kmdist.job.progress import Message, Watcher, watch_nothing
-from kmdist.nightly.digests import image_digests, root_digest
+from kmdist.nightly.digests import image_digests
 from kmdist.nightly.ledger import DONE, LEDGER, PENDING, QUARANTINED, WAITING, FileRow, Ledger
 from kmdist.nightly.lock import hold_lock
-from kmdist.nightly.models import current_model, drift_of, fit_model, is_due, model_path
+from kmdist.nightly.models import current_model, fit_model, is_due, model_path, run_record
 from kmdist.nightly.outcome import InputError, Night, stamp_of
 from kmdist.nightly.scan import compare, found_of, look, part_inputs
 from kmdist.nightly.settings import Clock, Settings, system_clock
@@ -48,10 +47,23 @@ def run_night(
         hold_lock(settings.results),
         Ledger.open(settings.results / LEDGER) as ledger,
     ):
-        return _Worker(settings, ledger, clock, watch).run()
+        _require_known(settings.results, ledger)
+        return Worker(settings, ledger, clock, watch).run()
 
 
-class _Worker:
+def _require_known(results: Path, ledger: Ledger) -> None:
+    """Refuse to begin anew where runs are there and the ledger is lost or empty."""
+    known = ledger.runs("published") or ledger.runs("started")
+    if not known and any((results / "runs").glob("*.zarr")):
+        raise KmdistError(
+            f"{ledger.path} is lost or empty, and there are runs in {results / 'runs'}: `kmdist "
+            "nightly repair` rebuilds it from them"
+        )
+
+
+class Worker:
+    """A night at work: `run` is the whole of it, `recover` and `label_with` its parts."""
+
     def __init__(self, settings: Settings, ledger: Ledger, clock: Clock, watch: Watcher) -> None:
         self.settings, self.ledger, self.clock = settings, ledger, clock
         self._watch = watch
@@ -61,7 +73,7 @@ class _Worker:
 
     def run(self) -> Night:
         try:
-            self._recover()
+            self.recover()
             rows = self._look()
             if any(self._wanted(row) for row in rows.values()) or self.settings.relabel:
                 self._label(rows)
@@ -81,10 +93,10 @@ class _Worker:
         if self._deadline is not None:
             self._deadline.check()
 
-    def _recover(self) -> None:
+    def recover(self) -> None:
         """Record runs that were published as a crash came, and go on with unfinished ones."""
         for started in self.ledger.runs("started"):
-            run, number = str(started["run"]), int(started["model"])
+            run, number = started["run"], started["model"]
             rows = self.ledger.files("going = ?", run)
             self._check_time()
             if self._run_path(run).is_dir():
@@ -133,6 +145,10 @@ class _Worker:
             )
         if not work:
             return
+        self.label_with(number, work)
+
+    def label_with(self, number: int, work: Mapping[bytes, FileRow]) -> None:
+        """Label files with a model, into a run of their own."""
         self._check_time()
         run = self._free_stamp()
         with self.ledger.transaction():
@@ -226,12 +242,7 @@ class _Worker:
             reasons.update((r["image"], (r["code"], r["reason"])) for r in rejected)
             names = [row.name for row in rows.values() if row.name not in reasons]
             digests = image_digests(opened, names)
-            result = {
-                "inertia": opened.inertia,
-                "pixels": int(np.sum(opened.counts)) if opened.counts is not None else 0,
-                "drift": drift_of(self.settings.results, number, opened),
-                "digest": root_digest(opened.path),
-            }
+            result = run_record(self.settings.results, number, opened)
         after = [settled(row, run, number, reasons, digests) for row in rows.values()]
         with self.ledger.transaction():
             self.ledger.put_files(after)
@@ -251,6 +262,7 @@ class _Worker:
     def _free_stamp(self) -> str:
         """The time, or the next second that no run has taken."""
         moment = self.clock()
-        while self._run_path(stamp_of(moment)).exists():
+        taken = {run["run"] for run in self.ledger.runs("published")}
+        while stamp_of(moment) in taken or self._run_path(stamp_of(moment)).exists():
             moment += timedelta(seconds=1)
         return stamp_of(moment)

@@ -293,19 +293,29 @@ def _looked_at(row: FileRow, one: Seen, **changes: Any) -> FileRow:
 def _hash(one: Seen) -> str | None:
     """SHA-256 of the contents; None where they change meanwhile; empty where unreadable."""
     try:
-        if os.path.isdir(one.path):
-            digest = folder_digest(Path(os.fsdecode(one.path)))
-            tree = tree_status(os.fsdecode(one.path))
-            return digest if one.stat == (tree.size_bytes, tree.mtime_ns, tree.ctime_ns) else None
-        with open(one.path, "rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-            status = os.fstat(file.fileno())
+        digest, *now = read_contents(one.path)
     except FileNotFoundError:
         return None
     except OSError:
         return ""
-    now = status.st_size, status.st_mtime_ns, status.st_ctime_ns
-    return digest if now == one.stat else None
+    return digest if tuple(now) == one.stat else None
+
+
+def read_contents(path: bytes) -> tuple[str, int, int, int]:
+    """SHA-256 of a file or Zarr tree as it is now, its size, times of modification and change.
+
+    Raises
+    ------
+    OSError : it is not there or cannot be read.
+    """
+    if os.path.isdir(path):
+        digest = folder_digest(Path(os.fsdecode(path)))
+        tree = tree_status(os.fsdecode(path))
+        return digest, tree.size_bytes, tree.mtime_ns, tree.ctime_ns
+    with open(path, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        status = os.fstat(file.fileno())
+    return digest, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def found_of(rows: Iterable[FileRow]) -> list[Found]:

@@ -128,8 +128,11 @@ class Fit:
         """
         if not self._target.exists(self._path(f"{key}/zarr.json")):
             return None
+        return self._read_part(key, ...)
+
+    def _read_part(self, key: str, window: Any) -> NDArray[Any]:
         try:
-            return np.asarray(self.lazy(key)[...])
+            return np.asarray(self.lazy(key)[window])
         except (RuntimeError, ValueError, OSError) as error:  # a checksum is a RuntimeError
             raise KmdistError(
                 f"array {self._path(key)!r} of {self._target!r} is damaged or cannot be read: "
@@ -211,6 +214,19 @@ class RunImage(Fit):
     def labels(self, level: int = 0) -> "zarr.Array[Any]":
         """Label map (y, x), lazily sliced; each level is half the last."""
         return self.lazy(f"labels/{LABELS_NAME}/s{level}/labels")
+
+    def read_labels(self, level: int = 0, window: Any = ...) -> NDArray[Any]:
+        """Labels of a window of a level, read and checked.
+
+        Parameters
+        ----------
+        window : slices of rows and columns; all by default.
+
+        Raises
+        ------
+        KmdistError : they are damaged or cannot be read.
+        """
+        return self._read_part(f"labels/{LABELS_NAME}/s{level}/labels", window)
 
 
 class Images(Mapping[str, RunImage]):
