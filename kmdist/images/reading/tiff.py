@@ -2,13 +2,14 @@
 
 import logging
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 
 from kmdist.errors import ImageError
 from kmdist.images.pixels import decoded_dtype
+from kmdist.images.reading.axes import SEGMENT, require_picture
 from kmdist.images.reading.srgb import state_of
 from kmdist.images.source import Header
 
@@ -97,6 +98,7 @@ def probe_tiff(file: BinaryIO, size_bytes: int) -> Header:
     """
     with whole_page(file, size_bytes) as (tiff, page):
         layout = layout_of(page)
+        require_one_picture(tiff, layout)
         n_pages = len(tiff.pages)
         orientation = _orientation(page)
         require_segments(page, size_bytes)
@@ -181,11 +183,46 @@ def _with_alpha(
     # padding.
     role = extras[-1] if extras else 2
     if extra not in (0, 1) or (colours == 1 and extra and role == unspecified):
-        raise ImageError("channels", f"{samples} channels; 1, 3 or 4 are allowed")
+        raise ImageError("channels", f"{samples} channels; 1, 3 or 4 are allowed; {SEGMENT}")
     kind = "rgb" if colours == 3 else "white_is_zero" if inverted else "grey"
     if not extra or role == unspecified:
         return Layout(kind, colours, dtype, page.bitspersample)
     return Layout(kind, 4, dtype, page.bitspersample, colours, role == premultiplied)
+
+
+def channel_names(tiff: Any) -> Sequence[str]:
+    """Names of channels that OME-TIFF, ImageJ or GDAL give."""
+    if tiff.is_ome:
+        from xml.etree import ElementTree
+
+        root = ElementTree.fromstring(tiff.ome_metadata)
+        pixels = root.find(".//{*}Pixels")
+        found = [] if pixels is None else [c.get("Name") for c in pixels.findall("{*}Channel")]
+        return [name for name in found if name]
+    if tiff.is_imagej:
+        labels = (tiff.imagej_metadata or {}).get("Labels") or []
+        return [str(label) for label in labels]
+    return ()
+
+
+def require_one_picture(tiff: Any, layout: Layout) -> None:
+    """Refuse channels that are pages of their own, and a fourth sample that is named otherwise.
+
+    Raises
+    ------
+    ImageError : channels.
+    """
+    if not (tiff.is_ome or tiff.is_imagej or tiff.is_shaped):
+        return
+    series = tiff.series[0]
+    sizes = dict(zip(series.axes, series.shape, strict=True))
+    planes = [axis for axis, size in sizes.items() if axis not in "YXSC" and size > 1]
+    if len(series.pages) == 1 and planes:
+        raise ImageError("unsupported", f"axes {series.axes}: no picture of colours; {SEGMENT}")
+    if len(series.pages) > 1 and sizes.get("C", 1) > 1:
+        raise ImageError("channels", f"{sizes['C']} channels, each a page of its own; {SEGMENT}")
+    if layout.channels == 4:
+        require_picture(4, channel_names(tiff))
 
 
 def _orientation(page: Any) -> int:

@@ -1,6 +1,7 @@
 """Zarr arrays and OME-Zarr images as inputs, read by window."""
 
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,13 @@ from kmdist.errors import ImageError
 from kmdist.images.blocks import Window
 from kmdist.images.finding.formats import is_zarr, multiscales, zarr_metadata
 from kmdist.images.pixels import Pixels, decoded_dtype, widen
+from kmdist.images.reading.axes import (
+    Axes,
+    axes_of,
+    picture_axes,
+    require_picture,
+    take_window,
+)
 from kmdist.images.reading.zarr_trees import open_guarded, require_stored, tree_status
 from kmdist.images.source import Header, ImageSource
 
@@ -19,11 +27,25 @@ SEGMENT_PIXELS = 1 << 26
 
 
 @dataclass(frozen=True)
-class Plane:
-    """Where the picture lies: an array inside a Zarr node, and its axes, one letter each."""
+class ZarrPicture:
+    """The array of full resolution in a Zarr node.
+
+    Parameters
+    ----------
+    inside : its path within the node.
+    axes : names of its axes in lower case, None for those without.
+    channels : names of the channels, if there are any.
+    multiscale : an OME-Zarr image, whose z and t are planes and time points.
+    scale, translation : of the axes, if there are any.
+    """
 
     inside: str
-    axes: str
+    array: Any
+    axes: tuple[str | None, ...]
+    channels: tuple[str, ...] = ()
+    multiscale: bool = False
+    scale: tuple[float, ...] = ()
+    translation: tuple[float, ...] = ()
 
 
 def probe_zarr(path: str, max_pixels: int) -> tuple[Header, tuple[int, int, int]]:
@@ -43,21 +65,17 @@ def probe_zarr(path: str, max_pixels: int) -> tuple[Header, tuple[int, int, int]
     """
     try:
         status = tree_status(path)
-        plane = _plane(Path(path))
-        array = _open(path, plane)
+        picture = open_picture(path)
+        axes = _axes(picture)
+        array = picture.array
         require_stored(array, status.files, max_pixels * 4)
     except ImageError:
         raise
     except Exception as error:  # damaged metadata fails in ways of its own
         raise _corrupt(error) from error
-    sizes = dict(zip(plane.axes, array.shape, strict=True))
-    channels = sizes.get("c", 1)
-    if channels not in (1, 3, 4):
-        raise ImageError("channels", f"{channels} channels; 1, 3 or 4 are allowed")
-    others = [size for axis, size in sizes.items() if axis not in "yxc"]
-    chunk = math.prod(
-        size for axis, size in zip(plane.axes, array.chunks, strict=True) if axis != "c"
-    )
+    channels = 1 if axes.c is None else array.shape[axes.c]
+    require_picture(channels, picture.channels)
+    chunk = math.prod(size for axis, size in enumerate(array.chunks) if axis != axes.c)
     if chunk > max(SEGMENT_PIXELS, max_pixels):
         raise ImageError(
             "too_large",
@@ -66,13 +84,13 @@ def probe_zarr(path: str, max_pixels: int) -> tuple[Header, tuple[int, int, int]
             "smaller chunks",
         )
     header = Header(
-        width=sizes["x"],
-        height=sizes["y"],
+        width=array.shape[axes.x],
+        height=array.shape[axes.y],
         channels=channels,
         dtype=decoded_dtype(array.dtype, "Zarr"),
         decoder="zarr",
         windowed=chunk <= SEGMENT_PIXELS,
-        pages=math.prod(others),
+        pages=math.prod(array.shape[axis] for axis, _ in axes.at),
     )
     return header, (int(array.nbytes), status.mtime_ns, status.ctime_ns)
 
@@ -85,61 +103,95 @@ def read_zarr(source: ImageSource, window: Window) -> Pixels:
     ImageError : a chunk is damaged or cannot be read.
     """
     try:
-        plane = _plane(Path(source.path))
-        place = {"y": slice(window.y0, window.y1), "x": slice(window.x0, window.x1)}
-        index = tuple(place.get(axis, slice(None) if axis == "c" else 0) for axis in plane.axes)
-        pixels = np.asarray(_open(source.path, plane, source.ctime_ns)[index])
+        picture = open_picture(source.path, source.ctime_ns)
+        pixels = take_window(picture.array, _axes(picture), window)
     except (ImageError, MemoryError):
         raise
     except Exception as error:  # codecs and stores fail in ways of their own
         raise _corrupt(error) from error
-    left = [axis for axis in plane.axes if axis in "yxc"]
-    pixels = pixels.transpose([left.index(axis) for axis in "yxc" if axis in left])
-    return np.ascontiguousarray(widen(pixels if pixels.ndim == 3 else pixels[:, :, None]))
+    return np.ascontiguousarray(widen(pixels))
 
 
-def _open(path: str, plane: Plane, ctime_ns: int = -1) -> Any:
-    array = open_guarded(path, plane.inside, ctime_ns)
-    if not hasattr(array, "chunks"):
-        raise ImageError("unsupported", f"{plane.inside or 'it'} is a Zarr group, and no array")
-    return array
-
-
-def _plane(path: Path) -> Plane:
-    """The array of full resolution and its axes.
+def open_picture(path: str, ctime_ns: int = -1) -> ZarrPicture:
+    """The array of full resolution: the node itself, the first level of an OME-Zarr image, or the
+    only picture of a group.
 
     Raises
     ------
-    ImageError : unsupported, or missing.
+    ImageError : unsupported, missing, not_regular.
     """
     if not is_zarr(path):
-        code = "not_regular" if path.is_dir() else "missing"
-        raise ImageError(code, "a folder where an image is expected" if path.is_dir() else "gone")
-    node = zarr_metadata(path)
-    if node.get("node_type") == "array":
-        plane = Plane("", _array_axes(str(path)))
-    else:
-        scales = multiscales(node.get("attributes", {}))
-        if not scales:
+        folder = os.path.isdir(path)
+        raise ImageError(
+            "not_regular" if folder else "missing",
+            "a folder where an image is expected" if folder else "gone",
+        )
+    node = zarr_metadata(Path(path))
+    attributes = node.get("attributes", {})
+    scales = multiscales(attributes)
+    if scales and node.get("node_type") != "array":
+        return _multiscale(path, scales[0], attributes, ctime_ns)
+    inside = ""
+    if node.get("node_type") != "array":
+        arrays = [name for name, child in open_guarded(path).arrays() if len(child.shape) >= 2]
+        if len(arrays) != 1 or "kmdist" in attributes:
+            listed = f": {', '.join(sorted(arrays)[:10])}" if arrays else ""
             raise ImageError(
-                "unsupported", "a Zarr group without OME-Zarr multiscales: name an image within it"
+                "unsupported",
+                f"a Zarr group without OME-Zarr multiscales, of {len(arrays)} arrays{listed}; name "
+                "an image within it",
             )
-        inside = str(scales[0]["datasets"][0]["path"])
-        named = [axis["name"] if isinstance(axis, dict) else axis for axis in scales[0]["axes"]]
-        plane = Plane(inside, "".join(name[:1] for name in named))
-    if not {"y", "x"} <= set(plane.axes) or len(set(plane.axes)) != len(plane.axes):
-        raise ImageError("unsupported", f"a Zarr image with axes {plane.axes}; y and x are needed")
-    return plane
+        inside = arrays[0]
+    array = _array(path, inside, ctime_ns)
+    own = dict(array.attrs)
+    names = getattr(array.metadata, "dimension_names", None) or own.get("_ARRAY_DIMENSIONS")
+    names = names or [None] * array.ndim
+    return ZarrPicture(
+        inside,
+        array,
+        tuple(None if name is None else str(name).lower() for name in names),
+        tuple(str(name) for name in own.get("filters", ())),
+    )
 
 
-def _array_axes(path: str) -> str:
-    """Axes of a plain array: (y, x), (y, x, c), or (c, y, x) where only that makes sense."""
-    shape = open_guarded(path).shape
-    if len(shape) == 2:
-        return "yx"
-    if len(shape) == 3:
-        return "cyx" if shape[-1] not in (1, 3, 4) and shape[0] in (1, 3, 4) else "yxc"
-    raise ImageError("unsupported", f"a Zarr array of shape {shape}; (y, x) or (y, x, c) is needed")
+def _multiscale(path: str, scales: Any, attributes: Any, ctime_ns: int) -> ZarrPicture:
+    level = scales["datasets"][0]
+    array = _array(path, str(level["path"]), ctime_ns)
+    names = [axis["name"] if isinstance(axis, dict) else axis for axis in scales["axes"]]
+    omero = attributes.get("ome", attributes).get("omero") or attributes.get("omero") or {}
+    channels = tuple(str(one.get("label", "")) for one in omero.get("channels", ()))
+    found: dict[str, tuple[float, ...]] = {}
+    for one in level.get("coordinateTransformations", ()):
+        if isinstance(one.get(one.get("type")), list):
+            found[one["type"]] = tuple(float(value) for value in one[one["type"]])
+    return ZarrPicture(
+        str(level["path"]),
+        array,
+        tuple(str(name).lower() for name in names),
+        channels,
+        True,
+        found.get("scale", ()),
+        found.get("translation", ()),
+    )
+
+
+def _axes(picture: ZarrPicture) -> Axes:
+    """Of a picture; of an OME-Zarr image in the first plane, at the first time point."""
+    shape = picture.array.shape
+    if picture.multiscale:
+        if len(set(picture.axes)) != len(picture.axes) or not {"y", "x"} <= set(picture.axes):
+            raise ImageError(
+                "unsupported", f"a Zarr image with axes {picture.axes}; y and x are needed"
+            )
+        return axes_of(shape, picture.axes, chosen={str(name): 0 for name in picture.axes})
+    return picture_axes(shape, picture.axes)
+
+
+def _array(path: str, inside: str, ctime_ns: int) -> Any:
+    array = open_guarded(path, inside, ctime_ns)
+    if not hasattr(array, "chunks"):
+        raise ImageError("unsupported", f"{inside or 'it'} is a Zarr group, and no array")
+    return array
 
 
 def _corrupt(error: Exception) -> ImageError:

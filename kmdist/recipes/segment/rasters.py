@@ -1,7 +1,7 @@
 """Files of any number of channels: TIFF, Zarr, NumPy; probed, and read by window as they are."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -10,11 +10,17 @@ import numpy as np
 from kmdist.errors import ImageError
 from kmdist.images import Found, ImageSource, Window, decode, probe
 from kmdist.images.finding.files import file_status, open_regular
-from kmdist.images.finding.formats import multiscales, zarr_metadata
-from kmdist.images.reading.tiff import SEGMENT_PIXELS, readable_by_row, require_segments, whole_page
+from kmdist.images.reading.axes import Axes, axes_of, take_window
+from kmdist.images.reading.tiff import (
+    SEGMENT_PIXELS,
+    channel_names,
+    readable_by_row,
+    require_segments,
+    whole_page,
+)
 from kmdist.images.reading.tiff_window import read_samples
+from kmdist.images.reading.zarr_images import open_picture
 from kmdist.images.reading.zarr_trees import open_guarded, require_stored, tree_status
-from kmdist.recipes.segment.axes import Axes, axes_of
 
 PLAIN = Axes(0, 1, None)
 """Rows and columns of one channel."""
@@ -258,13 +264,15 @@ def _stored_tiff(file: Any, size_bytes: int) -> _Stored:
         alpha = None
         if extras and extras[-1] in _ALPHA:
             alpha = int(page.samplesperpixel) - 1
-        names: Sequence[str] = _tiff_names(tiff)
+        names: Sequence[str] = channel_names(tiff)
         shape, letters = tuple(series.shape), list(series.axes)
         if len(series.pages) == 1:  # samples of one page: read by strip or tile
             planes, depth, height, width, contiguous = page.shaped
             if depth != 1:
                 raise ImageError("unsupported", f"a volume of {depth} planes in one page")
-            shape, letters = (height, width, planes * contiguous), ["Y", "X", "S"]
+            planar = [letter for letter in letters if letter not in "YX" and planes > 1]
+            shape = (height, width, planes * contiguous)
+            letters = ["Y", "X", planar[0] if planar else "S"]
         tall = page.chunks[-3 if page.axes.endswith("S") else -2]
         across = page.tilewidth if page.is_tiled else page.imagewidth
         return _Stored(
@@ -285,21 +293,6 @@ def _tiff_nodata(page: Any) -> tuple[float, ...]:
         return () if tag is None else (float(str(tag.value).strip("\0 ")),)
     except ValueError:
         return ()
-
-
-def _tiff_names(tiff: Any) -> Sequence[str]:
-    """Names of channels that OME-TIFF, ImageJ or GDAL give."""
-    if tiff.is_ome:
-        from xml.etree import ElementTree
-
-        root = ElementTree.fromstring(tiff.ome_metadata)
-        pixels = root.find(".//{*}Pixels")
-        found = [] if pixels is None else [c.get("Name") for c in pixels.findall("{*}Channel")]
-        return [name for name in found if name]
-    if tiff.is_imagej:
-        labels = (tiff.imagej_metadata or {}).get("Labels") or []
-        return [str(label) for label in labels]
-    return ()
 
 
 def _stored_numpy(path: str, suffix: str) -> _Stored:
@@ -332,52 +325,25 @@ def _stored_numpy(path: str, suffix: str) -> _Stored:
 def _stored_zarr(path: str, max_pixels: int) -> _Stored:
     try:
         status = tree_status(path)
-        inside, names, channels = _zarr_picture(path)
-        array = open_guarded(path, inside)
+        picture = open_picture(path)
+        array = picture.array
         require_stored(array, status.files, max_pixels * 4)
     except ImageError:
         raise
     except Exception as error:  # damaged metadata fails in ways of its own
         said = " ".join(str(error).split())[:200] or type(error).__name__
         raise ImageError("corrupt", f"corrupt Zarr: {said}") from error
-    attributes = dict(array.attrs)
-    names = names or getattr(array.metadata, "dimension_names", None)
-    names = names or attributes.get("_ARRAY_DIMENSIONS")
-    names = names or [None] * array.ndim
-    fill = attributes.get("_FillValue")
+    fill = dict(array.attrs).get("_FillValue")
     return _Stored(
         "zarr",
         array.shape,
         np.dtype(array.dtype),
-        [None if name is None else str(name).lower() for name in names],
-        channels or [str(name) for name in attributes.get("filters", ())],
+        picture.axes,
+        picture.channels,
         (float(fill),) if isinstance(fill, int | float) else (),
-        inside=inside,
+        inside=picture.inside,
         status=(int(array.nbytes), status.mtime_ns, status.ctime_ns),
     )
-
-
-def _zarr_picture(path: str) -> tuple[str, list[str] | None, list[str]]:
-    """Path of the array of full resolution in a node, names of its axes and channels."""
-    from pathlib import Path
-
-    node = zarr_metadata(Path(path))
-    if node.get("node_type") == "array":
-        return "", None, []
-    attributes: Mapping[str, Any] = node.get("attributes", {})
-    scales = multiscales(attributes)
-    if scales:
-        axes = [axis["name"] if isinstance(axis, dict) else axis for axis in scales[0]["axes"]]
-        omero = attributes.get("ome", attributes).get("omero") or attributes.get("omero") or {}
-        channels = [str(one.get("label", "")) for one in omero.get("channels", ())]
-        return str(scales[0]["datasets"][0]["path"]), axes, channels
-    arrays = [name for name, child in open_guarded(path).arrays() if len(child.shape) >= 2]
-    if len(arrays) != 1:
-        raise ImageError(
-            "unsupported",
-            f"a Zarr group of {len(arrays)} arrays ({', '.join(sorted(arrays)[:10])}): name one",
-        )
-    return arrays[0], None, []
 
 
 def _read(source: Raster, window: Window) -> np.ndarray:
@@ -389,29 +355,14 @@ def _read(source: Raster, window: Window) -> np.ndarray:
         with open_regular(source.path) as file, whole_page(file, source.size_bytes) as opened:
             tiff, page = opened
             if len(tiff.series[0].pages) == 1:
-                return read_samples(tiff, page, window)
+                samples = read_samples(tiff, page, window)
+                return take_window(samples, axes, Window(0, 0, *samples.shape[:2]))
             import zarr
 
-            return _taken(zarr.open(tiff.series[0].aszarr(level=0), mode="r"), axes, window)
+            return take_window(zarr.open(tiff.series[0].aszarr(level=0), mode="r"), axes, window)
     if source.format == "zarr":
-        return _taken(open_guarded(source.path, source.inside, source.ctime_ns), axes, window)
+        return take_window(open_guarded(source.path, source.inside, source.ctime_ns), axes, window)
     if source.format == "npz":
         with np.load(source.path, allow_pickle=False) as archive:
-            return _taken(archive[source.inside], axes, window)
-    return _taken(np.load(source.path, mmap_mode="r", allow_pickle=False), axes, window)
-
-
-def _taken(array: Any, axes: Axes, window: Window) -> np.ndarray:
-    """(h, w, c) of a window of an array."""
-    index: list[Any] = [slice(None)] * len(array.shape)
-    index[axes.y] = slice(window.y0, window.y1)
-    index[axes.x] = slice(window.x0, window.x1)
-    for axis, place in axes.at:
-        index[axis] = place
-    values = np.asarray(array[tuple(index)])
-    left = [axis for axis in range(len(array.shape)) if axis not in dict(axes.at)]
-    if axes.c is None:
-        order = [left.index(axes.y), left.index(axes.x)]
-        return values.transpose(order)[:, :, None]
-    order = [left.index(axis) for axis in (axes.y, axes.x, axes.c)]
-    return values.transpose(order)
+            return take_window(archive[source.inside], axes, window)
+    return take_window(np.load(source.path, mmap_mode="r", allow_pickle=False), axes, window)

@@ -11,8 +11,8 @@ from sklearn.cluster import KMeans
 
 import kmdist
 from kmdist.errors import KmdistError, UsageError
+from kmdist.images.reading.axes import axes_of
 from kmdist.recipes.predict import predict
-from kmdist.recipes.segment.axes import axes_of
 from kmdist.recipes.segment.recipe import segment
 from kmdist.store import open_run
 from tests.support.folders import DATA

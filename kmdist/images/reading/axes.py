@@ -2,14 +2,22 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from kmdist.errors import ImageError
+from kmdist.images.blocks import Window
 
 CHANNEL_NAMES = frozenset(
     {"c", "channel", "channels", "band", "bands", "filter", "response", "sample", "wavelength"}
 )
-ROW_NAMES = frozenset({"y", "row", "rows", "lat", "latitude", "northing"})
-COLUMN_NAMES = frozenset({"x", "column", "columns", "col", "lon", "longitude", "easting"})
+ROW_NAMES = frozenset({"y", "row", "rows", "lat", "latitude", "northing", "height"})
+COLUMN_NAMES = frozenset(
+    {"x", "column", "columns", "col", "cols", "lon", "longitude", "easting", "width"}
+)
+ALPHA_NAMES = frozenset({"", "a", "alpha", "opacity", "mask", "3", "4"})
+SEGMENT = "kmdist segment clusters any channels, planes and time points"
 SHORT = 0.75
 """An axis is taken for the channel where it has at most this share of either other."""
 
@@ -52,6 +60,7 @@ def axes_of(
     ImageError : too few axes, or it cannot be told which is the channel.
     """
     n = len(shape)
+    names = [None if name is None or name.startswith("dim_") else name for name in names]
     if n < 2:
         raise ImageError("axes", f"an array of shape {tuple(shape)}: y and x are needed")
     if channel_axis is not None and not -n <= channel_axis < n:
@@ -135,3 +144,67 @@ def _short_axis(shape: Sequence[int]) -> int:
         f"an array of shape {tuple(shape)}: which axis is the channel cannot be told; say it with "
         "--channel-axis",
     )
+
+
+def picture_axes(shape: Sequence[int], names: Sequence[str | None]) -> Axes:
+    """Tell the axes of an array that is to be a picture: grey, or colours with or without alpha.
+
+    Raises
+    ------
+    ImageError : unsupported, or channels: it is none.
+    """
+    names = [None if name is None or name.startswith("dim_") else name for name in names]
+    if any(names):
+        listed = ", ".join(str(name) for name in names)
+        try:
+            axes = axes_of(shape, names)
+        except ImageError as error:
+            raise ImageError(
+                "unsupported",
+                f"an array of shape {tuple(shape)} with axes {listed} is no picture: {SEGMENT}",
+            ) from error
+    elif len(shape) == 2:
+        axes = Axes(0, 1, None)
+    elif len(shape) == 3:
+        first = shape[-1] not in (1, 3, 4) and shape[0] in (1, 3, 4)
+        axes = Axes(1, 2, 0) if first else Axes(0, 1, 2)
+    else:
+        raise ImageError(
+            "unsupported",
+            f"an array of shape {tuple(shape)}; (y, x) or (y, x, c) is needed; {SEGMENT}",
+        )
+    return axes
+
+
+def require_picture(n_channels: int, names: Sequence[str] = ()) -> None:
+    """Refuse channels that are neither grey nor colours, with or without alpha.
+
+    Parameters
+    ----------
+    names : of the channels, where they have any: a fourth of another name is no alpha.
+
+    Raises
+    ------
+    ImageError : channels.
+    """
+    if n_channels not in (1, 3, 4):
+        raise ImageError("channels", f"{n_channels} channels; 1, 3 or 4 are allowed; {SEGMENT}")
+    if n_channels == 4 and len(names) == 4 and names[3].lower() not in ALPHA_NAMES:
+        raise ImageError(
+            "channels", f"a fourth channel {names[3]!r}, where alpha is expected; {SEGMENT}"
+        )
+
+
+def take_window(array: Any, axes: Axes, window: Window) -> np.ndarray:
+    """(h, w, c) of a window of an array."""
+    index: list[Any] = [slice(None)] * len(array.shape)
+    index[axes.y] = slice(window.y0, window.y1)
+    index[axes.x] = slice(window.x0, window.x1)
+    for axis, place in axes.at:
+        index[axis] = place
+    values = np.asarray(array[tuple(index)])
+    left = [axis for axis in range(len(array.shape)) if axis not in dict(axes.at)]
+    if axes.c is None:
+        order = [left.index(axes.y), left.index(axes.x)]
+        return values.transpose(order)[:, :, None]
+    return values.transpose([left.index(axis) for axis in (axes.y, axes.x, axes.c)])
