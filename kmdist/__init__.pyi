@@ -152,6 +152,8 @@ def quantize(
     space: typing.Literal['rgb', 'lab', 'oklab', 'hsv'] = ...,
     metric: typing.Literal['euclidean', 'manhattan'] = ...,
     init: str | pathlib.Path | kmdist.recipes.quantize.options.Colors | collections.abc.Sequence[collections.abc.Sequence[float]] = ...,
+    alpha: bool = ...,
+    background: str = ...,
     fit_only: bool = ...,
     n_init: int = ...,
     max_iter: int = ...,

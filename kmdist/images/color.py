@@ -105,8 +105,43 @@ def to_srgb(points: npt.NDArray[np.floating], space: str) -> npt.NDArray[np.uint
     return colors
 
 
+def alpha_to_space(rgba: npt.NDArray[np.generic], space: str) -> npt.NDArray[np.float32]:
+    """Coordinates of colours with alpha: what they show over black, and what over white.
+
+    Colours that look alike over any background are near each other, whatever is hidden in what is
+    transparent. Of opaque ones squared distances are twice those of `to_space`.
+
+    Parameters
+    ----------
+    rgba : (n, 4), 0 … 255, alpha not multiplied into the colours.
+
+    Returns
+    -------
+    (n, 6) float32.
+    """
+    shown = over_black_and_white(rgba)
+    return np.concatenate([to_space(shown[:, :3], space), to_space(shown[:, 3:], space)], axis=1)
+
+
+def over_black_and_white(rgba: npt.NDArray[np.generic]) -> Float64Array:
+    """(…, 6): red, green and blue of (…, 4) laid over black, then over white; 0 … 255."""
+    colors, alpha = np.split(rgba.astype(np.float64), [3], axis=-1)
+    black = colors * alpha / 255
+    return np.concatenate([black, black + 255 - alpha], axis=-1)
+
+
+def alpha_from_space(points: npt.NDArray[np.floating], space: str) -> npt.NDArray[np.uint8]:
+    """The (n, 4) colour with alpha that comes nearest to coordinates (n, 6) of `alpha_to_space`."""
+    halves = np.split(points.astype(np.float64), 2, axis=1)
+    black, white = (np.clip(_BACK[space](half), 0, 1) for half in halves)
+    alpha = np.clip(1 - (white - black).mean(axis=1, keepdims=True), 0, 1)
+    colors = (black + white - (1 - alpha)) / np.maximum(2 * alpha, 1 / 255)
+    values = np.concatenate([np.clip(colors, 0, 1), alpha], axis=1)
+    return np.rint(values * 255).astype(np.uint8)
+
+
 def hex_color(color: Sequence[int]) -> str:
-    """``#rrggbb`` of a colour (red, green, blue)."""
+    """``#rrggbb`` of a colour (red, green, blue), ``#rrggbbaa`` of one with alpha."""
     return "#" + "".join(f"{int(value):02x}" for value in color)
 
 

@@ -10,6 +10,7 @@ from kmdist.errors import ImageError
 from kmdist.images.blocks import Window
 
 Pixels = npt.NDArray[Any]
+WHITE = (255, 255, 255)
 
 TRANSPOSED = frozenset({5, 6, 7, 8})
 """Orientations that exchange rows and columns."""
@@ -98,7 +99,9 @@ def require_finite(pixels: Pixels) -> None:
         )
 
 
-def to_rgb8(pixels: Pixels) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_] | None]:
+def to_rgb8(
+    pixels: Pixels, background: tuple[int, int, int] = WHITE
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_] | None]:
     """Make 8-bit RGB of decoded pixels.
 
     As `to_rgb`, rounded to the nearest of 256 levels.
@@ -106,6 +109,7 @@ def to_rgb8(pixels: Pixels) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_
     Parameters
     ----------
     pixels : (y, x, c), c = 1 (grey), 3 (RGB) or 4 (RGBA), as `decode` returns them.
+    background : sRGB that is seen through what is partly transparent.
 
     Returns
     -------
@@ -117,9 +121,8 @@ def to_rgb8(pixels: Pixels) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_
     ImageError : channels, dtype; non_finite, or range: floating point values that do not round
         to a level of 0 … 255.
     """
-    if pixels.ndim != 3 or pixels.shape[2] not in (1, 3, 4):
-        raise ImageError("channels", f"pixels of shape {pixels.shape}; 1, 3 or 4 channels needed")
-    return _opaque(_to_uint8(pixels), pixels)
+    _require_channels(pixels)
+    return _opaque(_to_uint8(pixels), pixels, background)
 
 
 def to_rgb(pixels: Pixels) -> tuple[Pixels, npt.NDArray[np.bool_] | None]:
@@ -145,10 +148,12 @@ def to_rgb(pixels: Pixels) -> tuple[Pixels, npt.NDArray[np.bool_] | None]:
     full = full_scale(pixels.dtype)
     # 257 divides exactly: 8-bit pictures that are stored in 16 bits keep their levels.
     levels = pixels.astype(np.float32) / np.float32(full / 255)
-    return _opaque(levels, pixels)
+    return _opaque(levels, pixels, WHITE)
 
 
-def _opaque(levels: Pixels, pixels: Pixels) -> tuple[Any, npt.NDArray[np.bool_] | None]:
+def _opaque(
+    levels: Pixels, pixels: Pixels, background: tuple[int, int, int]
+) -> tuple[Any, npt.NDArray[np.bool_] | None]:
     """RGB of levels 0 … 255 of pixels, of the same channels; and where they are transparent."""
     if levels.shape[2] == 3:
         return levels, None
@@ -159,9 +164,35 @@ def _opaque(levels: Pixels, pixels: Pixels) -> tuple[Any, npt.NDArray[np.bool_] 
     rgb = np.asarray(cv2.cvtColor(levels, cv2.COLOR_RGBA2RGB))
     partly = (alpha < opaque) & ~transparent
     if partly.any():
-        blended = 255 * over(pixels[partly] / opaque, 1.0)
+        blended = 255 * over(pixels[partly] / opaque, np.array(background) / 255)
         rgb[partly] = np.rint(blended) if rgb.dtype == np.uint8 else blended
     return rgb, transparent if transparent.any() else None
+
+
+def to_rgba8(pixels: Pixels) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_] | None]:
+    """Make 8-bit RGBA of decoded pixels, as `to_rgb8` makes RGB; what is not 0 is at least 1.
+
+    Returns
+    -------
+    rgba : (y, x, 4) uint8, alpha not multiplied into the colours.
+    unclustered : (y, x) bool, True where alpha is 0; None where no pixel is transparent.
+    """
+    _require_channels(pixels)
+    eight = _to_uint8(pixels)
+    if eight.shape[2] != 4:
+        code = cv2.COLOR_GRAY2RGBA if eight.shape[2] == 1 else cv2.COLOR_RGB2RGBA
+        return np.asarray(cv2.cvtColor(eight, code), np.uint8), None
+    transparent = pixels[:, :, 3] <= 0
+    faint = (eight[:, :, 3] == 0) & ~transparent
+    if faint.any():
+        eight = eight.copy()
+        eight[faint, 3] = 1
+    return eight, transparent if transparent.any() else None
+
+
+def _require_channels(pixels: Pixels) -> None:
+    if pixels.ndim != 3 or pixels.shape[2] not in (1, 3, 4):
+        raise ImageError("channels", f"pixels of shape {pixels.shape}; 1, 3 or 4 channels needed")
 
 
 def full_scale(dtype: npt.DTypeLike) -> float:
@@ -169,13 +200,15 @@ def full_scale(dtype: npt.DTypeLike) -> float:
     return float(np.iinfo(dtype).max) if np.dtype(dtype).kind == "u" else 1.0
 
 
-def over(samples: npt.NDArray[np.floating], paper: float) -> npt.NDArray[np.floating]:
+def over(
+    samples: npt.NDArray[np.floating], paper: float | npt.NDArray[np.floating]
+) -> npt.NDArray[np.floating]:
     """Colours laid over paper by their alpha (Porter and Duff, 1984).
 
     Parameters
     ----------
     samples : (…, c + 1) in 0 … 1, alpha last, not multiplied into the colours.
-    paper : grey level in 0 … 1.
+    paper : grey level in 0 … 1, or one a channel.
 
     Returns
     -------

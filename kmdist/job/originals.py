@@ -6,18 +6,24 @@ import numpy as np
 
 from kmdist.errors import ImageError
 from kmdist.images import Found, Window, decode, probe, to_rgb8
+from kmdist.job.pixels import Convert
 from kmdist.store import RunImage
 
 
 class Photograph:
     """The photograph behind a label map: a `kmdist.job.recipe.Original`.
 
+    Parameters
+    ----------
+    convert : makes 8-bit colours of decoded pixels.
+
     Raises
     ------
     ImageError : it is gone, has another size than the label map, or cannot be read.
     """
 
-    def __init__(self, image: RunImage, max_pixels: int) -> None:
+    def __init__(self, image: RunImage, max_pixels: int, convert: Convert = to_rgb8) -> None:
+        self._convert = convert
         if not os.path.exists(image.source):
             raise ImageError("missing", f"the original {image.source} is gone")
         self._source = probe(Found(image.name, image.source), max_pixels=max_pixels)
@@ -35,9 +41,9 @@ class Photograph:
         return self._source.size_bytes
 
     def rgb(self, window: Window) -> np.ndarray:
-        """(y, x, 3) uint8 of a window; images that cannot be read by window are kept whole."""
+        """(y, x, 3) uint8 of a window, with alpha (y, x, 4); kept whole if it is read whole."""
         if self._source.windowed:
-            return to_rgb8(decode(self._source, window))[0]
+            return self._convert(decode(self._source, window))[0]
         if self._whole is None:
-            self._whole = to_rgb8(decode(self._source))[0]
+            self._whole = self._convert(decode(self._source))[0]
         return self._whole[window.y0 : window.y1, window.x0 : window.x1]

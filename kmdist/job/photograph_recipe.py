@@ -15,6 +15,11 @@ MAX_PIXELS = 200_000_000
 """Of originals of runs that do not say."""
 
 
+def max_pixels_of(run: "Run") -> int:
+    """The most pixels that an original of a run may have."""
+    return int(run.parameters.get("max_pixels") or MAX_PIXELS)
+
+
 class PhotographRecipe(Recipe):
     """A recipe that labels the pixels of image files; see `kmdist.job.recipe.Recipe`."""
 
@@ -39,7 +44,7 @@ class PhotographRecipe(Recipe):
         """The photograph, in 8-bit RGB."""
         from kmdist.job.originals import Photograph
 
-        return Photograph(image, int(run.parameters.get("max_pixels") or MAX_PIXELS))
+        return Photograph(image, max_pixels_of(run))
 
     def summary(self, run: "Run") -> list[str]:
         """How many images, how large, and whether each has clusters of its own."""

@@ -143,7 +143,7 @@ class Original(Protocol):
         """Of the file."""
 
     def rgb(self, window: "Window") -> "np.ndarray":
-        """(y, x, 3) uint8 of a window."""
+        """(y, x, 3) uint8 of a window; (y, x, 4) where palettes have alpha."""
 
 
 class Recipe(Protocol):

@@ -70,11 +70,7 @@ def resized(pixels: np.ndarray, box: tuple[int, int], *, nearest: bool = False) 
     nearest = nearest or size[0] >= width
     how = Image.Resampling.NEAREST if nearest else Image.Resampling.LANCZOS
     picture = Image.fromarray(pixels).resize(size, how, reducing_gap=None if nearest else 3.0)
-    if picture.mode != "RGBA":
-        return picture
-    below = _chequer(size)
-    below.paste(picture, mask=picture.getchannel("A"))
-    return below
+    return _on_chequer(picture)
 
 
 def fitted(size: tuple[int, int], box: tuple[int, int]) -> tuple[int, int]:
@@ -115,7 +111,7 @@ def palette_bar(
     # Each column of pixels shows the colour that holds its middle.
     index = np.searchsorted(edges, np.arange(width) + 0.5, side="right") - 1
     row = palette[index.clip(0, len(palette) - 1)]
-    return Image.fromarray(np.repeat(row[None], height, axis=0))
+    return _on_chequer(Image.fromarray(np.repeat(row[None], height, axis=0)))
 
 
 def legend(
@@ -267,6 +263,15 @@ def _squares(palette: np.ndarray, width: int) -> Image.Image:
         x, y = number % columns * side, number // columns * side
         draw.rectangle((x, y, x + side - 2, y + side - 2), tuple(color.tolist()))
     return picture
+
+
+def _on_chequer(picture: Image.Image) -> Image.Image:
+    """A picture that has no alpha: what was transparent shows a chequer."""
+    if picture.mode != "RGBA":
+        return picture
+    below = _chequer(picture.size)
+    below.paste(picture, mask=picture.getchannel("A"))
+    return below
 
 
 def _chequer(size: tuple[int, int]) -> Image.Image:

@@ -13,8 +13,9 @@ import numpy as np
 
 from kmdist.engine.cores import usable_cores
 from kmdist.engine.passes import ThreadPool, memory_limit_bytes, run_pass
+from kmdist.errors import UsageError
 from kmdist.images import Window
-from kmdist.images.color import hex_color
+from kmdist.images.color import hex_color, over_black_and_white
 from kmdist.job.memory import DECODE_BYTES
 from kmdist.job.progress import Event, Watcher, watch_nothing
 from kmdist.job.recipe import Original
@@ -41,9 +42,10 @@ _STRIP_PIXELS = 1 << 20
 class Fidelity:
     """PSNR and mean SSIM of pictures that arrive in bands, equal to those of the whole.
 
-    PSNR is 10·log₁₀(255² / mean squared error of all channels). SSIM (Wang, Bovik, Sheikh and
+    PSNR is 10·log₁₀(255² / mean squared error of all channels). Pictures with alpha are compared
+    as they look over black and over white, in equal parts. SSIM (Wang, Bovik, Sheikh and
     Simoncelli, 2004) is scikit-image's `structural_similarity` with its defaults: the mean over
-    the three channels and all pixels whose window lies within the picture. Pixels that are not
+    the channels and all pixels whose window lies within the picture. Pixels that are not
     clustered count in neither.
 
     Memory: 340 bytes a pixel of one strip of 1 Mpx, or of 64 rows where those are more.
@@ -71,7 +73,7 @@ class Fidelity:
 
         Parameters
         ----------
-        original, shown : (rows, width, 3) uint8.
+        original, shown : (rows, width, 3) uint8; or (rows, width, 4) with alpha.
         skip : (rows, width) True where the pixel does not count; None: all count.
         """
         height, width = original.shape[:2]
@@ -79,10 +81,15 @@ class Fidelity:
         for y in range(0, height, rows):
             strip = slice(y, min(y + rows, height))
             counts = np.ones((strip.stop - y, width), bool) if skip is None else ~skip[strip]
-            difference = original[strip].astype(np.int32) - shown[strip]
+            one, other = original[strip], shown[strip]
+            if one.shape[2] == 4:
+                one, other = (
+                    np.rint(over_black_and_white(p)).astype(np.uint8) for p in (one, other)
+                )
+            difference = one.astype(np.int32) - other
             self.squared_error += int((difference * difference)[counts].sum(dtype=np.int64))
-            self.n_values += 3 * int(counts.sum())
-            self._add_ssim(original[strip], shown[strip], counts)
+            self.n_values += one.shape[2] * int(counts.sum())
+            self._add_ssim(one, other, counts)
 
     def _add_ssim(self, original: np.ndarray, shown: np.ndarray, counts: np.ndarray) -> None:
         from skimage.metrics import structural_similarity
@@ -180,8 +187,8 @@ def export(
 
     Parameters
     ----------
-    dither : diffuse errors, as `kmdist.pictures.dither.Ditherer`; else every pixel has the colour
-        of its label.
+    dither : diffuse errors, as `kmdist.pictures.dither.Ditherer`; not with a palette that has
+        alpha. Else every pixel has the colour of its label.
     overwrite : write into a folder that is not empty.
     workers : threads; None: the usable cores, fewer where their memory does not suffice.
 
@@ -191,10 +198,12 @@ def export(
 
     Raises
     ------
-    UsageError : `folder` is not empty.
+    UsageError : `folder` is not empty, or a palette with alpha would be dithered.
     KmdistError : the run's clusters have no colours, or a file cannot be written.
     """
     run = opened(run)
+    if dither and any(one.attributes.get("alpha") for one in [run, *run.runs.values()]):
+        raise UsageError(f"--dither: the palette of {run.path} has alpha, which is not dithered")
     folder = prepare_folder(folder, overwrite=overwrite)
     rows: list[ExportedImage] = []
     for name, one in {f"k{k}": run for k, run in run.runs.items()}.items():
@@ -341,10 +350,13 @@ def _png_writer(file: Any, picture: RunPicture) -> PngWriter:
     palette, width, height = picture.palette, picture.image.width, picture.image.height
     transparent = picture.image.unclustered is not None
     if not _is_indexed(picture):
-        return PngWriter(file, width, height, channels=4 if transparent else 3)
+        channels = 4 if transparent or picture.has_alpha else 3
+        return PngWriter(file, width, height, channels=channels)
     if not transparent:
         return PngWriter(file, width, height, palette=palette)
-    colors = np.concatenate([palette, np.zeros((1, 3), np.uint8)])
+    colors = np.concatenate([palette, np.zeros((1, palette.shape[1]), np.uint8)])
+    if picture.has_alpha:
+        return PngWriter(file, width, height, palette=colors)
     return PngWriter(file, width, height, palette=colors, transparent=len(palette))
 
 
@@ -375,6 +387,9 @@ def _rows(
     colored = picture.palette[index]
     if nowhere is None:
         return colored
+    if picture.has_alpha:
+        colored[nowhere] = 0
+        return colored
     return np.concatenate([colored, np.where(nowhere, 0, 255).astype(np.uint8)[..., None]], axis=2)
 
 
@@ -394,11 +409,13 @@ def write_gpl(path: Path, name: str, palette: np.ndarray) -> None:
 
     Parameters
     ----------
-    palette : (k, 3) uint8 sRGB.
+    palette : (k, 3) uint8 sRGB; or (k, 4), whose alpha such a file cannot hold.
     """
     name = " ".join(name.split())
     lines = ["GIMP Palette", f"Name: {name}", "Columns: 16", "#"]
-    lines += [f"{r:3d} {g:3d} {b:3d}\t{hex_color((r, g, b))}" for r, g, b in palette.tolist()]
+    lines += [
+        f"{r:3d} {g:3d} {b:3d}\t{hex_color((r, g, b))}" for r, g, b in palette[:, :3].tolist()
+    ]
     write_text(path, "\n".join(lines) + "\n")
 
 
@@ -406,9 +423,14 @@ def write_json(path: Path, palette: np.ndarray, counts: np.ndarray) -> None:
     """Write a palette with the share of each colour."""
     total = max(int(counts.sum()), 1)
     entries = [
-        {"hex": hex_color(color), "rgb": color, "count": int(n), "share": int(n) / total}
+        {"hex": hex_color(color), "rgb": color[:3], "count": int(n), "share": int(n) / total}
         for color, n in zip(palette.tolist(), counts, strict=True)
     ]
+    if palette.shape[1] == 4:
+        entries = [
+            {**entry, "alpha": alpha}
+            for entry, alpha in zip(entries, palette[:, 3].tolist(), strict=True)
+        ]
     write_text(path, json.dumps({"palette": entries}, indent=1) + "\n")
 
 
@@ -417,7 +439,7 @@ def write_strip(path: Path, palette: np.ndarray) -> None:
 
     Parameters
     ----------
-    palette : (k, 3) uint8 sRGB.
+    palette : (k, 3) uint8 sRGB; or (k, 4) with alpha.
     """
     columns = min(len(palette), 16)
     rows = -(-len(palette) // columns)
@@ -425,7 +447,10 @@ def write_strip(path: Path, palette: np.ndarray) -> None:
     ragged = rows * columns > len(palette)
     squares = np.ones((STRIP_SIDE_PX, STRIP_SIDE_PX), np.int64)
     if ragged:
-        palette = np.concatenate([palette, np.zeros((1, 3), np.uint8)])
+        rest = np.zeros((1, 4), np.uint8)
+        if palette.shape[1] == 3:
+            palette = np.pad(palette, ((0, 0), (0, 1)), constant_values=255)
+        palette = np.concatenate([palette, rest])
     picture = np.kron(indices, squares)
     with replacing(path) as file:
         writer = PngWriter(
@@ -433,7 +458,7 @@ def write_strip(path: Path, palette: np.ndarray) -> None:
             columns * STRIP_SIDE_PX,
             rows * STRIP_SIDE_PX,
             palette=palette if len(palette) <= 256 else None,
-            transparent=len(palette) - 1 if ragged and len(palette) <= 256 else None,
+            channels=palette.shape[1],
         )
         indexed = len(palette) <= 256
         writer.write_rows(picture.astype(np.uint8) if indexed else palette[picture])

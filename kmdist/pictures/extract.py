@@ -45,6 +45,8 @@ def extract(
 ) -> Cutout:
     """Write the pixels of some clusters as an RGBA PNG, transparent elsewhere.
 
+    Where colours have alpha, pixels keep theirs.
+
     Where the original is gone, its pixels are replaced by the colours of their clusters.
 
     Parameters
@@ -129,8 +131,7 @@ def _cut(
     original: Original | None,
 ) -> np.ndarray:
     """RGBA rows; colours are black where they do not show, which compresses and hides nothing."""
-    rgba = np.empty((*labels.shape, 4), np.uint8)
-    rgba[..., :3] = picture.recolored(labels) if original is None else original.rgb(window)
-    rgba[alpha == 0] = 0
-    rgba[..., 3] = alpha
-    return rgba
+    colors = picture.recolored(labels) if original is None else original.rgb(window)
+    if colors.shape[2] == 3:
+        colors = np.concatenate([colors, alpha[..., None]], axis=2)
+    return np.where(alpha[..., None] == 0, np.uint8(0), colors)

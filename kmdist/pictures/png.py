@@ -26,8 +26,8 @@ class PngWriter:
     ----------
     file : open for writing bytes.
     width, height : of the picture.
-    palette : (n, 3) uint8, n ≤ 256, for an indexed picture: rows are then (rows, width) indices.
-        1, 2, 4 or 8 bits a pixel, as few as n needs.
+    palette : (n, 3) uint8, or (n, 4) with alpha, n ≤ 256, for an indexed picture: rows are then
+        (rows, width) indices. 1, 2, 4 or 8 bits a pixel, as few as n needs.
     transparent : index of the palette that is transparent.
     channels : without a palette: 1 grey, 3 RGB, 4 RGBA, 8 bits each.
 
@@ -61,9 +61,12 @@ class PngWriter:
         header = struct.pack(">IIBBBBB", width, height, self._bits, color_type, 0, 0, 0)
         self._chunk(b"IHDR", header)
         if palette is not None:
-            self._chunk(b"PLTE", np.asarray(palette, np.uint8).tobytes())
-        if transparent is not None:
-            self._chunk(b"tRNS", b"\xff" * transparent + b"\x00")
+            self._chunk(b"PLTE", np.asarray(palette[:, :3], np.uint8).tobytes())
+            alpha = palette[:, 3].tobytes() if palette.shape[1] == 4 else b""
+            if transparent is not None:
+                alpha = b"\xff" * transparent + b"\x00"
+            if alpha := alpha.rstrip(b"\xff"):
+                self._chunk(b"tRNS", alpha)
 
     def write_rows(self, rows: np.ndarray) -> None:
         """Write the next rows: (rows, width) uint8, or (rows, width, channels)."""

@@ -42,7 +42,7 @@ class RunPicture:
 
     @cached_property
     def palette(self) -> np.ndarray:
-        """(k, 3) uint8 sRGB, of the image where each has its own.
+        """(k, 3) uint8 sRGB, or (k, 4) with alpha; of the image where each has its own.
 
         Raises
         ------
@@ -56,6 +56,11 @@ class RunPicture:
                 "pictures cannot be recoloured from it"
             )
         return palette
+
+    @property
+    def has_alpha(self) -> bool:
+        """Whether its colours have alpha."""
+        return self.palette.shape[1] == 4
 
     @cached_property
     def counts(self) -> np.ndarray:
@@ -86,7 +91,7 @@ class RunPicture:
         return None if marker is None else labels == marker
 
     def recolored(self, labels: np.ndarray) -> np.ndarray:
-        """(y, x, 3) uint8: each pixel in the colour of its cluster, black where it has none."""
+        """(y, x, 3 or 4) uint8: each pixel in the colour of its cluster, 0 where it has none."""
         nowhere = self.unclustered(labels)
         if nowhere is None:
             return self.palette[labels]

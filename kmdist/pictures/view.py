@@ -173,9 +173,9 @@ def _with_alpha(data: RunPicture, labels: np.ndarray, colors: np.ndarray) -> np.
     nowhere = data.unclustered(labels)
     if nowhere is None:
         return colors[labels]
-    rgba = np.empty((*labels.shape, 4), np.uint8)
-    rgba[..., :3] = colors[np.where(nowhere, 0, labels)]
-    rgba[..., 3] = np.where(nowhere, 0, 255)
+    rgba = np.full((*labels.shape, 4), 255, np.uint8)
+    rgba[..., : colors.shape[1]] = colors[np.where(nowhere, 0, labels)]
+    rgba[nowhere, 3] = 0
     return rgba
 
 

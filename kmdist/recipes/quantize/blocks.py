@@ -14,6 +14,7 @@ from kmdist.job.block_pass import Codec, Stage, rejected_arrays, unpack_rejected
 from kmdist.job.pixels import Pixels, decode_pieces
 from kmdist.job.work import Piece, Work
 from kmdist.recipes.quantize.kernels.histogram import ColorCounter, Colors, merge_colors
+from kmdist.recipes.quantize.transparency import Transparency
 
 COUNT_FAN_IN, COUNT_AHEAD = 4, 2
 """Histograms merged by one task, and blocks in flight per thread: what waits is held in memory."""
@@ -59,9 +60,9 @@ class Counted:
     rejected: tuple[Rejection, ...] = ()
 
 
-def decode_block(work: Work) -> DecodedBlock:
+def decode_block(work: Work, transparency: Transparency) -> DecodedBlock:
     """Decode all pieces of a block, to be kept."""
-    decoded = list(decode_pieces(work))
+    decoded = list(decode_pieces(work, transparency.convert))
     return DecodedBlock(
         work.index,
         tuple(one for one in decoded if isinstance(one, Pixels)),
@@ -69,17 +70,21 @@ def decode_block(work: Work) -> DecodedBlock:
     )
 
 
-def pixels_of(block: Work | DecodedBlock) -> Iterable[Pixels | Rejection]:
+def pixels_of(
+    block: Work | DecodedBlock, transparency: Transparency
+) -> Iterable[Pixels | Rejection]:
     """Pixels of a block, those that were kept or decoded one piece at a time."""
-    return decode_pieces(block) if isinstance(block, Work) else (*block.pixels, *block.rejected)
+    if isinstance(block, Work):
+        return decode_pieces(block, transparency.convert)
+    return (*block.pixels, *block.rejected)
 
 
-def count_block(block: Work | DecodedBlock) -> Counted:
+def count_block(block: Work | DecodedBlock, transparency: Transparency) -> Counted:
     """Count the distinct colours of one block."""
     marked: list[str] = []
     rejected: list[Rejection] = []
     with ColorCounter() as counter:
-        for one in pixels_of(block):
+        for one in pixels_of(block, transparency):
             if isinstance(one, Rejection):
                 rejected.append(one)
                 continue

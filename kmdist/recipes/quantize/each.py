@@ -9,9 +9,8 @@ from kmdist.job.photographs import Photographs
 from kmdist.job.pixels import decode_piece
 from kmdist.job.work import Piece, Work
 from kmdist.recipes.quantize.kernels.histogram import ColorCounter
-from kmdist.recipes.quantize.kernels.label_table import apply_table, borrowed_table
+from kmdist.recipes.quantize.kernels.label_table import ColorLabels
 from kmdist.recipes.quantize.memory import projection
-from kmdist.recipes.quantize.palette import ColorCloud
 from kmdist.recipes.quantize.shared import Group, attributes_of, write_arrays
 from kmdist.recipes.quantize.wanted import Wanted
 from kmdist.store import RunWriter
@@ -35,7 +34,8 @@ def quantize_each(job: Job, workload: Photographs, wanted: Wanted) -> dict[int, 
     for k in wanted.ks:
         of_k = [fit[k] for fit in fits.values()]
         markers = [fit["unclustered"] for fit in of_k if fit["unclustered"] is not None]
-        attributes[k] = {**summary(of_k), "unclustered": max(markers, default=None)}
+        marker, shown = max(markers, default=None), wanted.transparency.record()
+        attributes[k] = {**summary(of_k), **shown, "unclustered": marker}
     return attributes
 
 
@@ -46,16 +46,16 @@ def quantize_image(piece: Piece, wanted: Wanted, writer: RunWriter) -> Fits:
     ------
     ImageError : it cannot be read, or has no pixel that can be clustered.
     """
-    pixels = decode_piece(piece)
+    pixels = decode_piece(piece, wanted.transparency.convert)
     with ColorCounter() as counter:
         counter.add(pixels.rgb, pixels.unclustered)
         colors = counter.colors()
     if not len(colors):
         raise ImageError("transparent", "every pixel is transparent; none can be clustered")
     results = {}
-    for k, fit in wanted.fit_all(ColorCloud(colors, wanted.space)).items():
-        with borrowed_table(colors.codes, fit.labels) as table:
-            labels = apply_table(pixels.rgb, table)
+    for k, fit in wanted.fit_all(wanted.cloud(colors)).items():
+        with ColorLabels.borrowed(colors, fit.labels) as label_of:
+            labels = label_of(pixels.rgb)
         attributes = attributes_of(fit)
         prefix = wanted.prefix(k)
         marker = writer.write_labels(

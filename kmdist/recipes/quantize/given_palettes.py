@@ -17,7 +17,7 @@ def read_palette(path: str | Path) -> np.ndarray:
 
     Returns
     -------
-    (k, 3) float64, 0 … 255 sRGB.
+    (k, 3) float64, 0 … 255 sRGB; (k, 4) of palettes with alpha.
 
     Raises
     ------
@@ -33,7 +33,7 @@ def read_palette(path: str | Path) -> np.ndarray:
         colors = np.asarray(_read(path), dtype=np.float64)
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise UsageError(f"--init {path}: holds no palette ({error})") from error
-    if colors.ndim != 2 or colors.shape[1] != 3 or not len(colors):
+    if colors.ndim != 2 or colors.shape[1] not in (3, 4) or not len(colors):
         raise UsageError(f"--init {path}: a palette is (k, 3) sRGB, found shape {colors.shape}")
     if not np.isfinite(colors).all() or colors.min() < 0 or colors.max() > 255:
         raise UsageError(f"--init {path}: colours must lie in 0 … 255")
@@ -48,7 +48,9 @@ def _read(path: Path) -> object:
     if path.suffix == ".npy":
         return np.load(path, allow_pickle=False)
     if path.suffix == ".json":
-        return [entry["rgb"] for entry in json.loads(path.read_text("utf-8"))["palette"]]
+        entries = json.loads(path.read_text("utf-8"))["palette"]
+        with_alpha = any("alpha" in entry for entry in entries)
+        return [[*one["rgb"], *([one["alpha"]] if with_alpha else [])] for one in entries]
     rows = []
     for line in path.read_text("utf-8").splitlines():
         words = line.split()

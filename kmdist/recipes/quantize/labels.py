@@ -2,35 +2,38 @@
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from kmdist.images import Rejection
 from kmdist.job.block_pass import LeftOut, writing_stage
 from kmdist.job.label_maps import LabelSink
 from kmdist.job.pixels import decode_pieces
 from kmdist.job.work import Work
 from kmdist.recipes.quantize.blocks import DecodedBlock
-from kmdist.recipes.quantize.kernels.label_table import apply_table
+from kmdist.recipes.quantize.kernels.label_table import ColorLabels
+from kmdist.recipes.quantize.transparency import Transparency
 
 
 def label_block(
-    block: Work | DecodedBlock, sink: LabelSink, tables: Sequence[np.ndarray]
+    block: Work | DecodedBlock,
+    sink: LabelSink,
+    tables: Sequence[ColorLabels],
+    transparency: Transparency,
 ) -> LeftOut:
     """Label a block of whole images, one tile, or the tiles of a shard, and write it.
 
     Parameters
     ----------
-    tables : (2²⁴,) uint8 or uint16 label of each colour code, one a layer; see `label_table`.
+    tables : labels of all colours, one a layer.
     """
     labels = sink.open(block.pieces)
     rejected: list[Rejection] = []
     # What was bad when it was decoded to be kept is left out already, and not to be said again.
-    for one in decode_pieces(block) if isinstance(block, Work) else block.pixels:
+    convert = transparency.convert
+    for one in decode_pieces(block, convert) if isinstance(block, Work) else block.pixels:
         if isinstance(one, Rejection):
             rejected.append(one)
             continue
         for position, table in enumerate(tables):
-            labels.put(one.piece, position, apply_table(one.rgb, table), one.unclustered)
+            labels.put(one.piece, position, table(one.rgb), one.unclustered)
     left_out = LeftOut(tuple(rejected))
     if not rejected:
         labels.close()

@@ -7,9 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kmdist.errors import UsageError
-from kmdist.recipes.quantize.kernels.histogram import Colors, count_colors
-from kmdist.recipes.quantize.kernels.label_table import apply_table, borrowed_table
+from kmdist.recipes.quantize.kernels.histogram import ColorCounter, Colors
+from kmdist.recipes.quantize.kernels.label_table import ColorLabels
 from kmdist.recipes.quantize.palette import ColorCloud, label_colors
+from kmdist.recipes.quantize.transparency import OVER_WHITE, Transparency
 
 
 @dataclass(frozen=True)
@@ -18,13 +19,14 @@ class Model:
 
     Parameters
     ----------
-    centroids : (k, 3) float32 in `space`.
-    palette : (k, 3) uint8 sRGB.
+    centroids : (k, 3) float32 in `space`; (k, 6) of colours with alpha.
+    palette : (k, 3) uint8 sRGB; (k, 4) with alpha.
     """
 
     centroids: np.ndarray
     palette: np.ndarray
     space: str
+    transparency: Transparency = OVER_WHITE
 
     @classmethod
     def of_run(cls, run: Any) -> "Model":
@@ -39,7 +41,8 @@ class Model:
                 f"{run.path} has a palette for each image and none for new ones (each image has "
                 "its own); make the model without --per-image"
             )
-        return cls(run.centroids, run.palette, str(run.attributes.get("space") or "rgb"))
+        space = str(run.attributes.get("space") or "rgb")
+        return cls(run.centroids, run.palette, space, Transparency.of_record(run.attributes))
 
     @property
     def k(self) -> int:
@@ -50,11 +53,14 @@ class Model:
         """Labels of distinct colours, members of each cluster, and inertia."""
         if not len(colors):
             return np.empty(0, np.uint8), np.zeros(self.k, np.int64), 0.0
-        return label_colors(ColorCloud(colors, self.space), self.centroids)
+        cloud = ColorCloud.of(colors, self.space, alpha=self.transparency.alpha)
+        return label_colors(cloud, self.centroids)
 
     def label(self, pixels: NDArray[np.uint8]) -> NDArray[Any]:
-        """Labels (y, x) of an image (y, x, 3), sRGB: the nearest centroid of each pixel."""
-        colors = count_colors(pixels)
+        """Labels (y, x) of an image (y, x, 3), sRGB, or (y, x, 4): the nearest centroids."""
+        with ColorCounter() as counter:
+            counter.add(pixels)
+            colors = counter.colors()
         labels, _, _ = self.label_colors(colors)
-        with borrowed_table(colors.codes, labels) as table:
-            return apply_table(pixels, table)
+        with ColorLabels.borrowed(colors, labels) as label_of:
+            return label_of(pixels)

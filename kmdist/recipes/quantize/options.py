@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol
 
 from msgspec import Meta
 
@@ -10,6 +10,9 @@ from kmdist.errors import UsageError
 from kmdist.job.choices import K, k_option
 from kmdist.job.options import FittingOptions
 from kmdist.options import Option, unchanged
+
+if TYPE_CHECKING:
+    from kmdist.recipes.quantize.transparency import Transparency
 
 DEFAULT_K = 16
 MAX_K = 256
@@ -19,6 +22,19 @@ class Colors(Protocol):
     """An array of colours."""
 
     def __array__(self) -> Any: ...
+
+
+def color_code(value: Any) -> str:
+    """A colour as ``#rrggbb``.
+
+    Raises
+    ------
+    ValueError : no colour.
+    """
+    from kmdist.images.color import hex_color
+    from kmdist.recipes.quantize.transparency import color_of
+
+    return hex_color(color_of(str(value)))
 
 
 class QuantizeOptions(FittingOptions, frozen=True, kw_only=True):
@@ -72,6 +88,19 @@ class QuantizeOptions(FittingOptions, frozen=True, kw_only=True):
             schema={"type": "string"},
         ),
     ] = "k-means++"
+    alpha: Annotated[
+        bool,
+        Option("Colours have alpha, as the palette then; else transparency shows the background."),
+    ] = False
+    background: Annotated[
+        str,
+        Option(
+            "Colour seen through what is partly transparent; wholly transparent stays.",
+            metavar="COLOR",
+            parse=color_code,
+            schema={"type": "string"},
+        ),
+    ] = "#ffffff"
     fit_only: Annotated[
         bool,
         Option("Write the palette and no label maps: a model for kmdist.predict.", one_off=True),
@@ -81,12 +110,23 @@ class QuantizeOptions(FittingOptions, frozen=True, kw_only=True):
         super().__post_init__()
         if self.k is not None and self.psnr is not None:
             raise UsageError("k and psnr both decide the number of colours: give one of them")
+        if self.alpha and self.metric != "euclidean":
+            raise UsageError("colours with alpha have no medians: leave out metric, or alpha")
+        if self.alpha and self.background != "#ffffff":
+            raise UsageError("with alpha nothing is laid over a background: give one of them")
         if self.choices and not self.shared:
             raise UsageError(
                 f"k = {self.k} chooses one k for the collection; give a number of colours"
             )
         if self.fit_only and not self.shared:
             raise UsageError("fit_only makes one palette to label with later; it needs shared=True")
+
+    @property
+    def transparency(self) -> "Transparency":
+        """What becomes of it."""
+        from kmdist.recipes.quantize.transparency import Transparency
+
+        return Transparency.of_record({"alpha": self.alpha, "background": self.background})
 
     @property
     def ks(self) -> tuple[int, ...]:

@@ -30,7 +30,7 @@ from kmdist.job.photographs import Photographs
 from kmdist.job.pixels import Pixels, decode_pieces
 from kmdist.job.work import Work
 from kmdist.recipes.quantize.kernels.histogram import ColorCounter
-from kmdist.recipes.quantize.kernels.label_table import apply_table, borrowed_table
+from kmdist.recipes.quantize.kernels.label_table import ColorLabels
 from kmdist.recipes.quantize.memory import projection
 from kmdist.recipes.quantize.model import Model
 
@@ -110,6 +110,7 @@ def label_photographs(job: Job, workload: Photographs, model: Model) -> dict[str
     return {
         "k": k,
         "space": model.space,
+        **model.transparency.record(),
         "inertia": inertia,
         "n_iter": 0,
         "stop_reason": "predicted",
@@ -120,8 +121,9 @@ def predict_block(work: Work, sink: LabelSink, model: Model) -> Predicted:
     """Label one block of whole images, one tile, or the tiles of one shard; a task."""
     decoded: list[Pixels] = []
     rejected: list[Rejection] = []
+    convert = model.transparency.convert
     with ColorCounter() as counter:
-        for one in decode_pieces(work):
+        for one in decode_pieces(work, convert):
             if isinstance(one, Rejection):
                 rejected.append(one)
                 continue
@@ -135,10 +137,10 @@ def predict_block(work: Work, sink: LabelSink, model: Model) -> Predicted:
         return nothing
     found, counts, inertia = model.label_colors(colors)
     labels = sink.open(work.pieces)
-    with borrowed_table(colors.codes, found) as table:
-        for one in decode_pieces(work) if work.in_shard else decoded:
+    with ColorLabels.borrowed(colors, found) as label_of:
+        for one in decode_pieces(work, convert) if work.in_shard else decoded:
             if isinstance(one, Rejection):
                 return replace(nothing, rejected=(one,))
-            labels.put(one.piece, 0, apply_table(one.rgb, table), one.unclustered)
+            labels.put(one.piece, 0, label_of(one.rgb), one.unclustered)
     labels.close()
     return Predicted(tuple(map(int, counts)), (float(inertia),), tuple(rejected))

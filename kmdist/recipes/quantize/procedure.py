@@ -14,6 +14,7 @@ from kmdist.job.job import Job
 from kmdist.job.memory import Slots
 from kmdist.job.options import JobOptions
 from kmdist.job.photographs import PhotographProcedure, Photographs
+from kmdist.job.progress import Message, quantity
 from kmdist.job.recipe import Outline, Results
 from kmdist.recipes.quantize.blocks import COUNT
 from kmdist.recipes.quantize.each import quantize_each
@@ -60,9 +61,16 @@ class QuantizeFit(PhotographProcedure):
 
     def run(self, job: Job, workload: Photographs) -> Results:
         """Count colours, fit, label."""
+        self._say_transparency(job, workload)
         compile_kernels(lambda: exercise_palette_kernels(self.wanted.space), job.watch)
         if self.options.shared:
             by_k = quantize_shared(job, workload, self.wanted, label=not self.options.fit_only)
         else:
             by_k = quantize_each(job, workload, self.wanted)
         return Results(by_k)
+
+    def _say_transparency(self, job: Job, workload: Photographs) -> None:
+        n = sum(1 for source in workload.sources if source.channels == 4)
+        if n and not self.options.alpha:
+            over = f"partly transparent pixels show {self.options.background} (--background)"
+            job.watch(Message(f"alpha in {quantity(n, 'image')}: {over}; --alpha keeps it"))

@@ -4,16 +4,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from kmdist.job.photograph_recipe import PhotographRecipe
+from kmdist.job.photograph_recipe import PhotographRecipe, max_pixels_of
 from kmdist.job.progress import Watcher, watch_nothing
-from kmdist.job.recipe import Inputs, Procedure
+from kmdist.job.recipe import Inputs, Original, Procedure
 from kmdist.options import with_keywords
 from kmdist.recipes.quantize.options import QuantizeOptions
 
 if TYPE_CHECKING:
     from kmdist.job.job import Job
     from kmdist.recipes.quantize.model import Model
-    from kmdist.store import Run
+    from kmdist.store import Run, RunImage
 
 
 @with_keywords(QuantizeOptions)
@@ -67,6 +67,21 @@ class Quantize(PhotographRecipe):
         from kmdist.recipes.quantize.predict import label_photographs
 
         return label_photographs(job, workload, model)
+
+    def predict(self, run: "Run", images: Any) -> Any:
+        """Label images in memory."""
+        from kmdist.job.in_memory import label_images
+
+        model = self.model_of(run)
+        return label_images(model, images, model.transparency.convert)
+
+    def original(self, run: "Run", image: "RunImage") -> Original:
+        """The photograph as it was clustered: RGB over the background, or RGBA."""
+        from kmdist.job.originals import Photograph
+        from kmdist.recipes.quantize.transparency import Transparency
+
+        convert = Transparency.of_record(run.attributes).convert
+        return Photograph(image, max_pixels_of(run), convert)
 
     def model_of(self, run: "Run") -> "Model":
         """The palette of a run."""

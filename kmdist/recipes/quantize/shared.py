@@ -23,10 +23,10 @@ from kmdist.job.photographs import Photographs
 from kmdist.job.progress import Event, Message
 from kmdist.job.work import Work
 from kmdist.recipes.quantize.blocks import COUNT, Counted, decode_block
-from kmdist.recipes.quantize.kernels.label_table import label_table
+from kmdist.recipes.quantize.kernels.label_table import ColorLabels
 from kmdist.recipes.quantize.labels import LABEL
 from kmdist.recipes.quantize.memory import projection
-from kmdist.recipes.quantize.palette import ColorCloud, Palette
+from kmdist.recipes.quantize.palette import Palette
 from kmdist.recipes.quantize.wanted import Wanted
 from kmdist.store import unclustered_value
 
@@ -83,20 +83,21 @@ class Group:
         job = self.job
         kept: dict[int, Any] = {}
         count = replace(COUNT, prepare=decode_block) if self.keep else COUNT
-        counted: Counted = BlockPass(job, count, group=self.name, kept=kept).run(self.work)
+        counting = BlockPass(job, count, group=self.name, kept=kept)
+        counted: Counted = counting.run(self.work, wanted.transparency)
         if not len(counted.colors):
             raise NoUsableImageError(
                 "no pixel can be clustered: every image is transparent or unreadable",
                 job.rejected.values(),
             )
-        cloud = ColorCloud(counted.colors, wanted.space, threads=_local_threads(job))
+        cloud = wanted.cloud(counted.colors, _local_threads(job))
         if wanted.choices:
             low, high = wanted.choices[0], wanted.choices[-1]
             job.watch(Message(f"fitting and scoring k = {low} … {high}: the longest part"))
         with job.timed("fit"):
             fits = wanted.fit_all(cloud, on_state=self._say_state)
         if label:
-            self._label(counted, kept, fits, prefix_of)
+            self._label(counted, kept, fits, wanted, prefix_of)
         name = self.work[0].pieces[0].source.name
         if at_image and name in job.rejected:
             raise KmdistError(f"{name}: {job.rejected[name].reason}")
@@ -107,7 +108,8 @@ class Group:
                 key = job.writer.image_group(name, key)
             write_arrays(job.writer, key, fit)
             marker = unclustered_value(fit.k, bool(counted.marked))
-            results[k] = {**attributes_of(fit), "unclustered": marker}
+            shown = wanted.transparency.record()
+            results[k] = {**attributes_of(fit), **shown, "unclustered": marker}
             if fit.selection:
                 job.watch(Message(str(fit.selection["reason"])))
             if fit.warning:
@@ -130,15 +132,16 @@ class Group:
         counted: Counted,
         kept: dict[int, Any],
         fits: Mapping[int, Palette],
+        wanted: Wanted,
         prefix_of: Mapping[int, str],
     ) -> None:
         job = self.job
         items = label_items(self.work, job.rejected, kept)
         layers = [Layer(prefix_of[k], fit.k, fit.palette) for k, fit in fits.items()]
         sink = open_sink(job, items, layers, frozenset(counted.marked))
-        tables = [label_table(counted.colors.codes, fit.labels) for fit in fits.values()]
-        shared = job.pool.broadcast(tables)
-        label_blocks(job, LABEL, items, sink, shared, group=self.name, kept=kept)
+        tables = [ColorLabels.of(counted.colors, fit.labels) for fit in fits.values()]
+        shared = job.pool.broadcast(tables), wanted.transparency
+        label_blocks(job, LABEL, items, sink, *shared, group=self.name, kept=kept)
 
 
 def write_arrays(writer: Any, key: str, fit: Palette) -> None:

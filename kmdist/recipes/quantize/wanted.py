@@ -9,6 +9,7 @@ import numpy as np
 from kmdist.errors import UsageError
 from kmdist.job.choices import selection_record
 from kmdist.recipes.quantize.given_palettes import read_palette
+from kmdist.recipes.quantize.kernels.histogram import Colors
 from kmdist.recipes.quantize.options import QuantizeOptions
 from kmdist.recipes.quantize.palette import (
     ColorCloud,
@@ -17,6 +18,7 @@ from kmdist.recipes.quantize.palette import (
     fit_palette,
     fit_to_psnr,
 )
+from kmdist.recipes.quantize.transparency import OVER_WHITE, Transparency
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class Wanted:
     psnr_db : quality to reach with the fewest colours found, or None.
     space : colour space of distances.
     fit : how each palette is fitted.
+    transparency : what becomes of it.
     """
 
     ks: tuple[int, ...]
@@ -37,6 +40,7 @@ class Wanted:
     psnr_db: float | None
     space: str
     fit: PaletteOptions
+    transparency: Transparency = OVER_WHITE
 
     def parameters(self, options: QuantizeOptions) -> dict[str, Any]:
         """What a run records of its options."""
@@ -48,6 +52,7 @@ class Wanted:
             "psnr": options.psnr,
             "shared": options.shared,
             "space": options.space,
+            **self.transparency.record(),
             "init": init if isinstance(init, str) else np.asarray(init).tolist(),
             "n_init": options.n_init,
             "max_iter": options.max_iter,
@@ -61,6 +66,10 @@ class Wanted:
     def prefix(self, k: int) -> str:
         """Group of the fit for `k`: the root for a single one, ``kN`` for several."""
         return f"k{k}" if len(self.ks) > 1 else ""
+
+    def cloud(self, colors: Colors, threads: int = 1) -> ColorCloud:
+        """Colours in the space of distances."""
+        return ColorCloud.of(colors, self.space, threads, alpha=self.transparency.alpha)
 
     def fit_all(self, cloud: ColorCloud, on_state: Any = None) -> dict[int, Palette]:
         """Fit every palette that is wanted, by the number of colours asked for."""
@@ -116,4 +125,4 @@ def wanted_palettes(options: QuantizeOptions) -> Wanted:
         raise UsageError(
             f"the initial palette has {len(fit.init)} colours; give -k {len(fit.init)} alone"
         )
-    return Wanted(ks, options.choices, options.psnr, options.space, fit)
+    return Wanted(ks, options.choices, options.psnr, options.space, fit, options.transparency)

@@ -6,7 +6,7 @@ import numpy as np
 def exercise_palette_kernels(space: str) -> None:
     """Use every kernel of a quantize job once."""
     from kmdist.recipes.quantize.kernels.histogram import ColorCounter, merge_colors
-    from kmdist.recipes.quantize.kernels.label_table import apply_table, borrowed_table
+    from kmdist.recipes.quantize.kernels.label_table import ColorLabels
     from kmdist.recipes.quantize.palette import ColorCloud, fit_palette
 
     pixels = np.arange(4 * 5 * 3, dtype=np.uint8).reshape(4, 5, 3)
@@ -17,5 +17,5 @@ def exercise_palette_kernels(space: str) -> None:
         colors = counter.colors()
     colors = merge_colors([colors, colors])
     fit = fit_palette(ColorCloud(colors, space), 3)
-    with borrowed_table(colors.codes, fit.labels) as table:
-        apply_table(pixels, table)
+    with ColorLabels.borrowed(colors, fit.labels) as label_of:
+        label_of(pixels)

@@ -245,10 +245,12 @@ def _label_group(labels: LabelMap, palette: ArrayLike | None) -> bytes:
     colors = b""
     if palette is not None:
         given = np.asarray(palette)
-        if given.shape != (labels.k, 3) or given.dtype != np.uint8:
+        if given.shape not in ((labels.k, 3), (labels.k, 4)) or given.dtype != np.uint8:
             raise ValueError(
                 f"palette must be ({labels.k}, 3) uint8, got {given.shape} {given.dtype}"
             )
+        if given.shape[1] == 3:
+            given = np.pad(given, ((0, 0), (0, 1)), constant_values=255)
         colors = given.tobytes()
     image_label = _image_label(labels.k, labels.unclustered, colors)
     multiscales = _multiscales(len(labels.levels))
@@ -266,8 +268,8 @@ def _image_label(k: int, unclustered: int | None, colors: bytes) -> str:
     """
     listed = []
     if colors and k <= MAX_COLORS:
-        palette = np.frombuffer(colors, dtype=np.uint8).reshape(-1, 3).tolist()
-        listed = [(label, *color, 255) for label, color in enumerate(palette)]
+        palette = np.frombuffer(colors, dtype=np.uint8).reshape(-1, 4).tolist()
+        listed = [(label, *color) for label, color in enumerate(palette)]
     properties = ""
     if unclustered is not None:
         listed.append((unclustered, 0, 0, 0, 0))

@@ -38,6 +38,11 @@ def encode_colors(rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint32]:
     return RED_BITS[rgb[..., 0]] | GREEN_BITS[rgb[..., 1]] | BLUE_BITS[rgb[..., 2]]
 
 
+def encode_with_alpha(rgba: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint32]:
+    """Codes (n,) uint32 of colours with alpha (n, 4) uint8."""
+    return encode_colors(rgba[:, :3]) | (255 - rgba[:, 3]).astype(np.uint32) << np.uint32(24)
+
+
 def decode_colors(codes: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint8]:
     """Colours (n, 3) uint8 of codes (n,): the inverse of `encode_colors`."""
     rgb = np.empty((len(codes), 3), np.uint8)
@@ -101,7 +106,8 @@ class Colors:
 
     Attributes
     ----------
-    codes : (n,) uint32, strictly ascending; see `decode_colors`.
+    codes : (n,) uint32, strictly ascending; see `decode_colors`. The highest byte is 255 − alpha:
+        opaque colours come first, and their codes are those of pixels without alpha.
     counts : (n,) int64, positive.
     """
 
@@ -121,10 +127,27 @@ class Colors:
         """The colours themselves, (n, 3)."""
         return decode_colors(self.codes)
 
+    @property
+    def n_opaque(self) -> int:
+        """How many are opaque."""
+        return int(np.searchsorted(self.codes, N_CODES))
+
+    @property
+    def rgba(self) -> npt.NDArray[np.uint8]:
+        """The colours with their alpha, (n, 4)."""
+        alpha = (255 - (self.codes >> np.uint32(24))).astype(np.uint8)
+        return np.concatenate([self.rgb, alpha[:, None]], axis=1)
+
     @classmethod
     def empty(cls) -> Self:
         """No colour at all."""
         return cls(np.empty(0, np.uint32), np.empty(0, np.int64))
+
+    @classmethod
+    def with_alpha(cls, rgba: npt.NDArray[np.uint8]) -> Self:
+        """Those of pixels (n, 4), sorted: 100 ns a pixel."""
+        codes, counts = np.unique(encode_with_alpha(rgba), return_counts=True)
+        return cls(codes, counts.astype(np.int64))
 
 
 class _Scratch:
@@ -177,6 +200,7 @@ class ColorCounter:
         self._scratch: _Scratch | None = None
         self._pixels = 0
         self._wrapped: list[npt.NDArray[np.uint32]] = []
+        self._translucent: list[Colors] = []
 
     def __enter__(self) -> Self:
         self._scratch = _POOL.take()
@@ -193,7 +217,11 @@ class ColorCounter:
         pixels: npt.NDArray[np.uint8],
         unclustered: npt.NDArray[np.bool_] | None = None,
     ) -> None:
-        """Count pixels (..., 3), leaving out those where `unclustered` (...,) is True.
+        """Count pixels, leaving out those where `unclustered` (...,) is True.
+
+        Parameters
+        ----------
+        pixels : (..., 3) uint8; or (..., 4) with alpha.
 
         Raises
         ------
@@ -202,6 +230,12 @@ class ColorCounter:
         """
         if self._scratch is None:
             raise RuntimeError("ColorCounter is used outside its `with` block")
+        if pixels.shape[-1:] == (4,):
+            translucent = pixels[..., 3] < 255
+            wanted = translucent if unclustered is None else translucent & ~unclustered
+            self._translucent.append(Colors.with_alpha(pixels[wanted]))
+            pixels = pixels[~translucent][:, :3]
+            unclustered = None
         flat = flat_pixels(pixels)
         skip = flat_mask(unclustered, len(flat))
         if skip is not None:
@@ -223,8 +257,9 @@ class ColorCounter:
         codes, counts = np.empty(n, np.uint32), np.empty(n, np.int64)
         _read_and_clear(table, touched, codes, counts)
         often, wraps = np.unique(np.concatenate([codes[:0], *self._wrapped]), return_counts=True)
-        self._pixels, self._wrapped = 0, []
-        return merge_colors([Colors(codes, counts), Colors(often, wraps * _WRAP)])
+        parts = [Colors(codes, counts), Colors(often, wraps * _WRAP), *self._translucent]
+        self._pixels, self._wrapped, self._translucent = 0, [], []
+        return merge_colors(parts)
 
 
 def count_colors(
@@ -245,6 +280,7 @@ def count_colors(
     ------
     ValueError : pixels are not uint8 with three channels, or the mask does not fit them.
     """
+    check_rgb(pixels)
     with ColorCounter() as counter:
         counter.add(pixels, unclustered)
         return counter.colors()

@@ -1,9 +1,10 @@
-"""Labelling 8-bit RGB pixels by looking their colours up in a table."""
+"""Labelling 8-bit pixels by looking their colours up in a table."""
 
 import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,8 @@ from kmdist.recipes.quantize.kernels.histogram import (
     GREEN_BITS,
     N_CODES,
     RED_BITS,
+    Colors,
+    encode_with_alpha,
     flat_mask,
     flat_pixels,
 )
@@ -113,6 +116,46 @@ def borrowed_table(
         with _TABLES_LOCK:
             if len(idle) < (os.cpu_count() or 1):
                 idle.append(table)
+
+
+@dataclass(frozen=True)
+class ColorLabels:
+    """Labels of distinct colours, to look pixels up in.
+
+    Parameters
+    ----------
+    table : (2²⁴,) label of each opaque colour; see `label_table`.
+    codes : (m,) uint32, ascending, of the colours with alpha; labels : (m,) of these.
+    """
+
+    table: npt.NDArray[np.unsignedinteger]
+    codes: npt.NDArray[np.uint32]
+    labels: npt.NDArray[np.unsignedinteger]
+
+    @staticmethod
+    def of(colors: Colors, labels: npt.NDArray[np.unsignedinteger]) -> "ColorLabels":
+        """Labels (n,) of n colours."""
+        n = colors.n_opaque
+        return ColorLabels(label_table(colors.codes[:n], labels[:n]), colors.codes[n:], labels[n:])
+
+    @staticmethod
+    @contextmanager
+    def borrowed(
+        colors: Colors, labels: npt.NDArray[np.unsignedinteger]
+    ) -> Iterator["ColorLabels"]:
+        """The same in reused memory, as `borrowed_table`."""
+        n = colors.n_opaque
+        with borrowed_table(colors.codes[:n], labels[:n]) as table:
+            yield ColorLabels(table, colors.codes[n:], labels[n:])
+
+    def __call__(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.unsignedinteger]:
+        """Labels (...,) of pixels (..., 3), or (..., 4) with alpha; any of colours not listed."""
+        found = apply_table(pixels[..., :3], self.table)
+        if pixels.shape[-1] == 4 and len(self.codes):
+            translucent = pixels[..., 3] < 255
+            place = np.searchsorted(self.codes, encode_with_alpha(pixels[translucent]))
+            found[translucent] = self.labels[np.minimum(place, len(self.codes) - 1)]
+        return found
 
 
 @njit(nogil=True, cache=True)

@@ -5,7 +5,7 @@ any number of palettes, and label pixels with `kmdist.recipes.quantize.kernels.l
 neither files nor Dask.
 """
 
-from kmdist.recipes.quantize.palette.cloud import ColorCloud, fit_memory_bytes
+from kmdist.recipes.quantize.palette.cloud import AlphaCloud, ColorCloud, fit_memory_bytes
 from kmdist.recipes.quantize.palette.fit import (
     MAX_COLORS,
     Palette,
@@ -20,6 +20,7 @@ from kmdist.recipes.quantize.palette.fit import (
 
 __all__ = [
     "MAX_COLORS",
+    "AlphaCloud",
     "ColorCloud",
     "Palette",
     "PaletteOptions",

@@ -4,14 +4,15 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from numba import njit
 
 from kmdist.errors import UsageError
-from kmdist.images.color import SPACES, to_space
+from kmdist.estimators.model import predict_rows
+from kmdist.images.color import SPACES, alpha_from_space, alpha_to_space, to_space, to_srgb
 from kmdist.recipes.quantize.kernels.color_tree import (
     ColorTree,
     Sums,
@@ -67,6 +68,19 @@ class ColorCloud:
         """Coordinates of the colours, (n, 3) float32."""
         return to_space(self.colors.rgb, self.space)
 
+    @staticmethod
+    def of(colors: Colors, space: str = "rgb", threads: int = 1, *, alpha: bool) -> "ColorCloud":
+        """A cloud of colours that have alpha, or have none."""
+        return (AlphaCloud if alpha else ColorCloud)(colors, space, threads)
+
+    def placed(self, colors: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """Coordinates of sRGB colours (k, 3)."""
+        return to_space(colors, self.space)
+
+    def shown(self, centroids: npt.NDArray[np.floating]) -> npt.NDArray[np.uint8]:
+        """(k, 3) uint8 sRGB that a display can show of centroids."""
+        return to_srgb(centroids, self.space)
+
     @cached_property
     def tree(self) -> ColorTree:
         """The points in their cells; int64 weights where coordinates are integers."""
@@ -88,6 +102,37 @@ class ColorCloud:
             return [function(chunk) for chunk in chunks]
         with ThreadPoolExecutor(self.threads) as executor:
             return list(executor.map(function, chunks))
+
+
+class AlphaCloud(ColorCloud):
+    """Colours with alpha: points of six coordinates, see `kmdist.images.color.alpha_to_space`."""
+
+    @cached_property
+    def points(self) -> npt.NDArray[np.float32]:
+        """Coordinates of the colours, (n, 6) float32."""
+        return alpha_to_space(self.colors.rgba, self.space)
+
+    @property
+    def is_opaque(self) -> bool:
+        """Whether all colours are."""
+        return self.colors.n_opaque == len(self.colors)
+
+    @property
+    def variance(self) -> float:
+        """Mean of the variances of the six coordinates, over all pixels."""
+        mean = np.average(self.points, axis=0, weights=self.colors.counts)
+        squares = (self.points.astype(np.float64) - mean) ** 2
+        return float(np.average(squares.mean(axis=1), weights=self.colors.counts))
+
+    def placed(self, colors: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """Coordinates of sRGB colours (k, 4), or (k, 3), which are opaque."""
+        if colors.shape[1] == 3:
+            colors = np.pad(colors, ((0, 0), (0, 1)), constant_values=255)
+        return alpha_to_space(colors, self.space)
+
+    def shown(self, centroids: npt.NDArray[np.floating]) -> npt.NDArray[np.uint8]:
+        """(k, 4) uint8 sRGB with alpha."""
+        return alpha_from_space(centroids, self.space)
 
 
 class Means:
@@ -134,6 +179,55 @@ class Means:
         return labels, sums[:, 3].astype(np.int64), inertia
 
 
+class AlphaMeans:
+    """The steps of Lloyd's method on an `AlphaCloud`; inertia is the mean over black and white."""
+
+    @staticmethod
+    def step(
+        cloud: ColorCloud, centroids: Float32Array
+    ) -> tuple[npt.NDArray[np.int64], float, Float32Array, int]:
+        """Assign every colour and move the centroids to the means; as `Means.step`."""
+        k, weights = len(centroids), cloud.colors.counts
+        labels, costs = _nearest_with_alpha(cloud, centroids)
+        counts = _members(labels, weights, k)
+        moves = [] if counts.all() else pick_members(costs, labels, weights, counts)
+        for color, cluster in moves:
+            labels[color] = cluster
+        filled = _members(labels, weights, k)
+        updated = centroids.copy()
+        for axis, column in enumerate(cloud.points.T):
+            sums = np.bincount(labels, weights * column.astype(np.float64), k)
+            updated[filled > 0, axis] = (sums / np.maximum(filled, 1))[filled > 0]
+        return counts, float(costs.sum()) / 2, updated, len(moves)
+
+    @staticmethod
+    def assign(
+        cloud: ColorCloud, centroids: Float32Array
+    ) -> tuple[Labels, npt.NDArray[np.int64], float]:
+        """Nearest centroid of every colour; ties to the lowest index; as `Means.assign`."""
+        labels, costs = _nearest_with_alpha(cloud, centroids)
+        counts = _members(labels, cloud.colors.counts, len(centroids))
+        small: Labels = labels.astype(np.uint8 if len(centroids) <= 256 else np.uint16)
+        return small, counts, float(costs.sum()) / 2
+
+
+def _nearest_with_alpha(
+    cloud: ColorCloud, centroids: Float32Array
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float64]]:
+    """Nearest centroid of every colour, and w‖x − c‖² in float64."""
+    labels = predict_rows(cloud.points, centroids)
+    differences = cloud.points.astype(np.float64) - centroids[labels]
+    return labels, cloud.colors.counts * (differences**2).sum(axis=1)
+
+
+def _members(
+    labels: npt.NDArray[np.integer], weights: npt.NDArray[np.int64], k: int
+) -> npt.NDArray[np.int64]:
+    counts = np.zeros(k, np.int64)
+    np.add.at(counts, labels, weights)
+    return counts
+
+
 class Medians:
     """The steps of k-medians: Manhattan distances and medians.
 
@@ -177,8 +271,7 @@ class Medians:
         """
         k, weights = len(centroids), cloud.colors.counts
         labels, distances = nearest_manhattan(cloud.points, centroids)
-        counts = np.zeros(k, np.int64)
-        np.add.at(counts, labels, weights)
+        counts = _members(labels, weights, k)
         small: Labels = labels.astype(np.uint8 if k <= 256 else np.uint16)
         return small, counts, _inertia(weights, distances)
 

@@ -13,13 +13,25 @@ import numpy.typing as npt
 
 from kmdist.engine.state import State
 from kmdist.errors import UsageError
-from kmdist.images.color import to_space, to_srgb
+from kmdist.images.color import over_black_and_white
 from kmdist.recipes.quantize.kernels.histogram import Colors
-from kmdist.recipes.quantize.palette.cloud import ColorCloud, Means, Medians
-from kmdist.recipes.quantize.palette.seeding import plus_plus_seeds, random_seeds, random_stream
+from kmdist.recipes.quantize.palette.cloud import (
+    AlphaCloud,
+    AlphaMeans,
+    ColorCloud,
+    Means,
+    Medians,
+)
+from kmdist.recipes.quantize.palette.seeding import (
+    plus_plus_seeds,
+    random_seeds,
+    random_stream,
+    seeds_with_alpha,
+)
 
 MAX_COLORS = 65_536
-METRICS: dict[str, type[Means] | type[Medians]] = {"euclidean": Means, "manhattan": Medians}
+Method = type[Means] | type[Medians] | type[AlphaMeans]
+METRICS: dict[str, Method] = {"euclidean": Means, "manhattan": Medians}
 
 Float32Array = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.unsignedinteger]
@@ -77,7 +89,7 @@ class Palette:
     ----------
     state : the last state; its `centroids` (k, 3) float32 in `space`, `counts` (k,) int64.
     space : the colour space of the centroids.
-    palette : (k, 3) uint8 sRGB that a display can show.
+    palette : (k, 3) uint8 sRGB that a display can show; (k, 4) with alpha.
     labels : (n,) uint8 (uint16 where k > 256) nearest centroid of each distinct colour.
     history : (iterations + 1, 3) float64: inertia, shift, empty clusters repaired.
     warning : None, or what the caller of the fit should be told.
@@ -170,6 +182,9 @@ def fit_palette(
     UsageError : as `iterate_palette`; or `start` with several starts.
     """
     options = options or PaletteOptions()
+    if isinstance(cloud, AlphaCloud) and cloud.is_opaque and isinstance(options.init, str):
+        opaque = ColorCloud(cloud.colors, cloud.space, cloud.threads)
+        return _with_alpha(fit_palette(opaque, k, options, start=start, on_state=on_state))
     if start is not None and options.n_init > 1:
         raise UsageError("a fit with n_init > 1 cannot continue from a state: start it again")
     attempts = []
@@ -187,9 +202,16 @@ def fit_palette(
             f"{k} colours were asked for, but the pixels have only {len(best.centroids)} "
             "different ones: the palette is exact"
         )
-    best, labels = _sorted(cloud, best, options.metric)
-    colors = to_srgb(best.centroids, cloud.space)
+    best, labels = _sorted(cloud, best, _method(cloud, options.metric))
+    colors = cloud.shown(best.centroids)
     return Palette(best, cloud.space, colors, labels, np.array(best_history, np.float64), warning)
+
+
+def _with_alpha(fit: Palette) -> Palette:
+    """A palette of opaque colours as one of colours with alpha; distances are the same."""
+    state = replace(fit.state, centroids=np.tile(fit.state.centroids, (1, 2)))
+    palette = np.pad(fit.palette, ((0, 0), (0, 1)), constant_values=255)
+    return replace(fit, state=state, palette=palette)
 
 
 def label_colors(
@@ -226,8 +248,12 @@ def _check_metric(metric: str) -> None:
         raise UsageError(f"metric is {metric!r}; allowed: {', '.join(METRICS)}")
 
 
-def _method(cloud: ColorCloud, metric: str) -> type[Means] | type[Medians]:
+def _method(cloud: ColorCloud, metric: str) -> Method:
     _check_metric(metric)
+    if isinstance(cloud, AlphaCloud):
+        if metric != "euclidean":
+            raise UsageError("colours with alpha have no medians: use metric euclidean with alpha")
+        return AlphaMeans
     if metric == "manhattan" and cloud.space != "rgb":
         raise UsageError(
             f"medians are found by counting 8-bit values, not in {cloud.space}: use space rgb "
@@ -242,21 +268,24 @@ def _initial(cloud: ColorCloud, k: int, options: PaletteOptions, attempt: int) -
         return points
     if not isinstance(options.init, str):
         colors = np.asarray(options.init)
-        if colors.shape != (k, 3) or not np.isfinite(colors).all():
+        allowed = (3, 4) if isinstance(cloud, AlphaCloud) else (3,)
+        if colors.shape not in [(k, n) for n in allowed] or not np.isfinite(colors).all():
             raise UsageError(
                 f"initial colours must be {k} finite rows of red, green, blue; received "
                 f"an array of shape {colors.shape}"
             )
-        return to_space(colors, cloud.space)
+        return cloud.placed(colors)
     random = random_stream(options.seed, attempt)
     if options.init == "random":
         return random_seeds(points, counts, k, random)
+    if isinstance(cloud, AlphaCloud):
+        return seeds_with_alpha(points, counts, k, random)
     seeds = plus_plus_seeds(cloud.colors.codes, points, counts, k, random)
     # Medians are values that occur, and so are centres on the way to them.
     return np.rint(seeds) if options.metric == "manhattan" else seeds
 
 
-def _sorted(cloud: ColorCloud, state: State, metric: str) -> tuple[State, Labels]:
+def _sorted(cloud: ColorCloud, state: State, method: Method) -> tuple[State, Labels]:
     """Sort clusters by count, descending, then by centroid, and label the colours anew.
 
     Labels are those of the sorted centroids, so that a later look-up of the same colours
@@ -266,7 +295,7 @@ def _sorted(cloud: ColorCloud, state: State, metric: str) -> tuple[State, Labels
     for _ in range(8):
         order = np.lexsort((*centroids.T[::-1], -counts))
         centroids = np.ascontiguousarray(centroids[order])
-        labels, counts, inertia = METRICS[metric].assign(cloud, centroids)
+        labels, counts, inertia = method.assign(cloud, centroids)
         if np.all(counts[:-1] >= counts[1:]):
             break
     return replace(state, centroids=centroids, counts=counts, inertia=inertia), labels
@@ -297,20 +326,25 @@ def psnr(
 ) -> float:
     """Peak signal-to-noise ratio in dB over all pixels and the three sRGB channels.
 
+    Colours with alpha are compared as they look over black and over white, in equal parts.
+
     Parameters
     ----------
-    palette : (k, 3) uint8 sRGB, the colours that are shown.
+    palette : (k, 3) uint8 sRGB, the colours that are shown; or (k, 4) with alpha.
     labels : (n,) palette entry of each distinct colour.
 
     Returns
     -------
     10 log10(255² / mean squared error); infinite if every pixel keeps its colour.
     """
-    differences = colors.rgb.astype(np.int64) - palette[labels]
+    seen: npt.NDArray[np.generic] = colors.rgb
+    if palette.shape[1] == 4:
+        seen, palette = (np.rint(over_black_and_white(one)) for one in (colors.rgba, palette))
+    differences = seen.astype(np.int64) - palette[labels].astype(np.int64)
     squared_error = int((colors.counts * (differences**2).sum(axis=1)).sum())
     if squared_error == 0:
         return math.inf
-    return 10 * math.log10(255**2 * 3 * colors.n_pixels / squared_error)
+    return 10 * math.log10(255**2 * seen.shape[1] * colors.n_pixels / squared_error)
 
 
 def fit_to_psnr(

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from kmdist.engine.kernels.plusplus import plus_plus
 from kmdist.recipes.quantize.kernels.color_tree import ColorTree, build_tree, sum_chunk
 
 _CELLS_PER_CENTROID = 16
@@ -22,6 +23,7 @@ _REFINEMENTS = 10
 _ATTEMPTED_SEEDS = 128
 _MAX_ATTEMPTS = 8
 _MAX_SINGLE_COLORS = 1 << 18
+_MOST_WITH_ALPHA = 20_000
 
 Float32Array = npt.NDArray[np.float32]
 Float64Array = npt.NDArray[np.float64]
@@ -83,6 +85,32 @@ def plus_plus_seeds(
         if explained > best_explained:
             best_explained, best = explained, seeds
     return best
+
+
+def seeds_with_alpha(
+    points: Float32Array, weights: npt.NDArray[np.int64], k: int, random: np.random.Generator
+) -> Float32Array:
+    """Seed colours with alpha by greedy k-means++ on at most 20,000 of them, drawn by weight.
+
+    Those drawn stand for the others: none weighs less than its share of the pixels.
+
+    Parameters
+    ----------
+    points : (n, 6) float32, n ≥ k.
+    weights : (n,) int64.
+
+    Returns
+    -------
+    (k, 6) float32, different.
+    """
+    if len(points) > _MOST_WITH_ALPHA:
+        keys = random.exponential(size=len(points)) / weights
+        drawn = np.sort(np.argsort(keys, kind="stable")[:_MOST_WITH_ALPHA])
+        share = weights.sum() // _MOST_WITH_ALPHA
+        points, weights = points[drawn], np.maximum(weights[drawn], share)
+    masses = weights.astype(np.float64)
+    mean = np.average(points, axis=0, weights=masses).astype(np.float32)
+    return points[plus_plus(points - mean, masses, k, random)]
 
 
 def _refine(tree: ColorTree, seeds: Float32Array) -> tuple[Float32Array, float]:
