@@ -1,13 +1,26 @@
 """The photographs behind label maps, while they exist."""
 
-import os
-
 import numpy as np
 
 from kmdist.errors import ImageError
 from kmdist.images import Found, Window, decode, probe, to_rgb8
+from kmdist.images.finding.files import file_status
 from kmdist.job.pixels import Convert
 from kmdist.store import RunImage
+
+
+def require_there(image: RunImage) -> None:
+    """Ask whether the file or object that a label map was made from is there.
+
+    Raises
+    ------
+    ImageError : it is gone, or its store does not answer.
+    """
+    try:
+        file_status(image.source)
+    except ImageError as error:
+        said = "is gone" if error.code == "missing" else error.reason
+        raise ImageError(error.code, f"the original {image.source} {said}") from error
 
 
 class Photograph:
@@ -24,8 +37,7 @@ class Photograph:
 
     def __init__(self, image: RunImage, max_pixels: int, convert: Convert = to_rgb8) -> None:
         self._convert = convert
-        if not os.path.exists(image.source):
-            raise ImageError("missing", f"the original {image.source} is gone")
+        require_there(image)
         self._source = probe(Found(image.name, image.source), max_pixels=max_pixels)
         if (self._source.width, self._source.height) != (image.width, image.height):
             raise ImageError(

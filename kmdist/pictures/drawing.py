@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from kmdist.images.color import hex_color, to_srgb
-from kmdist.pictures.output_files import replacing
+from kmdist.pictures.output_files import replacing, written_to
 
 PAPER, INK, FAINT, LINE = (250, 250, 247), (38, 38, 36), (122, 122, 116), (222, 222, 214)
 GAP_PX = 16
@@ -233,9 +233,9 @@ def stacked(parts: Sequence[Image.Image]) -> Image.Image:
     return sheet
 
 
-def save(picture: Image.Image, path: Path) -> None:
+def save(picture: Image.Image, place: str | Path) -> None:
     """Write a picture in the format its name asks for, whole or not at all."""
-    with replacing(path) as file:
+    with written_to(place) as path, replacing(path) as file:
         picture.save(file, _FORMATS.get(path.suffix.lower(), "PNG"), quality=92)
 
 

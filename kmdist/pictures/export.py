@@ -4,10 +4,14 @@ import csv
 import io
 import json
 import math
+import os
+import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
+from unicodedata import normalize
 
 import numpy as np
 
@@ -20,7 +24,13 @@ from kmdist.job.memory import DECODE_BYTES
 from kmdist.job.progress import Event, Watcher, watch_nothing
 from kmdist.job.recipe import Original
 from kmdist.pictures.dither import Ditherer
-from kmdist.pictures.output_files import prepare_folder, replacing, write_text
+from kmdist.pictures.output_files import (
+    check_folder,
+    make_folder,
+    replacing,
+    write_text,
+    written_to,
+)
 from kmdist.pictures.png import PngWriter
 from kmdist.pictures.run_pictures import BAND_PIXELS, BAND_ROWS, RunPicture, try_original
 from kmdist.recipes.registry import recipe_named
@@ -28,6 +38,13 @@ from kmdist.store import Run, image_key
 from kmdist.store.reader import opened
 
 TABLE_NAME = "table.csv"
+RESERVED = ("palette", "palettes")
+"""Stems of files and folders that an export writes itself."""
+MAX_NAME_BYTES = 240
+"""Of a file without its suffix: most file systems allow 255."""
+_NOT_ON_WINDOWS = re.compile(
+    r'[<>:"|?*\\\x00-\x1f]|[. ]$|^(con|prn|aux|nul|com\d|lpt\d)(\.|$)', re.IGNORECASE
+)
 _BAND_BYTES = 24
 """A pixel of a band: labels, colours, mask, packed rows, compressed rows."""
 _SSIM_BYTES = 340 << 20
@@ -180,13 +197,14 @@ def export(
 ) -> list[ExportedImage]:
     """Write every image of a run recoloured, the palettes, and a table.
 
-    Files: ``STEM.png`` for each image (its node name where stems are equal), ``palette.json``,
-    ``palette.gpl``, ``palette.png`` (in ``palettes/STEM.*`` where each image has its own) and
+    Files: a PNG for each image, in the folders and of the names of the images, ``palette.json``,
+    ``palette.gpl``, ``palette.png`` (below ``palettes/`` where each image has its own) and
     ``table.csv``, and what the recipe gives besides (of `segment` GeoTIFF and ``clusters.csv``); of
-    a run of several k in a folder ``kN`` each.
+    a run of several k in a folder ``kN`` each. Names that had to be changed are in the table.
 
     Parameters
     ----------
+    folder : to write to, or its URL in an object store, to which all is uploaded in the end.
     dither : diffuse errors, as `kmdist.pictures.dither.Ditherer`; not with a palette that has
         alpha. Else every pixel has the colour of its label.
     overwrite : write into a folder that is not empty.
@@ -204,14 +222,13 @@ def export(
     run = opened(run)
     if dither and any(one.attributes.get("alpha") for one in [run, *run.runs.values()]):
         raise UsageError(f"--dither: the palette of {run.path} has alpha, which is not dithered")
-    folder = prepare_folder(folder, overwrite=overwrite)
     rows: list[ExportedImage] = []
-    for name, one in {f"k{k}": run for k, run in run.runs.items()}.items():
-        inside = prepare_folder(folder / name, overwrite=True)
-        rows += _export_one(one, inside, dither, workers, watch, stage=f"export {name}")
-    if not run.runs:
-        rows = _export_one(run, folder, dither, workers, watch)
-    write_text(folder / TABLE_NAME, table_csv(rows))
+    with written_to(check_folder(folder, overwrite=overwrite)) as inside:
+        for name, one in {f"k{k}": run for k, run in run.runs.items()}.items():
+            rows += _export_one(one, inside / name, dither, workers, watch, stage=f"export {name}")
+        if not run.runs:
+            rows = _export_one(run, inside, dither, workers, watch)
+        write_text(inside / TABLE_NAME, table_csv(rows))
     return rows
 
 
@@ -226,26 +243,44 @@ def table_csv(rows: Iterable[ExportedImage]) -> str:
 
 
 def file_stems(names: Sequence[str]) -> dict[str, str]:
-    """File names without suffix for the pictures of a run: safe, and different on any file system.
+    """Paths without suffix for the pictures of a run, below the folder they are exported to.
 
-    The node name without its suffix; with it where two images would have the same (``a.jpg`` and
-    ``a.png``), and a number where that is taken as well.
+    The folders and names of the images, but for what the file system cannot hold. Where two would
+    be one file on some system (``a.jpg`` and ``A.png``), or one of the palette's, they keep their
+    suffixes, and get a number where that is taken as well.
     """
-    keys = {name: image_key(name) for name in names}
-    stems = {name: key.rpartition(".")[0] or key for name, key in keys.items()}
-    n_alike: dict[str, int] = {}
-    for stem in stems.values():
-        n_alike[stem.casefold()] = n_alike.get(stem.casefold(), 0) + 1
-    taken = {"palette", *(stem for stem, n in n_alike.items() if n == 1)}
-    for name in sorted(names):
-        if n_alike[stems[name].casefold()] == 1 and stems[name].casefold() != "palette":
-            continue
-        candidate, number = keys[name], 2
-        while candidate.casefold() in taken:
-            candidate, number = f"{keys[name]}-{number}", number + 1
+    safe = {name: "/".join(map(_safe_part, name.split("/"))) for name in names}
+    stems = {
+        name: path[: len(path) - len(PurePosixPath(path).suffix)] for name, path in safe.items()
+    }
+    alike = Counter(map(_folded, stems.values()))
+    folders = {_folded(str(one)) for path in safe.values() for one in PurePosixPath(path).parents}
+    taken = {*RESERVED, *(folder.removesuffix(".png") for folder in folders)}
+    taken |= {f"palettes/{stem}" for stem in alike}
+    clear = {name for name in names if alike[key := _folded(stems[name])] == 1 and key not in taken}
+    taken |= {_folded(stems[name]) for name in clear}
+    for name in sorted(set(names) - clear):
+        candidate, number = safe[name], 2
+        while _folded(candidate) in taken:
+            candidate, number = f"{safe[name]}-{number}", number + 1
         stems[name] = candidate
-        taken.add(candidate.casefold())
+        taken.add(_folded(candidate))
     return stems
+
+
+def _folded(path: str) -> str:
+    """The same text for paths that some file system takes for one."""
+    return normalize("NFC", path).casefold()
+
+
+def _safe_part(part: str) -> str:
+    """A part of a path as it is, or as a node name where the file system cannot hold it."""
+    if part in ("", ".", ".."):
+        return "_"
+    held = "\0" not in part and len(os.fsencode(part)) <= MAX_NAME_BYTES
+    return (
+        part if held and not (os.name == "nt" and _NOT_ON_WINDOWS.search(part)) else image_key(part)
+    )
 
 
 def _export_one(
@@ -259,10 +294,10 @@ def _export_one(
 ) -> list[ExportedImage]:
     names = list(run.images)
     stems = file_stems(names)
+    for path in {folder, *((folder / stem).parent for stem in stems.values())}:
+        make_folder(path)
     if run.palette is not None:
         _write_palette(folder / "palette", run.path.name, run.palette, run.counts)
-    elif names:
-        prepare_folder(folder / "palettes", overwrite=True)
     rows: list[ExportedImage | None] = [None] * len(names)
     pictures = _Pictures(run, names)
     n_done, mpx = 0, 0.0
@@ -315,10 +350,13 @@ def export_image(
     stem = stems[image.name]
     if picture.has_own_palette:
         own = folder / "palettes" / stem
+        make_folder(own.parent)
         _write_palette(own, image.name, picture.palette, picture.counts)
     original, note = try_original(picture)
     if original is None and dither:
         note += "; not dithered"
+    if stem != image.name.removesuffix(PurePosixPath(image.name).suffix):
+        note = "; ".join(filter(None, [note, f"is written as {stem}.png"]))
     fidelity = Fidelity()
     path = folder / f"{stem}.png"
     with replacing(path) as file:
@@ -330,7 +368,7 @@ def export_image(
     return ExportedImage(
         image.name,
         picture.k,
-        path.name,
+        f"{stem}.png",
         image.width,
         image.height,
         path.stat().st_size,

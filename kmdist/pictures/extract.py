@@ -9,7 +9,7 @@ import numpy as np
 from kmdist.errors import UsageError
 from kmdist.images import Window
 from kmdist.job.recipe import Original
-from kmdist.pictures.output_files import check_picture_path, replacing
+from kmdist.pictures.output_files import check_picture_path, replacing, written_to
 from kmdist.pictures.png import PngWriter
 from kmdist.pictures.run_pictures import RunPicture, find_image, try_original
 from kmdist.store import Run
@@ -27,7 +27,7 @@ class Cutout:
     note : why cluster colours stand for the original's, or empty.
     """
 
-    path: Path
+    path: str | Path
     clusters: tuple[int, ...]
     n_kept: int
     n_pixels: int
@@ -53,7 +53,7 @@ def extract(
     ----------
     run : of one k.
     image : name in the run, or path of the photograph.
-    output : a .png file.
+    output : a .png file, or its URL.
     clusters : to keep, 0 … k − 1.
     at : points (column, row) after EXIF orientation; the clusters there are kept as well.
     mask : write a grey picture instead: 255 where a pixel is kept, 0 elsewhere.
@@ -66,14 +66,14 @@ def extract(
     """
     run = single_k(run, "extract")
     picture = RunPicture(run, find_image(run, image))
-    path = check_picture_path(output, (".png",), not_over=picture.image.source)
+    place = check_picture_path(output, (".png",), not_over=picture.image.source)
     kept = chosen_clusters(picture, clusters, at)
     original, note = (None, "") if mask else try_original(picture)
     if note:
         note += "; the cutout shows the colours of its clusters instead"
     n_kept = 0
     width, height = picture.image.width, picture.image.height
-    with replacing(path) as file:
+    with written_to(place) as path, replacing(path) as file:
         writer = PngWriter(file, width, height, channels=1 if mask else 4)
         for window in picture.bands():
             labels = picture.labels(window)
@@ -82,7 +82,7 @@ def extract(
             alpha = np.where(inside, 255, 0).astype(np.uint8)
             writer.write_rows(alpha if mask else _cut(picture, window, labels, alpha, original))
         writer.close()
-    return Cutout(path, kept, n_kept, width * height, note)
+    return Cutout(place, kept, n_kept, width * height, note)
 
 
 def chosen_clusters(

@@ -1,14 +1,46 @@
-"""Files beside runs: each appears whole or not at all."""
+"""Files beside runs, on disk or in an object store: each appears whole or not at all."""
 
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from itertools import count
+from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from kmdist.errors import KmdistError, UsageError
+from kmdist.store import run_location
+from kmdist.urls import file_system, is_url
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
+_SERIAL = count()
+
+
+@contextmanager
+def written_to(place: str | Path) -> Iterator[Path]:
+    """A path on disk to write a file or a folder to, which is at its place when the block ends.
+
+    That of a URL lies in the folder for temporary files until then, and is uploaded from there.
+
+    Raises
+    ------
+    KmdistError : the store refuses or is gone.
+    """
+    if not is_url(place):
+        yield Path(place)
+        return
+    url = str(place).rstrip("/")
+    with tempfile.TemporaryDirectory(prefix="kmdist-") as folder:
+        path = Path(folder, PurePosixPath(url).name)
+        yield path
+        fs, key = file_system(url)
+        try:
+            for file in [path] if path.is_file() else sorted(path.rglob("*")):
+                if file.is_file():
+                    below = file.relative_to(path).as_posix()
+                    fs.put_file(str(file), key if file == path else f"{key}/{below}")
+        except Exception as error:  # each store fails in its own ways
+            raise KmdistError(f"cannot write {url}: {error}") from error
 
 
 @contextmanager
@@ -20,7 +52,7 @@ def replacing(path: str | Path) -> Iterator[BinaryIO]:
     KmdistError : it cannot be written.
     """
     path = Path(path)
-    partial = path.with_name(f".{path.name[:100]}.{os.getpid()}.part")
+    partial = path.with_name(f".{os.getpid()}-{next(_SERIAL)}.part")
     try:
         with open(partial, "wb") as file:
             yield file
@@ -39,25 +71,30 @@ def write_text(path: str | Path, text: str) -> None:
 
 def check_picture_path(
     path: str | Path, allowed: tuple[str, ...] = PICTURE_SUFFIXES, *, not_over: str | None = None
-) -> Path:
-    """The path of a picture to write, before any work is spent on it.
+) -> str | Path:
+    """Where to write a picture, before any work is spent on it: a path, or a URL as it is.
 
     Parameters
     ----------
     allowed : suffixes; what cannot hold transparency is left out where it is needed.
-    not_over : path of the photograph the picture is made from.
+    not_over : path or URL of the photograph the picture is made from.
 
     Raises
     ------
     UsageError : the suffix names no format that is allowed, the folder does not exist, or the
         original would be overwritten.
     """
-    path = Path(path).expanduser()
+    place = run_location(path)
+    suffix = PurePosixPath(place).suffix
+    if suffix.lower() not in allowed:
+        raise UsageError(f"-o {place}: the name must end in {' or '.join(allowed)}, not {suffix!r}")
+    if place == not_over:
+        raise UsageError(f"-o {place}: is the original photograph; choose another name")
+    if isinstance(place, str):
+        file_system(place)
+        return place
+    path = place.expanduser()
     # os.path's functions, unlike Path's, answer False for names that no file can have.
-    if path.suffix.lower() not in allowed:
-        raise UsageError(
-            f"-o {path}: the name must end in {' or '.join(allowed)}, not {path.suffix!r}"
-        )
     if os.path.isdir(path):
         raise UsageError(f"-o {path}: is a folder; give the name of a file")
     if not os.path.isdir(path.parent):
@@ -68,22 +105,43 @@ def check_picture_path(
     return path
 
 
-def prepare_folder(folder: str | Path, *, overwrite: bool) -> Path:
-    """A folder to write several files into, made if need be.
+def check_folder(folder: str | Path, *, overwrite: bool) -> str | Path:
+    """Where to write several files: a folder on disk, or the URL of a prefix.
 
     Raises
     ------
     UsageError : it holds something and `overwrite` is not set, or it is a file.
-    KmdistError : it cannot be made.
+    KmdistError : the store refuses or is gone.
     """
-    folder = Path(folder).expanduser()
-    if os.path.exists(folder) and not os.path.isdir(folder):
-        raise UsageError(f"{folder} is a file; give a folder")
-    if os.path.isdir(folder) and not overwrite and next(folder.iterdir(), None) is not None:
+    place = run_location(folder)
+    if isinstance(place, str):
+        fs, key = file_system(place)
+        try:
+            holds_something = bool(fs.find(key.rstrip("/"), maxdepth=None)[:1])
+        except FileNotFoundError:
+            holds_something = False
+        except Exception as error:  # each store fails in its own ways
+            raise KmdistError(f"{place}: cannot be listed: {error}") from error
+    else:
+        place = place.expanduser()
+        if os.path.exists(place) and not os.path.isdir(place):
+            raise UsageError(f"{place} is a file; give a folder")
+        holds_something = os.path.isdir(place) and next(place.iterdir(), None) is not None
+    if holds_something and not overwrite:
         raise UsageError(
-            f"{folder} is not empty; give another folder, or --overwrite to replace the files of "
+            f"{place} is not empty; give another folder, or --overwrite to replace the files of "
             "the same names in it"
         )
+    return place
+
+
+def make_folder(folder: Path) -> Path:
+    """A folder on disk, made if need be.
+
+    Raises
+    ------
+    KmdistError : it cannot be made.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -14,7 +14,7 @@ from kmdist.filters import FilterBank
 from kmdist.images import Window
 from kmdist.pictures import drawing
 from kmdist.pictures.drawing import Panel
-from kmdist.pictures.output_files import check_picture_path
+from kmdist.pictures.output_files import check_picture_path, replacing, written_to
 from kmdist.pictures.run_pictures import RunPicture, find_image, original_of
 from kmdist.recipes.registry import recipe_named
 from kmdist.store import Run, RunImage
@@ -43,7 +43,7 @@ def view(
     *,
     overlay: float | None = None,
     what: str | None = None,
-) -> Path:
+) -> str | Path:
     """Draw what the recipe of a run has to show: figures of its own, or label maps.
 
     Parameters
@@ -62,18 +62,16 @@ def view(
         raise UsageError(f"--what {what!r}: {run.path} is a run of {run.recipe}, which {has}")
     if not recipe.pictures:
         return draw_run(run, output, image, overlay)
-    path = check_picture_path(output)
+    place = check_picture_path(output)
     figure = recipe.figure(run, what)
-    try:
-        figure.savefig(path, dpi=FIGURE_DPI)
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path}: cannot be written: {error}") from error
-    return path
+    with written_to(place) as path, replacing(path) as file:
+        figure.savefig(file, dpi=FIGURE_DPI, format=path.suffix[1:])
+    return place
 
 
 def draw_run(
     run: Run, path: str | Path, image: str | None = None, overlay: float | None = None
-) -> Path:
+) -> str | Path:
     """Draw a run, or one image of it.
 
     One image: original, recoloured and labels beside each other, and the palette with shares; of
@@ -83,13 +81,13 @@ def draw_run(
 
     Parameters
     ----------
-    path : .png, .jpg, .webp or .tif.
+    path : .png, .jpg, .webp or .tif; or the URL of such a file.
     image : name in the run, or path of the photograph.
     overlay : 0 … 1: draw the labels over the original, so much of them.
 
     Returns
     -------
-    Path : what was written.
+    str or Path : what was written.
 
     Raises
     ------
@@ -103,15 +101,15 @@ def draw_run(
         raise KmdistError(f"{run.path} has no label maps of images to draw (recipe {run.recipe})")
     if image is not None:
         found = find_image(fits[0], image)
-        path = check_picture_path(path, not_over=found.source)
+        place = check_picture_path(path, not_over=found.source)
         views = [_View(fit, fit.images[found.name]) for fit in _some(fits, MAX_FITS)]
         several = len(fits) > 1
         parts = _several_fits(views, overlay) if several else _one_image(views[0], overlay)
     else:
-        path = check_picture_path(path)
+        place = check_picture_path(path)
         parts = _contact_sheet(run, _some(fits, MAX_FITS), overlay)
-    drawing.save(drawing.stacked(parts), path)
-    return path
+    drawing.save(drawing.stacked(parts), place)
+    return place
 
 
 @dataclass(frozen=True)
@@ -306,7 +304,7 @@ def _some(items: Sequence[T], limit: int) -> list[T]:
     return [items[round(i * (len(items) - 1) / (limit - 1))] for i in range(limit)]
 
 
-def draw_bank(bank: FilterBank, path: str | Path) -> Path:
+def draw_bank(bank: FilterBank, path: str | Path) -> str | Path:
     """Draw every kernel, each stretched to its own largest magnitude, grey for 0.
 
     The Leung-Malik bank takes 8 columns: three of edges, three of bars, a row an angle, then the
@@ -314,7 +312,7 @@ def draw_bank(bank: FilterBank, path: str | Path) -> Path:
 
     Returns
     -------
-    Path : what was written.
+    str or Path : what was written.
 
     Raises
     ------
@@ -322,13 +320,13 @@ def draw_bank(bank: FilterBank, path: str | Path) -> Path:
     """
     from skimage.util import montage
 
-    path = check_picture_path(path)
+    place = check_picture_path(path)
     columns = 8 if len(bank) == 48 else 12
     pictures = [_kernel_picture(bank.kernels[kernel]) for kernel in _sheet_order(len(bank))]
     shape = (-(-len(bank) // columns), columns)
     sheet = montage(np.array(pictures), fill=255, grid_shape=shape, padding_width=KERNEL_GAP_PX)
-    drawing.save(Image.fromarray(sheet).convert("RGB"), path)
-    return path
+    drawing.save(Image.fromarray(sheet).convert("RGB"), place)
+    return place
 
 
 def _sheet_order(n: int) -> list[int]:

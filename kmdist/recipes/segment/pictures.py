@@ -1,11 +1,10 @@
 """What a segment run shows: three channels in false colour, and a table of its clusters."""
 
-import os
-
 import numpy as np
 
 from kmdist.errors import ImageError
 from kmdist.images import Found, Window
+from kmdist.job.originals import require_there
 from kmdist.recipes.segment.rasters import Asked, ProbeRaster, read_raster
 from kmdist.store import Run, RunImage
 
@@ -23,8 +22,7 @@ class FalseColor:
     """
 
     def __init__(self, run: Run, image: RunImage) -> None:
-        if not os.path.exists(image.source):
-            raise ImageError("missing", f"the original {image.source} is gone")
+        require_there(image)
         given = run.parameters
         asked = Asked(
             tuple(given.get("channels") or ()),
