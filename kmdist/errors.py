@@ -52,6 +52,11 @@ def on_command_line(text: str) -> str:
     return _BOTH.sub(r"\1", text)
 
 
+def quantity(n: int, noun: str) -> str:
+    """A number and what it counts: ``1 image``, ``1,200 images``."""
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
 class KmdistError(Exception):
     """A failure to report in plain words, without a traceback.
 

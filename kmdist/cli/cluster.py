@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from kmdist.errors import KmdistError, UsageError
+from kmdist.errors import KmdistError, UsageError, quantity
 
 DEFAULT_FILE = "cluster.yaml"
 
@@ -53,7 +53,7 @@ def check(
         click.echo(f"{sign:>3}  {finding.text}")
     bad = sum(not finding.well for finding in findings)
     if bad:
-        raise KmdistError(f"{bad} findings keep jobs from running there")
+        raise KmdistError(f"what keeps jobs from running there: {quantity(bad, 'finding')}")
 
 
 def _spec(profile: str | None) -> str | None:

@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
+from kmdist.errors import quantity
 from kmdist.images import NOT_THEIR_OWN
-from kmdist.job.progress import quantity
 from kmdist.recipes.registry import recipe_named
 
 WORTH_ANOTHER_TRY = 3
@@ -105,7 +105,9 @@ def say_table(rows: Sequence[Any], *, everything: bool = False) -> None:
         head, lines = head[:1] + head[2:], [line[:1] + line[2:] for line in lines]
     _print_table(head, lines, totals=len(groups))
     if not everything and len(rows) > SHOWN_IMAGES:
-        click.echo(f"… {len(rows) - SHOWN_IMAGES:,} more lines (-v, or table.csv, lists them)")
+        click.echo(
+            f"… {quantity(len(rows) - SHOWN_IMAGES, 'more line')} (-v, or table.csv, lists them)"
+        )
     for row in [row for row in rows if row.note][: len(rows) if everything else SHOWN_REJECTED]:
         click.echo(f"note: {shown(row.image)}: {shown(row.note)}", err=True)
 
@@ -215,7 +217,7 @@ def _say_tree(tree: list[dict[str, Any]]) -> None:
         what = "part of" if node["by"] == "split" else "joined from"
         cluster = now[node["id"]]
         name = f"cluster {cluster}" if cluster is not None else "no longer a cluster"
-        click.echo(f"#{node['id']} {name}: {node['count']:,} images, {what} {sources}")
+        click.echo(f"#{node['id']} {name}: {quantity(node['count'], 'image')}, {what} {sources}")
 
 
 def _say_palette(palette: Any, counts: Any, *, everything: bool) -> None:
@@ -226,7 +228,7 @@ def _say_palette(palette: Any, counts: Any, *, everything: bool) -> None:
         name = "#" + "".join(f"{value:02x}" for value in color)
         click.echo(f"{number:>4}  {_swatch(color)}  {name} {count / total:8.2%} {count:>16,}")
     if not everything and len(pairs) > SHOWN_COLORS:
-        click.echo(f"      … and {len(pairs) - SHOWN_COLORS} more clusters")
+        click.echo(f"      … and {quantity(len(pairs) - SHOWN_COLORS, 'more cluster')}")
 
 
 def _say_images(run: Any, *, own_fit: bool, everything: bool) -> None:
@@ -238,7 +240,9 @@ def _say_images(run: Any, *, own_fit: bool, everything: bool) -> None:
             fit = f"k = {len(palette):<3} {''.join(map(_swatch, palette[:SHOWN_COLORS].tolist()))} "
         click.echo(f"  {image.width:>6} × {image.height:<6} {fit}{shown(name)}")
     if not everything and len(run.images) > SHOWN_IMAGES:
-        click.echo(f"  … and {len(run.images) - SHOWN_IMAGES:,} more images (-v, or --json)")
+        click.echo(
+            f"  … and {quantity(len(run.images) - SHOWN_IMAGES, 'more image')} (-v, or --json)"
+        )
 
 
 def _say_rejected(rejected: Sequence[Mapping[str, Any]], *, everything: bool) -> None:

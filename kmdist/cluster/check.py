@@ -12,6 +12,7 @@ from typing import Any
 from kmdist.cluster.connection import connect, worker_versions
 from kmdist.cluster.profiles import Compute, profile_of
 from kmdist.cluster.workers import local_workers
+from kmdist.errors import quantity
 
 PACKAGES = ("kmdist", "numpy", "numba", "zarr", "cv2")
 """Packages whose versions decide the bytes of a result, by import name."""
@@ -118,7 +119,8 @@ def _check_client(client: Any, paths: Sequence[str]) -> list[Finding]:
     hosts = {worker["host"] for worker in info.values()}
     findings = [
         Finding(
-            f"{len(info)} workers, {threads} threads, {memory_gb:.1f} GB, on {len(hosts)} hosts",
+            f"{quantity(len(info), 'worker')}, {quantity(threads, 'thread')}, {memory_gb:.1f} GB, "
+            f"on {quantity(len(hosts), 'host')}",
             bool(info),
         )
     ]
@@ -151,7 +153,7 @@ def _compare_versions(workers: Mapping[str, Any]) -> list[Finding]:
 
 
 def _difference(package: str, mine: str, version: str, addresses: Sequence[str]) -> Finding:
-    who = f"{len(addresses)} workers (such as {addresses[0]})"
+    who = f"{quantity(len(addresses), 'worker')} (such as {addresses[0]})"
     if version == "None":
         name = "opencv-python-headless" if package == "cv2" else package
         return Finding(f"{who} lack {package}: `pip install {name}=={mine}` there", False)
@@ -193,14 +195,16 @@ def _compare_machines(machines: Mapping[str, Machine]) -> list[Finding]:
     for (cpu, features), count in kinds.items():
         missing, more = sorted(mine - set(features)), sorted(set(features) - mine)
         if not missing and not more:
-            findings.append(Finding(f"CPU {cpu}: {count} workers, the same features as here"))
+            findings.append(
+                Finding(f"CPU {cpu}: {quantity(count, 'worker')}, the same features as here")
+            )
             continue
         parts = [f"without {', '.join(missing)}"] if missing else []
         parts += [f"with {', '.join(more)} besides"] if more else []
         findings.append(
             Finding(
-                f"CPU {cpu}: {count} workers {' and '.join(parts)}; bytes may differ between "
-                "workers: use workers of one kind where runs must be repeatable",
+                f"CPU {cpu}: {quantity(count, 'worker')} {' and '.join(parts)}; bytes may differ "
+                "between workers: use workers of one kind where runs must be repeatable",
                 warning=True,
             )
         )

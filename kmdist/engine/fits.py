@@ -10,6 +10,7 @@ from kmdist.engine.passes import ThreadPool
 from kmdist.engine.rows import rows_of_array
 from kmdist.engine.seeding import seed_centroids
 from kmdist.engine.state import State
+from kmdist.errors import quantity
 
 
 @dataclass(frozen=True)
@@ -101,9 +102,8 @@ def _described(state: State, history: list[tuple[float, float, int]], k: int) ->
     filled = order[state.counts[order] > 0]
     warning = None
     if len(filled) < k:
-        warning = (
-            f"{k} clusters were asked for, but there are only {len(filled)} different textures"
-        )
+        asked = quantity(k, "cluster")
+        warning = f"{asked} asked for, and there are only {len(filled)} different textures"
     return Clusters(
         centroids[filled],
         state.counts[filled].astype(np.int64),

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from kmdist.job.progress import quantity
+from kmdist.errors import quantity
 from kmdist.job.recipe import Inputs, Original, Procedure, Recipe
 
 if TYPE_CHECKING:

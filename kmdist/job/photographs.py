@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kmdist.engine.passes import Pool
+from kmdist.errors import quantity
 from kmdist.images import ImageSource, Rejection, find_images, plan_blocks, probe
 from kmdist.job.options import JobOptions
 from kmdist.job.probing import fingerprint, probe_all
-from kmdist.job.progress import Message, Watcher, quantity
+from kmdist.job.progress import Message, Watcher
 from kmdist.job.recipe import Inputs
 from kmdist.job.work import Work, work_of
 

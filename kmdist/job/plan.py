@@ -9,10 +9,11 @@ from pathlib import Path
 
 from kmdist.cluster import Compute, connect, local_workers, profile_of
 from kmdist.engine.passes import DaskPool, ThreadPool, memory_limit_bytes
+from kmdist.errors import quantity
 from kmdist.images import Rejection
 from kmdist.job.memory import Projection
 from kmdist.job.options import JobOptions
-from kmdist.job.progress import quantity, watch_nothing
+from kmdist.job.progress import watch_nothing
 from kmdist.job.recipe import Outline, Procedure, W
 
 

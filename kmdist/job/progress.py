@@ -33,11 +33,6 @@ class Message:
     warning: bool = False
 
 
-def quantity(n: int, noun: str) -> str:
-    """A number and what it counts: ``1 image``, ``1,200 images``."""
-    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
-
-
 Watcher = Callable[[Event | Message], None]
 
 

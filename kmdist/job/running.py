@@ -12,6 +12,7 @@ from pathlib import Path
 from kmdist.cluster import open_pool, profile_of
 from kmdist.engine.cores import usable_cores
 from kmdist.engine.passes import ThreadPool
+from kmdist.errors import quantity
 from kmdist.images import Rejection
 from kmdist.job.endings import (
     Deadline,
@@ -22,7 +23,7 @@ from kmdist.job.endings import (
 )
 from kmdist.job.job import Job
 from kmdist.job.options import JobOptions
-from kmdist.job.progress import Message, Watcher, quantity, watch_nothing
+from kmdist.job.progress import Message, Watcher, watch_nothing
 from kmdist.job.recipe import Procedure, Results, W, Workload
 from kmdist.store import Run, RunWriter, open_run, run_location
 from kmdist.store.claims.claims import check_output

@@ -1,16 +1,17 @@
 """Parts that pictures of runs are put together from: text, panels, rows of panels, palettes.
 
-Pillow alone: pixels of label maps appear as they are, and nothing global is changed by drawing.
+Pixels of label maps appear as they are, and nothing global is changed by drawing. Text is OpenCV's,
+whose own font has Latin, Greek, Cyrillic, Arabic, Chinese, Japanese and Korean letters.
 """
 
-import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
+import cv2
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from kmdist.images.color import hex_color, to_srgb
 from kmdist.pictures.output_files import replacing, written_to
@@ -23,6 +24,7 @@ MAX_LEGEND = 40
 """Colours named one by one; above this number only their squares are drawn."""
 
 _FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF", ".tiff": "TIFF", ".webp": "WEBP"}
+_WEIGHTS = {False: 400, True: 700}
 _GOLDEN_ANGLE = np.pi * (3 - np.sqrt(5))
 _BLUE = 4.5
 """Hue of label 0 in Oklab, in radians."""
@@ -83,21 +85,56 @@ def fitted(size: tuple[int, int], box: tuple[int, int]) -> tuple[int, int]:
 def placeholder(size: tuple[int, int], text: str) -> Image.Image:
     """A picture that says why there is none."""
     picture = Image.new("RGB", size, LINE)
-    draw = ImageDraw.Draw(picture)
     lines = _wrapped(text, CAPTION_PX, max(size[0] - 2 * GAP_PX, 40))
-    draw.multiline_text(
-        (size[0] / 2, size[1] / 2), lines, FAINT, _font(CAPTION_PX), anchor="mm", align="center"
-    )
+    y = size[1] / 2 - 0.7 * CAPTION_PX * (len(lines) - 1)
+    for line in lines:
+        write(picture, (size[0] / 2, y), line, CAPTION_PX, FAINT, anchor="mm")
+        y += 1.4 * CAPTION_PX
     return picture
+
+
+def write(
+    picture: Image.Image,
+    at: tuple[float, float],
+    text: str,
+    size: int,
+    color: tuple[int, int, int] = INK,
+    *,
+    bold: bool = False,
+    anchor: str = "la",
+) -> None:
+    """Draw a line of text into an RGB picture.
+
+    Parameters
+    ----------
+    at : column and row. size : of the letters in pixels.
+    anchor : what lies there: of the line its (l)eft, (m)iddle or (r)ight, and of the letters the
+        (a)scenders' top or the (m)iddle.
+    """
+    width = text_width(text, size, bold=bold)
+    left = round(at[0] - {"l": 0.0, "m": 0.5, "r": 1.0}[anchor[0]] * width)
+    baseline = round(at[1] + {"a": 0.93, "m": 0.36}[anchor[1]] * size)
+    box = (left, baseline - 2 * size, left + width + 2, baseline + size)
+    box = (max(box[0], 0), max(box[1], 0), min(box[2], picture.width), min(box[3], picture.height))
+    if box[0] >= box[2] or box[1] >= box[3]:
+        return
+    part = np.array(picture.crop(box))
+    place = (left - box[0], baseline - box[1])
+    cv2.putText(part, text, place, color, _font(), size, _WEIGHTS[bold])
+    picture.paste(Image.fromarray(part), box[:2])
+
+
+def text_width(text: str, size: int, *, bold: bool = False) -> int:
+    """Pixels that a line of text is wide."""
+    return int(cv2.getTextSize((0, 0), text, (0, 0), _font(), size, _WEIGHTS[bold])[2])
 
 
 def heading(text: str, width: int, *, note: str = "", above: int = 0) -> Image.Image:
     """A line of large text with a fainter one below it, and so many pixels of space above."""
     picture = Image.new("RGB", (width, above + 36 + (26 if note else 0)), PAPER)
-    draw = ImageDraw.Draw(picture)
-    draw.text((0, above), _elided(text, 26, width), INK, _font(26, bold=True))
+    write(picture, (0, above), _elided(text, 26, width, bold=True), 26, bold=True)
     if note:
-        draw.text((0, above + 37), _elided(note, CAPTION_PX, width), FAINT, _font(CAPTION_PX))
+        write(picture, (0, above + 37), _elided(note, CAPTION_PX, width), CAPTION_PX, FAINT)
     return picture
 
 
@@ -141,9 +178,9 @@ def legend(
         if marks is not None:
             draw.rectangle((x + 36, y, x + 43, y + 25), tuple(marks[number].tolist()))
         share = "" if shares is None else f"{shares[number]:.1%}"
-        draw.text((x + 52, y + 13), f"{number}", INK, _font(15, bold=True), anchor="lm")
-        draw.text((x + 78, y + 13), hex_color(color), FAINT, _font(15), anchor="lm")
-        draw.text((x + 208, y + 13), share, INK, _font(15), anchor="rm")
+        write(picture, (x + 52, y + 13), f"{number}", 15, bold=True, anchor="lm")
+        write(picture, (x + 78, y + 13), hex_color(color), 15, FAINT, anchor="lm")
+        write(picture, (x + 208, y + 13), share, 15, anchor="rm")
     return picture
 
 
@@ -247,9 +284,8 @@ def _with_caption(panel: Panel, height: int) -> Image.Image:
     y = panel.picture.height
     if panel.palette is not None:
         drawn.paste(palette_bar(panel.palette, panel.counts, drawn.width, bar - 2), (0, y + 2))
-    draw = ImageDraw.Draw(drawn)
     caption = _elided(panel.caption, CAPTION_PX - 1, drawn.width)
-    draw.text((0, y + bar + 4), caption, INK, _font(CAPTION_PX - 1))
+    write(drawn, (0, y + bar + 4), caption, CAPTION_PX - 1)
     return drawn
 
 
@@ -280,36 +316,28 @@ def _chequer(size: tuple[int, int]) -> Image.Image:
     return Image.fromarray(np.repeat((208 + 28 * light)[..., None], 3, axis=2))
 
 
-def _elided(text: str, size: int, width: int) -> str:
+def _elided(text: str, size: int, width: int, *, bold: bool = False) -> str:
     """Text that fits, with an ellipsis in its middle if it must."""
     text = "".join(char if char.isprintable() else "\ufffd" for char in text)
-    measure = _font(size).getlength
-    if measure(text) <= width:
-        return text
-    keep = len(text)
-    while keep > 2 and measure(f"{text[: keep // 2]}…{text[-(keep // 2) :]}") > width:
+    short, keep = text, len(text)
+    while keep > 2 and text_width(short, size, bold=bold) > width:
         keep -= 1
-    return f"{text[: keep // 2]}…{text[-(keep // 2) :]}"
+        short = f"{text[: keep // 2]}…{text[-(keep // 2) :]}"
+    return short
 
 
-def _wrapped(text: str, size: int, width: int) -> str:
+def _wrapped(text: str, size: int, width: int) -> list[str]:
     lines: list[str] = []
     for word in text.split():
         longer = f"{lines[-1]} {word}" if lines else word
-        if lines and _font(size).getlength(longer) <= width:
+        if lines and text_width(longer, size) <= width:
             lines[-1] = longer
         else:
             lines.append(_elided(word, size, width))
-    return "\n".join(lines)
+    return lines
 
 
-@lru_cache(maxsize=16)
-def _font(size: int, *, bold: bool = False) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """DejaVu Sans, which matplotlib brings along and which knows more scripts than Pillow's own."""
-    package = importlib.util.find_spec("matplotlib")
-    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
-    for folder in (package.submodule_search_locations or []) if package else []:
-        path = Path(folder) / "mpl-data" / "fonts" / "ttf" / name
-        if path.exists():
-            return ImageFont.truetype(path, size)
-    return ImageFont.load_default(size)
+@cache
+def _font() -> cv2.FontFace:
+    """OpenCV's sans serif, which takes letters it lacks from its Unicode font."""
+    return cv2.FontFace("sans")

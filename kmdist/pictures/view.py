@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image
 
-from kmdist.errors import ImageError, KmdistError, UsageError
+from kmdist.errors import ImageError, KmdistError, UsageError, quantity
 from kmdist.filters import FilterBank
 from kmdist.images import Window
 from kmdist.pictures import drawing
@@ -164,6 +164,9 @@ class _View:
             pixels = original_of(self.data).rgb(Window(0, 0, height, width))
         except ImageError as error:
             return drawing.placeholder(size, error.reason)
+        nowhere = self.data.unclustered(np.asarray(self.image.labels()[...]))
+        if nowhere is not None:
+            pixels = np.dstack([pixels, np.where(nowhere, 0, 255).astype(np.uint8)])
         return drawing.resized(pixels, box)
 
 
@@ -183,7 +186,7 @@ def _one_image(view: _View, overlay: float | None) -> list[Image.Image]:
     data, k = view.data, view.data.k
     panels = [
         Panel(view.original(box), "original"),
-        Panel(view.recolored(box), f"recoloured: {k} colours"),
+        Panel(view.recolored(box), f"recoloured: {quantity(k, 'colour')}"),
         Panel(view.label_map(box), "labels")
         if overlay is None
         else Panel(view.overlaid(box, overlay), f"labels over the original, {overlay:.0%}"),
@@ -221,7 +224,8 @@ def _several_fits(views: Sequence[_View], overlay: float | None) -> list[Image.I
 def _contact_sheet(run: Run, fits: Sequence[Run], overlay: float | None) -> list[Image.Image]:
     names = _some(list(fits[0].images), MAX_SHEET_IMAGES)
     n_images = len(fits[0].images)
-    of = f"{len(names)} of {n_images:,} images" if n_images > len(names) else f"{n_images} images"
+    of = quantity(n_images, "image")
+    of = f"{len(names)} of {of}" if n_images > len(names) else of
     title = drawing.heading(run.path.name, SHEET_PX, note=f"{of} · {_described(run)}")
     parts = [title]
     if len(fits) == 1:

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from kmdist.errors import KmdistError
+from kmdist.errors import KmdistError, quantity
 from kmdist.store.format.labels import LABELS_NAME
 from kmdist.store.format.names import candidate_keys, name_of_key
 from kmdist.store.targets import Readable
@@ -240,7 +240,7 @@ class Images(Mapping[str, RunImage]):
         self._key = key
 
     def __repr__(self) -> str:
-        return f"<{len(self)} images>"
+        return f"<{quantity(len(self), 'image')}>"
 
     def __getitem__(self, name: str) -> RunImage:
         for key in candidate_keys(name) if name else []:

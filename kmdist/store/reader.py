@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kmdist.errors import KmdistError, UsageError
+from kmdist.errors import KmdistError, UsageError, quantity
 from kmdist.store.fits import Fit, Images, RunImage, RunRecord, validated
 from kmdist.store.format.contents import COMPLETE, SCHEMA
 from kmdist.store.targets import FsspecTarget, LocalTarget, Readable, Target, UrlPath
@@ -101,8 +101,9 @@ class Run(Fit):
 
         Raises
         ------
-        UsageError : the run has no such image; similar names are listed.
+        UsageError : the run has no such image, and similar names are listed; or several k.
         """
+        self._require_one_k()
         if name in self.images:
             return self.images[name]
         for candidate in self.images if len(self.images) <= 10_000 else ():
@@ -111,6 +112,13 @@ class Run(Fit):
         near = difflib.get_close_matches(name, list(self.images)[:10_000], n=3, cutoff=0.3)
         hint = f"; similar: {', '.join(near)}" if near else ""
         raise UsageError(f"{self.path} has no image {name!r} (of {len(self.images)}){hint}")
+
+    def _require_one_k(self) -> None:
+        if self.runs:
+            raise UsageError(
+                f"{self.path} holds several k ({', '.join(map(str, self.runs))}); take one: "
+                f"run.runs[{min(self.runs)}], or RUN/k{min(self.runs)} where a path is given"
+            )
 
     @cached_property
     def names(self) -> list[str]:
@@ -133,15 +141,16 @@ class Run(Fit):
 
         Raises
         ------
-        UsageError : no such image, or no name where the run has label maps.
+        UsageError : no such image, no name where the run has label maps, or several k.
         """
+        self._require_one_k()
         if name is not None:
             return self.image(name).labels(level)
         if self._target.exists(self._path("labels/zarr.json")):
             return self.lazy("labels")
         if len(self.images) == 1:
             return self.image(next(iter(self.images))).labels(level)
-        raise UsageError(f"{self.path} has {len(self.images)} images; name one of them")
+        raise UsageError(f"{self.path} has {quantity(len(self.images), 'image')}; name one of them")
 
     def predict(self, images: Any) -> Any:
         """Label new images in memory with the run's clusters; `kmdist predict` is for many.
@@ -163,8 +172,7 @@ class Run(Fit):
         UsageError : the run has no single palette, or an array is no image.
         ImageError : a file cannot be used.
         """
-        if self.runs:
-            raise UsageError(f"{self.path} holds several k; take one: run.runs[{min(self.runs)}]")
+        self._require_one_k()
         # By name: the store lies below the recipes and knows none of them.
         recipe = import_module("kmdist.recipes.registry").recipe_named(self.recipe)
         return recipe.predict(self, images)
@@ -201,7 +209,7 @@ def open_run(path: str | os.PathLike[str]) -> Run:
         return _open_url(os.fspath(path))
     folder = Path(path).expanduser()
     if not folder.exists():
-        raise UsageError(f"{folder} does not exist{_what_is_there(folder)}")
+        raise UsageError(f"{folder}: does not exist{_what_is_there(folder)}")
     if not folder.is_dir():
         raise UsageError(f"{folder} is a file; a run is a folder that kmdist has written")
     target = _opened(LocalTarget(folder))

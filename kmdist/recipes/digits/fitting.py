@@ -15,7 +15,7 @@ from scipy import sparse
 from kmdist.engine.blas import one_blas_thread
 from kmdist.engine.fits import FitOptions
 from kmdist.engine.rows import Rows
-from kmdist.errors import KmdistError
+from kmdist.errors import KmdistError, quantity
 from kmdist.job.fitting import fit_centroids
 from kmdist.job.job import Job
 from kmdist.recipes.digits.labellers import CentroidLabels, KernelLabels, Model, VoteLabels
@@ -77,7 +77,7 @@ def fit_landmarks(job: Job, rows: Rows, ks: Sequence[int], preset: Preset, seed:
     wanted = max(max(ks), preset.neighbours)
     if p < wanted:
         raise KmdistError(
-            f"{rows.n_rows:,} images make {p} landmarks, too few for k = {max(ks)}; use "
+            f"{quantity(rows.n_rows, 'image')} make {p} landmarks, too few for k = {max(ks)}; use "
             "--preset gradient"
         )
     sets, scales = [], []

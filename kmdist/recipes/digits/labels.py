@@ -12,6 +12,7 @@ import numpy as np
 
 from kmdist.engine.passes import LostBlockError
 from kmdist.engine.rows import Loader
+from kmdist.errors import quantity
 from kmdist.images import Rejection
 from kmdist.job.block_pass import BlockPass, Codec, Stage, rejected_arrays, unpack_rejected
 from kmdist.job.endings import NoUsableImageError
@@ -124,7 +125,9 @@ def _without_labels(job: Job, opened: Opened, rejected: Sequence[Rejection]) -> 
     before = opened.n_usable
     opened = without_blocks(opened, {one.image for one in rejected})
     n_lost = before - opened.n_usable
-    job.watch(Message(f"{n_lost:,} images were fitted and cannot be read any more", warning=True))
+    job.watch(
+        Message(f"fitted, and cannot be read any more: {quantity(n_lost, 'image')}", warning=True)
+    )
     if not opened.items:
         raise NoUsableImageError(
             f"{opened.stack.name}: no image can be labelled: {rejected[0].reason}",

@@ -9,12 +9,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from kmdist.errors import UsageError
+from kmdist.errors import UsageError, quantity
 from kmdist.images import Rejection
 from kmdist.job.block_pass import BlockPass, LeftOut, writing_stage
 from kmdist.job.endings import NoUsableImageError
 from kmdist.job.job import Job
-from kmdist.job.progress import Message, quantity
+from kmdist.job.progress import Message
 from kmdist.recipes.digits.blocks import Range, ranges
 from kmdist.recipes.digits.opening import Opened
 from kmdist.store import Run

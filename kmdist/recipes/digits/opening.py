@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from kmdist.errors import UsageError
+from kmdist.errors import UsageError, quantity
 from kmdist.images import EVERYTHING, Choice
 from kmdist.job.endings import NoUsableImageError
-from kmdist.job.progress import Message, quantity
+from kmdist.job.progress import Message
 from kmdist.recipes.digits.blocks import Range, ranges
 from kmdist.recipes.digits.stacks import Stack, open_stack, polarity_of
 from kmdist.recipes.digits.stacks.stack import NoImagesError

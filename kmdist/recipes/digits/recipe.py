@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kmdist.job.progress import Watcher, quantity, watch_nothing
+from kmdist.errors import quantity
+from kmdist.job.progress import Watcher, watch_nothing
 from kmdist.job.recipe import Procedure, Recipe
 from kmdist.options import with_keywords
 from kmdist.recipes.digits.options import DigitsOptions

@@ -14,6 +14,7 @@ from kmdist.engine.blas import one_blas_thread
 from kmdist.engine.components import FeatureSums, Projection, feature_sums, fit_projection
 from kmdist.engine.components import merge_feature_sums as merge_moments
 from kmdist.engine.rows import Block, Loader, Rows
+from kmdist.errors import quantity
 from kmdist.images import Rejection
 from kmdist.job.block_pass import (
     BlockPass,
@@ -102,7 +103,7 @@ def find_components(job: Job, opened: Opened, preset: Preset) -> tuple[Opened, D
         found: Described = BlockPass(job, DESCRIBE).run(opened.items, describer)
         opened = leave_out(job, opened, found.rejected)
         if found.n_blank:
-            job.watch(Message(f"{found.n_blank:,} images are blank: they have no ink to go by"))
+            job.watch(Message(f"blank, with no ink to go by: {quantity(found.n_blank, 'image')}"))
         with one_blas_thread():
             try:
                 projection = fit_projection(found.sums, preset.components, WHITENING)

@@ -11,7 +11,7 @@ from kmdist.engine.blas import one_blas_thread
 from kmdist.engine.fits import FitOptions
 from kmdist.engine.passes import Pool
 from kmdist.engine.rows import Block, Loader, Rows
-from kmdist.errors import KmdistError, UsageError
+from kmdist.errors import KmdistError, UsageError, quantity
 from kmdist.estimators.merging import merge_clusters
 from kmdist.job.job import Job
 from kmdist.job.labelling import model_record
@@ -83,7 +83,7 @@ def split(
     members = int(np.asarray(run.counts)[cluster])
     if k > members:
         raise UsageError(
-            f"-k {k}: cluster {cluster} has {members:,} images, which make 2 to {members:,} parts"
+            f"-k {k}: cluster {cluster} has {quantity(members, 'image')}: 2 to {members:,} parts"
         )
 
     def change(job: Job, rows: Rows) -> Changed:
@@ -124,7 +124,9 @@ def merge(
     model = DigitModel.of_run(run)
     k, clusters, to, method = model.labelling.k, options.clusters, options.to, options.method
     if to is not None and to >= k:
-        raise UsageError(f"--to {to}: {run.path} has {k} clusters; 1 to {k - 1} can be left")
+        raise UsageError(
+            f"--to {to}: {run.path} has {quantity(k, 'cluster')}; 1 to {k - 1} can be left"
+        )
     groups = None if to is not None else _groups_named(clusters, k, run)
 
     def change(job: Job, rows: Rows) -> Changed:

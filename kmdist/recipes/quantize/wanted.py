@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from kmdist.errors import UsageError
+from kmdist.errors import UsageError, quantity
 from kmdist.job.choices import selection_record
 from kmdist.recipes.quantize.given_palettes import read_palette
 from kmdist.recipes.quantize.kernels.histogram import Colors
@@ -123,6 +123,7 @@ def wanted_palettes(options: QuantizeOptions) -> Wanted:
     ks = options.ks
     if not isinstance(fit.init, str) and (len(ks) > 1 or len(fit.init) != ks[0]):
         raise UsageError(
-            f"the initial palette has {len(fit.init)} colours; give -k {len(fit.init)} alone"
+            f"the initial palette has {quantity(len(fit.init), 'colour')}; give -k "
+            f"{len(fit.init)} alone"
         )
     return Wanted(ks, options.choices, options.psnr, options.space, fit, options.transparency)

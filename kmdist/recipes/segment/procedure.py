@@ -17,7 +17,7 @@ from kmdist.engine.lloyd import Options
 from kmdist.engine.passes import Pool
 from kmdist.engine.rows import Rows
 from kmdist.engine.state import State
-from kmdist.errors import UsageError
+from kmdist.errors import UsageError, quantity
 from kmdist.images import Found, Rejection
 from kmdist.images.finding.formats import zarr_metadata
 from kmdist.job.endings import NoUsableImageError
@@ -217,7 +217,7 @@ class SegmentFit:
             fits.items(), models, totals, strict=True
         ):
             if model.k < k:
-                text = f"{k} clusters were asked for; there are {model.k} different pixels"
+                text = f"{quantity(k, 'cluster')} asked for; there are {model.k} different pixels"
                 job.watch(Message(text, warning=True))
             results[k] = write_fit(
                 job,

@@ -258,7 +258,7 @@ def test_blank_images_are_counted(sample: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", images)
     said: list[Event | Message] = []
     run = digits(tmp_path / "x.npy", tmp_path / "r.zarr", preset="landmark", watch=said.append)
-    assert any("36 images are blank" in m.text for m in said if isinstance(m, Message))
+    assert any("36 images" in m.text for m in said if isinstance(m, Message))
     assert len(set(run.labels()[:][::100].tolist())) == 1
 
 

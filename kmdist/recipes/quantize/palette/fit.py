@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kmdist.engine.state import State
-from kmdist.errors import UsageError
+from kmdist.errors import UsageError, quantity
 from kmdist.images.color import over_black_and_white
 from kmdist.recipes.quantize.kernels.histogram import Colors
 from kmdist.recipes.quantize.palette.cloud import (
@@ -199,8 +199,8 @@ def fit_palette(
     warning = None
     if len(best.centroids) < k:
         warning = (
-            f"{k} colours were asked for, but the pixels have only {len(best.centroids)} "
-            "different ones: the palette is exact"
+            f"{quantity(k, 'colour')} asked for, and the pixels have only "
+            f"{quantity(len(best.centroids), 'colour')}: the palette is exact"
         )
     best, labels = _sorted(cloud, best, _method(cloud, options.metric))
     colors = cloud.shown(best.centroids)
