@@ -14,6 +14,18 @@ def is_url(path: str | os.PathLike[str]) -> bool:
     return "://" in os.fspath(path)
 
 
+def require_on_disk(path: str | os.PathLike[str], what: str) -> None:
+    """Refuse the URL of something that is read from or written to disk alone.
+
+    Raises
+    ------
+    UsageError : it is a URL.
+    """
+    if is_url(path):
+        said = f"{what} {os.fspath(path)}"
+        raise UsageError(f"{said}: is a URL, and this is on disk alone: copy it from or to there")
+
+
 def file_system(url: str) -> tuple[Any, str]:
     """fsspec's file system of a URL, and the path within it.
 

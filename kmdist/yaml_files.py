@@ -11,6 +11,7 @@ from yaml.composer import ComposerError
 from yaml.constructor import ConstructorError
 
 from kmdist.errors import UsageError
+from kmdist.urls import require_on_disk
 
 MAX_BYTES = 256 * 1024
 MAX_ALIASES = 16
@@ -67,9 +68,10 @@ def read_mapping(path: str | Path, what: str) -> dict[str, Any]:
     Raises
     ------
     FileNotFoundError : it is not there.
-    UsageError : it cannot be read, is larger than `MAX_BYTES`, is no YAML of the kind that is
-        read, or no mapping.
+    UsageError : it is a URL, cannot be read, is larger than `MAX_BYTES`, is no YAML of the kind
+        that is read, or no mapping.
     """
+    require_on_disk(path, what)
     try:
         with open(path, "rb") as file:
             content = file.read(MAX_BYTES + 1)

@@ -14,7 +14,9 @@ def demo(output: str, k: int) -> None:
     from kmdist.cli.summary import say_result
     from kmdist.pictures.view import draw_run
     from kmdist.recipes.quantize.recipe import quantize
+    from kmdist.urls import require_on_disk
 
+    require_on_disk(output, "-o")
     folder = Path(output)
     folder.mkdir(parents=True, exist_ok=True)
     with Reporter() as reporter:

@@ -16,8 +16,7 @@ from kmdist.cli.specs import (
     recipe_of,
 )
 from kmdist.cli.summary import shown
-from kmdist.errors import KmdistError, UsageError
-from kmdist.job.progress import quantity
+from kmdist.errors import KmdistError, UsageError, quantity
 from kmdist.options import declared
 from kmdist.recipes.registry import recipe_named
 
@@ -202,7 +201,7 @@ def verify(spec: str | None, overrides: tuple[str, ...], results: str | None) ->
     for finding in findings:
         click.echo(shown(finding))
     if findings:
-        raise KmdistError(f"{folder}: {len(findings)} findings")
+        raise KmdistError(f"{folder}: {quantity(len(findings), 'finding')}")
     click.echo(f"{folder}: all labels and models are as they were written")
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from kmdist.errors import UsageError
 from kmdist.options import Option, Options, PositiveInt, texts_option
+from kmdist.urls import require_on_disk
 
 WorkerKind = Literal["auto", "thread", "process"]
 
@@ -193,6 +194,7 @@ def read_profile(spec: str) -> Profile:
 
 
 def _split_spec(spec: str) -> tuple[str, str | None]:
+    require_on_disk(spec, "cluster file")
     if Path(spec).exists() or ":" not in spec:
         return spec, None
     path, _, name = spec.rpartition(":")

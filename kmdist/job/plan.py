@@ -15,6 +15,7 @@ from kmdist.job.memory import Projection
 from kmdist.job.options import JobOptions
 from kmdist.job.progress import watch_nothing
 from kmdist.job.recipe import Outline, Procedure, W
+from kmdist.urls import is_url
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Plan:
     memory : projection, or None for a recipe that has none.
     disk_bytes : results before compression; what they take at most.
     checkpoint_bytes : beside them while the job runs, for photographs.
-    free_bytes : on the output's file system.
+    free_bytes : on the output's file system; None of an object store.
     """
 
     recipe: str
@@ -47,7 +48,7 @@ class Plan:
     memory: Projection | None
     disk_bytes: int
     checkpoint_bytes: int
-    free_bytes: int
+    free_bytes: int | None
 
     def lines(self) -> list[str]:
         """The plan as text, a line a fact."""
@@ -64,10 +65,10 @@ class Plan:
         if self.memory is not None:
             may_use = f"may use {self.memory.limit_bytes / 1e9:.2f} GB"
             lines.append(f"{self.memory}; {may_use}{self.memory.kept}")
+        free = "" if self.free_bytes is None else f"; {self.free_bytes / 1e9:.1f} GB are free"
         lines.append(
             f"disk     at most {self.disk_bytes / 1e9:.3f} GB of results and about "
-            f"{self.checkpoint_bytes / 1e9:.3f} GB of checkpoints while it runs; "
-            f"{self.free_bytes / 1e9:.1f} GB are free"
+            f"{self.checkpoint_bytes / 1e9:.3f} GB of checkpoints while it runs{free}"
         )
         return lines
 
@@ -110,7 +111,7 @@ def plan_job(procedure: Procedure[W], output: str | Path, options: JobOptions) -
         outline.memory,
         outline.result_bytes,
         outline.checkpoint_bytes,
-        free_bytes(Path(str(output))),
+        None if is_url(output) else free_bytes(Path(output)),
     )
 
 

@@ -18,7 +18,7 @@ def open_ledger(results: Path) -> Any:
     """
     path = results / LEDGER
     if not path.is_file():
-        raise UsageError(f"{path} does not exist: no night has run with these results yet")
+        raise UsageError(f"{path}: does not exist: no night has run with these results yet")
     return Ledger.open(path)
 
 

@@ -77,6 +77,24 @@ def validated(where: Any, record: Any, kind: type[FitRecord]) -> dict[str, Any]:
     return found
 
 
+class Colors(np.ndarray):
+    """(k, 3) uint8 sRGB of clusters, which label maps index: ``run.palette[labels]`` is a picture.
+
+    Pixels that are not clustered have the largest value of the labels' type, and are white there,
+    as what is partly transparent is laid over white before it is clustered.
+    """
+
+    def __getitem__(self, index: Any) -> Any:
+        is_labels = isinstance(index, np.ndarray) and index.dtype.kind == "u" and self.ndim == 2
+        marker = np.iinfo(index.dtype).max if is_labels else 0
+        if not is_labels or len(self) > marker:
+            return super().__getitem__(index)
+        nowhere = index == marker
+        picture = np.asarray(self)[np.where(nowhere, 0, index)]
+        picture[nowhere] = 255
+        return picture
+
+
 class Fit:
     """Arrays of one fit: of a run, or of an image of a run fitted per image."""
 
@@ -92,8 +110,9 @@ class Fit:
 
     @property
     def palette(self) -> NDArray[np.uint8] | None:
-        """(k, 3) uint8 sRGB; None where clusters have no colour."""
-        return self.array("palette")
+        """(k, 3) uint8 sRGB, see `Colors`; None where clusters have no colour."""
+        palette = self.array("palette")
+        return None if palette is None else palette.view(Colors)
 
     @property
     def counts(self) -> NDArray[np.int64] | None:

@@ -12,6 +12,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
@@ -336,10 +337,8 @@ class FsspecTarget:
         """
         _check_key(key)
         fs, base = self._open()
-        try:
+        with self._said("write", key, absent_too=True):
             fs.pipe_file(f"{base}/{key}", bytes(data))
-        except Exception as error:  # each store fails in its own ways
-            raise KmdistError(f"cannot write {self.url}/{key}: {error}") from error
 
     def append(self, key: str, data: bytes) -> None:
         """Add to a log: an object of its own a time, since objects cannot grow."""
@@ -354,32 +353,37 @@ class FsspecTarget:
         """
         fs, base = self._open()
         try:
-            return bytes(fs.cat_file(f"{base}/{key}"))
+            with self._said("read", key):
+                return bytes(fs.cat_file(f"{base}/{key}"))
         except (FileNotFoundError, IsADirectoryError):
             if not key.endswith(".jsonl"):
                 return None
-        except Exception as error:  # each store fails in its own ways
-            raise KmdistError(f"cannot read {self.url}/{key}: {error}") from error
         parts = [fs.cat_file(f"{base}/{part}") for part in self.keys(f"{key}.parts")]
         return b"".join(parts) or None
 
     def exists(self, key: str) -> bool:
-        """Whether the key is an object."""
+        """Whether the key is an object; errors as of `get`."""
         fs, base = self._open()
-        return bool(fs.isfile(f"{base}/{key}"))
+        with self._said("read", key):
+            return bool(fs.isfile(f"{base}/{key}"))
 
     def keys(self, prefix: str = "") -> Iterator[str]:
-        """Keys below a prefix, sorted."""
+        """Keys below a prefix, sorted; errors as of `get`."""
         fs, base = self._open()
-        start = f"{base}/{prefix}".rstrip("/")
-        for path in sorted(fs.find(start)):
+        try:
+            with self._said("list", prefix):
+                found = fs.find(f"{base}/{prefix}".rstrip("/"))
+        except FileNotFoundError:  # nor is there the bucket, which a write will say
+            return
+        for path in sorted(found):
             yield str(path)[len(base) :].lstrip("/")
 
     def children(self, prefix: str = "") -> list[str]:
-        """Names directly below a prefix, sorted."""
+        """Names directly below a prefix, sorted; errors as of `get`."""
         fs, base = self._open()
         try:
-            listed = fs.ls(f"{base}/{prefix}".rstrip("/"), detail=False)
+            with self._said("list", prefix):
+                listed = fs.ls(f"{base}/{prefix}".rstrip("/"), detail=False)
         except (FileNotFoundError, NotADirectoryError):
             return []
         return sorted({PurePosixPath(path).name for path in listed})
@@ -388,12 +392,8 @@ class FsspecTarget:
         """Remove an object and all below it; absent is fine."""
         _check_key(prefix)
         fs, base = self._open()
-        try:
+        with suppress(FileNotFoundError), self._said("remove", prefix):
             fs.rm(f"{base}/{prefix}".rstrip("/"), recursive=True)
-        except FileNotFoundError:
-            return
-        except Exception as error:  # each store fails in its own ways
-            raise KmdistError(f"cannot remove {self.url}/{prefix}: {error}") from error
 
     def delete_keys(self, keys: Sequence[str]) -> None:
         """Remove objects, many by one request.
@@ -408,12 +408,11 @@ class FsspecTarget:
     def _remove(self, keys: Sequence[str]) -> None:
         fs, base = self._open()
         try:
-            fs.rm([f"{base}/{key}" for key in keys])
+            with self._said("remove", keys[0]):
+                fs.rm([f"{base}/{key}" for key in keys])
         except FileNotFoundError:
             for key in keys:
                 self.delete(key)
-        except Exception as error:  # each store fails in its own ways
-            raise KmdistError(f"cannot remove from {self.url}: {error}") from error
 
     def copy_from(self, other: "FsspecTarget", keys: Sequence[str]) -> None:
         """Copy objects from another prefix of the same store, within the store.
@@ -436,12 +435,11 @@ class FsspecTarget:
     def stamp(self, key: str) -> Any:
         """What the store says of an object: its tag, size and times."""
         fs, base = self._open()
-        try:
-            found: dict[str, Any] = fs.info(f"{base}/{key}")
-        except FileNotFoundError:
+        found: dict[str, Any] = {}
+        with suppress(FileNotFoundError), self._said("read", key):
+            found = fs.info(f"{base}/{key}")
+        if not found:
             return None
-        except Exception as error:  # each store fails in its own ways
-            raise KmdistError(f"cannot read {self.url}/{key}: {error}") from error
         return sorted((name, str(value)) for name, value in found.items())
 
     def zarr_store(self) -> Any:
@@ -455,6 +453,17 @@ class FsspecTarget:
             fs = AsyncFileSystemWrapper(fsspec.filesystem("memory"), asynchronous=True)
             return FsspecStore(fs, read_only=True, path=self._open()[1])
         return FsspecStore.from_url(self.url, read_only=True)
+
+    @contextmanager
+    def _said(self, what: str, key: str, *, absent_too: bool = False) -> Iterator[None]:
+        """Say errors of the store plainly, but for what is not there."""
+        try:
+            yield
+        except Exception as error:  # each store fails in its own ways
+            absent = isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError)
+            if absent and not absent_too:
+                raise
+            raise KmdistError(f"cannot {what} {self.url}/{key}: {error}") from error
 
     def _open(self) -> tuple[Any, str]:
         found: tuple[Any, str] | None = getattr(self._local, "opened", None)

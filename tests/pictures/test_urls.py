@@ -1,4 +1,4 @@
-"""Pictures of runs in object stores, written there, of originals that lie there: fsspec's memory."""
+"""Pictures made of, written to and compared with what lies in an object store: fsspec's memory."""
 
 from collections.abc import Iterator
 from pathlib import Path

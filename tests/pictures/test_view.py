@@ -146,3 +146,45 @@ def test_neighbouring_labels_are_told_apart() -> None:
     colors = label_colors(256).astype(int)
     assert len(np.unique(colors[:64], axis=0)) == 64
     assert np.abs(colors[1:24] - colors[:23]).sum(axis=1).min() > 90
+
+
+def test_transparent_originals_are_drawn_on_a_chequer(run: Run, tmp_path: Path) -> None:
+    draw_run(run, tmp_path / "v.png", "transparent.png")
+    original, recolored, _ = panels_of(tmp_path / "v.png", run, "transparent.png")
+    np.testing.assert_array_equal(original[:20], recolored[:20])
+    assert set(np.unique(original[:20])) == {208, 236}
+
+
+def test_labels_index_the_palette_where_pixels_are_transparent(run: Run) -> None:
+    labels = run.labels("transparent.png")[:]
+    picture = run.palette[labels]
+    assert type(picture) is np.ndarray
+    assert np.all(picture[:20] == 255)
+    np.testing.assert_array_equal(picture[20:], np.asarray(run.palette)[labels[20:]])
+    np.testing.assert_array_equal(
+        run.palette[labels[30, 7]], np.asarray(run.palette)[labels[30, 7]]
+    )
+    assert run.palette[labels.astype(np.int64)[20:]].shape == (20, 50, 3)
+
+
+@pytest.mark.parametrize("text", ["北京 東京タワー 서울", "Привет Ελλάδα", "عربي"])
+def test_letters_of_other_scripts_are_no_boxes(text: str) -> None:
+    """Each letter is drawn as another shape than one that no font has."""
+
+    def drawn(letter: str) -> bytes:
+        picture = drawing.Image.new("RGB", (60, 60), "white")
+        drawing.write(picture, (10, 10), letter, 32, bold=True)
+        return picture.tobytes()
+
+    shapes = {drawn(letter) for letter in text if letter != " "}
+    assert len(shapes) == len(set(text) - {" "})
+    assert drawn("\U0010fffd") not in shapes
+    assert drawn("?") not in shapes
+
+
+def test_one_of_several_k_is_asked_for(photographs: Path, tmp_path: Path) -> None:
+    run = kmdist.quantize(photographs / "0.png", tmp_path / "many.zarr", k=(1, 3))
+    for ask in (run.image, run.labels, run.predict):
+        with pytest.raises(UsageError, match=r"several k \(1, 3\); take one: run.runs\[1\]"):
+            ask("0.png")
+    assert run.runs[3].labels("0.png").shape == (60, 90)

@@ -1,11 +1,15 @@
 """Palettes that users give, as files of several kinds."""
 
+import io
 import json
-from pathlib import Path
+import os
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from kmdist.errors import UsageError
+from kmdist.errors import ImageError, UsageError
+from kmdist.images.finding.files import read_bytes
+from kmdist.urls import is_url
 
 
 def read_palette(path: str | Path) -> np.ndarray:
@@ -13,7 +17,7 @@ def read_palette(path: str | Path) -> np.ndarray:
 
     Parameters
     ----------
-    path : a ``.gpl``, ``.json`` or ``.npy`` file, or a run.
+    path : a ``.gpl``, ``.json`` or ``.npy`` file, or a run; or the URL of one.
 
     Returns
     -------
@@ -23,14 +27,13 @@ def read_palette(path: str | Path) -> np.ndarray:
     ------
     UsageError : no such file, or it holds no palette.
     """
-    path = Path(path)
-    if not path.exists():
-        raise UsageError(
-            f"--init {str(path)!r}: neither random, k-means++ nor a file; a palette is .gpl, "
-            ".json, .npy or a run"
-        )
     try:
-        colors = np.asarray(_read(path), dtype=np.float64)
+        colors = np.asarray(_read(os.path.expanduser(path)), dtype=np.float64)
+    except ImageError as error:
+        raise UsageError(
+            f"--init {str(path)!r}: {error.reason}; give random, k-means++, or a palette: .gpl, "
+            ".json, .npy or a run"
+        ) from error
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise UsageError(f"--init {path}: holds no palette ({error})") from error
     if colors.ndim != 2 or colors.shape[1] not in (3, 4) or not len(colors):
@@ -40,19 +43,22 @@ def read_palette(path: str | Path) -> np.ndarray:
     return colors
 
 
-def _read(path: Path) -> object:
-    if path.is_dir():
+def _read(path: str) -> object:
+    suffix = PurePosixPath(path).suffix.lower()
+    if os.path.isdir(path) or (is_url(path) and suffix not in (".gpl", ".json", ".npy")):
         from kmdist.store import open_run
 
         return open_run(path).palette
-    if path.suffix == ".npy":
-        return np.load(path, allow_pickle=False)
-    if path.suffix == ".json":
-        entries = json.loads(path.read_text("utf-8"))["palette"]
+    content = read_bytes(path)
+    if suffix == ".npy":
+        return np.load(io.BytesIO(content), allow_pickle=False)
+    text = content.decode("utf-8")
+    if suffix == ".json":
+        entries = json.loads(text)["palette"]
         with_alpha = any("alpha" in entry for entry in entries)
         return [[*one["rgb"], *([one["alpha"]] if with_alpha else [])] for one in entries]
     rows = []
-    for line in path.read_text("utf-8").splitlines():
+    for line in text.splitlines():
         words = line.split()
         if len(words) >= 3 and all(word.isdigit() for word in words[:3]):
             rows.append([int(word) for word in words[:3]])

@@ -11,7 +11,7 @@ from kmdist.images import EVERYTHING, Choice, Rejection
 from kmdist.images.finding.formats import is_zarr
 from kmdist.recipes.digits.stacks import arrays, files
 from kmdist.recipes.digits.stacks.stack import Stack, StackSource
-from kmdist.urls import is_url
+from kmdist.urls import is_url, require_on_disk
 
 _ARRAYS = (".npy", ".npz")
 
@@ -64,12 +64,14 @@ def open_stack(
     if text == arrays.SAMPLE:
         sample, classes = arrays.sample_stack()
         return _with_classes(text, sample, classes, (), "", labels), rejected
+    if is_url(text) and (cell or Path(text).suffix.lower() in (*_ARRAYS, ".gz") or "idx" in text):
+        require_on_disk(text, "stack")
     if is_url(text):
         stack, found, class_names, note, rejected = files.open_files([text], size, choice)
         return _with_classes(text, stack, found, class_names, note, labels), rejected
     path = Path(text).expanduser()
     if not path.exists():
-        raise UsageError(f"{text} does not exist; expected images, or {arrays.SAMPLE}")
+        raise UsageError(f"{text}: does not exist; expected images, or {arrays.SAMPLE}")
     if cell is not None:
         cells = files.open_sheet(path, cell)
         if labels == "rows":
@@ -113,6 +115,7 @@ def _with_classes(
     labels: str | Path | None,
 ) -> Stack:
     if labels is not None:
+        require_on_disk(labels, "labels")
         classes, class_names = read_labels(Path(labels).expanduser()), ()
     return _stack(name, source, classes, class_names, note)
 
