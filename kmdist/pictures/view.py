@@ -166,7 +166,8 @@ class _View:
             return drawing.placeholder(size, error.reason)
         nowhere = self.data.unclustered(np.asarray(self.image.labels()[...]))
         if nowhere is not None:
-            pixels = np.dstack([pixels, np.where(nowhere, 0, 255).astype(np.uint8)])
+            alpha = pixels[..., 3] if pixels.shape[2] == 4 else np.uint8(255)
+            pixels = np.dstack([pixels[..., :3], np.where(nowhere, 0, alpha).astype(np.uint8)])
         return drawing.resized(pixels, box)
 
 

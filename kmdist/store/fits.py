@@ -80,8 +80,8 @@ def validated(where: Any, record: Any, kind: type[FitRecord]) -> dict[str, Any]:
 class Colors(np.ndarray):
     """(k, 3) uint8 sRGB of clusters, which label maps index: ``run.palette[labels]`` is a picture.
 
-    Pixels that are not clustered have the largest value of the labels' type, and are white there,
-    as what is partly transparent is laid over white before it is clustered.
+    Pixels that are not clustered have the largest value of the labels' type, and are white there;
+    where colours have alpha, (k, 4), they are transparent.
     """
 
     def __getitem__(self, index: Any) -> Any:
@@ -91,7 +91,7 @@ class Colors(np.ndarray):
             return super().__getitem__(index)
         nowhere = index == marker
         picture = np.asarray(self)[np.where(nowhere, 0, index)]
-        picture[nowhere] = 255
+        picture[nowhere] = 255 if self.shape[1] == 3 else 0
         return picture
 
 

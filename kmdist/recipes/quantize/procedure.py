@@ -9,12 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from kmdist.errors import quantity
 from kmdist.job.compiling import compile_kernels
 from kmdist.job.job import Job
 from kmdist.job.memory import Slots
 from kmdist.job.options import JobOptions
 from kmdist.job.photographs import PhotographProcedure, Photographs
-from kmdist.job.progress import Message, quantity
+from kmdist.job.progress import Message
 from kmdist.job.recipe import Outline, Results
 from kmdist.recipes.quantize.blocks import COUNT
 from kmdist.recipes.quantize.each import quantize_each
