@@ -71,7 +71,7 @@ def open_pool(compute: Compute, *, work_mpx: float) -> Iterator[Pool]:
     KmdistError : no scheduler answers, or too few workers come in time.
     """
     if compute.client is not None:
-        yield DaskPool(compute.client)
+        yield DaskPool(compute.client, top_up=_reviver_of(compute.client))
         return
     profile = profile_of(compute)
     if profile.local:
@@ -165,6 +165,17 @@ class _Reviver:
         self._suspects = dead - self._suspects
         if len(workers) < self._n_workers:
             self._cluster.scale(self._n_workers)
+
+
+def _reviver_of(client: Any) -> _Reviver | None:
+    """What keeps up the workers of the caller's cluster, where it runs in this process."""
+    from distributed import LocalCluster, Nanny
+
+    cluster = client.cluster
+    if not isinstance(cluster, LocalCluster):
+        return None
+    nannies = all(isinstance(worker, Nanny) for worker in cluster.workers.values())
+    return _Reviver(cluster, len(cluster.workers)) if nannies else None
 
 
 def _is_dead(nanny: Any) -> bool:
