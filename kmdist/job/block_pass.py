@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 
-from kmdist.engine.passes import FAN_IN, SUSPICIOUS, run_pass, tree_shape
+from kmdist.engine.passes import FAN_IN, SUSPICIOUS, fetched, run_pass, tree_shape
 from kmdist.errors import KmdistError
 from kmdist.images import LOST, SHORT_OF_MEMORY, Rejection
 from kmdist.job.job import Job
@@ -251,7 +251,7 @@ class BlockPass:
             self._kept.pop(item.index, None)
             future = self._parted(item, alone, error)
         if stage.saved:  # a resume does not try it again
-            (result,) = self._job.pool.gather([future])
+            result = fetched(self._job.pool, future)
             self._job.writer.save_state(self._saved_as(item), stage.saved.pack(result))
         return future
 

@@ -1,14 +1,18 @@
 """Passes give the same bytes whatever finishes first, and bound what is in flight."""
 
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kmdist.cluster import Compute, open_pool
 from kmdist.engine.passes import DaskPool, LostBlockError, ThreadPool, run_pass, tree_shape
 from kmdist.errors import KmdistError
 
@@ -249,3 +253,47 @@ def test_what_is_prepared_is_bounded_like_what_is_in_flight() -> None:
     pool.close()
     assert prepared == list(range(50))
     assert total == reference_tree([noisy_sum(i, 1.0) for i in range(50)], 8)
+
+
+def slow_or_deadly(item: str) -> list[str]:
+    if item == "deadly":
+        time.sleep(0.3)
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(0.6)
+    return [item]
+
+
+def joined(lists: list[list[str]]) -> list[str]:
+    return [one for each in lists for one in each]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("merge", [joined, None])
+def test_a_result_that_is_lost_beside_deaths_is_made_again(merge: Any) -> None:
+    """Made beside each of two that kill, it is blamed as often as a task may be."""
+    import dask
+    from distributed import Client, LocalCluster
+
+    found: dict[int, Any] = {}
+
+    def rescue(index: int, alone: Callable[[Any], Any]) -> Any:
+        try:
+            return alone(items[index])
+        except LostBlockError:
+            return pool.broadcast(["gone"])
+
+    items = ["slow", "deadly", "deadly"]
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 1}),
+        LocalCluster(
+            n_workers=1, threads_per_worker=2, dashboard_address="127.0.0.1:0", silence_logs=50
+        ) as cluster,
+        Client(cluster, set_as_default=False) as client,
+        open_pool(Compute(client=client), work_mpx=1) as pool,
+    ):
+        merged = run_pass(
+            pool, slow_or_deadly, items, merge=merge, on_done=found.__setitem__, rescue=rescue
+        )
+    expected = [["slow"], ["gone"], ["gone"]]
+    assert merged == (joined(expected) if merge else None)
+    assert [found[i] for i in range(3)] == ([None] * 3 if merge else expected)

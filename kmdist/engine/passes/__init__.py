@@ -5,7 +5,14 @@
 
 from kmdist.engine.passes.dask_pool import DaskPool
 from kmdist.engine.passes.pools import LostBlockError, Pool, memory_limit_bytes
-from kmdist.engine.passes.run import FAN_IN, SUSPICIOUS, in_flight, run_pass, tree_shape
+from kmdist.engine.passes.run import (
+    FAN_IN,
+    SUSPICIOUS,
+    fetched,
+    in_flight,
+    run_pass,
+    tree_shape,
+)
 from kmdist.engine.passes.threads import ThreadPool
 
 __all__ = [
@@ -15,6 +22,7 @@ __all__ = [
     "LostBlockError",
     "Pool",
     "ThreadPool",
+    "fetched",
     "in_flight",
     "memory_limit_bytes",
     "run_pass",

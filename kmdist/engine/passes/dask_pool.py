@@ -172,6 +172,13 @@ class DaskPool:
                 "is lost: start workers and run the same command with --resume"
             )
 
+    def retry(self, future: Any) -> None:
+        client = self.client
+        # Client.retry marks futures as pending after the scheduler has begun, when they may be
+        # done again already, and knows only tasks whose futures this client still holds.
+        client.futures[future.key].retry()
+        client.sync(client.scheduler.retry, keys=[future.key], client=client.id)
+
     def cancel(self, futures: Sequence[Any]) -> None:
         if self.client.status == "running":
             self.client.cancel(list(futures), force=True)

@@ -42,6 +42,9 @@ class Pool(Protocol):
     def completion(self) -> "Completion":
         """A set of futures to be taken out as they finish."""
 
+    def retry(self, future: Any) -> None:
+        """Run tasks again that were blamed for deaths, and that this result needs."""
+
     def cancel(self, futures: Sequence[Any]) -> None:
         """Forget tasks that have not run, and free what the others hold."""
 

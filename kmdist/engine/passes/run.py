@@ -213,8 +213,8 @@ def run_pass(
                 settle(index, future, result)
         for index in sorted(suspects):
             future = rescue(index, flight.alone) if rescue else None
-            settle(index, future, _result_of(pool, future, fetch=tree is None))
-        return _fetched(pool, tree.root) if tree else None
+            settle(index, future, None if tree else fetched(pool, future))
+        return fetched(pool, tree.root) if tree else None
     except BaseException:
         pool.cancel([*flight.futures(), *(tree.futures() if tree else ())])
         raise
@@ -225,10 +225,21 @@ def _result_of(pool: Pool, future: Any, *, fetch: bool) -> Any:
     error = _error_of(future)
     if error is not None:
         raise error
-    return _fetched(pool, future) if fetch else None
+    return fetched(pool, future) if fetch else None
 
 
-def _fetched(pool: Pool, future: Any) -> Any:
+def fetched(pool: Pool, future: Any) -> Any:
+    """The result of a future none of whose tasks is at fault.
+
+    A worker that dies takes results with it. They are made again beside the very task that kills
+    workers, and may be blamed for deaths of others: then they are run once more.
+    """
+    try:
+        return pool.gather([future])[0]
+    except Exception as error:
+        if not isinstance(_plain(error), LostBlockError):
+            raise _plain(error) from error
+    pool.retry(future)
     try:
         return pool.gather([future])[0]
     except Exception as error:

@@ -93,6 +93,9 @@ class ThreadPool:
     def completion(self) -> Completion:
         return _QueueCompletion()
 
+    def retry(self, future: "ThreadFuture[Any]") -> None:
+        """Threads do not die."""
+
     def cancel(self, futures: Sequence["ThreadFuture[Any]"]) -> None:
         for future in futures:
             future.cancel()
