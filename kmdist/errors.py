@@ -57,6 +57,19 @@ def quantity(n: int, noun: str) -> str:
     return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
 
 
+def shown(text: object) -> str:
+    """Text as a terminal can show it: names of others hold control characters and broken UTF-8."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
+        for char in str(text)
+    )
+
+
+def shown_lines(text: object) -> str:
+    """As `shown`, of a message with lines of its own."""
+    return "\n".join(map(shown, str(text).split("\n")))
+
+
 class KmdistError(Exception):
     """A failure to report in plain words, without a traceback.
 

@@ -13,9 +13,8 @@ from kmdist.cli.nightly import nightly
 from kmdist.cli.options import COMMAND_KEY, said
 from kmdist.cli.recipes import merge, predict, recipe_command, split
 from kmdist.cli.run import run
-from kmdist.cli.summary import shown_lines
 from kmdist.cli.view import view
-from kmdist.errors import KmdistError
+from kmdist.errors import KmdistError, shown_lines
 from kmdist.recipes.registry import recipe_names
 
 

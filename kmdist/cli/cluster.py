@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from kmdist.cli.say import say
 from kmdist.errors import KmdistError, UsageError, quantity
 
 DEFAULT_FILE = "cluster.yaml"
@@ -50,7 +51,7 @@ def check(
     findings = check_cluster(compute, paths)
     for finding in findings:
         sign = "no" if not finding.well else "!" if finding.warning else "ok"
-        click.echo(f"{sign:>3}  {finding.text}")
+        say(f"{sign:>3}  {finding.text}")
     bad = sum(not finding.well for finding in findings)
     if bad:
         raise KmdistError(f"what keeps jobs from running there: {quantity(bad, 'finding')}")

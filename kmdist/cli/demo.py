@@ -2,6 +2,8 @@
 
 import click
 
+from kmdist.cli.say import say
+
 
 @click.command()
 @click.option("-o", "--output", default="kmdist-demo", show_default=True, metavar="DIR")
@@ -26,4 +28,4 @@ def demo(output: str, k: int) -> None:
     say_result(run)
     picture = folder / "photos.png"
     draw_run(run, picture)
-    click.echo(f"picture: {picture}")
+    say(f"picture: {picture}")

@@ -4,6 +4,8 @@ from typing import Any
 
 import click
 
+from kmdist.cli.say import say
+
 
 @click.command()
 @click.argument("run", metavar="RUN")
@@ -23,7 +25,7 @@ def export(run: str, folder: str, quiet: bool, verbose: bool, **options: Any) ->
     kmdist export run.zarr pictures/ --dither
     """
     from kmdist.cli.progress import Reporter
-    from kmdist.cli.summary import say_table, shown
+    from kmdist.cli.summary import say_table
     from kmdist.pictures.export import export as run_export
     from kmdist.store import open_run
 
@@ -31,7 +33,7 @@ def export(run: str, folder: str, quiet: bool, verbose: bool, **options: Any) ->
         rows = run_export(open_run(run), folder, **options, watch=reporter)
     if not quiet:
         say_table(rows, everything=verbose)
-        click.echo(f"written to {shown(folder)}")
+        say(f"written to {folder}")
 
 
 class Numbers(click.ParamType[Any]):
@@ -74,14 +76,13 @@ def extract(run: str, image: str, **options: Any) -> None:
     kmdist quantize portrait.jpg -o face.zarr -k 3
     kmdist extract face.zarr portrait.jpg --at 250,120 -o cutout.png
     """
-    from kmdist.cli.summary import shown
     from kmdist.pictures.extract import extract as run_extract
     from kmdist.store import open_run
 
     cutout = run_extract(open_run(run), image, **options)
     if cutout.note:
-        click.echo(f"note: {shown(cutout.note)}", err=True)
+        say(f"note: {cutout.note}", err=True)
     share = cutout.n_kept / cutout.n_pixels
     kept = ", ".join(map(str, cutout.clusters))
     word = "cluster" if len(cutout.clusters) == 1 else "clusters"
-    click.echo(f"{shown(cutout.path)}: {word} {kept}, {share:.1%} of the pixels")
+    say(f"{cutout.path}: {word} {kept}, {share:.1%} of the pixels")

@@ -2,6 +2,8 @@
 
 import click
 
+from kmdist.cli.say import say
+
 
 @click.command()
 @click.argument("bank", type=click.Choice(["lm", "gabor"]))
@@ -20,4 +22,4 @@ def filters(bank: str, output: str, scales: str, variant: str) -> None:
     from kmdist.recipes.texture.model import bank_named
 
     drawn = draw_bank(bank_named(bank, scales=scales, variant=variant), output)
-    click.echo(f"picture: {drawn}")
+    say(f"picture: {drawn}")

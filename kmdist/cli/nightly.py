@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from kmdist.cli.options import Verbosity, command_line
+from kmdist.cli.say import say
 from kmdist.cli.specs import (
     SPEC_KEYS,
     checked,
@@ -15,7 +16,6 @@ from kmdist.cli.specs import (
     read_spec,
     recipe_of,
 )
-from kmdist.cli.summary import shown
 from kmdist.errors import KmdistError, UsageError, quantity
 from kmdist.options import declared
 from kmdist.recipes.registry import recipe_named
@@ -85,12 +85,12 @@ def run(spec: str, overrides: tuple[str, ...], quiet: bool, **flags: Any) -> Non
         f"{getattr(night, name):,} {name}"
         for name in ("new", "changed", "done", "waiting", "pending", "quarantined", "vanished")
     ]
-    click.echo(f"night {night.stamp}: {', '.join(parts)}")
+    say(f"night {night.stamp}: {', '.join(parts)}")
     for one in night.runs:
-        click.echo(f"{settings.results / 'runs' / one}.zarr")
+        say(f"{settings.results / 'runs' / one}.zarr")
     if night.drift is not None:
         fitted = ", fitted tonight" if night.fitted else ""
-        click.echo(f"model {night.model:04d}{fitted}; drift {night.drift:.3f}")
+        say(f"model {night.model:04d}{fitted}; drift {night.drift:.3f}")
     if night.errors:
         raise InputError("; ".join(f"input {text} {why}" for text, why in night.errors.items()))
 
@@ -115,16 +115,16 @@ def status(
         click.echo(json.dumps(found, indent=1))
         return
     files = ", ".join(f"{n:,} {state}" for state, n in sorted(found["files"].items())) or "none"
-    click.echo(f"files   {files}")
-    click.echo(f"runs    {found['runs']:,} published, {len(found['started'])} to go on with")
-    click.echo(f"models  {', '.join(f'{n:04d}' for n in found['models']) or 'none'}")
+    say(f"files   {files}")
+    say(f"runs    {found['runs']:,} published, {len(found['started'])} to go on with")
+    say(f"models  {', '.join(f'{n:04d}' for n in found['models']) or 'none'}")
     if found["night"]:
         stopped = ", stopped at its hour" if found["night"]["stopped"] else ""
-        click.echo(f"last    {found['night']['stamp']}: {found['night']['done']} done{stopped}")
+        say(f"last    {found['night']['stamp']}: {found['night']['done']} done{stopped}")
         for text, why in found["night"].get("errors", {}).items():
-            click.echo(f"  input {shown(text)}: {shown(why)}")
+            say(f"  input {text}: {why}")
     for path, reason in found["quarantined"].items():
-        click.echo(f"  {shown(path)}: {shown(reason)}")
+        say(f"  {path}: {reason}")
 
 
 @nightly.command()
@@ -140,13 +140,13 @@ def find(path: str, spec: str | None, overrides: tuple[str, ...], results: str |
 
     found = nightly_find(_results(spec, overrides, results), path)
     gone = ", not there any more" if found["gone"] else ""
-    click.echo(f"{shown(found['path'])}: {found['state']}{gone}")
+    say(f"{found['path']}: {found['state']}{gone}")
     if found["error"]:
-        click.echo(f"reason  {shown(found['error'])}")
+        say(f"reason  {found['error']}")
     if found["run"]:
-        click.echo(f"run     {found['run']}")
-        click.echo(f"image   {shown(found['image'])}")
-        click.echo(f"model   {found['model']:04d}")
+        say(f"run     {found['run']}")
+        say(f"image   {found['image']}")
+        say(f"model   {found['model']:04d}")
 
 
 @nightly.command()
@@ -172,16 +172,16 @@ def repair(spec: str | None, overrides: tuple[str, ...], results: str | None) ->
     with Reporter(quiet=False) as reporter:
         done = nightly_repair(settings, watch=reporter)
     for place in done.aside:
-        click.echo(f"moved aside: {shown(place)}")
+        say(f"moved aside: {place}")
     if done.known:
-        click.echo(f"{quantity(len(done.known), 'run')} entered into the ledger")
-    click.echo(f"{quantity(done.remade, 'file')} labelled anew")
+        say(f"{quantity(len(done.known), 'run')} entered into the ledger")
+    say(f"{quantity(done.remade, 'file')} labelled anew")
     for path in done.changed:
-        click.echo(f"{shown(path)}: has changed since; the next night labels it")
+        say(f"{path}: has changed since; the next night labels it")
     for path in done.lost:
-        click.echo(f"{shown(path)}: is gone, and its labels are lost")
+        say(f"{path}: is gone, and its labels are lost")
     for finding in done.left:
-        click.echo(shown(finding))
+        say(finding)
     if done.left:
         raise KmdistError(f"{settings.results}: {len(done.left)} findings cannot be repaired")
 
@@ -199,10 +199,10 @@ def verify(spec: str | None, overrides: tuple[str, ...], results: str | None) ->
     folder = _results(spec, overrides, results)
     findings = nightly_verify(folder)
     for finding in findings:
-        click.echo(shown(finding))
+        say(finding)
     if findings:
         raise KmdistError(f"{folder}: {quantity(len(findings), 'finding')}")
-    click.echo(f"{folder}: all labels and models are as they were written")
+    say(f"{folder}: all labels and models are as they were written")
 
 
 def _results(spec: str | None, overrides: tuple[str, ...], results: str | None) -> Path:

@@ -7,8 +7,7 @@ from typing import Self
 
 import click
 
-from kmdist.cli.summary import shown_lines
-from kmdist.errors import on_command_line
+from kmdist.errors import on_command_line, shown_lines
 from kmdist.job.progress import Event, Message
 
 PLAIN_INTERVAL_S = 10.0

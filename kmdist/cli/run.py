@@ -7,6 +7,7 @@ import click
 
 from kmdist.cli.options import Verbosity, run_and_say
 from kmdist.cli.recipes import run_recipe
+from kmdist.cli.say import say
 from kmdist.cli.specs import SPEC_KEYS, inputs_of, options_from, read_spec, recipe_of
 from kmdist.errors import UsageError
 from kmdist.options import declared
@@ -61,8 +62,8 @@ def run(
 
 def _say_plan(plan: Any) -> None:
     for line in plan.lines():
-        click.echo(line)
+        say(line)
     for rejection in plan.rejected[:10]:
-        click.echo(f"  {rejection.image}: {rejection.reason} [{rejection.code}]")
+        say(f"  {rejection.image}: {rejection.reason} [{rejection.code}]")
     if plan.memory is not None:
         plan.memory.require()

@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from kmdist.errors import quantity
+from kmdist.cli.say import say
+from kmdist.errors import quantity, shown
 from kmdist.images import NOT_THEIR_OWN
 from kmdist.recipes.registry import recipe_named
 
@@ -22,24 +23,11 @@ PIPE_WIDTH = 160
 """Columns where the output is no terminal: tables are then not squeezed."""
 
 
-def shown(text: object) -> str:
-    """Text as a terminal can show it: file names may hold control characters and broken UTF-8."""
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
-        for char in str(text)
-    )
-
-
-def shown_lines(text: object) -> str:
-    """As `shown`, of a message with lines of its own."""
-    return "\n".join(map(shown, str(text).split("\n")))
-
-
 def say_result(run: Any, *, verbose: bool = False) -> None:
     """Print a finished run: where it is, each k with its figures, what was rejected."""
-    click.echo(shown(run.path))
+    say(run.path)
     for one in run.runs.values() or [run]:
-        click.echo(_figures(one))
+        say(_figures(one))
         if one.palette is not None:
             _say_palette(one.palette, one.counts, everything=False)
     _say_rejected(run.attributes.get("rejected") or [], everything=verbose)
@@ -63,16 +51,16 @@ def say_run(run: Any, *, everything: bool = False) -> None:
     """
     attributes = run.attributes
     first = next(iter(run.runs.values()), run)
-    click.echo(f"{shown(run.path)}  {run.recipe}")
+    say(f"{run.path}  {run.recipe}")
     for line in recipe_named(run.recipe).summary(run):
-        click.echo(line)
+        say(line)
     if run.runs:
         _say_runs(run.runs.values())
     else:
-        click.echo(_figures(run))
+        say(_figures(run))
         selection = attributes.get("selection") or {}
         if selection.get("reason"):
-            click.echo(f"k chosen     {selection['reason']}")
+            say(f"k chosen     {selection['reason']}")
         _say_scores(attributes.get("scores") or {})
         if run.palette is not None:
             _say_palette(run.palette, run.counts, everything=everything)
@@ -80,10 +68,10 @@ def say_run(run: Any, *, everything: bool = False) -> None:
     times = ", ".join(f"{k} {v:.1f} s" for k, v in (attributes.get("timings") or {}).items())
     model = (run.parameters.get("model") or {}) if isinstance(run.parameters, dict) else {}
     if isinstance(model, Mapping) and model.get("path"):
-        click.echo(f"model        {shown(model['path'])}")
-    click.echo(f"seed         {attributes.get('seed')}")
-    click.echo(f"times        {times or '-'}")
-    click.echo(f"fingerprint  {attributes.get('fingerprint')}")
+        say(f"model        {model['path']}")
+    say(f"seed         {attributes.get('seed')}")
+    say(f"times        {times or '-'}")
+    say(f"fingerprint  {attributes.get('fingerprint')}")
     _say_rejected(attributes.get("rejected") or [], everything=everything)
 
 
@@ -105,16 +93,14 @@ def say_table(rows: Sequence[Any], *, everything: bool = False) -> None:
         head, lines = head[:1] + head[2:], [line[:1] + line[2:] for line in lines]
     _print_table(head, lines, totals=len(groups))
     if not everything and len(rows) > SHOWN_IMAGES:
-        click.echo(
-            f"… {quantity(len(rows) - SHOWN_IMAGES, 'more line')} (-v, or table.csv, lists them)"
-        )
+        say(f"… {quantity(len(rows) - SHOWN_IMAGES, 'more line')} (-v, or table.csv, lists them)")
     for row in [row for row in rows if row.note][: len(rows) if everything else SHOWN_REJECTED]:
-        click.echo(f"note: {shown(row.image)}: {shown(row.note)}", err=True)
+        say(f"note: {row.image}: {row.note}", err=True)
 
 
 def _table_line(row: Any) -> list[str]:
     return [
-        shown(row.image),
+        row.image,
         str(row.k),
         f"{row.bytes:,}",
         f"{row.bits_per_pixel:.3f}",
@@ -164,7 +150,7 @@ def _say_runs(runs: Iterable[Any]) -> None:
         figures = [str(run.k), _number(run.inertia, 6, "g"), str(run.n_iter)]
         figures += [str(run.attributes.get("stop_reason"))]
         figures += [_number(_scores(run)[name], 4) for name in scores]
-        lines.append([*figures, shown(run.path)])
+        lines.append([*figures, str(run.path)])
     _print_table(["k", "inertia", "iterations", "stopped", *scores, "path"], lines, left_from=-1)
 
 
@@ -177,7 +163,7 @@ def _scores(run: Any) -> dict[str, float | None]:
 def _say_scores(scores: Mapping[str, float | None]) -> None:
     given = {name: value for name, value in scores.items() if value is not None}
     for name, value in given.items():
-        click.echo(f"{name:<20} {value:.4f}")
+        say(f"{name:<20} {value:.4f}")
 
 
 def _say_classes(run: Any, *, everything: bool) -> None:
@@ -185,7 +171,7 @@ def _say_classes(run: Any, *, everything: bool) -> None:
     for title, key in (("images", "scores"), ("test", "scores_test")):
         if run.attributes.get(key):
             figures = "  ".join(f"{n} {v:.4f}" for n, v in run.attributes[key].items())
-            click.echo(f"k = {run.k} {title:<6}  {figures}")
+            say(f"k = {run.k} {title:<6}  {figures}")
     table = run.array("confusion")
     if table is not None and (run.k <= LISTED_CLUSTERS or everything):
         _say_confusion(table, run.attributes["class_names"], run.attributes["maps"])
@@ -204,7 +190,7 @@ def _say_confusion(table: Any, class_names: Sequence[str], maps: dict[str, list[
     lines.append(["total", "", *map(str, totals), str(sum(totals)), ""])
     widths = [max(len(line[i]) for line in [head, *lines]) for i in range(len(head))]
     for line in [head, *lines]:
-        click.echo("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)))
+        say("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)))
 
 
 def _say_tree(tree: list[dict[str, Any]]) -> None:
@@ -217,7 +203,7 @@ def _say_tree(tree: list[dict[str, Any]]) -> None:
         what = "part of" if node["by"] == "split" else "joined from"
         cluster = now[node["id"]]
         name = f"cluster {cluster}" if cluster is not None else "no longer a cluster"
-        click.echo(f"#{node['id']} {name}: {quantity(node['count'], 'image')}, {what} {sources}")
+        say(f"#{node['id']} {name}: {quantity(node['count'], 'image')}, {what} {sources}")
 
 
 def _say_palette(palette: Any, counts: Any, *, everything: bool) -> None:
@@ -226,9 +212,9 @@ def _say_palette(palette: Any, counts: Any, *, everything: bool) -> None:
     pairs = list(zip(palette.tolist(), listed, strict=True))
     for number, (color, count) in enumerate(pairs if everything else pairs[:SHOWN_COLORS]):
         name = "#" + "".join(f"{value:02x}" for value in color)
-        click.echo(f"{number:>4}  {_swatch(color)}  {name} {count / total:8.2%} {count:>16,}")
+        say(f"{number:>4}  {_swatch(color)}  {name} {count / total:8.2%} {count:>16,}")
     if not everything and len(pairs) > SHOWN_COLORS:
-        click.echo(f"      … and {quantity(len(pairs) - SHOWN_COLORS, 'more cluster')}")
+        say(f"      … and {quantity(len(pairs) - SHOWN_COLORS, 'more cluster')}")
 
 
 def _say_images(run: Any, *, own_fit: bool, everything: bool) -> None:
@@ -238,21 +224,19 @@ def _say_images(run: Any, *, own_fit: bool, everything: bool) -> None:
         fit = ""
         if palette is not None:
             fit = f"k = {len(palette):<3} {''.join(map(_swatch, palette[:SHOWN_COLORS].tolist()))} "
-        click.echo(f"  {image.width:>6} × {image.height:<6} {fit}{shown(name)}")
+        say(f"  {image.width:>6} × {image.height:<6} {fit}{name}")
     if not everything and len(run.images) > SHOWN_IMAGES:
-        click.echo(
-            f"  … and {quantity(len(run.images) - SHOWN_IMAGES, 'more image')} (-v, or --json)"
-        )
+        say(f"  … and {quantity(len(run.images) - SHOWN_IMAGES, 'more image')} (-v, or --json)")
 
 
 def _say_rejected(rejected: Sequence[Mapping[str, Any]], *, everything: bool) -> None:
     if not rejected:
         return
-    click.echo(f"{quantity(len(rejected), 'file')} left out:")
+    say(f"{quantity(len(rejected), 'file')} left out:")
     for one in rejected if everything else rejected[:SHOWN_REJECTED]:
-        click.echo(f"  {shown(one['image'])}: {shown(one['reason'])} [{one['code']}]")
+        say(f"  {one['image']}: {one['reason']} [{one['code']}]")
     if not everything and len(rejected) > SHOWN_REJECTED:
-        click.echo(f"  … and {len(rejected) - SHOWN_REJECTED:,} more (kmdist info -v lists them)")
+        say(f"  … and {len(rejected) - SHOWN_REJECTED:,} more (kmdist info -v lists them)")
 
 
 def _print_table(
@@ -278,7 +262,7 @@ def _print_table(
     for number, line in enumerate(listed):
         if totals and number == len(listed) - totals:
             table.add_section()
-        table.add_row(*map(Text, line))
+        table.add_row(*(Text(shown(cell)) for cell in line))
     console = Console()
     console = console if console.is_terminal else Console(width=PIPE_WIDTH)
     console.print(table)

@@ -2,6 +2,8 @@
 
 import click
 
+from kmdist.cli.say import say
+
 
 @click.command()
 @click.argument("run", metavar="RUN")
@@ -29,9 +31,8 @@ def view(run: str, image: str | None, output: str, overlay: float | None, what: 
     \b
     kmdist view run.zarr photo.jpg -o picture.png --overlay 0.5
     """
-    from kmdist.cli.summary import shown
     from kmdist.pictures.view import view as draw
     from kmdist.store import open_run
 
     picture = draw(open_run(run), output, image, overlay=overlay, what=what)
-    click.echo(f"picture: {shown(picture)}")
+    say(f"picture: {picture}")
