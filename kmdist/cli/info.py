@@ -17,13 +17,14 @@ def info(run: str, as_json: bool, verbose: bool) -> None:
     kmdist info run.zarr --json
     """
     from kmdist.cli.summary import say_run
-    from kmdist.store import open_run
+    from kmdist.store.reader import interpreting, open_run
 
     opened = open_run(run)
-    if as_json:
-        import json
+    with interpreting(opened):
+        if as_json:
+            import json
 
-        # ASCII with escapes: file names may hold bytes that are no text.
-        click.echo(json.dumps(opened.info(), indent=1))
-    else:
-        say_run(opened, everything=verbose)
+            # ASCII with escapes: file names may hold bytes that are no text.
+            click.echo(json.dumps(opened.info(), indent=1))
+        else:
+            say_run(opened, everything=verbose)

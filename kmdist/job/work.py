@@ -96,7 +96,7 @@ def _require_unchanged(source: ImageSource) -> None:
     """Refuse what was read of a file that is not what was probed.
 
     Asked after the reading, so that nothing can come between. Of a Zarr image each chunk that is
-    read is asked, by `kmdist.images.reading.zarr_trees`.
+    read is asked, by `kmdist.store.zarr_trees`.
     """
     if source.mtime_ns < 0:
         return

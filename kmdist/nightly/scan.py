@@ -14,10 +14,10 @@ from typing import Any
 from kmdist.errors import UsageError
 from kmdist.images import EVERYTHING, NOT_THEIR_OWN, Choice, Found, Rejection, find_images
 from kmdist.images.finding.find import is_sample, sample_files
-from kmdist.images.reading.zarr_trees import tree_status
 from kmdist.job.block_pass import GIVEN_UP
 from kmdist.nightly.digests import folder_digest
 from kmdist.nightly.ledger import DONE, PENDING, QUARANTINED, WAITING, FileRow
+from kmdist.store.zarr_trees import tree_status
 
 HASHING_THREADS = 4
 

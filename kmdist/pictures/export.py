@@ -17,7 +17,7 @@ import numpy as np
 
 from kmdist.engine.cores import usable_cores
 from kmdist.engine.passes import ThreadPool, memory_limit_bytes, run_pass
-from kmdist.errors import UsageError
+from kmdist.errors import UsageError, shown
 from kmdist.images import Window
 from kmdist.images.color import hex_color, over_black_and_white
 from kmdist.job.memory import DECODE_BYTES
@@ -35,7 +35,7 @@ from kmdist.pictures.png import PngWriter
 from kmdist.pictures.run_pictures import BAND_PIXELS, BAND_ROWS, RunPicture, try_original
 from kmdist.recipes.registry import recipe_named
 from kmdist.store import Run, image_key
-from kmdist.store.reader import opened
+from kmdist.store.reader import interpreting, opened
 
 TABLE_NAME = "table.csv"
 RESERVED = ("palette", "palettes")
@@ -171,7 +171,7 @@ class ExportedImage:
         """Columns of the table by name; None where there is no figure."""
         original = self.original_bytes
         return {
-            "image": self.image,
+            "image": shown(self.image),
             "k": self.k,
             "file": self.file,
             "width": self.width,
@@ -182,7 +182,7 @@ class ExportedImage:
             "share_of_original": None if original is None else round(self.bytes / original, 4),
             "psnr_db": None if math.isnan(self.psnr_db) else round(self.psnr_db, 3),
             "ssim": None if math.isnan(self.ssim) else round(self.ssim, 5),
-            "note": self.note,
+            "note": shown(self.note),
         }
 
 
@@ -222,13 +222,20 @@ def export(
     run = opened(run)
     if dither and any(one.attributes.get("alpha") for one in [run, *run.runs.values()]):
         raise UsageError(f"--dither: the palette of {run.path} has alpha, which is not dithered")
-    rows: list[ExportedImage] = []
-    with written_to(check_folder(folder, overwrite=overwrite)) as inside:
-        for name, one in {f"k{k}": run for k, run in run.runs.items()}.items():
-            rows += _export_one(one, inside / name, dither, workers, watch, stage=f"export {name}")
-        if not run.runs:
-            rows = _export_one(run, inside, dither, workers, watch)
+    with written_to(check_folder(folder, overwrite=overwrite)) as inside, interpreting(run):
+        rows = _export_all(run, inside, dither, workers, watch)
         write_text(inside / TABLE_NAME, table_csv(rows))
+    return rows
+
+
+def _export_all(
+    run: Run, folder: Path, dither: bool, workers: int | None, watch: Watcher
+) -> list[ExportedImage]:
+    if not run.runs:
+        return _export_one(run, folder, dither, workers, watch)
+    rows: list[ExportedImage] = []
+    for name, one in {f"k{k}": run for k, run in run.runs.items()}.items():
+        rows += _export_one(one, folder / name, dither, workers, watch, stage=f"export {name}")
     return rows
 
 
@@ -449,7 +456,7 @@ def write_gpl(path: Path, name: str, palette: np.ndarray) -> None:
     ----------
     palette : (k, 3) uint8 sRGB; or (k, 4), whose alpha such a file cannot hold.
     """
-    name = " ".join(name.split())
+    name = shown(" ".join(name.split()))
     lines = ["GIMP Palette", f"Name: {name}", "Columns: 16", "#"]
     lines += [
         f"{r:3d} {g:3d} {b:3d}\t{hex_color((r, g, b))}" for r, g, b in palette[:, :3].tolist()

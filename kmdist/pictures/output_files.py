@@ -3,7 +3,7 @@
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -60,7 +60,8 @@ def replacing(path: str | Path) -> Iterator[BinaryIO]:
     except OSError as error:
         raise KmdistError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # there is none, or the file system cannot be written
+            partial.unlink()
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -72,7 +72,7 @@ class RunPicture:
     @property
     def k(self) -> int:
         """Number of clusters."""
-        return len(self.counts)
+        return len(self.palette)
 
     def bands(self) -> Iterator[Window]:
         """Windows of the full width from top to bottom, of about `BAND_PIXELS`."""
@@ -82,8 +82,8 @@ class RunPicture:
 
     def labels(self, window: Window) -> np.ndarray:
         """Labels of a window, with the marker where pixels are not clustered."""
-        stored = self.image.labels()
-        return np.asarray(stored[window.y0 : window.y1, window.x0 : window.x1])
+        part = slice(window.y0, window.y1), slice(window.x0, window.x1)
+        return self.image.read_labels(0, part, k=len(self.palette))
 
     def unclustered(self, labels: np.ndarray) -> np.ndarray | None:
         """Where labels are no cluster; None where the image has no such pixels."""

@@ -18,7 +18,7 @@ from kmdist.pictures.output_files import check_picture_path, replacing, written_
 from kmdist.pictures.run_pictures import RunPicture, find_image, original_of
 from kmdist.recipes.registry import recipe_named
 from kmdist.store import Run, RunImage
-from kmdist.store.reader import opened
+from kmdist.store.reader import interpreting, opened
 
 PANEL_PX = 768
 """Longest side of a panel: photographs of Kodak's size appear pixel by pixel."""
@@ -56,6 +56,13 @@ def view(
     UsageError : the recipe has no such picture; or as `draw_run`.
     """
     run = opened(run)
+    with interpreting(run):
+        return _view(run, output, image, overlay, what)
+
+
+def _view(
+    run: Run, output: str | Path, image: str | None, overlay: float | None, what: str | None
+) -> str | Path:
     recipe = recipe_named(run.recipe)
     if what is not None and what not in recipe.pictures:
         has = f"has {', '.join(recipe.pictures)}" if recipe.pictures else "is drawn without"
@@ -132,7 +139,7 @@ class _View:
         level, width, levels = 0, self.size[0], self.image.levels
         while level + 1 < levels and width >= 4 * drawing.fitted(self.size, box)[0]:
             level, width = level + 1, width // 2
-        return np.asarray(self.image.labels(level)[...])
+        return self.image.read_labels(level, k=self.data.k)
 
     @cached_property
     def counts(self) -> np.ndarray:

@@ -15,7 +15,7 @@ from kmdist.options import declared, with_keywords
 from kmdist.recipes.options import PredictOptions
 from kmdist.recipes.registry import recipe_named
 from kmdist.store import Run, run_location
-from kmdist.store.reader import single_k
+from kmdist.store.reader import interpreting, single_k
 
 
 @with_keywords(PredictOptions)
@@ -83,5 +83,6 @@ def label_inputs(
         foreign = name not in declared(JobOptions) and name not in recipe.reads
         if foreign and getattr(options, option.attribute) != option.default:
             raise UsageError(f"{run.path} is a run of {run.recipe}, which has none", option=name)
-    procedure = recipe.label(run, inputs, options)
+    with interpreting(run):
+        procedure = recipe.label(run, inputs, options)
     return run_job(procedure, target, options, watch=watch, command=command, deadline=deadline)

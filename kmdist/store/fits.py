@@ -1,8 +1,10 @@
 """What a run holds below its root: the arrays of a fit, and its images by name."""
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from functools import cached_property
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
@@ -10,12 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kmdist.errors import KmdistError, quantity
+from kmdist.store import arrays
 from kmdist.store.format.labels import LABELS_NAME
 from kmdist.store.format.names import candidate_keys, name_of_key
 from kmdist.store.targets import Readable
+from kmdist.store.zarr_trees import require_fitting_chunks
 
 if TYPE_CHECKING:
     import zarr
+
+MAX_READ_BYTES = 1 << 31
+"""Of one read: names of 40 million images, 1,024 rows of a million columns."""
 
 PositiveInt = Annotated[int, msgspec.Meta(ge=1)]
 
@@ -143,27 +150,54 @@ class Fit:
 
         Raises
         ------
-        KmdistError : what is stored does not match its checksum, or cannot be read.
+        KmdistError : it is not as runs have it, or cannot be read.
         """
         if not self._target.exists(self._path(f"{key}/zarr.json")):
             return None
-        return self._read_part(key, ...)
+        lazy = self.lazy(key)
+        if lazy.nbytes > MAX_READ_BYTES:
+            raise self._damaged(key, f"its shape is {lazy.shape}")
+        values = self._read_part(key, lazy, ...)
+        if problem := arrays.problem(key, values, self.attributes.get("k")):
+            raise self._damaged(key, problem)
+        return values
 
-    def _read_part(self, key: str, window: Any) -> NDArray[Any]:
-        try:
-            return np.asarray(self.lazy(key)[window])
-        except (RuntimeError, ValueError, OSError) as error:  # a checksum is a RuntimeError
-            raise KmdistError(
-                f"array {self._path(key)!r} of {self._target!r} is damaged or cannot be read: "
-                f"{error}"
-            ) from error
+    def arrays(
+        self,
+        shapes: Mapping[str, tuple[str | int, ...]],
+        sizes: Mapping[str, int] = MappingProxyType({}),
+    ) -> dict[str, NDArray[Any]]:
+        """Arrays that belong together, by name; those that are not there are left out.
+
+        Parameters
+        ----------
+        shapes : of each array, sizes or names of dimensions: equal names are equal sizes.
+        sizes : of dimensions that are known.
+
+        Raises
+        ------
+        KmdistError : as of `array`, or they do not fit together.
+        """
+        found, bound = {}, dict(sizes)
+        for key, shape in shapes.items():
+            values = self.array(key)
+            if values is None:
+                continue
+            if len(shape) == values.ndim:
+                for name, size in zip(shape, values.shape, strict=True):
+                    bound.setdefault(str(name), size)
+            wanted = tuple(bound.get(str(n), n) if isinstance(n, str) else n for n in shape)
+            if values.shape != wanted:
+                raise self._damaged(key, f"its shape is {values.shape}, and must be {wanted}")
+            found[key] = values
+        return found
 
     def lazy(self, key: str) -> "zarr.Array[Any]":
         """An array below this level, of which slicing reads the chunks needed.
 
         Raises
         ------
-        KmdistError : there is no such array.
+        KmdistError : there is no such array, or its metadata are damaged.
         """
         import zarr
 
@@ -171,7 +205,29 @@ class Fit:
         if not self._target.exists(f"{path}/zarr.json"):
             raise KmdistError(f"{self._target!r} has no array {path!r}")
         store = self._target.zarr_store()
-        return zarr.open_array(store, path=path, mode="r", zarr_format=3)
+        try:
+            found = zarr.open_array(store, path=path, mode="r", zarr_format=3)
+            require_fitting_chunks(found)
+        except Exception as error:  # zarr's own classes reject what they do not know in many ways
+            raise self._damaged(key, error) from error
+        if found.dtype.kind not in "biuf":
+            raise self._damaged(key, f"its values are {found.dtype}")
+        if hasattr(store, "expect"):
+            store.expect(found)
+        return found
+
+    def _read_part(self, key: str, lazy: Any, window: Any) -> NDArray[Any]:
+        try:
+            return np.asarray(lazy[window])
+        except Exception as error:  # each codec fails in its own ways
+            raise self._damaged(key, error) from error
+
+    def _damaged(self, key: str, why: object) -> KmdistError:
+        name = type(why).__name__
+        return KmdistError(
+            f"array {self._path(key)!r} of {self._target!r} is damaged or cannot be read: "
+            f"{str(why) or name}"
+        )
 
     def _path(self, key: str) -> str:
         return f"{self._key}/{key}" if self._key else key
@@ -231,21 +287,49 @@ class RunImage(Fit):
         return found
 
     def labels(self, level: int = 0) -> "zarr.Array[Any]":
-        """Label map (y, x), lazily sliced; each level is half the last."""
-        return self.lazy(f"labels/{LABELS_NAME}/s{level}/labels")
+        """Label map (y, x), lazily sliced; each level is half the last.
 
-    def read_labels(self, level: int = 0, window: Any = ...) -> NDArray[Any]:
+        Raises
+        ------
+        KmdistError : there is none, or it is not of this image.
+        """
+        key = f"labels/{LABELS_NAME}/s{level}/labels"
+        found = self.lazy(key)
+        size = (self.height, self.width)
+        fits = (
+            found.shape == size if level == 0 else found.ndim == 2 and found.size < math.prod(size)
+        )
+        if not fits or found.dtype.kind != "u":
+            what = f"it is {found.dtype} of shape {found.shape}, in an image of {size}"
+            raise self._damaged(key, what)
+        return found
+
+    def read_labels(
+        self, level: int = 0, window: Any = ..., *, k: int | None = None
+    ) -> NDArray[Any]:
         """Labels of a window of a level, read and checked.
 
         Parameters
         ----------
         window : slices of rows and columns; all by default.
+        k : clusters that there are; None: any label will do.
 
         Raises
         ------
-        KmdistError : they are damaged or cannot be read.
+        KmdistError : they are damaged, of other clusters, or cannot be read.
         """
-        return self._read_part(f"labels/{LABELS_NAME}/s{level}/labels", window)
+        key, lazy = f"labels/{LABELS_NAME}/s{level}/labels", self.labels(level)
+        window = (slice(None), slice(None)) if window is ... else window
+        ranges = zip(window, lazy.shape, strict=True)
+        sizes = [len(range(*part.indices(size))) for part, size in ranges]
+        if math.prod(sizes) * lazy.dtype.itemsize > MAX_READ_BYTES:
+            raise self._damaged(key, f"{sizes[0]:,} × {sizes[1]:,} labels are read at once")
+        labels = self._read_part(key, lazy, window)
+        if k is not None and labels.size:
+            known = labels if self.unclustered is None else labels[labels != self.unclustered]
+            if known.size and int(known.max()) >= k:
+                raise self._damaged(key, f"it holds the label {known.max()} of {k} clusters")
+        return labels
 
 
 class Images(Mapping[str, RunImage]):
@@ -266,6 +350,8 @@ class Images(Mapping[str, RunImage]):
             image = self._read(key)
             if image is not None and image.name == name:
                 return image
+            if image is not None and name_of_key(key) == name:
+                raise KmdistError(f"{self._target!r}: the image {key} says it is {image.name!r}")
         raise KeyError(name)
 
     def __contains__(self, name: object) -> bool:

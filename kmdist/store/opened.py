@@ -75,6 +75,11 @@ class _LookingStore(WrapperStore[Any]):
     def _with_store(self, store: Any) -> "_LookingStore":
         return type(self)(store, self._look)
 
+    def expect(self, array: Any) -> None:
+        """Hold what is read from now on against an array's metadata, where the store can."""
+        if hasattr(self._store, "expect"):
+            self._store.expect(array)
+
     async def get(self, key: str, prototype: Any, byte_range: Any = None) -> Any:
         """Read an object, then look."""
         value = await self._store.get(key, prototype, byte_range)

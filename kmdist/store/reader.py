@@ -3,7 +3,8 @@
 import difflib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
@@ -275,6 +276,26 @@ def _what_is_there(folder: Path) -> str:
         others = sorted(found, key=lambda name: (len(name), name))
         return f"; {folder.parent} holds {', '.join(others) if others else 'one k alone'}"
     return ""
+
+
+@contextmanager
+def interpreting(run: Run) -> Iterator[None]:
+    """Say in one line where the record and arrays of a run contradict each other.
+
+    Each value is checked as it is read; that an index of one lies within another is found here.
+
+    Raises
+    ------
+    KmdistError : they do.
+    """
+    try:
+        yield
+    except KmdistError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise KmdistError(
+            f"{run.path} is damaged, or was not written by kmdist: {type(error).__name__}: {error}"
+        ) from error
 
 
 def opened(run: Run | str | os.PathLike[str]) -> Run:

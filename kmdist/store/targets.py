@@ -9,6 +9,7 @@ fsspec, and every object is put whole.
 import errno
 import os
 import shutil
+import stat
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -140,12 +141,22 @@ class LocalTarget:
             raise self._failure(key, error) from error
 
     def get(self, key: str) -> bytes | None:
-        """Read a whole object; None where there is none."""
+        """Read a whole object; None where there is none.
+
+        Raises
+        ------
+        KmdistError : it is no regular file, or cannot be read.
+        """
+        path = f"{self.root}/{key}"
         try:
-            with open(f"{self.root}/{key}", "rb") as file:
+            with open(path, "rb", opener=_open_at_once) as file:
+                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                    raise KmdistError(f"{path} is no regular file")
                 return file.read()
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return None
+        except OSError as error:
+            raise KmdistError(f"cannot read {path}: {error.strerror}") from error
 
     def exists(self, key: str) -> bool:
         """Whether the key is a file."""
@@ -184,10 +195,10 @@ class LocalTarget:
         return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
     def zarr_store(self) -> Any:
-        """zarr-python's store of the folder."""
-        from zarr.storage import LocalStore
+        """A store of the folder from which only what is harmless is read."""
+        from kmdist.store.zarr_trees import GuardedStore
 
-        return LocalStore(self.root, read_only=True)
+        return GuardedStore(self.root)
 
     def remove_halves(self) -> None:
         """Remove what workers that were killed had not finished writing."""
@@ -243,6 +254,11 @@ def _write_all(descriptor: int, data: bytes | bytearray | memoryview) -> None:
     view = memoryview(data).cast("B")
     while view:
         view = view[os.write(descriptor, view) :]
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Open without waiting for the other end of a FIFO."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _check_key(key: str) -> None:

@@ -19,8 +19,8 @@ from kmdist.images.reading.axes import (
     require_picture,
     take_window,
 )
-from kmdist.images.reading.zarr_trees import open_guarded, require_stored, tree_status
 from kmdist.images.source import Header, ImageSource
+from kmdist.store.zarr_trees import open_guarded, require_stored, tree_status
 
 SEGMENT_PIXELS = 1 << 26
 """Chunks up to this size are read by window: a window decodes all it touches."""

@@ -17,6 +17,7 @@ from kmdist.recipes.digits.labellers import ARRAYS, Ranked, model_of
 from kmdist.recipes.digits.stacks import open_stack
 from kmdist.recipes.digits.stacks.levels import levels_of
 from kmdist.recipes.digits.stacks.stack import light_ink
+from kmdist.store.fits import RunRecord, validated
 
 _CHUNK_IMAGES = 512
 
@@ -133,6 +134,17 @@ def _stored(run: Any, group: str) -> dict[str, np.ndarray]:
     return arrays
 
 
+class DigitRecord(RunRecord, kw_only=True):
+    """What is recorded of a run of digits."""
+
+    preset: str | None = None
+    image_dtype: str | None = None
+    image_size: tuple[int, int] | None = None
+    dark_ink: bool | None = None
+    class_names: list[str] | None = None
+    maps: dict[str, list[int]] | None = None
+
+
 @dataclass(frozen=True)
 class DigitModel:
     """All that labels new images as a run labelled its own.
@@ -156,7 +168,7 @@ class DigitModel:
         ------
         UsageError : the run does not hold what labels images.
         """
-        record = run.attributes
+        record = validated(run.path, run.attributes, DigitRecord)
         arrays = _stored(run, "labelling")
         preset = PRESETS.get(str(record.get("preset")))
         if preset is None or "rank" not in arrays or "image_dtype" not in record:

@@ -41,8 +41,13 @@ class Model:
                 f"{run.path} has a palette for each image and none for new ones (each image has "
                 "its own); make the model without --per-image"
             )
+        transparency = Transparency.of_record(run.attributes)
+        widths = (6, 4) if transparency.alpha else (3, 3)
+        arrays = run.arrays(
+            {"centroids": ("cluster", widths[0]), "palette": ("cluster", widths[1])}
+        )
         space = str(run.attributes.get("space") or "rgb")
-        return cls(run.centroids, run.palette, space, Transparency.of_record(run.attributes))
+        return cls(**arrays, space=space, transparency=transparency)
 
     @property
     def k(self) -> int:

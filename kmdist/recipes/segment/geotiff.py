@@ -68,7 +68,7 @@ def _write_labels(
     try:
         tifffile.imwrite(
             partial,
-            _tiles(labels),
+            _tiles(image),
             shape=labels.shape,
             dtype=labels.dtype,
             tile=(TILE, TILE),
@@ -83,11 +83,11 @@ def _write_labels(
         partial.unlink(missing_ok=True)
 
 
-def _tiles(labels: Any) -> Iterator[np.ndarray]:
+def _tiles(image: RunImage) -> Iterator[np.ndarray]:
     """Tiles of a label map, row by row, those at its edges filled up."""
-    height, width = labels.shape
+    height, width = image.height, image.width
     for y in range(0, height, TILE):
-        band = np.asarray(labels[y : y + TILE])
+        band = image.read_labels(0, (slice(y, y + TILE), slice(None)))
         for x in range(0, width, TILE):
             part = band[:, x : x + TILE]
             missing = ((0, TILE - part.shape[0]), (0, TILE - part.shape[1]))

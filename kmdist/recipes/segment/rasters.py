@@ -20,7 +20,7 @@ from kmdist.images.reading.tiff import (
 )
 from kmdist.images.reading.tiff_window import read_samples
 from kmdist.images.reading.zarr_images import open_picture
-from kmdist.images.reading.zarr_trees import open_guarded, require_stored, tree_status
+from kmdist.store.zarr_trees import open_guarded, require_stored, tree_status
 
 PLAIN = Axes(0, 1, None)
 """Rows and columns of one channel."""

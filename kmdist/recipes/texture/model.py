@@ -125,6 +125,17 @@ class Textons:
         return Scorer.of(self.projection, self.centroids)
 
 
+ARRAYS: dict[str, tuple[str | int, ...]] = {
+    "centroids": ("cluster", "component"),
+    "feature_mean": ("feature",),
+    "feature_projection": ("feature", "component"),
+    "textons": ("texton", "modulus"),
+    "texton_mean": ("modulus",),
+    "texton_scale": ("modulus",),
+}
+"""Dimensions of what a run stores of a model."""
+
+
 @dataclass(frozen=True)
 class TextureModel:
     """All that labelling an image takes, for one k.
@@ -169,20 +180,19 @@ class TextureModel:
         ------
         UsageError : it has none for new images.
         """
-        names = ("centroids", "feature_mean", "feature_projection")
-        centroids, mean, matrix = (run.array(name) for name in names)
-        if centroids is None or mean is None or matrix is None:
+        texture = Texture.of_record(run.attributes.get("features") or {})
+        arrays = run.arrays(ARRAYS)
+        if not {"centroids", "feature_mean", "feature_projection"} <= arrays.keys():
             raise UsageError(
                 f"{run.path} has clusters for each image and none for new ones; make the model "
                 "with --shared"
             )
         textons = None
-        if run.array("textons") is not None:
-            scale = np.diag(run.array("texton_scale")).astype(np.float32)
-            projection = Projection(run.array("texton_mean"), scale)
-            textons = Textons(projection, run.array("textons"))
-        texture = Texture.of_record(run.attributes["features"])
-        return TextureModel(texture, textons, Projection(mean, matrix), centroids)
+        if "textons" in arrays:
+            scale = np.diag(arrays["texton_scale"]).astype(np.float32)
+            textons = Textons(Projection(arrays["texton_mean"], scale), arrays["textons"])
+        projection = Projection(arrays["feature_mean"], arrays["feature_projection"])
+        return TextureModel(texture, textons, projection, arrays["centroids"])
 
 
 def bank_named(name: str, *, scales: str = "linear", variant: str = "corrected") -> Any:

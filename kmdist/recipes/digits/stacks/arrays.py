@@ -133,7 +133,7 @@ def _opened(path: str, kind: str, key: str, _: tuple[int, ...]) -> Any:
         return np.load(path, mmap_mode="r", allow_pickle=False)
     if kind == "npz":
         return _member(path, key)
-    from kmdist.images.reading.zarr_trees import open_guarded, require_stored, tree_status
+    from kmdist.store.zarr_trees import open_guarded, require_stored, tree_status
 
     array = open_guarded(path, key)
     require_stored(array, tree_status(path).files, MAX_PIXELS)
@@ -211,7 +211,7 @@ def _keys(path: Path, kind: str) -> tuple[str, str]:
         with np.load(path, allow_pickle=False) as members:
             names = list(members)
     else:
-        from kmdist.images.reading.zarr_trees import open_guarded
+        from kmdist.store.zarr_trees import open_guarded
 
         node = open_guarded(path)
         if not hasattr(node, "array_keys"):
