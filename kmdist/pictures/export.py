@@ -173,7 +173,7 @@ class ExportedImage:
         return {
             "image": shown(self.image),
             "k": self.k,
-            "file": self.file,
+            "file": shown(self.file),
             "width": self.width,
             "height": self.height,
             "bytes": self.bytes,
