@@ -1,6 +1,7 @@
 """Texture features against ground truth: mosaics (adjusted Rand index), photographs (covering).
 
-    python -m benchmarks texture_quality [--count 24] [--half odd|even] [--part mosaics|photos]
+    python -m benchmarks texture_quality [--count 24] [--half odd|even]
+                                         [--part mosaics|photos|choices]
 
 Every method is k-means with the true k (5) over its features, best of three k-means++ starts by
 inertia, on every second cell or a tenth of the pixels. Numbers of the presets for mosaics were
@@ -19,8 +20,10 @@ import cv2
 import numpy as np
 import scipy.io
 from numpy.typing import NDArray
+from skimage.measure import label
 from sklearn.metrics import adjusted_rand_score
 
+import kmdist
 from benchmarks.public_data import DATA
 from benchmarks.texture_material import load_textures, mosaics
 from kmdist.engine.fits import FitOptions, fit_clusters
@@ -31,6 +34,7 @@ from kmdist.filters.features import PRESETS, TextureFeatures, tile_features, til
 from kmdist.filters.statistics import FeatureSums
 from kmdist.images.color import to_space
 from kmdist.recipes.texture.learning import TEXTON_ITERATIONS, TEXTON_ROWS
+from kmdist.store import Run
 
 Labels = NDArray[np.integer]
 Method = Callable[[NDArray[np.uint8], int], Labels]
@@ -42,12 +46,14 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--count", type=int, default=24)
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--half", choices=("odd", "even"), default="odd")
-    parser.add_argument("--part", choices=("mosaics", "photos", "all"), default="all")
+    parser.add_argument("--part", choices=("mosaics", "photos", "choices", "all"), default="all")
     options = parser.parse_args(argv)
-    if options.part != "photos":
+    if options.part in ("mosaics", "all"):
         compare_mosaics(options.count, options.half, options.size)
-    if options.part != "mosaics":
+    if options.part in ("photos", "all"):
         compare_photos()
+    if options.part in ("choices", "all"):
+        compare_choices()
 
 
 def fit(rows: NDArray[np.float32], k: int) -> NDArray[np.float32]:
@@ -187,6 +193,36 @@ def compare_photos() -> None:
             f"  {name:28s} {np.mean(found):.3f}, {np.mean(gain):+.3f} ± {error:.3f} against Lab",
             flush=True,
         )
+
+
+def compare_choices() -> None:
+    """Covering of human segments by connected regions, for each k and each way to choose it.
+
+    Through the recipe, at its defaults. The rule for k was chosen on these photographs.
+    """
+    paths = sorted((DATA / "bsds").glob("*.jpg"))
+    truths = {path.name: _photo(path)[1] for path in paths}
+    if not paths:
+        print(f"choices of k: no photographs in {DATA / 'bsds'}")
+        return
+
+    def coverings(run: Run) -> dict[str, float]:
+        maps = ((name, run.labels(name)[:].astype(int)) for name in run.images)
+        regions = ((name, label(one, connectivity=1, background=-1) - 1) for name, one in maps)
+        return {name: covering(one, truths[name]) for name, one in regions}
+
+    print(f"covering by connected regions on {len(paths)} photographs, each fitted on its own")
+    runs = kmdist.texture(paths, k=tuple(range(2, 9))).runs
+    by_k = {k: coverings(run) for k, run in runs.items()}
+    for k, found in by_k.items():
+        print(f"  k = {k}: {np.mean(list(found.values())):.3f}")
+    best = [max(found[name] for found in by_k.values()) for name in truths]
+    print(f"  best k of each: {np.mean(best):.3f}")
+    for preset in ("color+texture", "textons"):
+        run = kmdist.texture(paths, k="auto", preset=preset)
+        ks = [len(run.image(name).centroids) for name in truths]
+        mean = np.mean(list(coverings(run).values()))
+        print(f"  auto, {preset}: {mean:.3f}, k = {', '.join(map(str, ks))}")
 
 
 CANDIDATES = [(pool_px, weight) for pool_px in (8.0, 14.0, 20.0) for weight in (0.5, 0.8, 1.25)]

@@ -219,7 +219,7 @@ def texture(
     output: str | pathlib.Path | None = ...,
     *,
     k: int | str | collections.abc.Sequence[int] | None = ...,
-    preset: typing.Literal['textons', 'gabor', 'lm', 'color+texture', 'tutorial'] = ...,
+    preset: typing.Optional[typing.Literal['textons', 'gabor', 'lm', 'color+texture', 'tutorial']] = ...,
     shared: bool = ...,
     sample: typing.Optional[float] = ...,
     scales: typing.Literal['linear', 'published'] = ...,

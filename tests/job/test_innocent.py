@@ -103,7 +103,7 @@ def quantize_each(folder: Path, output: Path, **how: Any) -> Run:
 
 def texture(folder: Path, output: Path, **how: Any) -> Run:
     """Of 7,680 cells, and textons of more than there are: both are sampled."""
-    return kmdist.texture(folder, output, k=3, shared=True, sample=0.5, **how)
+    return kmdist.texture(folder, output, k=3, preset="textons", shared=True, sample=0.5, **how)
 
 
 def texture_each(folder: Path, output: Path, **how: Any) -> Run:

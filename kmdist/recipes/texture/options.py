@@ -30,16 +30,19 @@ class TextureOptions(FittingOptions, frozen=True, kw_only=True):
     k: Annotated[
         K,
         k_option(
-            "Clusters; several to compare: 4,6,8; shared ones also 2..12 or auto, which chooses.",
+            "Clusters; several to compare: 4,6,8; 2..12 or auto chooses, an image or collection.",
             DEFAULT_K,
             f"textures have 1 to {MAX_K} clusters",
             at_most=MAX_K,
         ),
     ] = None
     preset: Annotated[
-        Literal["textons", "gabor", "lm", "color+texture", "tutorial"],
-        Option("What is measured; color+texture for photographs, tutorial for comparison only."),
-    ] = "textons"
+        Literal["textons", "gabor", "lm", "color+texture", "tutorial"] | None,
+        Option(
+            "What is measured; tutorial for comparison only.",
+            default="color+texture for photographs in colour, textons for grey ones",
+        ),
+    ] = None
     shared: Annotated[
         bool,
         Option(
@@ -90,10 +93,6 @@ class TextureOptions(FittingOptions, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.choices and not self.shared:
-            raise UsageError(
-                f"k = {self.k} chooses one k for the collection; give a number, or --shared"
-            )
         if self.fit_only and (not self.shared or self.keep_responses):
             raise UsageError(
                 "fit_only makes clusters to label with later: it needs shared=True and keeps no "

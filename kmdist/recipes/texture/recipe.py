@@ -60,9 +60,8 @@ class Textures(PhotographRecipe):
     def fit(self, inputs: Inputs, options: TextureOptions) -> Procedure[Any]:
         """Fit textures, and label with them."""
         from kmdist.recipes.texture.procedure import TextureFit
-        from kmdist.recipes.texture.wanted import wanted_textures
 
-        return TextureFit(inputs, options, wanted_textures(options))
+        return TextureFit(inputs, options)
 
     def label_photographs(self, job: "Job", workload: Any, model: "PixelLabels") -> dict[str, Any]:
         """Label with textures."""

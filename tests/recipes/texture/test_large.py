@@ -45,6 +45,7 @@ def labels_of(run: Run) -> list[np.ndarray]:
 
 
 def segment(strip: Path, output: Path, **options: object) -> Run:
+    options = {"preset": "textons", **options}
     return kmdist.texture(strip, output, k=4, keep_pixels="never", **options)  # type: ignore[arg-type]
 
 

@@ -313,6 +313,7 @@ def test_resume_gives_the_same_bytes_and_does_not_repeat(stage: str, tmp_path: P
         cv2.imwrite(str(folder / f"{number:02d}.png"), mosaic(60, 70, number))
     options = {
         "k": 3,
+        "preset": "textons",
         "shared": stage != "texture",
         "block_mpx": 0.01,
         "workers": 1,
@@ -404,7 +405,6 @@ def test_responses_are_kept(textures: Path, tmp_path: Path) -> None:
     ("options", "message"),
     [
         ({"k": 0}, "1 to 4096"),
-        ({"k": "auto"}, "--shared"),
         ({"preset": "haralick"}, "'haralick' is not one of textons, gabor, lm"),
         ({"sample": 0.0}, "not a valid number above 0 to 1"),
         ({"preset": "gabor", "scales": "published"}, "preset lm"),
@@ -453,3 +453,95 @@ def test_the_command_line(textures: Path, tmp_path: Path) -> None:
         cli, ["filters", "gabor", "--variant", "tutorial", "-o", str(tmp_path / "x.png")]
     )
     assert failed.exit_code == 2
+
+
+def striped(path: Path, height: int, n_textures: int) -> None:
+    """Stripes side by side that differ by the width of their bars alone."""
+    x = np.arange(400)
+    bars = [128 + 100 * np.sign(np.sin(x * pitch)) for pitch in (0.35, 0.9, 2.2, 0.15)]
+    row = np.concatenate([bar[: 400 // n_textures] for bar in bars[:n_textures]])
+    cv2.imwrite(str(path), np.tile(row, (height, 1)).astype(np.uint8))
+
+
+def test_each_image_gets_as_many_clusters_as_it_needs(tmp_path: Path) -> None:
+    folder = tmp_path / "stripes"
+    folder.mkdir()
+    for n in (2, 4):
+        striped(folder / f"{n}.png", 160, n)
+    options = {"preset": "gabor", "pool_px": 6.0, "workers": 1}
+    run = kmdist.texture(folder, tmp_path / "r.zarr", k="auto", **options)
+    chosen = {n: len(run.image(f"{n}.png").centroids) for n in (2, 4)}
+    assert chosen[2] < chosen[4]
+    assert run.k == chosen[4]
+    selection = run.image("4.png").attributes["selection"]
+    inertia = {one["k"]: one["inertia"] for one in selection["scores"]}
+    ks = sorted(inertia)
+    left = [inertia[k + 1] / inertia[k] for k in ks[:-1]]
+    assert selection["k"] == chosen[4] == ks[-2]
+    assert left[-1] > 0.85
+    assert all(share <= 0.85 for share in left[:-1])
+    alone = kmdist.texture(folder, tmp_path / "a.zarr", k=chosen[4], n_init=3, **options)
+    np.testing.assert_array_equal(alone.labels("4.png")[:], run.labels("4.png")[:])
+    bounded = kmdist.texture(folder, tmp_path / "b.zarr", k="2..3", **options)
+    assert len(bounded.image("4.png").centroids) == 3
+
+
+def test_images_larger_than_a_block_choose_the_same(tmp_path: Path) -> None:
+    tiled_tiff(tmp_path / "a.tif", 1100, 1300)
+    runs = [
+        kmdist.texture(tmp_path / "a.tif", tmp_path / f"{mpx}.zarr", k="auto", block_mpx=mpx)
+        for mpx in (1.2, 4.0)
+    ]
+    labels = [run.labels("a.tif")[:] for run in runs]
+    np.testing.assert_array_equal(*labels)
+    assert len({len(run.image("a.tif").centroids) for run in runs}) == 1
+
+
+@pytest.mark.parametrize(
+    ("kinds", "preset"),
+    [
+        (("color",), "color+texture"),
+        (("grey",), "textons"),
+        (("grey as color",), "textons"),
+        (("color", "grey"), "color+texture"),
+        (("color", "grey", "grey as color"), "textons"),
+    ],
+)
+def test_preset_goes_by_colour(kinds: tuple[str, ...], preset: str, tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number, kind in enumerate(kinds):
+        pixels = mosaic(80, 90, number)
+        if kind != "color":
+            pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY)
+        if kind == "grey as color":
+            pixels = cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR)
+        cv2.imwrite(str(folder / f"{number}.jpg"), pixels)
+    said: list[str] = []
+    for shared in (False, True):
+        run = kmdist.texture(
+            folder,
+            tmp_path / f"{shared}.zarr",
+            k=2,
+            shared=shared,
+            watch=lambda event: said.append(str(event)),
+        )
+        assert run.attributes["features"]["preset"] == preset
+        assert run.parameters["features"]["preset"] == preset
+    assert sum(f"--preset {preset}" in line for line in said) == 2
+    named = kmdist.texture(folder, tmp_path / "named.zarr", k=2, preset=preset)
+    for name in named.images:
+        np.testing.assert_array_equal(
+            named.labels(name)[:], kmdist.open_run(tmp_path / "False.zarr").labels(name)[:]
+        )
+
+
+@pytest.mark.parametrize(
+    ("options", "preset"),
+    [({"textons": 8}, "textons"), ({"color_weight": 0.5}, "color+texture")],
+)
+def test_a_number_of_a_preset_names_it(
+    options: dict[str, float], preset: str, textures: Path, tmp_path: Path
+) -> None:
+    run = kmdist.texture(textures, tmp_path / "r.zarr", k=2, **options)  # type: ignore[arg-type]
+    assert run.parameters["features"]["preset"] == preset
