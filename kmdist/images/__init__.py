@@ -13,6 +13,7 @@ Files that cannot be used are rejected with a code:
 ``truncated``       the file ends before the picture does
 ``corrupt``         a checksum is wrong, or the decoder gives up
 ``too_large``       more pixels than allowed for an image that is decoded whole
+``too_costly``      a JPEG of so many scans that decoding it would take minutes
 ``channels``        other than 1, 3 or 4 channels (grey with alpha is made RGBA)
 ``dtype``           samples other than 8 and 16 bit unsigned integers and floating point
 ``non_finite``      NaN or infinite values

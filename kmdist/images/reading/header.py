@@ -8,7 +8,7 @@ from kmdist.images.finding.files import file_status, open_regular, os_fault
 from kmdist.images.finding.find import Found
 from kmdist.images.finding.formats import SNIFFED_BYTES, detect, missing_package, refused
 from kmdist.images.pixels import TRANSPOSED
-from kmdist.images.reading.integrity import diagnose
+from kmdist.images.reading.integrity import diagnose, require_plausible
 from kmdist.images.source import Header, ImageSource
 from kmdist.urls import is_url
 
@@ -98,6 +98,7 @@ def _source(
             "allowed for an image decoded whole: raise --max-pixels, or store it as a tiled TIFF "
             "or Zarr, which have no such limit",
         )
+    require_plausible(kind, width * height, status[0])
     if header.orientation in TRANSPOSED:
         width, height = height, width
     return ImageSource(

@@ -1,5 +1,6 @@
 """Why encoded bytes cannot be decoded, found by walking their structure, not their pixels."""
 
+import math
 import re
 import struct
 import zlib
@@ -10,6 +11,14 @@ from kmdist.errors import ImageError
 # A marker inside or after entropy-coded data: not a stuffed zero, not a restart marker.
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 _SCAN, _END = 0xDA, 0xD9
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+MANY_SCANS = 100
+"""Progressive photographs have some ten; what has more than this may not cost more than"""
+MAX_SCANNED_PIXELS = 1 << 30
+"""pixels times scans: some seconds. A scan of a few bytes passes over the whole picture."""
+_MOST_PIXELS = {"jpeg": 512, "png": 8 * 1032, "qoi": 62}
+"""That a byte can hold: JPEG takes a bit a block of 64, Deflate expands 1,032 times at the most, a
+run of QOI is of 62."""
 # Tables, comments and application data may stand between the scans of a progressive JPEG.
 _WITH_LENGTH = frozenset((0xC4, 0xCC, 0xDA, 0xDB, 0xDC, 0xDD, 0xFE, *range(0xE0, 0xF0)))
 
@@ -23,17 +32,20 @@ def jpeg_fault(data: bytes) -> ImageError | None:
     file itself ends in the marker this costs some microseconds, otherwise 0.3 ns a byte: about
     2 % of decoding it.
     """
-    scan = _first_scan(data)
-    if isinstance(scan, ImageError):
-        return scan
+    found = _first_scan(data)
+    if isinstance(found, ImageError):
+        return found
+    scan, pixels = found
+    if data.count(b"\xff\xda") > MANY_SCANS and (fault := _scans_fault(data, scan, pixels)):
+        return fault
     if data.endswith(b"\xff\xd9"):
         return None
     position = scan
-    while found := _MARKER.search(data, position):
-        marker = data[found.end() - 1]
+    while mark := _MARKER.search(data, position):
+        marker = data[mark.end() - 1]
         if marker == _END:
             return None
-        position = found.end()
+        position = mark.end()
         if marker in _WITH_LENGTH and position + 2 <= len(data):
             position += int.from_bytes(data[position : position + 2], "big")
     return ImageError(
@@ -41,9 +53,43 @@ def jpeg_fault(data: bytes) -> ImageError | None:
     )
 
 
-def _first_scan(data: bytes) -> int | ImageError:
-    """Where the entropy-coded data of the first scan begins."""
-    position = 2
+def _scans_fault(data: bytes, first_scan: int, pixels: int) -> ImageError | None:
+    """Too costly or None: scans of a JPEG times its pixels."""
+    scans, position = 1, first_scan
+    while found := _MARKER.search(data, position):
+        position = found.end()
+        if data[position - 1] == _END:
+            break
+        scans += data[position - 1] == _SCAN
+        if data[position - 1] in _WITH_LENGTH and position + 2 <= len(data):
+            position += int.from_bytes(data[position : position + 2], "big")
+    if scans <= MANY_SCANS or scans * pixels <= MAX_SCANNED_PIXELS:
+        return None
+    return ImageError(
+        "too_costly",
+        f"a JPEG of {scans:,} scans over {pixels:,} px each, which would take minutes to "
+        f"decode: up to {MANY_SCANS} are allowed at this size; save it anew",
+    )
+
+
+def require_plausible(kind: str, pixels: int, size_bytes: int) -> None:
+    """Refuse a file that is too short for what its header says, before memory is taken for it.
+
+    Raises
+    ------
+    ImageError : truncated.
+    """
+    if pixels > _MOST_PIXELS.get(kind, pixels) * size_bytes:
+        raise ImageError(
+            "truncated",
+            f"truncated {kind.upper()}: {size_bytes:,} bytes cannot hold the {pixels:,} px of its "
+            "header",
+        )
+
+
+def _first_scan(data: bytes) -> tuple[int, int] | ImageError:
+    """Where the entropy-coded data of the first scan begins, and pixels as the frame says."""
+    position, pixels = 2, 0
     while position + 2 <= len(data):
         if data[position] != 0xFF:
             return ImageError("corrupt", f"corrupt JPEG: no marker at byte {position:,}")
@@ -55,9 +101,11 @@ def _first_scan(data: bytes) -> int | ImageError:
         elif marker == _END:
             return ImageError("corrupt", "corrupt JPEG: it ends before any pixels")
         else:
+            if marker in _FRAMES and position + 9 <= len(data):
+                pixels = math.prod(struct.unpack_from(">HH", data, position + 5))
             position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
             if marker == _SCAN and position < len(data):
-                return position
+                return position, pixels
     return ImageError("truncated", f"truncated JPEG: {len(data):,} bytes end within its header")
 
 
