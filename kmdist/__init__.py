@@ -27,6 +27,7 @@ PLACES = {
     "recipes.quantize.recipe": ["quantize"],
     "recipes.segment.recipe": ["segment"],
     "recipes.texture.recipe": ["texture"],
+    "pages.run_report": ["report"],
     "store": ["Run", "RunImage", "open_run"],
 }
 

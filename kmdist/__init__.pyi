@@ -26,6 +26,7 @@ from kmdist.pictures.export import export as export
 from kmdist.pictures.extract import extract as extract
 from kmdist.pictures.view import draw_bank as draw_bank
 from kmdist.pictures.view import view as view
+from kmdist.pages.run_report import report as report
 from kmdist.store import Run as Run
 from kmdist.store import RunImage as RunImage
 from kmdist.store import open_run as open_run

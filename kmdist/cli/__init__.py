@@ -12,6 +12,7 @@ from kmdist.cli.info import info
 from kmdist.cli.nightly import nightly
 from kmdist.cli.options import COMMAND_KEY, said
 from kmdist.cli.recipes import merge, predict, recipe_command, split
+from kmdist.cli.report import report, serve
 from kmdist.cli.run import run
 from kmdist.cli.view import view
 from kmdist.errors import KmdistError, shown_lines
@@ -67,6 +68,8 @@ for command in (
     predict,
     split,
     merge,
+    report,
+    serve,
     filters,
     cluster,
     nightly,

@@ -57,8 +57,14 @@ class Numbers(click.ParamType[Any]):
 
 @click.command()
 @click.argument("run", metavar="RUN")
-@click.argument("image", metavar="IMAGE")
-@click.option("-o", "--output", required=True, metavar="FILE.png", help="The picture to write.")
+@click.argument("image", metavar="[IMAGE]", required=False)
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    metavar="FILE.png|DIR",
+    help="The picture to write, or pictures.",
+)
 @click.option("--clusters", type=Numbers("N[,N...]"), default=(), help="Clusters to keep: 2,5.")
 @click.option(
     "--at",
@@ -67,19 +73,31 @@ class Numbers(click.ParamType[Any]):
     help="Keep the cluster at this column and row, after EXIF orientation. Several are allowed.",
 )
 @click.option("--mask", is_flag=True, help="Write white on black instead of the pixels.")
-def extract(run: str, image: str, **options: Any) -> None:
+def extract(run: str, image: str | None, output: str, at: tuple[Any, ...], **options: Any) -> None:
     """Cut the pixels of some clusters out of an image; the rest becomes transparent.
 
-    IMAGE is a name that `kmdist info` lists, or the path of the photograph.
+    IMAGE is a name that `kmdist info` lists, or the path of the photograph. Without it: out of all
+    images that share their clusters, into the folder DIR.
 
     \b
     kmdist quantize portrait.jpg -o face.zarr -k 3
     kmdist extract face.zarr portrait.jpg --at 250,120 -o cutout.png
+    kmdist extract face.zarr --clusters 1 -o cutouts/
     """
+    from kmdist.errors import UsageError
     from kmdist.pictures.extract import extract as run_extract
+    from kmdist.pictures.extract import extract_all
     from kmdist.store import open_run
 
-    cutout = run_extract(open_run(run), image, **options)
+    if image is None:
+        if at:
+            raise UsageError("--at X,Y is a place in one image: give IMAGE, or --clusters")
+        cutouts = extract_all(open_run(run), output, **options)
+        n_kept, n_pixels = (sum(getattr(c, n) for c in cutouts) for n in ("n_kept", "n_pixels"))
+        share = n_kept / max(n_pixels, 1)
+        say(f"{output}: {len(cutouts):,} images, {share:.1%} of the pixels")
+        return
+    cutout = run_extract(open_run(run), image, output, at=at, **options)
     if cutout.note:
         say(f"note: {cutout.note}", err=True)
     share = cutout.n_kept / cutout.n_pixels

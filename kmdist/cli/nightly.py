@@ -1,4 +1,4 @@
-"""`kmdist nightly SPEC`, and `kmdist nightly status|find|verify|repair|retry`."""
+"""`kmdist nightly SPEC`, and `kmdist nightly status|find|verify|repair|retry|report`."""
 
 from pathlib import Path
 from typing import Any
@@ -203,6 +203,20 @@ def verify(spec: str | None, overrides: tuple[str, ...], results: str | None) ->
     if findings:
         raise KmdistError(f"{folder}: {quantity(len(findings), 'finding')}")
     say(f"{folder}: all labels and models are as they were written")
+
+
+@nightly.command()
+@click.option("-o", "--output", required=True, metavar="FILE.html", help="The page to write.")
+@_spec_options
+def report(output: str, spec: str | None, overrides: tuple[str, ...], results: str | None) -> None:
+    """Write a page: images by night, drift, models, quarantine with reasons.
+
+    \b
+    kmdist nightly report --results results/ -o nights.html
+    """
+    from kmdist.pages.night_report import night_report
+
+    say(f"report: {night_report(_results(spec, overrides, results), output)}")
 
 
 def _results(spec: str | None, overrides: tuple[str, ...], results: str | None) -> Path:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # recipes are listed before any of these is needed
 
     from kmdist.engine.passes import Pool
     from kmdist.images import Found, Rejection, Window
+    from kmdist.job.exhibits import Exhibit
     from kmdist.job.job import Job
     from kmdist.job.memory import Projection, Slots
     from kmdist.store import Run, RunImage
@@ -160,6 +161,7 @@ class Recipe(Protocol):
     model_options : options of `fit` that make its run a model and nothing else: one set of
         clusters and no labels.
     pictures : names of what `figure` draws; none: label maps are drawn.
+    recolors : whether label maps stand for the picture, and are compared with it, or lie over it.
     """
 
     name: ClassVar[str]
@@ -167,6 +169,7 @@ class Recipe(Protocol):
     reads: ClassVar[tuple[str, ...]] = ()
     model_options: ClassVar[Mapping[str, Any]] = {}
     pictures: ClassVar[tuple[str, ...]] = ()
+    recolors: ClassVar[bool] = False
 
     def fit(self, inputs: Any, options: Any) -> Procedure[Any]:
         """Cluster inputs.
@@ -192,6 +195,10 @@ class Recipe(Protocol):
 
     def summary(self, run: "Run") -> list[str]:
         """What ``kmdist info`` says of the images."""
+
+    def exhibits(self, run: "Run") -> "Sequence[Exhibit]":
+        """What a report of a run shows besides label maps; of several k also each one's."""
+        return ()
 
     def export_further(self, run: "Run", folder: "Path", stems: "Mapping[str, str]") -> None:
         """Write what ``kmdist export`` gives besides pictures, of a run of one k.

@@ -34,7 +34,7 @@ from kmdist.pictures.output_files import (
 from kmdist.pictures.png import PngWriter
 from kmdist.pictures.run_pictures import BAND_PIXELS, BAND_ROWS, RunPicture, try_original
 from kmdist.recipes.registry import recipe_named
-from kmdist.store import Run, image_key
+from kmdist.store import Run, RunImage, image_key
 from kmdist.store.reader import interpreting, opened
 
 TABLE_NAME = "table.csv"
@@ -315,7 +315,8 @@ def _export_one(
         n_done, mpx = n_done + 1, mpx + row.width * row.height / 1e6
         watch(Event(stage, n_done, len(names), unit="images", mpx=mpx))
 
-    pool = ThreadPool(_threads(pictures, workers), memory_bytes=1)
+    images = [picture.image for picture in pictures]
+    pool = ThreadPool(export_threads(images, workers), memory_bytes=1)
     try:
         run_pass(pool, export_image, pictures, stems, folder, dither, on_done=done)
     finally:
@@ -337,13 +338,13 @@ class _Pictures(Sequence[RunPicture]):
         return RunPicture(self._run, self._run.images[self._names[position]])
 
 
-def _threads(pictures: _Pictures, workers: int | None) -> int:
+def export_threads(images: Sequence[RunImage], workers: int | None) -> int:
     """Threads for which there is memory: each holds one original whole, and a band of it."""
-    wanted = min(workers or usable_cores(), len(pictures)) or 1
+    wanted = min(workers or usable_cores(), len(images)) or 1
     if wanted == 1:
         return 1
-    largest = max(p.image.width * p.image.height for p in pictures)
-    widest = max(p.image.width for p in pictures)
+    largest = max(image.width * image.height for image in images)
+    widest = max(image.width for image in images)
     band = max(BAND_PIXELS, BAND_ROWS * widest)
     each = largest * DECODE_BYTES + band * _BAND_BYTES + _SSIM_BYTES
     return max(1, min(wanted, memory_limit_bytes() // each))

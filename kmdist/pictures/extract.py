@@ -9,7 +9,14 @@ import numpy as np
 from kmdist.errors import UsageError
 from kmdist.images import Window
 from kmdist.job.recipe import Original
-from kmdist.pictures.output_files import check_picture_path, replacing, written_to
+from kmdist.pictures.export import file_stems
+from kmdist.pictures.output_files import (
+    check_folder,
+    check_picture_path,
+    make_folder,
+    replacing,
+    written_to,
+)
 from kmdist.pictures.png import PngWriter
 from kmdist.pictures.run_pictures import RunPicture, find_image, try_original
 from kmdist.store import Run
@@ -83,6 +90,37 @@ def extract(
             writer.write_rows(alpha if mask else _cut(picture, window, labels, alpha, original))
         writer.close()
     return Cutout(place, kept, n_kept, width * height, note)
+
+
+def extract_all(
+    run: Run | str | Path, folder: str | Path, clusters: Sequence[int], *, mask: bool = False
+) -> list[Cutout]:
+    """Write the pixels of some clusters of every image of a run, ``STEM.png`` each.
+
+    Parameters
+    ----------
+    run : of one k, whose images share their clusters.
+    folder : or the URL of a prefix, made if need be; files of the same names in it are replaced.
+    clusters, mask : as of `extract`.
+
+    Raises
+    ------
+    UsageError : each image has clusters of its own, or as of `extract`.
+    KmdistError : a file cannot be written.
+    """
+    run = single_k(run, "extract")
+    if run.attributes.get("per_image"):
+        raise UsageError(
+            f"{run.path}: each image has clusters of its own; give the name of one image"
+        )
+    place = check_folder(folder, overwrite=True)
+    if isinstance(place, Path):
+        make_folder(place)
+    stems = file_stems(list(run.images))
+    return [
+        extract(run, name, f"{place}/{stem}.png", clusters=clusters, mask=mask)
+        for name, stem in stems.items()
+    ]
 
 
 def chosen_clusters(

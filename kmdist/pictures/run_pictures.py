@@ -4,10 +4,11 @@ Everything is read band by band (`RunPicture.bands`), so that pictures are as la
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -17,9 +18,13 @@ from kmdist.job.recipe import Original
 from kmdist.recipes.registry import recipe_named
 from kmdist.store import Run, RunImage
 
+MAX_ORIGINAL_PIXELS = 200_000_000
+"""Larger originals are not read to be drawn a few hundred pixels wide."""
 BAND_PIXELS = 4 << 20
 BAND_ROWS = 1024
 """Bands are of whole chunks, so that none is read twice."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -133,3 +138,10 @@ def find_image(run: Run, name: str) -> RunImage:
             if Path(run.images[candidate].source).resolve() == wanted:
                 return run.images[candidate]
     return run.image(name)
+
+
+def evenly(items: Sequence[T], limit: int) -> list[T]:
+    """At most so many, spread evenly, the first and the last among them."""
+    if len(items) <= limit:
+        return list(items)
+    return [items[round(i * (len(items) - 1) / (limit - 1))] for i in range(limit)]

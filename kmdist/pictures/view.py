@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from PIL import Image
@@ -15,7 +14,13 @@ from kmdist.images import Window
 from kmdist.pictures import drawing
 from kmdist.pictures.drawing import Panel
 from kmdist.pictures.output_files import check_picture_path, replacing, written_to
-from kmdist.pictures.run_pictures import RunPicture, find_image, original_of
+from kmdist.pictures.run_pictures import (
+    MAX_ORIGINAL_PIXELS,
+    RunPicture,
+    evenly,
+    find_image,
+    original_of,
+)
 from kmdist.recipes.registry import recipe_named
 from kmdist.store import Run, RunImage
 from kmdist.store.reader import interpreting, opened
@@ -25,15 +30,11 @@ PANEL_PX = 768
 SHEET_PX = 1920
 THUMBNAIL_PX = 236
 MAX_SHEET_IMAGES = 12
-MAX_ORIGINAL_PIXELS = 200_000_000
-"""Larger originals are not read to be drawn a few hundred pixels wide."""
 MAX_FITS = 8
 KERNEL_SCALE = 2
 """Screen pixels a kernel's pixel."""
 KERNEL_GAP_PX = 6
 FIGURE_DPI = 150
-
-T = TypeVar("T")
 
 
 def view(
@@ -109,12 +110,12 @@ def draw_run(
     if image is not None:
         found = find_image(fits[0], image)
         place = check_picture_path(path, not_over=found.source)
-        views = [_View(fit, fit.images[found.name]) for fit in _some(fits, MAX_FITS)]
+        views = [_View(fit, fit.images[found.name]) for fit in evenly(fits, MAX_FITS)]
         several = len(fits) > 1
         parts = _several_fits(views, overlay) if several else _one_image(views[0], overlay)
     else:
         place = check_picture_path(path)
-        parts = _contact_sheet(run, _some(fits, MAX_FITS), overlay)
+        parts = _contact_sheet(run, evenly(fits, MAX_FITS), overlay)
     drawing.save(drawing.stacked(parts), place)
     return place
 
@@ -230,7 +231,7 @@ def _several_fits(views: Sequence[_View], overlay: float | None) -> list[Image.I
 
 
 def _contact_sheet(run: Run, fits: Sequence[Run], overlay: float | None) -> list[Image.Image]:
-    names = _some(list(fits[0].images), MAX_SHEET_IMAGES)
+    names = evenly(list(fits[0].images), MAX_SHEET_IMAGES)
     n_images = len(fits[0].images)
     of = quantity(n_images, "image")
     of = f"{len(names)} of {of}" if n_images > len(names) else of
@@ -307,13 +308,6 @@ def _described(run: Run) -> str:
 def _panel_box(size: tuple[int, int]) -> tuple[int, int]:
     wide = size[0] > 2.2 * size[1]
     return (2 * PANEL_PX if wide else PANEL_PX, PANEL_PX)
-
-
-def _some(items: Sequence[T], limit: int) -> list[T]:
-    """At most so many, spread evenly, the first and the last among them."""
-    if len(items) <= limit:
-        return list(items)
-    return [items[round(i * (len(items) - 1) / (limit - 1))] for i in range(limit)]
 
 
 def draw_bank(bank: FilterBank, path: str | Path) -> str | Path:

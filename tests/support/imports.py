@@ -41,7 +41,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "recipes": (*RECIPES, *JOB),
     "pictures": ("recipes", *RECIPES, *JOB, "kernel_cache"),
     "nightly": ("recipes", *JOB),
-    "cli": ("nightly", "pictures", "recipes", *RECIPES, *JOB),
+    "pages": ("nightly", "pictures", "recipes", *RECIPES, *JOB),
+    "cli": ("pages", "nightly", "pictures", "recipes", *RECIPES, *JOB),
 }
 
 

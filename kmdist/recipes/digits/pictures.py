@@ -49,7 +49,7 @@ def _figure(width_in: float, height_in: float) -> Any:
     return Figure(figsize=(width_in, height_in), layout="constrained")
 
 
-def _title(run: Run, cluster: int) -> str:
+def cluster_title(run: Run, cluster: int) -> str:
     """The cluster's number, the class most of its members have, and how many members."""
     count = 0 if run.counts is None else int(run.counts[cluster])
     maps = run.attributes.get("maps")
@@ -71,11 +71,11 @@ def _centroids(run: Run) -> Any:
     for cluster, image in enumerate(means):
         axes = figure.add_subplot(rows, columns, cluster + 1)
         _show(axes, image)
-        axes.set_title(_title(run, cluster), fontsize=7)
+        axes.set_title(cluster_title(run, cluster), fontsize=7)
     return figure
 
 
-def _images_of(run: Run, numbers: np.ndarray) -> np.ndarray:
+def images_of(run: Run, numbers: np.ndarray) -> np.ndarray:
     """Some images of the stack the run was fitted to; blank where the number is −1."""
     stack, flat = fitted_input(run, 16.0).stack, numbers.ravel()
     images = np.zeros((flat.size, stack.height, stack.width), stack.source.dtype)
@@ -103,12 +103,12 @@ def _members(run: Run) -> Any:
     axes = figure.subplots(len(means), 3, width_ratios=[1, 20, 20], squeeze=False)
     for column, name in ((1, "nearest"), (2, "drawn")):
         numbers = np.asarray(run.array(f"members/{name}"))[:MOST_CLUSTERS]
-        images = _images_of(run, numbers)
+        images = images_of(run, numbers)
         for one, some, which in zip(axes[:, column], images, numbers, strict=True):
             _show(one, _tiled(some, which))
     for cluster, (row, mean) in enumerate(zip(axes, means, strict=True)):
         _show(row[0], mean)
-        row[0].set_title(_title(run, cluster), fontsize=6, loc="left")
+        row[0].set_title(cluster_title(run, cluster), fontsize=6, loc="left")
     axes[0, 1].set_title("nearest to the centroid", fontsize=8)
     axes[0, 2].set_title("drawn at random", fontsize=8)
     if k > len(means):
@@ -172,7 +172,7 @@ _CURVES = {"homogeneity": "homogeneity", "accuracy_majority": "accuracy by major
 def _normalised(run: Run) -> Any:
     numbers = np.asarray(run.array("members/drawn"))[:10, :6]
     model = DigitModel.of_run(run)
-    originals = _images_of(run, numbers)
+    originals = images_of(run, numbers)
     flat = light_ink(originals.reshape(-1, *originals.shape[2:]), model.dark_ink)
     prepared = model.describer.prepared(flat)
     figure = _figure(8, 0.65 * len(numbers) + 0.3)

@@ -11,6 +11,7 @@ from kmdist.options import with_keywords
 from kmdist.recipes.digits.options import DigitsOptions
 
 if TYPE_CHECKING:
+    from kmdist.job.exhibits import Exhibit
     from kmdist.recipes.digits.model import DigitModel
     from kmdist.store import Run
 
@@ -111,6 +112,12 @@ class Digits(Recipe):
         from kmdist.recipes.digits.pictures import figure
 
         return figure(run, what)
+
+    def exhibits(self, run: "Run") -> "Sequence[Exhibit]":
+        """Scores, clusters with their members, and what classes they hold."""
+        from kmdist.recipes.digits.exhibits import exhibits
+
+        return exhibits(run)
 
 
 RECIPE = Digits()

@@ -11,6 +11,7 @@ from kmdist.options import with_keywords
 from kmdist.recipes.quantize.options import QuantizeOptions
 
 if TYPE_CHECKING:
+    from kmdist.job.exhibits import Exhibit
     from kmdist.job.job import Job
     from kmdist.recipes.quantize.model import Model
     from kmdist.store import Run, RunImage
@@ -54,6 +55,7 @@ class Quantize(PhotographRecipe):
     name = "quantize"
     options = QuantizeOptions
     model_options: ClassVar[Mapping[str, Any]] = {"fit_only": True}
+    recolors = True
 
     def fit(self, inputs: Inputs, options: QuantizeOptions) -> Procedure[Any]:
         """Fit palettes, and label with them."""
@@ -88,6 +90,12 @@ class Quantize(PhotographRecipe):
         from kmdist.recipes.quantize.model import Model
 
         return Model.of_run(run)
+
+    def exhibits(self, run: "Run") -> "Sequence[Exhibit]":
+        """Quality against k."""
+        from kmdist.recipes.quantize.exhibits import quality_by_k
+
+        return quality_by_k(run)
 
 
 RECIPE = Quantize()

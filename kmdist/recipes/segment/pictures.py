@@ -1,9 +1,12 @@
 """What a segment run shows: three channels in false colour, and a table of its clusters."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from kmdist.errors import ImageError
 from kmdist.images import Found, Window
+from kmdist.job.exhibits import Exhibit, signatures
 from kmdist.job.originals import require_there
 from kmdist.recipes.segment.rasters import Asked, ProbeRaster, read_raster
 from kmdist.store import Run, RunImage
@@ -11,6 +14,8 @@ from kmdist.store import Run, RunImage
 STRETCH = (2, 98)
 """Percentiles of a channel that are shown as black and full."""
 SAMPLE_SIDE = 1024
+MOST_CHANNELS = 32
+"""Whose means are shown."""
 
 
 class FalseColor:
@@ -75,3 +80,13 @@ def cluster_table(run: Run) -> list[str]:
         values = "  ".join(f"{m:.4g} ± {s:.2g}" for m, s in zip(row[:12], spread[:12], strict=True))
         lines.append(f"{number:7d}  {100 * count / total:6.2f}%  {values}")
     return lines
+
+
+def channel_exhibits(run: Run) -> Sequence[Exhibit]:
+    """The mean of each channel in each cluster, in the units of the input."""
+    mean = run.array("channel_mean")
+    if mean is None:
+        return ()
+    names = [str(name) for name in run.attributes.get("channels", ())]
+    note = "mean of each channel in each cluster, in the units of the input"
+    return (signatures("Cluster signatures", mean[:, :MOST_CHANNELS], names[:MOST_CHANNELS], note),)

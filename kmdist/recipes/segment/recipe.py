@@ -11,6 +11,7 @@ from kmdist.options import with_keywords
 from kmdist.recipes.segment.options import SegmentOptions
 
 if TYPE_CHECKING:
+    from kmdist.job.exhibits import Exhibit
     from kmdist.recipes.segment.model import SegmentModel
     from kmdist.store import Run, RunImage
 
@@ -103,6 +104,12 @@ class Segment(PhotographRecipe):
 
         one = next(iter(run.runs.values()), run)
         return [*super().summary(run), *([] if run.runs else cluster_table(one))]
+
+    def exhibits(self, run: "Run") -> "Sequence[Exhibit]":
+        """Each channel in each cluster."""
+        from kmdist.recipes.segment.pictures import channel_exhibits
+
+        return channel_exhibits(run)
 
 
 RECIPE = Segment()

@@ -12,6 +12,7 @@ from kmdist.options import with_keywords
 from kmdist.recipes.texture.options import TextureOptions
 
 if TYPE_CHECKING:
+    from kmdist.job.exhibits import Exhibit
     from kmdist.job.job import Job
     from kmdist.recipes.texture.field_labels import PixelLabels
     from kmdist.store import Run
@@ -85,6 +86,12 @@ class Textures(PhotographRecipe):
         if run.palette is None:
             raise UsageError(f"{run.path} has no colours of its clusters")
         return PixelLabels(model, run.palette)
+
+    def exhibits(self, run: "Run") -> "Sequence[Exhibit]":
+        """Signatures of the clusters, and the filter bank."""
+        from kmdist.recipes.texture.exhibits import signatures_and_bank
+
+        return signatures_and_bank(run)
 
 
 RECIPE = Textures()

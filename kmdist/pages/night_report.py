@@ -1,0 +1,86 @@
+"""`kmdist nightly report`: what the nights did, as one page."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from kmdist.job.exhibits import Curves, Exhibit, Table
+from kmdist.nightly.report import open_ledger, status
+from kmdist.pages.page import render
+from kmdist.pictures.output_files import check_picture_path, write_text, written_to
+
+SHOWN = 1000
+"""Quarantined files and nights that are listed; the last ones."""
+_FIGURES = ("new", "changed", "done", "waiting", "pending", "quarantined", "vanished")
+
+
+def night_report(results: Path, output: str | Path) -> str | Path:
+    """Write a page about nightly results: images by night, drift, models, quarantine.
+
+    Parameters
+    ----------
+    results : the folder of ledger, models, runs and nights.
+    output : the .html file to write.
+
+    Raises
+    ------
+    UsageError : no night has run there, or `output` is no .html file that can be written.
+    """
+    place = check_picture_path(output, (".html", ".htm"))
+    found = status(results)
+    with open_ledger(results) as ledger:
+        models = ledger.models()
+    nights = [json.loads(one.read_text("utf-8")) for one in _night_files(results)]
+    files = found["files"]
+    facts = [(f"{n:,}", state) for state, n in sorted(files.items())]
+    facts.append((f"{len(found['models']):,}", "models"))
+    page = render(
+        "nights.html",
+        title=f"{results.resolve().name}: nights",
+        lead=f"{results}; {found['runs']:,} runs published",
+        facts=facts,
+        exhibits=list(_exhibits(nights, models, found["quarantined"])),
+    )
+    with written_to(place) as path:
+        write_text(path, page)
+    return place
+
+
+def _night_files(results: Path) -> list[Path]:
+    return sorted((results / "nights").glob("*.json"))[-SHOWN:]
+
+
+def _exhibits(
+    nights: Sequence[Mapping[str, Any]], models: Mapping[int, float], bad: Mapping[str, str]
+) -> Iterator[Exhibit]:
+    if nights:
+        days = list(range(1, len(nights) + 1))
+        lines = {name: [float(one[name]) for one in nights] for name in ("done", "quarantined")}
+        yield Curves("Images by night", "night", days, lines)
+        if any(one.get("drift") is not None for one in nights):
+            drift = [float("nan") if one["drift"] is None else one["drift"] for one in nights]
+            note = "inertia per pixel over that of the model on its own images; 1: as at the fit"
+            yield Curves("Drift", "night", days, {"drift": drift}, note=note)
+        yield Table("Nights", ["night", *_FIGURES, "model", "drift"], list(map(_row, nights[::-1])))
+    if models:
+        rows = [[f"{number:04d}", _when(made)] for number, made in models.items()]
+        yield Table("Models", ["model", "made"], rows)
+    if bad:
+        listed = list(bad.items())
+        more = len(listed) - SHOWN
+        note = f"and {more:,} more: kmdist nightly status lists them" if more > 0 else ""
+        rows = [[name, reason or ""] for name, reason in listed[:SHOWN]]
+        yield Table("Quarantine", ["file", "reason"], rows, note)
+
+
+def _row(night: Mapping[str, Any]) -> list[str]:
+    model = "" if night["model"] is None else f"{night['model']:04d}"
+    drift = "" if night["drift"] is None else f"{night['drift']:.3f}"
+    fitted = ", fitted" if night["fitted"] else ""
+    return [night["stamp"], *(f"{night[name]:,}" for name in _FIGURES), model + fitted, drift]
+
+
+def _when(made_s: float) -> str:
+    return datetime.fromtimestamp(made_s, UTC).strftime("%Y-%m-%d %H:%M UTC")

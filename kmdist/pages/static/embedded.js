@@ -1,0 +1,3 @@
+"use strict";
+window.viewer = new Viewer(
+  JSON.parse(document.getElementById("run-data").textContent), CanvasSurface);
