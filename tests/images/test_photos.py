@@ -15,6 +15,7 @@ from PIL import Image
 
 from kmdist.errors import ImageError
 from kmdist.images import Found, ImageSource, decode, find_images, probe, to_rgb8
+from kmdist.images.reading.jpegxl import size_of
 from tests.support.corpus import encode, orientation, photo
 from tests.support.profiles import AS_SRGB, P3, PLAIN
 
@@ -180,3 +181,19 @@ def test_they_are_found_in_folders(tmp_path: Path) -> None:
     for name in names:
         (tmp_path / name).write_bytes(b"x")
     assert [one.name for one in find_images([tmp_path])[0]] == names
+
+
+@pytest.mark.parametrize("box", [True, False])
+@pytest.mark.parametrize(
+    "size", [(1, 1), (8, 8), (256, 8), (36, 24), (301, 200), (1000, 40), (48, 40)]
+)
+def test_size_of_jpeg_xl_is_read_without_its_pixels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int], *, box: bool
+) -> None:
+    data = encode(np.zeros((size[1], size[0], 3), np.uint8), "JXL", use_container=box)
+    assert size_of(io.BytesIO(data)) == size
+    (tmp_path / "a.jxl").write_bytes(data)
+    monkeypatch.delattr("pillow_jxl.JpegXLImagePlugin.JXLImageFile._open")
+    with pytest.raises(ImageError, match="more than the 0 allowed") as caught:
+        probe(Found("a.jxl", str(tmp_path / "a.jxl")), max_pixels=0)
+    assert caught.value.code == "too_large"

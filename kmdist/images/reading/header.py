@@ -9,6 +9,7 @@ from kmdist.images.finding.find import Found
 from kmdist.images.finding.formats import SNIFFED_BYTES, detect, missing_package, refused
 from kmdist.images.pixels import TRANSPOSED
 from kmdist.images.reading.integrity import diagnose, require_plausible
+from kmdist.images.reading.jpegxl import size_of
 from kmdist.images.source import Header, ImageSource
 from kmdist.urls import is_url
 
@@ -34,7 +35,7 @@ def probe(found: Found, *, max_pixels: int = MAX_PIXELS) -> ImageSource:
     with open_regular(found.path) as file:
         try:
             status = _status(file, found.path)
-            kind, header = _probe_file(file, found.path, status[0])
+            kind, header = _probe_file(file, found.path, status[0], max_pixels)
         except OSError as error:
             raise os_fault(error, found.path) from error
     return _source(found, kind, header, status, max_pixels)
@@ -48,7 +49,7 @@ def _status(file: BinaryIO, path: str) -> tuple[int, int, int]:
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
-def _probe_file(file: BinaryIO, path: str, size_bytes: int) -> tuple[str, Header]:
+def _probe_file(file: BinaryIO, path: str, size_bytes: int, max_pixels: int) -> tuple[str, Header]:
     prefix = file.read(SNIFFED_BYTES)
     file.seek(0)
     if not prefix:
@@ -77,6 +78,8 @@ def _probe_file(file: BinaryIO, path: str, size_bytes: int) -> tuple[str, Header
             return kind, probe_photo(file, kind)
         from kmdist.images.reading.pillow_images import probe_picture
 
+        if kind == "jpegxl" and (size := size_of(file)) is not None:
+            _require_few(*size, max_pixels)
         return kind, probe_picture(file, kind)
     except (ImageError, MemoryError):
         raise
@@ -91,13 +94,8 @@ def _source(
     width, height = header.width, header.height
     if min(width, height) < 1:
         raise ImageError("corrupt", f"corrupt {kind.upper()}: it says {width} × {height} px")
-    if not header.windowed and width * height > max_pixels:
-        raise ImageError(
-            "too_large",
-            f"{width:,} × {height:,} = {width * height:,} px, more than the {max_pixels:,} "
-            "allowed for an image decoded whole: raise --max-pixels, or store it as a tiled TIFF "
-            "or Zarr, which have no such limit",
-        )
+    if not header.windowed:
+        _require_few(width, height, max_pixels)
     require_plausible(kind, width * height, status[0])
     if header.orientation in TRANSPOSED:
         width, height = height, width
@@ -118,3 +116,13 @@ def _source(
         decoder=header.decoder,
         profile=header.profile,
     )
+
+
+def _require_few(width: int, height: int, max_pixels: int) -> None:
+    if width * height > max_pixels:
+        raise ImageError(
+            "too_large",
+            f"{width:,} × {height:,} = {width * height:,} px, more than the {max_pixels:,} "
+            "allowed for an image decoded whole: raise --max-pixels, or store it as a tiled TIFF "
+            "or Zarr, which have no such limit",
+        )
