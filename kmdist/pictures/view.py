@@ -85,7 +85,8 @@ def draw_run(
     One image: original, recoloured and labels beside each other, and the palette with shares; of
     a run of several k, recoloured once for each. Without `image`: a contact sheet of up to 12
     images spread evenly over the run, each beside its original; of several k one sheet below the
-    other. Originals that are gone are replaced by a note.
+    other, unless there is one image alone, which is drawn as by its name. Originals that are gone
+    are replaced by a note.
 
     Parameters
     ----------
@@ -107,6 +108,8 @@ def draw_run(
     fits = list(run.runs.values()) or [run]
     if not len(fits[0].images):
         raise KmdistError(f"{run.path} has no label maps of images to draw (recipe {run.recipe})")
+    if image is None and len(fits) > 1 and len(fits[0].images) == 1:
+        (image,) = fits[0].images
     if image is not None:
         found = find_image(fits[0], image)
         place = check_picture_path(path, not_over=found.source)

@@ -188,3 +188,13 @@ def test_one_of_several_k_is_asked_for(photographs: Path, tmp_path: Path) -> Non
         with pytest.raises(UsageError, match=r"several k \(1, 3\); take one: run.runs\[1\]"):
             ask("0.png")
     assert run.runs[3].labels("0.png").shape == (60, 90)
+
+
+def test_one_image_of_several_k_is_drawn_as_by_its_name(photographs: Path, tmp_path: Path) -> None:
+    run = kmdist.quantize(photographs / "0.png", tmp_path / "one.zarr", k=(2, 4, 8))
+    draw_run(run, tmp_path / "sheet.png")
+    draw_run(run, tmp_path / "named.png", "0.png")
+    sheet, named = (np.asarray(Image.open(tmp_path / f"{n}.png")) for n in ("sheet", "named"))
+    np.testing.assert_array_equal(sheet, named)
+    paper = (sheet == drawing.PAPER).all(axis=(0, 2))
+    assert paper.mean() < 0.3  # columns on which nothing is drawn

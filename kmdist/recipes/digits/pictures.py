@@ -14,6 +14,8 @@ READ_IMAGES = 1024
 """Images of one file that are read at once: going into a gzip file costs as much as reading it."""
 MOST_CLUSTERS = 64
 """Whose members are drawn."""
+PANEL_ROWS = 48
+"""Rows of a table of many clusters, of which several parts then stand side by side."""
 
 
 def figure(run: Run, what: str | None = None) -> Any:
@@ -125,20 +127,31 @@ def _confusion(run: Run) -> Any:
     full[:-1, :-1] = table
     full[-1, :-1], full[:, -1] = table.sum(axis=0), full[:, :-1].sum(axis=1)
     full[-1, -1] = table.sum()
-    figure = _figure(1.5 + 0.6 * full.shape[1], 1.2 + 0.35 * full.shape[0])
-    axes = figure.add_subplot()
-    shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
     shown = np.zeros(full.shape)
-    shown[:-1, :-1] = shares
-    axes.imshow(shown, cmap="Blues", vmin=0, vmax=1, aspect="auto")
-    for i, j in np.ndindex(*full.shape):
-        color = "white" if shown[i, j] > 0.6 else "black"
-        axes.text(j, i, f"{full[i, j]:,}", ha="center", va="center", fontsize=7, color=color)
-    axes.set_xticks(range(full.shape[1]), [*names, "total"])
-    axes.set_yticks(range(full.shape[0]), [*map(str, range(len(table))), "total"])
+    shown[:-1, :-1] = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
+    rows = [*map(str, range(len(table))), "total"]
+    columns = [*names, "total"]
+    n_panels = -(-len(full) // PANEL_ROWS)
+    height = -(-len(full) // n_panels)
+    figure = _figure(n_panels * (1.5 + 0.6 * len(columns)), 1.2 + 0.35 * height)
+    for number, axes in enumerate(figure.subplots(1, n_panels, squeeze=False)[0]):
+        part = slice(number * height, (number + 1) * height)
+        _draw_table(axes, full[part], shown[part], rows[part], columns)
+    return figure
+
+
+def _draw_table(
+    axes: Any, counts: np.ndarray, shares: np.ndarray, rows: list[str], columns: list[str]
+) -> None:
+    """Counts of clusters in classes, on a ground as dark as their share of the cluster."""
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    for i, j in np.ndindex(*counts.shape):
+        color = "white" if shares[i, j] > 0.6 else "black"
+        axes.text(j, i, f"{counts[i, j]:,}", ha="center", va="center", fontsize=7, color=color)
+    axes.set_xticks(range(len(columns)), columns)
+    axes.set_yticks(range(len(rows)), rows)
     axes.set_xlabel("class")
     axes.set_ylabel("cluster")
-    return figure
 
 
 def _sweep(run: Run) -> Any:
