@@ -384,12 +384,12 @@ def test_totals_are_correctly_rounded(values: np.ndarray) -> None:
 
 def test_tiles_that_do_not_fit_are_refused() -> None:
     results = np.empty(96, np.float32), np.empty(96, np.float32), np.empty(96, np.int32)
-    tile, panel = np.zeros((96, 3), np.float32), np.zeros((4, 16), np.float32)
-    for rows, n, columns in ((tile[:50], 50, panel), (tile, 97, panel), (tile, 96, panel[:3])):
+    tile, panel = np.zeros((96, 3), np.float32), np.zeros((1, 4, 16), np.float32)
+    for rows, n, columns in ((tile[:50], 50, panel), (tile, 97, panel), (tile, 96, panel[:, :3])):
         with pytest.raises(ValueError, match="does not fit"):
             nearest_of_tile(rows, n, columns, *results)
     with pytest.raises(ValueError, match="do not fit"):
-        nearest_of_tile(tile, 96, np.zeros((4, 12), np.float32), *results)
+        nearest_of_tile(tile, 96, np.zeros((1, 4, 12), np.float32), *results)
 
 
 @pytest.mark.slow

@@ -30,7 +30,8 @@ def _assign(  # type: ignore[no-untyped-def]
     k = centroids.shape[0]
     scratch = np.zeros((TILE_ROWS, d), np.float32)
     best, second = np.empty(TILE_ROWS, np.float32), np.empty(TILE_ROWS, np.float32)
-    nearest, scores = np.empty(TILE_ROWS, np.int32), np.empty(panel.shape[1], np.float32)
+    nearest = np.empty(TILE_ROWS, np.int32)
+    scores = np.empty(panel.shape[0] * panel.shape[2], np.float32)
     left = np.empty(d)
     single = rows32.shape[1] == d
     shift32 = shift.astype(np.float32)

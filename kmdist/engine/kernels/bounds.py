@@ -220,6 +220,7 @@ def _assign_bounded(  # type: ignore[no-untyped-def]
         grid, (whole_shift, whole_scale, whole_shift.astype(np.float32), np.float32(whole_scale)),
     )  # fmt: skip
     panel, local, rest, _, _, blur = made
+    lanes = panel.shape[0] * panel.shape[2]
     half_gaps, reach = near[0], near[1]
     half_gaps32 = (half_gaps * DOWN).astype(np.float32)
     wide = (half_gaps32, (reach * DOWN).astype(np.float32))
@@ -239,7 +240,7 @@ def _assign_bounded(  # type: ignore[no-untyped-def]
         np.empty(TILE_ROWS, np.int32), np.empty(TILE_ROWS, np.float32),
         np.empty(TILE_ROWS, np.float32), np.empty(TILE_ROWS, np.float32), np.empty(rows.shape[1]),
         (
-            np.empty((1, rows.shape[1]), np.float32), np.empty(panel.shape[1], np.float32),
+            np.empty((1, rows.shape[1]), np.float32), np.empty(lanes, np.float32),
             np.empty(k, np.float32),
         ),
     )  # fmt: skip
@@ -268,7 +269,7 @@ def _assign_bounded(  # type: ignore[no-untyped-def]
                     gathered,
                 )  # fmt: skip
             if g >= 0:
-                scored += sizes[g] * _width(g, panel.shape[1])
+                scored += sizes[g] * _width(g, lanes)
                 opened += _score_group(
                     g, sizes[g], rows, rows32, weights, made, centroids, exact, frame, labels,
                     bounds, near, gathered, plain, out, scratch,
@@ -276,7 +277,7 @@ def _assign_bounded(  # type: ignore[no-untyped-def]
                 sizes[g] = 0
     for g in range(groups):
         if sizes[g]:
-            scored += sizes[g] * _width(g, panel.shape[1])
+            scored += sizes[g] * _width(g, lanes)
             opened += _score_group(
                 g, sizes[g], rows, rows32, weights, made, centroids, exact, frame, labels, bounds,
                 near, gathered, plain, out, scratch,
@@ -361,4 +362,4 @@ def assign_bounded(
         )
         scored, opened = scored + more[0], opened + more[1]
     n = max(1, len(rows))
-    return Work(scored / (n * guide.scores.shape[1]), opened / n)
+    return Work(scored / (n * guide.scores[:, 0].size), opened / n)

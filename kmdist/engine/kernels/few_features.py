@@ -73,12 +73,14 @@ def assign_few(  # type: ignore[no-untyped-def]
     summed, fresh = mode
     n, d = rows.shape
     k = centroids.shape[0]
-    wide = np.zeros((5, panel.shape[1]), np.float32)
-    wide[: d + 1] = panel
+    lanes = panel.shape[2]
+    wide = np.zeros((5, panel.shape[0] * lanes), np.float32)
+    for v in range(panel.shape[0]):
+        wide[: d + 1, v * lanes : (v + 1) * lanes] = panel[v]
     columns, row = np.zeros((4, _ROWS), np.float32), np.zeros((1, d), np.float32)
     best, second = np.empty(_ROWS, np.float32), np.empty(_ROWS, np.float32)
     nearest, todo = np.empty(_ROWS, np.int32), np.empty(_ROWS + 1, np.int32)
-    scores, left = np.empty(panel.shape[1], np.float32), np.empty(d)
+    scores, left = np.empty(wide.shape[1], np.float32), np.empty(d)
     shift32, scale32 = shift.astype(np.float32), np.float32(scale)
     for first in range(0, n, _ROWS):
         size = min(_ROWS, n - first)

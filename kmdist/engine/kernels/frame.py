@@ -143,8 +143,8 @@ class Panel(NamedTuple):
 
     Parameters
     ----------
-    scores : (d + 1, k padded) float32: row 0 holds ‖c‖², row p + 1 holds −2c_p; the columns
-        beyond k can never be nearest.
+    scores : (vectors, d + 1, lanes) float32, centroids side by side in vectors of 16, or in one of
+        8: line 0 holds ‖c‖², line p + 1 holds −2c_p; lanes beyond k can never be nearest.
     centroids : (k, d) float64, as given.
     slack : bound on the rounding error of a difference of two scores, for any row.
     gamma : relative rounding error of a score.
@@ -180,12 +180,13 @@ def make_panel(centroids: np.ndarray, frame: Frame, *, folded: bool = False) -> 
     exact = np.ascontiguousarray(centroids, dtype=np.float64)
     local = (exact - frame.shift) * frame.scale
     k, d = exact.shape
-    lanes = 8 if k <= 8 else 16
-    scores = np.zeros((d + 1, -(-k // lanes) * lanes), np.float32)
-    scores[0] = PAD
     squares = (local * local).sum(axis=1)
-    scores[0, :k] = squares + 2.0 * (local @ frame.shift) if folded else squares
-    scores[1:, :k] = -2.0 * local.T
+    lanes = 8 if k <= 8 else 16
+    lines = np.zeros((-(-k // lanes) * lanes, d + 1), np.float32)
+    lines[:, 0] = PAD
+    lines[:k, 0] = squares + 2.0 * (local @ frame.shift) if folded else squares
+    lines[:k, 1:] = -2.0 * local
+    scores = np.ascontiguousarray(lines.reshape(-1, lanes, d + 1).transpose(0, 2, 1))
     moved = float(np.sqrt(frame.shift @ frame.shift)) if folded else 0.0
     longest = float(np.sqrt(squares.max())) + moved + BLUR
     # d + 1 roundings of the sum, and one each of x, c and ‖c‖², with room to spare.

@@ -14,7 +14,7 @@ class Guide(NamedTuple):
 
     Parameters
     ----------
-    scores : (p + 1, lanes) float32, of `kmdist.engine.kernels.frame.Panel`.
+    scores : (vectors, p + 1, lanes) float32, of `kmdist.engine.kernels.frame.Panel`.
     local : (k, p) float32.
     rest : (k,) float32, no less than what of each centroid is not in the subspace; (0,) for whole
         rows.

@@ -16,47 +16,6 @@ PLAIN = bool(os.environ.get("KMDIST_PLAIN_KERNELS"))
 """Use no hand-written vector code."""
 
 
-@njit(nogil=True, cache=True, fastmath={"contract", "nnan", "nsz"})
-def score_four(tile, first, panel, scores):  # type: ignore[no-untyped-def]
-    """Scores ‖c‖² − 2x·c of four rows into ``scores[0:4]``.
-
-    Four features of four rows are held in 16 registers while the loop runs over centroids:
-    a score is then loaded and stored once for four fused multiply-adds, and a centroid's value
-    once for four rows. Measured at the speed of OpenBLAS's sgemm on Zen 4.
-    """
-    d = tile.shape[1]
-    lanes = panel.shape[1]
-    for j in range(lanes):
-        norm = panel[0, j]
-        scores[0, j] = norm
-        scores[1, j] = norm
-        scores[2, j] = norm
-        scores[3, j] = norm
-    whole = d // 4 * 4
-    for p in range(0, whole, 4):
-        a0, a1, a2, a3 = tile[first, p], tile[first, p + 1], tile[first, p + 2], tile[first, p + 3]
-        b0, b1 = tile[first + 1, p], tile[first + 1, p + 1]
-        b2, b3 = tile[first + 1, p + 2], tile[first + 1, p + 3]
-        c0, c1 = tile[first + 2, p], tile[first + 2, p + 1]
-        c2, c3 = tile[first + 2, p + 2], tile[first + 2, p + 3]
-        e0, e1 = tile[first + 3, p], tile[first + 3, p + 1]
-        e2, e3 = tile[first + 3, p + 2], tile[first + 3, p + 3]
-        for j in range(lanes):
-            x, y, z, w = panel[p + 1, j], panel[p + 2, j], panel[p + 3, j], panel[p + 4, j]
-            scores[0, j] = scores[0, j] + a0 * x + a1 * y + a2 * z + a3 * w
-            scores[1, j] = scores[1, j] + b0 * x + b1 * y + b2 * z + b3 * w
-            scores[2, j] = scores[2, j] + c0 * x + c1 * y + c2 * z + c3 * w
-            scores[3, j] = scores[3, j] + e0 * x + e1 * y + e2 * z + e3 * w
-    for p in range(whole, d):
-        a0, b0, c0, e0 = tile[first, p], tile[first + 1, p], tile[first + 2, p], tile[first + 3, p]
-        for j in range(lanes):
-            x = panel[p + 1, j]
-            scores[0, j] += a0 * x
-            scores[1, j] += b0 * x
-            scores[2, j] += c0 * x
-            scores[3, j] += e0 * x
-
-
 @njit(nogil=True, cache=True, fastmath={"nnan", "nsz", "reassoc"})
 def least_two(scores):  # type: ignore[no-untyped-def]
     """The least score, its first index, and the least of the others."""
@@ -75,14 +34,37 @@ def least_two(scores):  # type: ignore[no-untyped-def]
     return best, index, second
 
 
+@njit(nogil=True, cache=True, fastmath={"contract", "nnan", "nsz"})
+def score_row(tile, r, panel, out):  # type: ignore[no-untyped-def]
+    """Scores ‖c‖² − 2x·c of one row; four features a round, to save stores."""
+    d, lanes = tile.shape[1], panel.shape[2]
+    whole = d // 4 * 4
+    for v in range(panel.shape[0]):
+        sums = out[v * lanes : (v + 1) * lanes]
+        for j in range(lanes):
+            sums[j] = panel[v, 0, j]
+        for p in range(0, whole, 4):
+            x, y, z, w = tile[r, p], tile[r, p + 1], tile[r, p + 2], tile[r, p + 3]
+            for j in range(lanes):
+                sums[j] = (
+                    sums[j]
+                    + x * panel[v, p + 1, j]
+                    + y * panel[v, p + 2, j]
+                    + z * panel[v, p + 3, j]
+                    + w * panel[v, p + 4, j]
+                )
+        for p in range(whole, d):
+            x = tile[r, p]
+            for j in range(lanes):
+                sums[j] += x * panel[v, p + 1, j]
+
+
 @njit(nogil=True, cache=True)
 def _nearest_plain(tile, n, panel, best, second, nearest):  # type: ignore[no-untyped-def]
-    scores = np.empty((4, panel.shape[1]), np.float32)
-    for first in range(0, n, 4):
-        score_four(tile, first, panel, scores)
-        for r in range(4):
-            i = first + r
-            best[i], nearest[i], second[i] = least_two(scores[r])
+    scores = np.empty(panel.shape[0] * panel.shape[2], np.float32)
+    for i in range(n):
+        score_row(tile, i, panel, scores)
+        best[i], nearest[i], second[i] = least_two(scores)
 
 
 @njit(nogil=True, cache=True)
@@ -158,29 +140,6 @@ def error_bound(square, gamma, longest, near):  # type: ignore[no-untyped-def]
     return gamma * reach * reach
 
 
-@njit(nogil=True, cache=True, fastmath={"contract", "nnan", "nsz"})
-def score_row(tile, r, panel, out):  # type: ignore[no-untyped-def]
-    """Scores ‖c‖² − 2x·c of one row; four features a round, to save stores."""
-    d = tile.shape[1]
-    for j in range(out.size):
-        out[j] = panel[0, j]
-    whole = d // 4 * 4
-    for p in range(0, whole, 4):
-        x, y, z, w = tile[r, p], tile[r, p + 1], tile[r, p + 2], tile[r, p + 3]
-        for j in range(out.size):
-            out[j] = (
-                out[j]
-                + x * panel[p + 1, j]
-                + y * panel[p + 2, j]
-                + z * panel[p + 3, j]
-                + w * panel[p + 4, j]
-            )
-    for p in range(whole, d):
-        x = tile[r, p]
-        for j in range(out.size):
-            out[j] += x * panel[p + 1, j]
-
-
 @njit(nogil=True, cache=True)
 def resolve(rows, i, tile, r, panel, best, centroids, error, scores):  # type: ignore[no-untyped-def]
     """The nearest centroid in float64 among those whose scores cannot be told apart.
@@ -193,7 +152,7 @@ def resolve(rows, i, tile, r, panel, best, centroids, error, scores):  # type: i
     panel, centroids : of `kmdist.engine.kernels.frame.Panel`.
     best : least score of the row.
     error : from `error_bound`.
-    scores : (lanes of the panel,) float32, scratch.
+    scores : (centroids of the panel,) float32, scratch.
     """
     score_row(tile, r, panel, scores)
     limit = np.float64(best) + 4.0 * error  # two scores here, two in `best` and its rival

@@ -30,7 +30,7 @@ class Neighbours(NamedTuple):
     reach : (k, 3) float64, distance to the first centroid that is not in the panel of each
         width, never more than the true value; zeros where there are no panels.
     order : (k, 32) int32, the nearest centroids of each, itself first; (k, 0) without panels.
-    panels : for each width w (k, d + 1, w) float32, columns of `Panel.scores` in that order.
+    panels : for each width (k, vectors, d + 1, lanes) float32, `Panel.scores` in that order.
     """
 
     half_gaps: np.ndarray
@@ -56,10 +56,13 @@ def _gaps(local, step, out):  # type: ignore[no-untyped-def]
 @njit(nogil=True, cache=True)
 def _gather(scores, order, out):  # type: ignore[no-untyped-def]
     """Columns of the common panel in the order of each centroid."""
+    _, vectors, lines, lanes = out.shape
     for a in range(out.shape[0]):
-        for p in range(out.shape[1]):
-            for j in range(out.shape[2]):
-                out[a, p, j] = scores[p, order[a, j]]
+        for v in range(vectors):
+            for p in range(lines):
+                for j in range(lanes):
+                    c = order[a, v * lanes + j]
+                    out[a, v, p, j] = scores[c // 16, p, c % 16]
 
 
 def _gaps_between(centroids: np.ndarray, frame: Frame, step: int = 1) -> np.ndarray:
@@ -103,20 +106,23 @@ def find_neighbours(
     ----------
     centroids : (k, d) floating point.
     frame : Frame
-    scores : (p + 1, lanes) float32, of the panel that panels of neighbours are taken from; none are
-        made without, nor for k ≤ 32.
+    scores : (vectors, p + 1, 16) float32, of the panel that panels of neighbours are taken from;
+        none are made without, nor for k ≤ 32.
     """
     k = len(centroids)
     gaps = _gaps_between(centroids, frame)
     others = gaps + np.diag(np.full(k, np.inf))
     half = 0.5 * others.min(axis=1)
     if scores is None or k <= WIDTHS[-1]:
-        none = tuple(np.empty((k, 1, 0), np.float32) for _ in WIDTHS)
+        none = tuple(np.empty((k, 0, 1, 16), np.float32) for _ in WIDTHS)
         return Neighbours(half, np.zeros((k, len(WIDTHS))), np.empty((k, 0), np.int32), none)
     order = np.argsort(gaps - np.eye(k), axis=1, kind="stable")  # itself first
     reach = np.ascontiguousarray(np.take_along_axis(gaps, order[:, WIDTHS], axis=1))
     order = np.ascontiguousarray(order[:, : WIDTHS[-1]], dtype=np.int32)
-    made = tuple(np.empty((k, len(scores), width), np.float32) for width in WIDTHS)
+    lines = scores.shape[1]
+    made = tuple(
+        np.empty((k, -(-width // 16), lines, min(width, 16)), np.float32) for width in WIDTHS
+    )
     for each in made:
         _gather(scores, order, each)
     return Neighbours(half, reach, order, made)

@@ -2,18 +2,19 @@
 
 numba compiles loops over arrays, so that a score is loaded and stored for every few products and
 again for the minimum. Here a block of rows × centroids stays in registers until its minimum is
-known: 2.6 × (48 features, 64 centroids), 2.1 × (48, 6), 2.0 × (784, 10) and 1.1 × (784, 256) as
-fast as the plain kernel of `kmdist.engine.kernels.assign`, on Zen 4. The code is vector IR without
-any instruction of one processor: LLVM fits it to whatever vectors there are, and `plain` in
-`nearest_rows` chooses the plain kernel instead. Either gives the same labels.
+known: 2.6 × (48 features, 64 centroids), 2.1 × (48, 6) and 2.0 × (784, 10) as fast as plain loops
+on Zen 4; on Zen 3 as fast with 784 and 256 as OpenBLAS is with the products alone. The code is
+vector IR without any instruction of one processor: LLVM fits it to whatever vectors there are, and
+`plain` in `nearest_rows` chooses the plain kernel instead. Either gives the same labels.
 """
 
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
+from llvmlite.binding import get_host_cpu_features
 from numba import njit, types
-from numba.core import cgutils
+from numba.core import cgutils, config
 from numba.extending import intrinsic
 
 _FLOAT, _I32, _I64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
@@ -22,12 +23,20 @@ _PAD = float(np.float32(3e38))
 """More than any score: of lanes without a centroid."""
 
 
+def _has_wide_registers() -> bool:
+    """Whether the processor compiled for holds 16 float32 numbers in each of 32 registers."""
+    features = config.CPU_FEATURES  # type: ignore[attr-defined]
+    if features is None:
+        features = get_host_cpu_features().flatten()
+    return "+avx512f" in features.split(",")
+
+
 def _make_block(rows: int, vectors: int, lanes: int) -> Any:
     """An intrinsic for a fixed block: `rows` rows, ``vectors · lanes`` centroids."""
 
     @intrinsic
-    def block(context, x, d, panel, stride, index, best, second, nearest):  # type: ignore[no-untyped-def]
-        signature = types.void(*[types.intp] * 8)
+    def block(context, x, d, panel, index, best, second, nearest):  # type: ignore[no-untyped-def]
+        signature = types.void(*[types.intp] * 7)
 
         def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
             _Block(builder, rows, vectors, lanes).emit(*args)
@@ -75,47 +84,34 @@ class _Block:
         return self.builder.extract_element(vector, ir.Constant(_I32, 0))
 
     def emit(
-        self,
-        x: Any,
-        d: Any,
-        panel: Any,
-        stride: Any,
-        index: Any,
-        best: Any,
-        second: Any,
-        nearest: Any,
+        self, x: Any, d: Any, panel: Any, index: Any, best: Any, second: Any, nearest: Any
     ) -> None:
-        scores = self.products(x, d, panel, stride)
+        scores = self.products(x, d, panel)
         for row in range(self.rows):
             self.fold(scores[row], row, index, best, second, nearest)
 
-    def products(self, x: Any, d: Any, panel: Any, stride: Any) -> list[list[Any]]:
-        """‖c‖² − 2x·c: panel row 0 plus Σ x_p · panel row p + 1."""
+    def products(self, x: Any, d: Any, panel: Any) -> list[list[Any]]:
+        """‖c‖² − 2x·c: the first line of the panel plus Σ x_p · line p + 1."""
         b = self.builder
-        width = 4 * self.lanes
-        sums = [
-            [cgutils.alloca_once(b, self.vector) for _ in range(self.vectors)]
-            for _ in range(self.rows)
-        ]
-        for v in range(self.vectors):
-            norms = self.load_vector(b.add(panel, self.constant(width * v)))
-            for row in range(self.rows):
-                b.store(norms, sums[row][v])
+        line_bytes, row_bytes = 4 * self.lanes, b.mul(d, self.constant(4))
+        panel_bytes = b.mul(b.add(d, self.constant(1)), self.constant(line_bytes))
+        starts = [b.add(panel, b.mul(panel_bytes, self.constant(v))) for v in range(self.vectors)]
+        sums = [[cgutils.alloca_once(b, self.vector) for _ in starts] for _ in range(self.rows)]
+        for v, start in enumerate(starts):
+            norms = self.load_vector(start)
+            for parts in sums:
+                b.store(norms, parts[v])
         kind = ir.FunctionType(self.vector, [self.vector] * 3)
         name = f"llvm.fmuladd.v{self.lanes}f32"
         multiply_add = cgutils.get_or_insert_function(b.module, kind, name)
-        step, row_bytes = b.mul(stride, self.constant(4)), b.mul(d, self.constant(4))
         with cgutils.for_range(b, d) as loop:
-            line = b.add(panel, b.mul(b.add(loop.index, self.constant(1)), step))
-            values = [
-                self.load_vector(b.add(line, self.constant(width * v))) for v in range(self.vectors)
-            ]
+            line = b.mul(b.add(loop.index, self.constant(1)), self.constant(line_bytes))
+            values = [self.load_vector(b.add(start, line)) for start in starts]
             address = b.add(x, b.mul(loop.index, self.constant(4)))
-            for row in range(self.rows):
+            for parts in sums:
                 own = self.splat(b.load(self.pointer(address, _FLOAT)))
-                for v in range(self.vectors):
-                    product = b.call(multiply_add, [own, values[v], b.load(sums[row][v])])
-                    b.store(product, sums[row][v])
+                for value, part in zip(values, parts, strict=True):
+                    b.store(b.call(multiply_add, [own, value, b.load(part)]), part)
                 address = b.add(address, row_bytes)
         return [[b.load(part) for part in parts] for parts in sums]
 
@@ -163,13 +159,35 @@ class _Block:
         return bits
 
 
+_WIDE = _has_wide_registers()
+"""Registers then hold 384 scores, else 96 of them: larger blocks take 3 × as long with AVX2."""
+
+_block_12x1_8 = _make_block(12, 1, 8)
+_block_6x1 = _make_block(6, 1, 16)
 _block_16x1 = _make_block(16, 1, 16)
-_block_16x1_8 = _make_block(16, 1, 8)
 _block_12x2 = _make_block(12, 2, 16)
 _block_6x4 = _make_block(6, 4, 16)
 
 TILE_ROWS = 96
 """Rows of a tile: a multiple of the rows of each block."""
+
+
+@njit(nogil=True, cache=True)
+def _wide_blocks(x, d, c, vectors, n, b, s, i):  # type: ignore[no-untyped-def]
+    row, step = 4 * d, 64 * (d + 1)
+    v = 0
+    while v + 4 <= vectors:
+        for r in range(0, n, 6):
+            _block_6x4(x + r * row, d, c + v * step, 16 * v, b + 4 * r, s + 4 * r, i + 4 * r)
+        v += 4
+    while v + 2 <= vectors:
+        for r in range(0, n, 12):
+            _block_12x2(x + r * row, d, c + v * step, 16 * v, b + 4 * r, s + 4 * r, i + 4 * r)
+        v += 2
+    while v < vectors:
+        for r in range(0, n, 16):
+            _block_16x1(x + r * row, d, c + v * step, 16 * v, b + 4 * r, s + 4 * r, i + 4 * r)
+        v += 1
 
 
 @njit(nogil=True, cache=True)
@@ -181,37 +199,30 @@ def nearest_of_tile(tile, n, panel, best, second, nearest):  # type: ignore[no-u
     tile : (rows, d) float32, C order, rows a multiple of 48; those from n on are read but do not
         matter.
     n : rows wanted.
-    panel : (d + 1, lanes) float32, from `kmdist.engine.kernels.frame.make_panel`; lanes are 8, or a
-        multiple of 16.
+    panel : (vectors, d + 1, lanes) float32, `kmdist.engine.kernels.frame.Panel.scores`; lanes are
+        16, or 8 in a single vector.
     best, second, nearest : (TILE_ROWS,) float32, float32, int32, written.
     """
     d = tile.shape[1]
-    lanes = panel.shape[1]
+    vectors, lines, lanes = panel.shape
     # Addresses are not checked below: blocks read and write whole groups of 16, 12 or 6 rows.
-    if tile.shape[0] % 48 or n > tile.shape[0] or panel.shape[0] != d + 1:
+    if tile.shape[0] % 48 or n > tile.shape[0] or lines != d + 1:
         raise ValueError("the tile does not fit its rows or the panel")
-    if (lanes != 8 and lanes % 16) or min(best.size, second.size, nearest.size) < tile.shape[0]:
+    single = vectors == 1 and lanes == 8
+    if not (single or lanes == 16) or min(best.size, second.size, nearest.size) < tile.shape[0]:
         raise ValueError("the panel or the results do not fit the blocks")
     best[:] = np.float32(_PAD)
     second[:] = np.float32(_PAD)
     nearest[:] = 0
     x, c = tile.ctypes.data, panel.ctypes.data
     b, s, i = best.ctypes.data, second.ctypes.data, nearest.ctypes.data
-    row = 4 * d
-    if lanes == 8:
-        for r in range(0, n, 16):
-            _block_16x1_8(x + r * row, d, c, lanes, 0, b + 4 * r, s + 4 * r, i + 4 * r)
-        return
-    j = 0
-    while j + 64 <= lanes:
-        for r in range(0, n, 6):
-            _block_6x4(x + r * row, d, c + 4 * j, lanes, j, b + 4 * r, s + 4 * r, i + 4 * r)
-        j += 64
-    while j + 32 <= lanes:
+    row, step = 4 * d, 4 * lanes * lines
+    if single:
         for r in range(0, n, 12):
-            _block_12x2(x + r * row, d, c + 4 * j, lanes, j, b + 4 * r, s + 4 * r, i + 4 * r)
-        j += 32
-    while j < lanes:
-        for r in range(0, n, 16):
-            _block_16x1(x + r * row, d, c + 4 * j, lanes, j, b + 4 * r, s + 4 * r, i + 4 * r)
-        j += 16
+            _block_12x1_8(x + r * row, d, c, 0, b + 4 * r, s + 4 * r, i + 4 * r)
+    elif _WIDE:
+        _wide_blocks(x, d, c, vectors, n, b, s, i)
+    else:
+        for v in range(vectors):
+            for r in range(0, n, 6):
+                _block_6x1(x + r * row, d, c + v * step, 16 * v, b + 4 * r, s + 4 * r, i + 4 * r)
