@@ -36,6 +36,11 @@ def render(
     return page.render(code=code, style=style, policy=policy, version=__version__, **context)
 
 
+def fragment(template: str, **context: Any) -> str:
+    """Part of somebody else's page."""
+    return _environment().get_template(template).render(**context)
+
+
 def content_policy(scripts: Iterable[str], style: str, connect: str) -> str:
     """A content security policy (W3C, level 3) of a page that runs these scripts and no others."""
     allowed = " ".join(_hash(text) for text in scripts) or "'none'"

@@ -153,6 +153,48 @@ class Run(Fit):
             return self.image(next(iter(self.images))).labels(level)
         raise UsageError(f"{self.path} has {quantity(len(self.images), 'image')}; name one of them")
 
+    def to_xarray(self, name: str | None = None) -> Any:
+        """Labels as lazy Dask arrays with named dimensions.
+
+        Parameters
+        ----------
+        name : of an image; None: of all.
+
+        Returns
+        -------
+        xarray.DataArray (y, x), or (image,) where the run has one label for each image; of all
+        images an xarray.DataTree with one dataset ``labels`` for each, by name; of several k a
+        DataTree with one branch ``kN`` for each.
+
+        Raises
+        ------
+        UsageError : no such image, or xarray is not installed.
+        """
+        from kmdist.store.labelled import to_xarray
+
+        return to_xarray(self, name)
+
+    def plot(self, image: str | None = None, ax: Any = None) -> Any:
+        """Draw an image in the colours of its clusters.
+
+        Parameters
+        ----------
+        image : its name; None: the first.
+        ax : axes of matplotlib; None: the current ones.
+
+        Returns
+        -------
+        The axes; of a run without label maps the figure that its recipe draws.
+
+        Raises
+        ------
+        UsageError : no such image.
+        """
+        return import_module("kmdist.pages.notebook").plot(self, image, ax)
+
+    def _repr_html_(self) -> str:
+        return str(import_module("kmdist.pages.notebook").run_html(self))
+
     def predict(self, images: Any) -> Any:
         """Label new images in memory with the run's clusters; `kmdist predict` is for many.
 
