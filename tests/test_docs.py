@@ -1,0 +1,49 @@
+"""The documentation names what there is; `.ci/run` builds it and runs its examples."""
+
+import re
+
+import kmdist
+from tests.support.folders import ROOT
+
+DOCS = ROOT / "docs"
+PAGES = [*DOCS.rglob("*.rst"), *(DOCS / "examples").glob("*.py")]
+MADE = {"_build", "gallery", "generated"}
+
+
+def _texts() -> dict[str, str]:
+    return {
+        str(path.relative_to(DOCS)): path.read_text("utf-8")
+        for path in PAGES
+        if not MADE & set(path.relative_to(DOCS).parts)
+    }
+
+
+def test_every_public_name_has_a_page() -> None:
+    listed = set(re.findall(r"^   ([\w.]+)$", _texts()["reference/api.rst"], re.MULTILINE))
+    public = {name for names in kmdist.PLACES.values() for name in names}
+    assert public <= listed, f"not in reference/api.rst: {sorted(public - listed)}"
+
+
+def test_every_public_function_is_used_or_told_of() -> None:
+    told = "\n".join(text for name, text in _texts().items() if name != "reference/api.rst")
+    public = {name for names in kmdist.PLACES.values() for name in names}
+    errors = {name for name in public if name.endswith("Error")}
+    missing = {name for name in public - errors if not re.search(rf"\b{name}\b", told)}
+    assert not missing, f"neither an example nor a mention: {sorted(missing)}"
+
+
+def test_the_gallery_has_its_examples() -> None:
+    assert len(list((DOCS / "examples").glob("plot_*.py"))) >= 12
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    texts = _texts()
+    for name, text in texts.items():
+        folder = (DOCS / name).parent
+        for target in re.findall(r":doc:`(?:[^`<]*<)?([^`<>]+)>?`", text):
+            page = (folder / target).resolve().relative_to(DOCS)
+            if page.parts[0] == "gallery":
+                found = page.name == "index" or (DOCS / f"examples/{page.name}.py").exists()
+            else:
+                found = f"{page}.rst" in texts
+            assert found, f"{name}: {target}"
