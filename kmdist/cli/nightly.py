@@ -1,5 +1,7 @@
 """`kmdist nightly SPEC`, and `kmdist nightly status|find|verify|repair|retry|report`."""
 
+from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from kmdist.errors import KmdistError, UsageError, quantity
 from kmdist.options import declared
 from kmdist.recipes.registry import recipe_named
 
+SHOWN_REASONS = 10
 DEFAULT_SPEC = "jobs/nightly.yaml"
 
 
@@ -36,13 +39,15 @@ class SpecOrCommand(click.Group):
 def nightly() -> None:
     """Label what is new in folders that grow, once a night.
 
-    SPEC is a YAML file as jobs/nightly.yaml; `kmdist nightly SPEC` is short for `run SPEC`. Exit
-    code 75: another night is still running; 3: an input is missing, unreadable, or empty and was
-    not; the files of the others are labelled.
+    SPEC is a YAML file as jobs/nightly.yaml; `kmdist nightly SPEC` is short for `run SPEC`.
+
+    Exit codes: 0, all is done or waits for the next night; 1, it could not be done, the next night
+    goes on; 2, the command or SPEC is wrong; 3, an input is missing, unreadable, or empty and was
+    not, and the files of the others are labelled; 75, another night is still running.
 
     \b
     kmdist nightly jobs/nightly.yaml
-    kmdist nightly status jobs/nightly.yaml
+    kmdist nightly status --spec jobs/nightly.yaml
     """
 
 
@@ -59,28 +64,51 @@ def _spec_options(command: Any) -> Any:
 
 
 @nightly.command()
-@click.argument("spec", type=click.Path(dir_okay=False))
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a key.")
+@click.argument("spec_", metavar="[SPEC]", required=False)
+@_spec_options
+@click.option("--watch", is_flag=True, help="Go on: label what comes once it has been left alone.")
 @click.option("--until", metavar="HH:MM", help="Stop cleanly at this hour.")
 @click.option("--cluster", metavar="FILE[:PROFILE]", help="Run where this cluster file says.")
 @click.option("--scheduler", metavar="URL", help="Run on this Dask scheduler.")
 @click.option("--insecure", is_flag=True, help="Allow a scheduler in the open without TLS.")
 @click.option("-q", "--quiet", is_flag=True, help="Errors and the result only.")
-def run(spec: str, overrides: tuple[str, ...], quiet: bool, **flags: Any) -> None:
-    """Run one night of SPEC.
+def run(
+    spec_: str | None,
+    spec: str | None,
+    overrides: tuple[str, ...],
+    results: str | None,
+    quiet: bool,
+    watch: bool,
+    **flags: Any,
+) -> None:
+    """Run one night of SPEC, or go on until interrupted.
 
     \b
     kmdist nightly run jobs/nightly.yaml --set grace=1h --until 06:00
+    kmdist nightly run jobs/nightly.yaml --watch
     """
     from kmdist.cli.progress import Reporter
-    from kmdist.nightly import run_night
+    from kmdist.nightly import run_night, watch_nights
     from kmdist.nightly.outcome import InputError
 
-    keys = read_spec(spec, overrides)
+    spec = spec_ or spec or DEFAULT_SPEC
+    keys = _keys(spec, overrides, results)
     keys.update({key: value for key, value in flags.items() if value})
     settings = _settings(spec, keys)
     with Reporter(quiet=quiet) as reporter:
+        if watch:
+            watch_nights(
+                settings, watch=reporter, on_night=lambda night: _say_night(settings, night)
+            )
+            return
         night = run_night(settings, watch=reporter)
+    _say_night(settings, night)
+    if night.errors:
+        raise InputError("; ".join(f"input {text} {why}" for text, why in night.errors.items()))
+
+
+def _say_night(settings: Any, night: Any) -> None:
+    """Print what a night did, and why files wait or were set aside."""
     parts = [
         f"{getattr(night, name):,} {name}"
         for name in ("new", "changed", "done", "waiting", "pending", "quarantined", "vanished")
@@ -90,9 +118,27 @@ def run(spec: str, overrides: tuple[str, ...], quiet: bool, **flags: Any) -> Non
         say(f"{settings.results / 'runs' / one}.zarr")
     if night.drift is not None:
         fitted = ", fitted tonight" if night.fitted else ""
-        say(f"model {night.model:04d}{fitted}; drift {night.drift:.3f}")
-    if night.errors:
-        raise InputError("; ".join(f"input {text} {why}" for text, why in night.errors.items()))
+        say(f"model {night.model:04d}{fitted}; drift {_explained(night.drift)}")
+    _say_reasons(night.waits, "waiting")
+    _say_reasons(night.reasons, "quarantined")
+
+
+def _explained(drift: float) -> str:
+    """What a drift means."""
+    if abs(drift - 1) < 0.005:
+        return f"{drift:.3f}: new images lie as near to the clusters as those of the model's fit"
+    much = "farther from" if drift > 1 else "nearer to"
+    return (
+        f"{drift:.3f}: squared distances of new images are {abs(drift - 1):.0%} {much} the "
+        "clusters than those of the model's own; above 1.5 a refit is worth it"
+    )
+
+
+def _say_reasons(reasons: Mapping[str, str], what: str) -> None:
+    for path, reason in islice(reasons.items(), SHOWN_REASONS):
+        say(f"  {what} {path}: {reason}")
+    if len(reasons) > SHOWN_REASONS:
+        say(f"  … and {len(reasons) - SHOWN_REASONS:,} more {what}")
 
 
 @nightly.command()
@@ -123,6 +169,7 @@ def status(
         say(f"last    {found['night']['stamp']}: {found['night']['done']} done{stopped}")
         for text, why in found["night"].get("errors", {}).items():
             say(f"  input {text}: {why}")
+        _say_reasons(found["night"].get("waits", {}), "waiting")
     for path, reason in found["quarantined"].items():
         say(f"  {path}: {reason}")
 
@@ -147,6 +194,27 @@ def find(path: str, spec: str | None, overrides: tuple[str, ...], results: str |
         say(f"run     {found['run']}")
         say(f"image   {found['image']}")
         say(f"model   {found['model']:04d}")
+
+
+@nightly.command()
+@click.argument("paths", nargs=-1, metavar="[PATH]...")
+@_spec_options
+def retry(
+    paths: tuple[str, ...], spec: str | None, overrides: tuple[str, ...], results: str | None
+) -> None:
+    """Take files out of quarantine, to be tried again the next night.
+
+    PATH is a file, folder or glob; without any, all quarantined files are meant.
+
+    \b
+    kmdist nightly retry photos/2024/
+    """
+    from kmdist.nightly import retry as nightly_retry
+
+    found = nightly_retry(_results(spec, overrides, results), paths)
+    for path in found:
+        say(path)
+    say(f"{quantity(len(found), 'file')} will be tried again by the next night")
 
 
 @nightly.command()

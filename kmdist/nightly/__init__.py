@@ -6,6 +6,8 @@
 `status`, `find`    what is done, waiting, quarantined; which run holds a file's labels
 `verify`            read all results again and hold them against the ledger
 `repair`            make anew what `verify` finds damaged, rebuild the ledger from the runs
+`retry`             take files out of quarantine
+`watch_nights`      label what comes as it comes, until it is stopped
 `ledger`            SQLite: what is known of every file, run and model
 `lock`              one night at a time
 `scan`              what is there, compared with what is known

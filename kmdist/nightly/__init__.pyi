@@ -5,4 +5,6 @@ from .repair import Repair as Repair
 from .repair import repair as repair
 from .report import find as find
 from .report import status as status
+from .retrying import retry as retry
 from .settings import Settings as Settings
+from .watching import watch_nights as watch_nights

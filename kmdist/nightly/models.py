@@ -16,6 +16,8 @@ from kmdist.nightly.digests import root_digest
 from kmdist.nightly.ledger import DONE, PENDING, FileRow, Ledger
 from kmdist.nightly.scan import found_of
 from kmdist.nightly.settings import Settings
+from kmdist.options import declared
+from kmdist.recipes.options import PredictOptions
 from kmdist.recipes.registry import recipe_named
 from kmdist.store import Run, open_run
 
@@ -62,6 +64,31 @@ def current_model(settings: Settings, ledger: Ledger, now: datetime) -> int | No
             "is asked for: give it another folder for its results"
         )
     return published[-1]
+
+
+def require_same_options(settings: Settings, number: int) -> None:
+    """Refuse options that the model to label with was not fitted with: they would change nothing.
+
+    Raises
+    ------
+    UsageError : naming the first of them.
+    """
+    recipe = recipe_named(settings.recipe)
+    options, known = recipe.options.of(settings.options), declared(recipe.options)
+    free = {*declared(PredictOptions), *recipe.model_options}
+    made = open_run(model_path(settings.results, number)).parameters
+    for name in settings.options:
+        if name not in made or name not in known or name in free:
+            continue
+        asked = list(options.ks) if name == "k" else getattr(options, known[name].attribute)
+        # Text that is no choice of words may be written in several ways, such as a colour.
+        comparable = isinstance(asked, int | float) or known[name].values or name == "k"
+        if comparable and asked != made[name]:
+            raise UsageError(
+                f"nightly: {name!r} is {asked!r}, and model {number:04d} was fitted with "
+                f"{made[name]!r}: set it back; or have a new model fitted (refit: 1), or give "
+                "another folder for the results"
+            )
 
 
 def is_due(settings: Settings, ledger: Ledger, number: int | None, now: datetime) -> bool:

@@ -5,6 +5,8 @@ or a run that is published by one rename and noted in the ledger before it begin
 started and found published is recorded; found unfinished, it is resumed.
 """
 
+import math
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
@@ -16,9 +18,16 @@ from kmdist.images import Rejection
 from kmdist.job.endings import Deadline, NoUsableImageError, OutOfTimeError
 from kmdist.job.progress import Message, Watcher, watch_nothing
 from kmdist.nightly.digests import image_digests
-from kmdist.nightly.ledger import DONE, LEDGER, PENDING, QUARANTINED, WAITING, FileRow, Ledger
+from kmdist.nightly.ledger import DONE, LEDGER, PENDING, WAITING, FileRow, Ledger
 from kmdist.nightly.lock import hold_lock
-from kmdist.nightly.models import current_model, fit_model, is_due, model_path, run_record
+from kmdist.nightly.models import (
+    current_model,
+    fit_model,
+    is_due,
+    model_path,
+    require_same_options,
+    run_record,
+)
 from kmdist.nightly.outcome import InputError, Night, stamp_of
 from kmdist.nightly.scan import compare, found_of, look, part_inputs
 from kmdist.nightly.settings import Clock, Settings, system_clock
@@ -124,7 +133,9 @@ class Worker:
         self.night.new = len(findings.new)
         self.night.changed = len(findings.changed)
         self.night.vanished = len(findings.vanished)
-        self.night.quarantined += sum(path in findings.new for path in unusable)
+        self.night.waits = {os.fsdecode(path): why for path, why in findings.waiting.items()}
+        self.night.ready_s = None if math.isinf(findings.ready_s) else findings.ready_s
+        self.night.set_aside(findings.rows[path] for path in unusable if path in findings.new)
         known.update(findings.rows)
         return known
 
@@ -159,7 +170,8 @@ class Worker:
     def _model(self, rows: dict[bytes, FileRow]) -> int | None:
         """The model to label with, fitted first where one is due; None where none can be had."""
         number = current_model(self.settings, self.ledger, self.clock())
-        if not is_due(self.settings, self.ledger, number, self.clock()):
+        if number is not None and not is_due(self.settings, self.ledger, number, self.clock()):
+            require_same_options(self.settings, number)
             return number
         fresh = (number or 0) + 1
         while True:
@@ -199,7 +211,7 @@ class Worker:
         with self.ledger.transaction():
             self.ledger.put_files(changed)
         self.ledger.set_sample(())
-        self.night.quarantined += len(changed)
+        self.night.set_aside(changed)
         return len(changed)
 
     def _predict(self, run: str, number: int, rows: Mapping[bytes, FileRow]) -> None:
@@ -250,7 +262,7 @@ class Worker:
                 self.ledger.finish_run(run, result)
         done = sum(row.state == DONE for row in after)
         self.night.done += done
-        self.night.quarantined += sum(row.state == QUARANTINED for row in after)
+        self.night.set_aside(after)
         self.night.model = number
         if run is not None:
             self.night.drift = result["drift"]

@@ -2,12 +2,13 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 from kmdist.errors import KmdistError
+from kmdist.nightly.ledger import QUARANTINED, FileRow
 
 _STAMP = "%Y%m%dT%H%M%SZ"
 
@@ -37,6 +38,8 @@ class Night:
     model : version that labelled; fitted : whether it was fitted tonight.
     drift : inertia per pixel against the model's own; see `kmdist.nightly.models.drift_of`.
     runs : published tonight, an interrupted one of an earlier night among them.
+    waits : why files wait, and until when; reasons : why files were set aside tonight; by path.
+    ready_s : when the first waiting file can be labelled, seconds since 1970; None: none waits.
     errors : inputs that are not there, cannot be read, or are empty and were not, by name.
     """
 
@@ -54,6 +57,16 @@ class Night:
     drift: float | None = None
     runs: tuple[str, ...] = ()
     errors: Mapping[str, str] = field(default_factory=dict)
+    waits: dict[str, str] = field(default_factory=dict)
+    reasons: dict[str, str] = field(default_factory=dict)
+    ready_s: float | None = None
+
+    def set_aside(self, rows: Iterable[FileRow]) -> None:
+        """Note files that were quarantined."""
+        for row in rows:
+            if row.state == QUARANTINED:
+                self.quarantined += 1
+                self.reasons[os.fsdecode(row.path)] = row.error or ""
 
     def write(self, results: Path, keep: int | None) -> None:
         """Write the JSON, and remove those of nights before the last `keep`.

@@ -3,11 +3,13 @@
 import fnmatch
 import glob
 import hashlib
+import math
 import os
 import stat
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -51,12 +53,16 @@ class Findings:
     ----------
     rows : rows of the ledger that changed, by path.
     new, changed, vanished : paths.
+    waiting : why files wait, by path.
+    ready_s : when the first of them will have been left alone for long enough, seconds since 1970.
     """
 
     rows: dict[bytes, FileRow] = field(default_factory=dict)
     new: set[bytes] = field(default_factory=set)
     changed: set[bytes] = field(default_factory=set)
     vanished: set[bytes] = field(default_factory=set)
+    waiting: dict[bytes, str] = field(default_factory=dict)
+    ready_s: float = math.inf
 
 
 @dataclass
@@ -257,6 +263,12 @@ def _note(
     age_s = min(now_s - one.mtime_ns / 1e9, changed_s if changed_s > -grace_s else grace_s)
     ready = one.bundled or age_s >= grace_s or (same and now_s - observed_s >= grace_s)
     if not ready:
+        since_s = max(one.mtime_ns / 1e9, one.ctime_ns / 1e9 if changed_s > -grace_s else 0.0)
+        ready_s = min(since_s, observed_s) + grace_s
+        until = datetime.fromtimestamp(ready_s).astimezone().isoformat(" ", "seconds")
+        what = "changed" if one.path in known else "arrived"
+        findings.waiting[one.path] = f"{what} or was written lately; waits until {until}"
+        findings.ready_s = min(findings.ready_s, ready_s)
         # The old contents stay the ledger's until the new ones are known, but for the stat by
         # which the next night sees whether the file still grows.
         row = _looked_at(row, one, observed_s=observed_s)
@@ -269,6 +281,7 @@ def _decide(
 ) -> None:
     row = findings.rows.get(one.path) or known[one.path]
     if digest is None:  # it changes, or is gone, as we look
+        findings.waiting[one.path] = "changed while it was read"
         findings.rows[one.path] = replace(
             _looked_at(row, one), state=WAITING, name=one.name, going=None
         )

@@ -1,0 +1,115 @@
+"""What comes is labelled as it comes; what waits or was set aside says why, and can be retried."""
+
+import os
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from kmdist.cli import cli
+from kmdist.errors import UsageError
+from kmdist.nightly import Night, retry, status, verify, watch_nights
+from tests.support.nights import World
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def test_files_are_labelled_while_they_come(world: World) -> None:
+    pytest.importorskip("watchfiles", reason="watchfiles is not installed")
+    world.put("first.png", 1)
+    settings = replace(world.settings, grace=1)
+    nights: list[Night] = []
+    stop, labelled = threading.Event(), threading.Semaphore(0)
+
+    def on_night(night: Night) -> None:
+        nights.append(night)
+        for _ in range(night.done):
+            labelled.release()
+
+    watching = threading.Thread(
+        target=watch_nights, args=(settings,), kwargs={"on_night": on_night, "stop": stop}
+    )
+    watching.start()
+    try:
+        labelled.acquire()
+        path = world.put("sub/second.png", 2)
+        os.utime(path)
+        came_s = time.time()
+        labelled.acquire()
+        assert time.time() - came_s >= 1
+    finally:
+        stop.set()
+        watching.join()
+    assert sum(night.done for night in nights) == 2
+    assert status(world.results)["files"] == {"done": 2}
+    assert verify(world.results) == []
+
+
+def test_there_is_no_folder_to_watch(world: World) -> None:
+    pytest.importorskip("watchfiles", reason="watchfiles is not installed")
+    world.put("a.png")
+    with pytest.raises(UsageError, match="no folder to watch"):
+        watch_nights(replace(world.settings, inputs=("sample:photos",)))
+
+
+def test_a_night_says_what_waits_and_what_was_set_aside(world: World) -> None:
+    world.put("good.png", 1)
+    young = world.put("young.png", 2, age_s=60)
+    bad = world.inbox / "bad.jpg"
+    bad.write_bytes(b"nothing")
+    world.touch(bad)
+    now_s = world.now.timestamp()
+    night = world.night()
+    assert list(night.waits) == [str(young)]
+    assert "waits until 20" in night.waits[str(young)]
+    assert night.ready_s == pytest.approx(now_s - 60 + 600)
+    assert list(night.reasons) == [str(bad)]
+    assert night.reasons[str(bad)].startswith("not_image: ")
+    shown = CliRunner().invoke(cli, ["nightly", "status", "--results", str(world.results)])
+    assert f"waiting {young}" in shown.output
+
+
+def test_files_are_taken_out_of_quarantine(world: World) -> None:
+    for name in ("a.jpg", "sub/b.jpg"):
+        path = world.inbox / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"nothing")
+        world.touch(path)
+    assert world.night().quarantined == 2
+    assert world.night().quarantined == 0
+    assert retry(world.results, [world.inbox / "sub"]) == [str(world.inbox / "sub/b.jpg")]
+    assert world.night().quarantined == 1
+    assert len(retry(world.results)) == 2
+    with pytest.raises(UsageError, match="no quarantined file"):
+        retry(world.results, [world.inbox / "none.png"])
+    done = CliRunner().invoke(cli, ["nightly", "retry", "--results", str(world.results)])
+    assert done.output.endswith("0 files will be tried again by the next night\n")
+    assert world.night().quarantined == 2
+    assert verify(world.results) == []
+    with pytest.raises(UsageError, match="no night has run"):
+        retry(world.inbox)
+    assert not (world.inbox / "lock").exists()
+
+
+def test_options_that_the_model_was_not_fitted_with_are_refused(world: World) -> None:
+    world.put("a.png", 1)
+    world.night()
+    world.put("b.png", 2)
+    for options in ({"k": 5}, {"k": 4, "space": "oklab"}, {"k": 4, "seed": 3}):
+        with pytest.raises(UsageError, match="was fitted with"):
+            world.night(options={**options, "workers": 1})
+    night = world.night(options={"k": 4, "workers": 2, "block_mpx": 0.01, "tol": 1e-4})
+    assert night.done == 1
+    world.put("c.png", 3)
+    assert world.night(options={"k": 5, "workers": 1}, refit=1).model == 2
+
+
+def test_exit_codes_are_in_the_help() -> None:
+    shown = CliRunner().invoke(cli, ["nightly", "--help"]).output
+    assert all(f"{code}, " in shown for code in (0, 1, 2, 3, 75))
