@@ -7,10 +7,36 @@ import click
 from kmdist.cli.say import say
 
 
+class Amount(click.ParamType[Any]):
+    """A share of 0 to 1."""
+
+    name = "amount"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        try:
+            return float(value)
+        except ValueError:
+            self.fail(f"{value!r} is no amount of 0 to 1; alone --dither comes last", param, ctx)
+
+
 @click.command()
 @click.argument("run", metavar="RUN")
 @click.argument("folder", metavar="DIR")
-@click.option("--dither", is_flag=True, help="Diffuse errors (Floyd-Steinberg): no bands in skies.")
+@click.option(
+    "--dither",
+    type=Amount(),
+    is_flag=False,
+    flag_value=1.0,
+    default=0.0,
+    metavar="[AMOUNT]",
+    help="Diffuse errors (Floyd-Steinberg), or a share of them, 0 to 1: no bands in skies.",
+)
+@click.option(
+    "--sort",
+    type=click.Choice(["share", "hue", "lightness"]),
+    default="share",
+    help="Order of the colours in the files of the palette.",
+)
 @click.option("--overwrite", is_flag=True, help="Write into DIR though it is not empty.")
 @click.option("--workers", type=click.IntRange(1), help="Threads; default: all cores.")
 @click.option("-q", "--quiet", is_flag=True, help="Errors only.")
@@ -19,7 +45,8 @@ def export(run: str, folder: str, quiet: bool, verbose: bool, **options: Any) ->
     """Write the pictures of RUN in the colours of their clusters, and its palette, to DIR.
 
     Pictures are indexed PNG, transparent where nothing was clustered; the palette is written as
-    JSON, GIMP palette and PNG, and table.csv compares bytes, PSNR and SSIM with the originals.
+    JSON, GIMP palette, CSS, Adobe's ASE and ACO, and PNG; table.csv compares bytes, PSNR and SSIM
+    with the originals.
 
     \b
     kmdist export run.zarr pictures/ --dither

@@ -21,7 +21,7 @@ from kmdist.job.progress import Event, Watcher
 from kmdist.pages.page import data_url
 from kmdist.pages.tiles import labels_of
 from kmdist.pictures import drawing
-from kmdist.pictures.export import ExportedImage, export_image, export_threads
+from kmdist.pictures.export import ExportedImage, Look, export_image, export_threads
 from kmdist.pictures.run_pictures import MAX_ORIGINAL_PIXELS, RunPicture, evenly, try_original
 from kmdist.recipes.registry import recipe_named
 from kmdist.store import Run, RunImage
@@ -103,7 +103,7 @@ def quality_of(picture: RunPicture) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="kmdist-") as folder:
         (Path(folder) / "palettes").mkdir()
         stems = {picture.image.name: "picture"}
-        made: ExportedImage = export_image(picture, stems, Path(folder), dither=False)
+        made: ExportedImage = export_image(picture, stems, Path(folder), Look())
     row = made.row()
     return {key: row[key] for key in ("bytes", "original_bytes", "psnr_db", "ssim")}
 

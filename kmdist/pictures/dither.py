@@ -13,16 +13,17 @@ class Ditherer:
     """Dithers one picture, top to bottom, into the nearest colours of a palette.
 
     Rows alternate in direction, which breaks the diagonal threads of one-way diffusion. Errors
-    are integers of 1/16 and are passed on without remainder, so the result is the same on every
-    machine and however the picture is cut into bands. Values are clamped to what a display shows
-    before the nearest colour is looked for: colours outside the palette's hull would otherwise
-    pile up errors that smear far below them.
+    are integers of 1/16, passed on without remainder unless an amount is given, so the result is
+    the same on every machine and however the picture is cut into bands. Values are clamped to what
+    a display shows before the nearest colour is looked for: colours outside the palette's hull
+    would otherwise pile up errors that smear far below them.
 
     Parameters
     ----------
     palette : (k, 3) uint8 sRGB, 1 ≤ k ≤ 65,535. Nearest is meant in sRGB; ties to the lowest
         index.
     width : columns of the picture.
+    amount : share of each error that is passed on, 0 … 1, in steps of 1/256.
 
     Memory: 33.6 MB of table, of which the pages of colours that occur are used.
 
@@ -31,7 +32,7 @@ class Ditherer:
     ValueError : the palette is not (k, 3) uint8, or too large.
     """
 
-    def __init__(self, palette: npt.NDArray[np.uint8], width: int) -> None:
+    def __init__(self, palette: npt.NDArray[np.uint8], width: int, amount: float = 1) -> None:
         if palette.ndim != 2 or palette.shape[1] != 3 or palette.dtype != np.uint8:
             raise ValueError(
                 f"palette must be (k, 3) uint8, received {palette.shape} {palette.dtype}"
@@ -40,6 +41,7 @@ class Ditherer:
             raise ValueError(f"palette has {len(palette)} colours; allowed are 1 to 65,535")
         self._palette = np.ascontiguousarray(palette.T.astype(np.int32))
         self._width = width
+        self._amount = np.int32(round(256 * amount))
         self._next_row = 0
         # Two rows of errors for the pixels, with a column to spare at either end.
         self._errors = np.zeros((2, width + 2, 3), np.int32)
@@ -78,13 +80,16 @@ class Ditherer:
         out: npt.NDArray[np.unsignedinteger] = np.empty(
             rgb.shape[:2], np.uint8 if few else np.uint16
         )
-        _diffuse(rgb, skip, self._palette, self._next_row, self._errors, self._nearest, out)
+        picture = (self._next_row, self._errors, self._nearest, self._amount)
+        _diffuse(rgb, skip, self._palette, *picture, out)
         self._next_row += len(rgb)
         return out
 
 
 @njit(nogil=True, cache=True)
-def _diffuse(rgb, skip, palette, first_row, errors, nearest, out):  # type: ignore[no-untyped-def]
+def _diffuse(  # type: ignore[no-untyped-def]
+    rgb, skip, palette, first_row, errors, nearest, amount, out
+):
     height, width = out.shape
     masked = skip.shape[0] == height and skip.shape[1] == width
     distances = np.empty(palette.shape[1], np.int32)
@@ -108,9 +113,12 @@ def _diffuse(rgb, skip, palette, first_row, errors, nearest, out):  # type: igno
                 nearest[code] = _find(palette, r, g, b, distances) + 1
             index = np.int32(nearest[code]) - 1
             out[y, x] = index
-            _pass_on(here, below, x + 1, step, 0, red - 16 * palette[0, index])
-            _pass_on(here, below, x + 1, step, 1, green - 16 * palette[1, index])
-            _pass_on(here, below, x + 1, step, 2, blue - 16 * palette[2, index])
+            error = amount * (red - 16 * palette[0, index]) >> 8
+            _pass_on(here, below, x + 1, step, 0, error)
+            error = amount * (green - 16 * palette[1, index]) >> 8
+            _pass_on(here, below, x + 1, step, 1, error)
+            error = amount * (blue - 16 * palette[2, index]) >> 8
+            _pass_on(here, below, x + 1, step, 2, error)
             x += step
 
 

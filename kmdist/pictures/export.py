@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import math
 import os
 import re
@@ -10,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, get_args
 from unicodedata import normalize
 
 import numpy as np
@@ -19,7 +18,7 @@ from kmdist.engine.cores import usable_cores
 from kmdist.engine.passes import ThreadPool, memory_limit_bytes, run_pass
 from kmdist.errors import UsageError, shown
 from kmdist.images import Window
-from kmdist.images.color import hex_color, over_black_and_white
+from kmdist.images.color import over_black_and_white
 from kmdist.job.memory import DECODE_BYTES
 from kmdist.job.progress import Event, Watcher, watch_nothing
 from kmdist.job.recipe import Original
@@ -31,6 +30,7 @@ from kmdist.pictures.output_files import (
     write_text,
     written_to,
 )
+from kmdist.pictures.palette_files import Sort, write_palette
 from kmdist.pictures.png import PngWriter
 from kmdist.pictures.run_pictures import BAND_PIXELS, BAND_ROWS, RunPicture, try_original
 from kmdist.recipes.registry import recipe_named
@@ -186,11 +186,36 @@ class ExportedImage:
         }
 
 
+@dataclass(frozen=True)
+class Look:
+    """How pictures and palettes are written.
+
+    Parameters
+    ----------
+    dither : share of the errors that is diffused, 0 … 1.
+    sort : order of the colours in the files of the palette.
+
+    Raises
+    ------
+    UsageError : neither.
+    """
+
+    dither: float = 0.0
+    sort: Sort = "share"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.dither <= 1:
+            raise UsageError(f"--dither {self.dither:g}: must be 0 (no errors) to 1 (all of them)")
+        if self.sort not in get_args(Sort):
+            raise UsageError(f"--sort {self.sort!r}: must be {', '.join(get_args(Sort))}")
+
+
 def export(
     run: Run | str | Path,
     folder: str | Path,
     *,
-    dither: bool = False,
+    dither: bool | float = False,
+    sort: Sort = "share",
     overwrite: bool = False,
     workers: int | None = None,
     watch: Watcher = watch_nothing,
@@ -198,15 +223,18 @@ def export(
     """Write every image of a run recoloured, the palettes, and a table.
 
     Files: a PNG for each image, in the folders and of the names of the images, ``palette.json``,
-    ``palette.gpl``, ``palette.png`` (below ``palettes/`` where each image has its own) and
-    ``table.csv``, and what the recipe gives besides (of `segment` GeoTIFF and ``clusters.csv``); of
-    a run of several k in a folder ``kN`` each. Names that had to be changed are in the table.
+    ``.gpl``, ``.css``, ``.ase``, ``.aco``, ``.png`` (below ``palettes/`` where each image has its
+    own) and ``table.csv``, and what the recipe gives besides (of `segment` GeoTIFF and
+    ``clusters.csv``); of a run of several k in a folder ``kN`` each. Names that had to be changed
+    are in the table.
 
     Parameters
     ----------
     folder : to write to, or its URL in an object store, to which all is uploaded in the end.
-    dither : diffuse errors, as `kmdist.pictures.dither.Ditherer`; not with a palette that has
-        alpha. Else every pixel has the colour of its label.
+    dither : diffuse errors, as `kmdist.pictures.dither.Ditherer`, all or a share of them, 0 … 1;
+        not with a palette that has alpha. Else every pixel has the colour of its label.
+    sort : order of the colours in the files of the palette, by ``share``, ``hue`` or
+        ``lightness``.
     overwrite : write into a folder that is not empty.
     workers : threads; None: the usable cores, fewer where their memory does not suffice.
 
@@ -216,26 +244,28 @@ def export(
 
     Raises
     ------
-    UsageError : `folder` is not empty, or a palette with alpha would be dithered.
+    UsageError : `folder` is not empty, an option is not as it must be, or a palette with alpha
+        would be dithered.
     KmdistError : the run's clusters have no colours, or a file cannot be written.
     """
+    look = Look(float(dither), sort)
     run = opened(run)
     if dither and any(one.attributes.get("alpha") for one in [run, *run.runs.values()]):
         raise UsageError(f"--dither: the palette of {run.path} has alpha, which is not dithered")
     with written_to(check_folder(folder, overwrite=overwrite)) as inside, interpreting(run):
-        rows = _export_all(run, inside, dither, workers, watch)
+        rows = _export_all(run, inside, look, workers, watch)
         write_text(inside / TABLE_NAME, table_csv(rows))
     return rows
 
 
 def _export_all(
-    run: Run, folder: Path, dither: bool, workers: int | None, watch: Watcher
+    run: Run, folder: Path, look: Look, workers: int | None, watch: Watcher
 ) -> list[ExportedImage]:
     if not run.runs:
-        return _export_one(run, folder, dither, workers, watch)
+        return _export_one(run, folder, look, workers, watch)
     rows: list[ExportedImage] = []
     for name, one in {f"k{k}": run for k, run in run.runs.items()}.items():
-        rows += _export_one(one, folder / name, dither, workers, watch, stage=f"export {name}")
+        rows += _export_one(one, folder / name, look, workers, watch, stage=f"export {name}")
     return rows
 
 
@@ -293,7 +323,7 @@ def _safe_part(part: str) -> str:
 def _export_one(
     run: Run,
     folder: Path,
-    dither: bool,
+    look: Look,
     workers: int | None,
     watch: Watcher,
     *,
@@ -304,7 +334,8 @@ def _export_one(
     for path in {folder, *((folder / stem).parent for stem in stems.values())}:
         make_folder(path)
     if run.palette is not None:
-        _write_palette(folder / "palette", run.path.name, run.palette, run.counts)
+        own = folder / "palette"
+        write_palette(own, run.path.name, run.palette, run.counts, look.sort)
     rows: list[ExportedImage | None] = [None] * len(names)
     pictures = _Pictures(run, names)
     n_done, mpx = 0, 0.0
@@ -318,7 +349,7 @@ def _export_one(
     images = [picture.image for picture in pictures]
     pool = ThreadPool(export_threads(images, workers), memory_bytes=1)
     try:
-        run_pass(pool, export_image, pictures, stems, folder, dither, on_done=done)
+        run_pass(pool, export_image, pictures, stems, folder, look, on_done=done)
     finally:
         pool.close()
     recipe_named(run.recipe).export_further(run, folder, stems)
@@ -351,7 +382,7 @@ def export_threads(images: Sequence[RunImage], workers: int | None) -> int:
 
 
 def export_image(
-    picture: RunPicture, stems: Mapping[str, str], folder: Path, dither: bool
+    picture: RunPicture, stems: Mapping[str, str], folder: Path, look: Look
 ) -> ExportedImage:
     """Write one image as PNG and compare it with its original; a task."""
     image = picture.image
@@ -359,9 +390,9 @@ def export_image(
     if picture.has_own_palette:
         own = folder / "palettes" / stem
         make_folder(own.parent)
-        _write_palette(own, image.name, picture.palette, picture.counts)
+        write_palette(own, image.name, picture.palette, picture.counts, look.sort)
     original, note = try_original(picture)
-    if original is None and dither:
+    if original is None and look.dither:
         note += "; not dithered"
     if stem != image.name.removesuffix(PurePosixPath(image.name).suffix):
         note = "; ".join(filter(None, [note, f"is written as {stem}.png"]))
@@ -369,7 +400,9 @@ def export_image(
     path = folder / f"{stem}.png"
     with replacing(path) as file:
         writer = _png_writer(file, picture)
-        ditherer = Ditherer(picture.palette, image.width) if dither and original else None
+        ditherer = None
+        if look.dither and original:
+            ditherer = Ditherer(picture.palette, image.width, look.dither)
         for window in picture.bands():
             writer.write_rows(_rows(picture, window, original, ditherer, fidelity))
         writer.close()
@@ -437,75 +470,3 @@ def _rows(
         colored[nowhere] = 0
         return colored
     return np.concatenate([colored, np.where(nowhere, 0, 255).astype(np.uint8)[..., None]], axis=2)
-
-
-def _write_palette(base: Path, name: str, palette: np.ndarray, counts: np.ndarray | None) -> None:
-    shares = np.zeros(len(palette), np.int64) if counts is None else counts
-    write_json(base.with_name(f"{base.name}.json"), palette, shares)
-    write_gpl(base.with_name(f"{base.name}.gpl"), name, palette)
-    write_strip(base.with_name(f"{base.name}.png"), palette)
-
-
-STRIP_SIDE_PX = 32
-"""Side of a colour's square in a palette strip."""
-
-
-def write_gpl(path: Path, name: str, palette: np.ndarray) -> None:
-    """Write a GIMP palette (GIMP developer documentation, ``GIMP Palette`` version 2).
-
-    Parameters
-    ----------
-    palette : (k, 3) uint8 sRGB; or (k, 4), whose alpha such a file cannot hold.
-    """
-    name = shown(" ".join(name.split()))
-    lines = ["GIMP Palette", f"Name: {name}", "Columns: 16", "#"]
-    lines += [
-        f"{r:3d} {g:3d} {b:3d}\t{hex_color((r, g, b))}" for r, g, b in palette[:, :3].tolist()
-    ]
-    write_text(path, "\n".join(lines) + "\n")
-
-
-def write_json(path: Path, palette: np.ndarray, counts: np.ndarray) -> None:
-    """Write a palette with the share of each colour."""
-    total = max(int(counts.sum()), 1)
-    entries = [
-        {"hex": hex_color(color), "rgb": color[:3], "count": int(n), "share": int(n) / total}
-        for color, n in zip(palette.tolist(), counts, strict=True)
-    ]
-    if palette.shape[1] == 4:
-        entries = [
-            {**entry, "alpha": alpha}
-            for entry, alpha in zip(entries, palette[:, 3].tolist(), strict=True)
-        ]
-    write_text(path, json.dumps({"palette": entries}, indent=1) + "\n")
-
-
-def write_strip(path: Path, palette: np.ndarray) -> None:
-    """Write a palette as a PNG of squares, 16 to a row; the last row is filled up transparent.
-
-    Parameters
-    ----------
-    palette : (k, 3) uint8 sRGB; or (k, 4) with alpha.
-    """
-    columns = min(len(palette), 16)
-    rows = -(-len(palette) // columns)
-    indices = np.arange(rows * columns).clip(max=len(palette)).reshape(rows, columns)
-    ragged = rows * columns > len(palette)
-    squares = np.ones((STRIP_SIDE_PX, STRIP_SIDE_PX), np.int64)
-    if ragged:
-        rest = np.zeros((1, 4), np.uint8)
-        if palette.shape[1] == 3:
-            palette = np.pad(palette, ((0, 0), (0, 1)), constant_values=255)
-        palette = np.concatenate([palette, rest])
-    picture = np.kron(indices, squares)
-    with replacing(path) as file:
-        writer = PngWriter(
-            file,
-            columns * STRIP_SIDE_PX,
-            rows * STRIP_SIDE_PX,
-            palette=palette if len(palette) <= 256 else None,
-            channels=palette.shape[1],
-        )
-        indexed = len(palette) <= 256
-        writer.write_rows(picture.astype(np.uint8) if indexed else palette[picture])
-        writer.close()

@@ -4,20 +4,24 @@ import csv
 import io
 import json
 import shutil
+import struct
 from pathlib import Path
 from unicodedata import normalize
 
 import cv2
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 import kmdist
+from kmdist.cli import cli
 from kmdist.errors import KmdistError, UsageError
 from kmdist.pictures import run_pictures as run_images
 from kmdist.pictures.export import TABLE_NAME, Fidelity, export, file_stems
 from kmdist.pictures.extract import extract
+from kmdist.pictures.palette_files import write_palette
 from kmdist.pictures.png import PngWriter
 from kmdist.recipes.quantize.given_palettes import read_palette
 from kmdist.store import Run
@@ -340,3 +344,72 @@ def test_extract_refuses_what_is_not_there(run: Run, photographs: Path, tmp_path
     with pytest.raises(UsageError, match="original photograph"):
         attempt(output=photographs / "0.png", clusters=(0,))
     assert not (tmp_path / "c.png").exists()
+
+
+PALETTE = np.array(
+    [(128, 128, 128), (0, 0, 255), (255, 0, 0), (255, 255, 0), (0, 0, 0), (20, 90, 20)], np.uint8
+)
+
+
+def test_swatches_of_other_programs(tmp_path: Path) -> None:
+    write_palette(tmp_path / "p", "run", PALETTE, None)
+    css = (tmp_path / "p.css").read_text().splitlines()
+    assert css[0] == ":root {"
+    assert css[2:4] == ["  --color-1: #0000ff;", "  --color-2: #ff0000;"]
+    ase = (tmp_path / "p.ase").read_bytes()
+    assert ase[:12] == b"ASEF" + struct.pack(">HHI", 1, 0, 6)
+    at, found = 12, []
+    for _ in PALETTE:
+        kind, length = struct.unpack_from(">HI", ase, at)
+        assert kind == 1
+        block = ase[at + 6 : at + 6 + length]
+        n = 2 * int.from_bytes(block[:2], "big")
+        assert block[2 : 2 + n].decode("utf-16-be")[0] == "#"
+        assert block[2 + n : 6 + n] == b"RGB "
+        *rgb, use = struct.unpack(">3fH", block[6 + n :])
+        assert use == 0
+        found.append(np.rint(np.array(rgb) * 255))
+        at += 6 + length
+    assert at == len(ase)
+    np.testing.assert_array_equal(found, PALETTE)
+    aco = (tmp_path / "p.aco").read_bytes()
+    assert aco[:4] == struct.pack(">2H", 1, 6)
+    first = np.frombuffer(aco[4 : 4 + 60], ">u2").reshape(6, 5)
+    np.testing.assert_array_equal(first[:, 1:4], PALETTE.astype(int) * 257)
+    assert not first[:, [0, 4]].any()
+    named = aco[64:]
+    assert named[:4] == struct.pack(">2H", 2, 6)
+    assert len(named) == 4 + 6 * (10 + 4 + 16)
+    assert named[18:34].decode("utf-16-be") == "#808080\0"
+
+
+def test_palettes_sorted(tmp_path: Path) -> None:
+    orders = {"share": list(range(6)), "lightness": [4, 5, 1, 0, 2, 3], "hue": [2, 3, 5, 1, 4, 0]}
+    for sort, expected in orders.items():
+        write_palette(tmp_path / "p", "run", PALETTE, np.arange(6, 0, -1), sort)  # type: ignore[arg-type]
+        listed = json.loads((tmp_path / "p.json").read_text())["palette"]
+        assert [one["label"] for one in listed] == expected
+        assert [one["count"] for one in listed] == [6 - label for label in expected]
+        for suffix in ("json", "gpl"):
+            np.testing.assert_array_equal(read_palette(tmp_path / f"p.{suffix}"), PALETTE[expected])
+        strip = np.asarray(Image.open(tmp_path / "p.png").convert("RGB"))
+        np.testing.assert_array_equal(strip[16, 16::32], PALETTE[expected])
+
+
+def test_a_share_of_dithering(photographs: Path, tmp_path: Path) -> None:
+    run = kmdist.quantize(photographs / "0.png", tmp_path / "one.zarr", k=4)
+    psnr = {}
+    for amount in (0, 0.4, 1, True, False):
+        (row,) = export(run, tmp_path / "out", dither=amount, overwrite=True)
+        psnr[f"{amount}"] = row.psnr_db
+    assert psnr["1"] == psnr["True"] < psnr["0.4"] < psnr["0"] == psnr["False"]
+    words = [str(run.path), str(tmp_path / "cli"), "--sort", "hue", "--dither"]
+    for amount, expected in (([], "1"), (["0.4"], "0.4")):
+        done = CliRunner().invoke(cli, ["export", *words, *amount, "--overwrite"])
+        assert done.exit_code == 0, done.output
+        with (tmp_path / "cli" / TABLE_NAME).open() as file:
+            (line,) = csv.DictReader(file)
+        assert float(line["psnr_db"]) == pytest.approx(psnr[expected], abs=1e-3)
+    for wrong, options in (("1.5", {"dither": 1.5}), ("'loud'", {"sort": "loud"})):
+        with pytest.raises(UsageError, match=wrong):
+            export(run, tmp_path / "out", overwrite=True, **options)  # type: ignore[arg-type]
