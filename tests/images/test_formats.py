@@ -12,7 +12,9 @@ from PIL import Image, ImageOps
 
 from kmdist.errors import ImageError
 from kmdist.images import Found, ImageSource, Window, decode, probe, to_rgb8
+from kmdist.images.reading.pillow_images import _PLUGINS
 from tests.support.corpus import encode, encode_tiff, orientation, photo, png_chunk
+from tests.support.folders import ROOT
 
 PICTURE = photo(49, 66)
 GREY = PICTURE[:, :, 0]
@@ -414,3 +416,12 @@ class TestToRgb8:
         with pytest.raises(ImageError) as caught:
             to_rgb8(np.zeros(shape, dtype))
         assert caught.value.code == code
+
+
+def test_the_table_of_formats_is_whole_and_has_no_fault() -> None:
+    lines = (ROOT / "docs" / "formats.md").read_text(encoding="utf-8").splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if "|" in line]
+    kinds = {row[0] for row in rows[2:]}
+    assert kinds == {*_PLUGINS, "webp", "exr", "raw"}
+    assert not [row for row in rows if "FAIL" in " ".join(row)]
+    assert all(row[4].startswith("pass: ") for row in rows[2:])
