@@ -69,7 +69,7 @@ class Lease:
                 if name == lease._name:
                     continue
                 record = _read(target, name)
-                if record is not None and _may_live(record):
+                if record is not None and name not in _given_up and _may_live(record):
                     raise KmdistError(_taken(where, record))
                 target.delete(f"{CLAIMS}/{name}")
         except BaseException:
@@ -100,7 +100,7 @@ class Lease:
         try:
             self._target.delete(f"{CLAIMS}/{self._name}")
         except KmdistError:
-            return  # it lapses
+            _given_up.add(self._name)  # for others it lapses
 
     def _announce(self) -> None:
         record = {
@@ -128,6 +128,10 @@ class Lease:
         except KmdistError as error:
             if time.monotonic() - self._renewed > LEASE_S:
                 self._lost = f"the claim on the output could not be renewed ({error})"
+
+
+_given_up: set[str] = set()
+"""Names of claims of this process that the store did not let it withdraw."""
 
 
 def _number(name: str) -> int:
