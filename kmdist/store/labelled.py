@@ -7,11 +7,9 @@ from kmdist.errors import UsageError
 if TYPE_CHECKING:
     import xarray
 
-    from kmdist.store.reader import Run
 
-
-def to_xarray(run: "Run", name: str | None = None) -> Any:
-    """See `kmdist.Run.to_xarray`."""
+def to_xarray(run: Any, name: str | None = None) -> Any:
+    """See `kmdist.Run.to_xarray`, whose run this is given: the reader imports this module."""
     try:
         import xarray
     except ImportError as error:
@@ -32,7 +30,7 @@ def _as_dataset(array: Any) -> "xarray.Dataset":
     return array.to_dataset(name="labels")
 
 
-def _lazy(stored: Any, run: "Run") -> "xarray.DataArray":
+def _lazy(stored: Any, run: Any) -> "xarray.DataArray":
     """An array as Dask blocks of whole chunks, or of whole shards."""
     import dask.array as da
     import xarray
