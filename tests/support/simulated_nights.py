@@ -37,17 +37,17 @@ from kmdist.job import pixels
 from kmdist.recipes.quantize import predict
 inbox, results, now, log, refit = sys.argv[1:6]
 def logged(function, what):
-    def call(piece):
+    def call(piece, *further):
         with open(log, "a") as file:
             file.write(f"{what} {piece.source.mtime_ns} {piece.source.name}\\n")
-        return function(piece)
+        return function(piece, *further)
     return call
 pieces_of = pixels.decode_pieces
 read = pixels.decode_piece
-def labelled(work):
+def labelled(work, *further):
     pixels.decode_piece = logged(read, "label")
     try:
-        yield from pieces_of(work)
+        yield from pieces_of(work, *further)
     finally:
         pixels.decode_piece = logged(read, "fit")
 predict.decode_pieces = labelled
