@@ -75,3 +75,16 @@ def test_the_table_and_the_terminal_show_escapes_as_text(tmp_path: Path) -> None
     assert "\x1b" not in table
     assert len(table.splitlines()) == 2
     shutil.rmtree(run)
+
+
+def test_arrays_of_a_model_that_do_not_fit_together(tmp_path: Path) -> None:
+    run = unpack("digits", tmp_path)
+    metadata = run / "labelling" / "centroids" / "zarr.json"
+    metadata.write_text(metadata.read_text().replace("[3,784]", "[4,785]"))
+    new = tmp_path / "new"
+    new.mkdir()
+    assert cv2.imwrite(str(new / "a.png"), np.zeros((28, 28), np.uint8))
+    words = ["predict", str(run), str(new), "-o", str(tmp_path / "p.zarr"), "--workers", "1"]
+    done = CliRunner().invoke(cli, words)
+    assert isinstance(done.exception, SystemExit)
+    assert "is damaged" in done.output

@@ -15,9 +15,11 @@ from kmdist.images.pixels import full_scale
 from kmdist.recipes.digits.features import SIZE_PX, deskew_tutorial, gradient_maps, normalise
 from kmdist.recipes.digits.labellers import ARRAYS, Ranked, model_of
 from kmdist.recipes.digits.stacks import open_stack
+from kmdist.recipes.digits.stacks.arrays import MAX_PIXELS
 from kmdist.recipes.digits.stacks.levels import levels_of
 from kmdist.recipes.digits.stacks.stack import light_ink
 from kmdist.store.fits import RunRecord, validated
+from kmdist.store.reader import interpreting
 
 _CHUNK_IMAGES = 512
 
@@ -182,7 +184,14 @@ class DigitModel:
             projection = Projection(mean, np.ascontiguousarray(matrix))
         describer = Describer(preset, str(record["image_dtype"]), projection)
         width, height = record["image_size"]
-        return cls(describer, model_of(arrays), (width, height), bool(record["dark_ink"]))
+        with interpreting(run):
+            if not 0 < width * height <= MAX_PIXELS:
+                raise ValueError(f"images of {width} × {height} px")
+            model = cls(describer, model_of(arrays), (width, height), bool(record["dark_ink"]))
+            # Whether the arrays of a model fit together shows when it labels: here a blank image.
+            if not 0 <= model.label(np.zeros((1, height, width), describer.dtype))[0] < model.k:
+                raise ValueError("labels are no clusters")
+        return model
 
     @property
     def k(self) -> int:
