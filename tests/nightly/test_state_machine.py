@@ -139,6 +139,7 @@ TestNights.settings = settings(
     max_examples=RUNS,
     stateful_step_count=10,
     deadline=None,
+    derandomize="KMDIST_NIGHT_RUNS" not in os.environ,
     print_blob=True,
     suppress_health_check=list(HealthCheck),
 )
