@@ -17,6 +17,7 @@ CASES = {
     "48/6": ("responses", 6),
     "784/10": ("mnist", 10),
     "784/256": ("mnist", 256),
+    "784/1000": ("mnist", 1000),
     "3/16": ("colours", 16),
 }
 SEEDING = {"responses": 64, "mnist": 64, "colours": 64}
@@ -34,7 +35,8 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--cases", default=",".join(CASES))
     parser.add_argument(
         "--peers",
-        default="kmdist,kmdist lloyd,sklearn,sklearn elkan,sklearnex,faiss,opencv,dask-ml",
+        default="kmdist,kmdist lloyd,sklearn,sklearn elkan,sklearnex,faiss,superkmeans,opencv,"
+        "dask-ml",
     )
     parser.add_argument("--part", choices=("iterations", "fit", "seeding", "all"), default="all")
     parser.add_argument("--repeats", type=int, default=2)

@@ -99,6 +99,22 @@ def faiss(X: np.ndarray, init: np.ndarray, iterations: int, tol: float) -> Fitte
     return model.centroids, iterations
 
 
+def superkmeans(X: np.ndarray, init: np.ndarray, iterations: int, tol: float) -> Fitted:
+    """From centres of its own, since it takes none; it prunes without proof."""
+    from superkmeans import SuperKMeans
+
+    model = SuperKMeans(
+        len(init),
+        X.shape[1],
+        hierarchical=False,
+        iters=iterations,
+        sampling_fraction=1.0,
+        n_threads=1,
+        early_termination=False,
+    )
+    return np.asarray(model.train(X)), iterations
+
+
 def opencv(X: np.ndarray, init: np.ndarray, iterations: int, tol: float) -> Fitted:
     import cv2
 
@@ -131,6 +147,7 @@ PEERS: dict[str, Callable[[np.ndarray, np.ndarray, int, float], Fitted]] = {
     "sklearn elkan": sklearn_elkan,
     "sklearnex": sklearnex,
     "faiss": faiss,
+    "superkmeans": superkmeans,
     "opencv": opencv,
     "dask-ml": dask_ml,
 }
