@@ -555,3 +555,35 @@ def test_input_is_not_changed() -> None:
 def test_public_names() -> None:
     assert kmdist.KMeans is KMeans
     assert kmdist.BisectingKMeans is BisectingKMeans
+
+
+def test_breathing_finds_the_groups_that_lloyd_misses() -> None:
+    random = np.random.default_rng(0)
+    centres = np.stack(np.meshgrid(np.arange(6.0), np.arange(6.0)), axis=-1).reshape(-1, 2)
+    X = np.repeat(centres, 50, axis=0) + 0.02 * random.normal(size=(1800, 2))
+    init = np.concatenate([centres[:30], X[:6]])  # five groups without a centre, one with seven
+    plain = KMeans(36, init=init).fit(X)
+    refined = KMeans(36, init=init, refine="breathing", random_state=0).fit(X)
+    assert refined.inertia_ < 0.1 * plain.inertia_
+    groups = refined.labels_.reshape(36, 50)
+    assert (groups == groups[:, :1]).all()
+    assert refined.inertia_ == pytest.approx(
+        exact_inertia(X, refined.cluster_centers_, refined.labels_)
+    )
+    chunked = KMeans(36, init=init, refine="breathing", random_state=0).fit(
+        da.from_array(X, chunks=(500, 2))
+    )
+    assert same(refined, chunked)
+
+
+def test_breathing_where_it_does_not_go() -> None:
+    X = blobs(50)
+    with pytest.raises(ValueError, match="refine='breathing' does not go with"):
+        KMeans(3, refine="breathing", metric="manhattan").fit(X)
+    with pytest.raises(ValueError, match="refine"):
+        KMeans(3, refine="swap").fit(X)
+    for k in (1, 50):  # nothing to move, no row to spare
+        assert (
+            KMeans(k, refine="breathing", random_state=0).fit(X).inertia_
+            == KMeans(k).fit(X).inertia_
+        )
