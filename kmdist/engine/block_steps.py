@@ -2,25 +2,27 @@
 
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from kmdist.engine.blas import one_blas_thread
 from kmdist.engine.kernels.assign import assign
-from kmdist.engine.kernels.bounds import Work, assign_bounded
+from kmdist.engine.kernels.bounds import Work, assign_bounded, lengths_of_moves
 from kmdist.engine.kernels.distances import Farthest, farthest_rows, inertia_bins
 from kmdist.engine.kernels.frame import Frame, reaching
 from kmdist.engine.kernels.guide import Guide, make_guide
 from kmdist.engine.kernels.neighbours import Neighbours, find_neighbours, panels_pay
 from kmdist.engine.kernels.subspace import (
+    PAID_WITHIN,
     Subspace,
     find_subspace,
     plain_cost,
     project,
     projected_cost,
 )
-from kmdist.engine.kernels.sums import PartialSums, add_levels, weigh_labels
+from kmdist.engine.kernels.sums import PartialSums, add_levels, no_sums, weigh_labels
 from kmdist.engine.kernels.totals import merge_bins
 from kmdist.engine.rows import Block, Memory, Points
 
@@ -28,6 +30,11 @@ BOUNDS = ("auto", "always", "never")
 
 _TRY_BELOW = 0.01
 """Bounds are tried once fewer rows than this share change their label in an iteration."""
+
+_SMALL_PRODUCT = 1 << 18
+
+_EARLY_WORK = 100_000
+"""k · d from which a subspace is looked for before the first iteration."""
 
 _LEAST_WORK = 512
 """k · d below which they are not: to look after bounds costs as much as to do without."""
@@ -83,21 +90,34 @@ class Centers:
 
     def panels_pay(self, frame: Frame) -> bool:
         """`kmdist.engine.kernels.neighbours.panels_pay`."""
-        pay: bool = self._once("pay", lambda: panels_pay(self.centroids, frame, self.distance))
+
+        def find() -> bool:
+            with self._one_blas_thread():
+                return panels_pay(self.centroids, frame, self.distance)
+
+        pay: bool = self._once("pay", find)
         return pay
+
+    def _one_blas_thread(self) -> AbstractContextManager[None]:
+        """For products of centroids; OpenBLAS takes one by itself for small ones.
+
+        To tell it so takes 1 ms.
+        """
+        small = len(self.centroids) * self.centroids.size <= _SMALL_PRODUCT
+        return nullcontext() if small else one_blas_thread()
 
     def subspace(self, block: Block, memory: Memory, frame: Frame) -> Subspace | None:
         """`kmdist.engine.kernels.subspace.find_subspace`, with the first block that asks."""
 
         def find() -> Subspace | None:
-            previous, counts = memory.centroids, memory.counts
+            previous, counts, within = memory.centroids, memory.counts, PAID_WITHIN
             if previous is None or counts is None:
-                return None
+                previous, counts, within = self.centroids, np.ones((len(self.centroids), 1)), 1.0
             with one_blas_thread():
                 weights = add_levels(counts)
-                return find_subspace(block.rows, previous, self.centroids, weights, frame)
+                return find_subspace(block.rows, previous, self.centroids, weights, frame, within)
 
-        found: Subspace | None = self._once("subspace", find)
+        found: Subspace | None = self._once(("subspace", memory.centroids is None), find)
         return found
 
     def guide(self, frame: Frame, subspace: Subspace | None) -> Guide:
@@ -109,12 +129,22 @@ class Centers:
         guide: Guide = self._once(id(subspace), make)[0]
         return guide
 
+    def moves(self, previous: np.ndarray, frame: Frame) -> np.ndarray:
+        """`kmdist.engine.kernels.bounds.lengths_of_moves`, from centroids to these."""
+
+        def find() -> tuple[np.ndarray, np.ndarray]:
+            return lengths_of_moves(previous, self.centroids, frame), previous
+
+        moves: np.ndarray = self._once(("moves", id(previous)), find)[0]
+        return moves
+
     def neighbours(self, frame: Frame, subspace: Subspace | None) -> Neighbours:
         """`kmdist.engine.kernels.neighbours.find_neighbours`, with panels of the guide's scores."""
 
         def find() -> Neighbours:
             scores = self.guide(frame, subspace).scores if self.panels_pay(frame) else None
-            return find_neighbours(self.centroids, frame, scores=scores)
+            with self._one_blas_thread():
+                return find_neighbours(self.centroids, frame, scores=scores)
 
         neighbours: Neighbours = self._once(("neighbours", id(subspace)), find)
         return neighbours
@@ -145,12 +175,15 @@ def step(source: Any, centers: Centers, frame: Frame) -> PartialSums:
 def _kept_step(block: Block, centers: Centers, frame: Frame) -> PartialSums:
     """An iteration of a block that remembers the last one."""
     memory = _memory_for(block, centers, frame)
+    if memory.centroids is None and _begins_projected(block, memory, centers, frame):
+        _gather_in_first(block, memory, centers, frame)
     if _wants_bounds(block, memory, centers, frame):
         sums = _bounded_step(block, memory, centers, frame)
     else:
         sums = _plain_step(block, memory, centers, frame)
     memory.centroids, memory.sums, memory.counts = centers.centroids, sums.sums, sums.counts
-    return PartialSums(sums.sums.copy(), sums.counts.copy())
+    # Not copied: it is merged with others before the next iteration changes it.
+    return sums
 
 
 def _wants_bounds(block: Block, memory: Memory, centers: Centers, frame: Frame) -> bool:
@@ -175,17 +208,39 @@ def _projects(block: Block, memory: Memory, centers: Centers, frame: Frame) -> b
         return True
     if not centers.spacious or centers.panels_pay(frame):
         return False
-    memory.wait -= 1
-    if memory.wait > 0:
-        return False
+    if memory.centroids is not None:
+        memory.wait -= 1
+        if memory.wait > 0:
+            return False
     subspace = centers.subspace(block, memory, frame)
     if subspace is None:
-        memory.wait = memory.next_wait
-        memory.next_wait *= 4
+        if memory.centroids is not None:
+            memory.wait, memory.next_wait = memory.next_wait, 4 * memory.next_wait
         return False
     with one_blas_thread():
         memory.points = Points(subspace, project(block.rows, subspace, frame))
     return True
+
+
+def _begins_projected(block: Block, memory: Memory, centers: Centers, frame: Frame) -> bool:
+    """Project the rows before the first iteration where that alone saves more than it takes.
+
+    Where there are fewer centroids, a basis for those of later iterations is much the better one.
+    """
+    k, d = centers.centroids.shape
+    if centers.bounds != "auto" or 4 * k < d or k * d < _EARLY_WORK or not centers.bounded(frame):
+        return False
+    return _projects(block, memory, centers, frame)
+
+
+def _gather_in_first(block: Block, memory: Memory, centers: Centers, frame: Frame) -> None:
+    """Put all rows into the first cluster, which bounds can start from."""
+    k, d = centers.centroids.shape
+    block.labels[:] = 0
+    first = assign(block.rows, block.weights, centers.centroids[:1], frame)
+    sums = no_sums(k, d, frame.grid)
+    sums.sums[:1], sums.counts[:1] = first.sums, first.counts
+    memory.centroids, memory.sums, memory.counts = centers.centroids, sums.sums, sums.counts
 
 
 def _plain_step(block: Block, memory: Memory, centers: Centers, frame: Frame) -> PartialSums:
@@ -238,7 +293,7 @@ def _bounded_step(block: Block, memory: Memory, centers: Centers, frame: Frame) 
         block.labels,
         memory.upper,
         memory.lower,
-        previous,
+        centers.moves(previous, frame),
         centers.neighbours(frame, subspace),
         partial,
         centers.guide(frame, subspace),

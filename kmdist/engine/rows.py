@@ -89,7 +89,7 @@ class Memory:
     pause: int = 0
     next_pause: int = 1
     points: Points | None = None
-    wait: int = 2
+    wait: int = 1
     next_wait: int = 4
     values: dict[str, Any] = field(default_factory=dict)
 

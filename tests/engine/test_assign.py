@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kmdist.engine.kernels.assign import assign
-from kmdist.engine.kernels.bounds import assign_bounded
+from kmdist.engine.kernels.bounds import assign_bounded, lengths_of_moves
 from kmdist.engine.kernels.distances import cluster_inertia, farthest_rows, two_nearest
 from kmdist.engine.kernels.frame import Frame
 from kmdist.engine.kernels.guide import make_guide
@@ -100,7 +100,7 @@ def test_bounds_and_differences_give_the_same_bits(
             labels,
             upper,
             lower,
-            previous,
+            lengths_of_moves(previous, centroids, frame),
             near,
             sums,
             guide,

@@ -20,13 +20,13 @@ from kmdist.engine.kernels.chunks import NO_WEIGHTS, as_kernel_rows, kernel_chun
 from kmdist.engine.kernels.frame import Frame
 from kmdist.engine.kernels.frame_row import frame_row, prefetch
 from kmdist.engine.kernels.guide import Guide
-from kmdist.engine.kernels.nearest import PLAIN, TILE_ROWS, nearest_rows, resolve
+from kmdist.engine.kernels.nearest import PLAIN, TILE_ROWS, nearest_rows, resolve, score_rows
 from kmdist.engine.kernels.neighbours import WIDTHS, Neighbours
-from kmdist.engine.kernels.settling import DOWN, UP, make_exact, settle
+from kmdist.engine.kernels.settling import DOWN, UP, settle
 from kmdist.engine.kernels.sums import PartialSums, move_row
 from kmdist.engine.kernels.widening import local_moves, suspects, two_largest, widen
 
-_ZERO, _FOUR = np.float32(0.0), np.float32(4.0)
+_FOUR = np.float32(4.0)
 
 _GROUP_ROWS = 48
 """Rows of one centroid that are scored together; a multiple of the 16, 12 and 6 rows of the blocks
@@ -130,26 +130,18 @@ def _measure(squares, best, second, size, gamma, longest, uppers, lowers, errors
 
 @njit(nogil=True, cache=True)
 def _score_group(  # type: ignore[no-untyped-def]
-    g, size, rows, rows32, weights, made, centroids, exact, frame, labels, bounds, near, gathered,
-    plain, out, scratch,
+    g, size, rows, weights, made, centroids, grid, labels, bounds, near, gathered, plain, out,
+    scratch,
 ):  # fmt: skip
-    """Assign the gathered rows of a group, set their bounds, and move them between sums.
-
-    Returns
-    -------
-    How many of them had to be read.
-    """
-    opened = 0
-    grid, origin = frame
-    panel, _, rest, gamma, longest, blur = made
+    """Assign the gathered rows of a group, set their bounds, and move them between sums."""
+    panel, _, _, gamma, longest, _ = made
     upper, lower = bounds
     _, reach, order, (narrow, middle, wide) = near
     tiles, index, squares, _, _ = gathered
-    best, second, nearest, uppers, lowers, slack, left, single = scratch
+    best, second, nearest, uppers, lowers, slack, left = scratch[:7]
+    scores = scratch[8]
     own, place = (g - 1) // _CLASSES, (g - 1) % _CLASSES
     tile = tiles[g]
-    last = tile.shape[1] - 1
-    start, width = rows.ctypes.data, rows.shape[1] * rows.itemsize
     if g == 0:
         nearest_rows(tile, size, panel, plain, best, second, nearest)
     elif place == 0:
@@ -162,50 +154,106 @@ def _score_group(  # type: ignore[no-untyped-def]
     most = centroids.shape[0] if g == 0 else order.shape[1]
     for r in range(size):
         i = index[g, r]
-        nearest[r] = min(nearest[r], most - 1)
+        label = min(nearest[r], most - 1)
+        up, low = uppers[r], lowers[r]
         if g:
-            nearest[r] = order[own, nearest[r]]
-        if rest.size:
-            up = uppers[r]
-            gap = _FOUR * (tile[r, last] + blur) * rest[nearest[r]]
-            uppers[r] = np.sqrt(up * up + gap) * UP + blur
-            lowers[r] = lowers[r] * DOWN - blur
-        if g:
+            label = order[own, label]
             outside = np.float32((reach[own, place] - upper[i]) * DOWN)  # of those left out
-            lowers[r] = min(lowers[r], outside)
-        if rest.size and not lowers[r] > uppers[r]:
-            for byte in range(0, min(width, _AHEAD_BYTES), 64):
-                prefetch(start + i * width + byte)  # type: ignore[call-arg]
-    for r in range(size):
-        i = index[g, r]
-        label, up, low = nearest[r], uppers[r], lowers[r]
-        if rest.size:
-            if not low > up:
-                limits = (squares[g, r], slack[r], blur)
-                guess = label
-                opened += 1
-                label, up = settle(
-                    rows, rows32, i, origin, guess, low, limits, tile, r, panel, centroids, exact,
-                    single,
-                )  # fmt: skip
-                if label != guess:
-                    least = squares[g, r] + best[r] - slack[r]
-                    low = min(low, np.sqrt(max(least, _ZERO)) * DOWN - blur)
-        elif not np.float64(second[r]) > np.float64(best[r]) + 2.0 * np.float64(slack[r]):
+            low = min(low, outside)
+        if not np.float64(second[r]) > np.float64(best[r]) + 2.0 * np.float64(slack[r]):
             error = np.float64(slack[r])
-            found = resolve(rows, i, tile, r, panel, best[r], centroids, error, single[1])
+            found = resolve(rows, i, tile, r, panel, best[r], centroids, error, scores[0])
             if found != label:  # its score is within four errors of the best
                 square, score = np.float64(squares[g, r]), np.float64(best[r])
                 up = np.float32(np.sqrt(max(square + score + 5.0 * error, 0.0)) * UP)
                 low = min(low, np.float32(np.sqrt(max(square + score - error, 0.0)) * DOWN))
             label = found
         upper[i], lower[i] = up, low
-        old = labels[i]
-        if old != label:
+        if labels[i] != label:
             weight = weights[i] if weights.size else 1.0
-            move_row(rows, i, weight, grid, out, old, label, left)
+            move_row(rows, i, weight, grid, out, labels[i], label, left)
+            labels[i] = label
+
+
+@njit(nogil=True, cache=True)
+def _settle_group(  # type: ignore[no-untyped-def]
+    g, size, rows, rows32, weights, made, centroids, exact, frame, labels, bounds, near, gathered,
+    plain, out, scratch,
+):  # fmt: skip
+    """`_score_group` from projections; rows that these leave open are read.
+
+    Returns
+    -------
+    How many rows were read.
+    """
+    opened = 0
+    grid, origin = frame
+    panel, _, rest, gamma, longest, blur = made
+    upper, lower = bounds
+    _, reach, order, (narrow, middle, wide) = near
+    tiles, index, squares, _, _ = gathered
+    best, second, nearest, uppers, lowers, slack, left, single, scores, every = scratch
+    own, place = (g - 1) // _CLASSES, (g - 1) % _CLASSES
+    tile = tiles[g]
+    if g == 0:
+        score_rows(tile, size, panel, plain, best, second, nearest, scores)
+    elif place == 0:
+        score_rows(tile, size, narrow[own], plain, best, second, nearest, scores)
+    elif place == 1:
+        score_rows(tile, size, middle[own], plain, best, second, nearest, scores)
+    else:
+        score_rows(tile, size, wide[own], plain, best, second, nearest, scores)
+    named = (order, own, _WIDTHS[place]) if g else (every, 0, every.shape[1])
+    _measure(squares[g], best, second, size, gamma, longest, uppers, lowers, slack)
+    last = tile.shape[1] - 1
+    start, width = rows.ctypes.data, rows.shape[1] * rows.itemsize
+    for r in range(size):
+        i = index[g, r]
+        nearest[r] = min(nearest[r], named[2] - 1)
+        up, label = uppers[r], named[0][named[1], nearest[r]]
+        gap = _FOUR * (tile[r, last] + blur) * rest[label]
+        uppers[r] = np.sqrt(up * up + gap) * UP + blur
+        lowers[r] = lowers[r] * DOWN - blur
+        if not lowers[r] > uppers[r]:
+            for byte in range(0, min(width, _AHEAD_BYTES), 64):
+                prefetch(start + i * width + byte)  # type: ignore[call-arg]
+    for r in range(size):
+        i = index[g, r]
+        outside = np.float32(np.inf)
+        if g:
+            outside = np.float32((reach[own, place] - upper[i]) * DOWN)  # of those left out
+        label, up, low = named[0][named[1], nearest[r]], uppers[r], min(lowers[r], outside)
+        if not low > up:
+            opened += 1
+            limits = (squares[g, r], slack[r], blur, outside)
+            label, up, low = settle(
+                rows, rows32, i, origin, nearest[r], low, limits, scores, r, named, centroids,
+                exact, single,
+            )  # fmt: skip
+        upper[i], lower[i] = up, low
+        if labels[i] != label:
+            weight = weights[i] if weights.size else 1.0
+            move_row(rows, i, weight, grid, out, labels[i], label, left)
             labels[i] = label
     return opened
+
+
+@njit(nogil=True, cache=True)
+def _score(  # type: ignore[no-untyped-def]
+    g, size, rows, rows32, weights, made, centroids, exact, frame, labels, bounds, near, gathered,
+    plain, out, scratch,
+):  # fmt: skip
+    """The scores of a group, by whole rows or by projections; how many rows were then read."""
+    if made[2].size:
+        return _settle_group(
+            g, size, rows, rows32, weights, made, centroids, exact, frame, labels, bounds, near,
+            gathered, plain, out, scratch,
+        )  # fmt: skip
+    _score_group(
+        g, size, rows, weights, made, centroids, frame[0], labels, bounds, near, gathered, plain,
+        out, scratch,
+    )  # fmt: skip
+    return 0
 
 
 @njit(nogil=True, cache=True)
@@ -229,7 +277,8 @@ def _assign_bounded(  # type: ignore[no-untyped-def]
     single = points32.shape[1] == d
     limited = reach[0, 0] > 0.0
     groups = _CLASSES * k + 1 if limited else 1
-    capacity = _GROUP_ROWS if limited else TILE_ROWS
+    # Few of many scores, so that those that are kept stay in the cache.
+    capacity = _GROUP_ROWS if limited or rest.size else TILE_ROWS
     tiles = np.empty((groups, capacity, d), np.float32)
     index = np.empty((groups, capacity), np.int64)
     squares = np.empty((groups, capacity), np.float32)
@@ -240,9 +289,11 @@ def _assign_bounded(  # type: ignore[no-untyped-def]
         np.empty(TILE_ROWS, np.int32), np.empty(TILE_ROWS, np.float32),
         np.empty(TILE_ROWS, np.float32), np.empty(TILE_ROWS, np.float32), np.empty(rows.shape[1]),
         (
-            np.empty((1, rows.shape[1]), np.float32), np.empty(lanes, np.float32),
+            np.empty((1, rows.shape[1]), np.float32), np.empty(k, np.int32),
             np.empty(k, np.float32),
         ),
+        np.zeros((capacity if rest.size else 1, max(16, lanes)), np.float32),
+        np.arange(k).astype(np.int32).reshape(1, k),
     )  # fmt: skip
     index_of, position = np.empty(_STAGE_ROWS, np.int64), np.zeros(2, np.int64)
     todo = (index_of, position)
@@ -270,7 +321,7 @@ def _assign_bounded(  # type: ignore[no-untyped-def]
                 )  # fmt: skip
             if g >= 0:
                 scored += sizes[g] * _width(g, lanes)
-                opened += _score_group(
+                opened += _score(
                     g, sizes[g], rows, rows32, weights, made, centroids, exact, frame, labels,
                     bounds, near, gathered, plain, out, scratch,
                 )  # fmt: skip
@@ -278,11 +329,17 @@ def _assign_bounded(  # type: ignore[no-untyped-def]
     for g in range(groups):
         if sizes[g]:
             scored += sizes[g] * _width(g, lanes)
-            opened += _score_group(
+            opened += _score(
                 g, sizes[g], rows, rows32, weights, made, centroids, exact, frame, labels, bounds,
                 near, gathered, plain, out, scratch,
             )  # fmt: skip
     return scored, opened
+
+
+def lengths_of_moves(previous: np.ndarray, centroids: np.ndarray, frame: Frame) -> np.ndarray:
+    """(k,) float64, how far centroids (k, d) moved, in the frame's scale; never less."""
+    move = (np.asarray(centroids, np.float64) - np.asarray(previous, np.float64)) * frame.scale
+    return np.asarray(np.sqrt((move * move).sum(axis=1)) * (1.0 + 1e-9))
 
 
 class Work(NamedTuple):
@@ -306,7 +363,7 @@ def assign_bounded(
     labels: np.ndarray,
     upper: np.ndarray,
     lower: np.ndarray,
-    previous: np.ndarray,
+    moves: np.ndarray,
     neighbours: Neighbours,
     sums: PartialSums,
     guide: Guide,
@@ -317,10 +374,11 @@ def assign_bounded(
     Parameters
     ----------
     rows, weights, centroids, frame : as there.
-    labels : (n,) int32, nearest of `previous`; written.
+    labels : (n,) int32; written.
     upper, lower : (n,) float32, the bounds that belong to them, infinite and zero where nothing
         is known; written.
-    previous : (k, d), the centroids of labels and bounds.
+    moves : (k,) float64, from `lengths_of_moves`: how far the centroids are from those that the
+        bounds are of.
     neighbours : of `centroids` and `guide`.
     sums : partial sums that belong to `labels`; changed.
     guide : of `centroids`.
@@ -330,10 +388,6 @@ def assign_bounded(
     -------
     Work
     """
-    exact_centroids = np.ascontiguousarray(centroids, dtype=np.float64)
-    move = (exact_centroids - np.asarray(previous, np.float64)) * frame.scale
-    moves = np.sqrt((move * move).sum(axis=1)) * (1.0 + 1e-9)
-    exact = make_exact(centroids, frame)
     scored, opened = 0, 0
     for first, chunk in kernel_chunks(rows):
         part = as_kernel_rows(chunk)
@@ -349,9 +403,9 @@ def assign_bounded(
             read,
             float32_rows(read, frame) if points is None else read,
             origin,
-            tuple(guide),
-            exact_centroids,
-            tuple(exact),
+            tuple(guide[:6]),
+            guide.centroids,
+            tuple(guide.exact),
             (frame.shift, frame.scale, tuple(frame.grid)),
             labels[here],
             (upper[here], lower[here]),

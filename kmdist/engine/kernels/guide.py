@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from kmdist.engine.kernels.frame import Frame, make_panel
-from kmdist.engine.kernels.settling import UP, make_exact
+from kmdist.engine.kernels.settling import UP, Exact, make_exact
 from kmdist.engine.kernels.subspace import Subspace, project
 
 
@@ -20,6 +20,8 @@ class Guide(NamedTuple):
         rows.
     gamma, longest : relative error of a score, and length of the longest of `local`.
     blur : bound on the error of a distance between the values as given.
+    centroids : (k, d) float64, as given.
+    exact : for distances from whole rows.
     """
 
     scores: np.ndarray
@@ -28,18 +30,20 @@ class Guide(NamedTuple):
     gamma: float
     longest: float
     blur: np.float32
+    centroids: np.ndarray
+    exact: Exact
 
 
 def make_guide(centroids: np.ndarray, frame: Frame, subspace: Subspace | None = None) -> Guide:
     """The form of centroids (k, d) that `assign_bounded` takes."""
-    exact = make_exact(centroids, frame)
+    whole = np.ascontiguousarray(centroids, dtype=np.float64)
+    exact = make_exact(whole, frame)
     if subspace is None:
-        panel = make_panel(centroids, frame)
-        none = np.empty(0, np.float32)
-        return Guide(panel.scores, exact.local, none, panel.gamma, panel.max_norm, exact.blunt)
-    points = project(np.asarray(centroids, np.float64), subspace, frame)
-    inner = frame._replace(shift=np.zeros(points.shape[1]), scale=1.0)
-    panel = make_panel(points, inner)
-    blur = np.float32(subspace.blur * (frame.max_norm + panel.max_norm)) + exact.blunt
-    rest = (points[:, -1] + blur) * UP
-    return Guide(panel.scores, points, rest, panel.gamma, panel.max_norm, blur)
+        panel = make_panel(whole, frame)
+        points, rest, blur = exact.local, np.empty(0, np.float32), exact.blunt
+    else:
+        points = project(whole, subspace, frame)
+        panel = make_panel(points, frame._replace(shift=np.zeros(points.shape[1]), scale=1.0))
+        blur = np.float32(subspace.blur * (frame.max_norm + panel.max_norm)) + exact.blunt
+        rest = (points[:, -1] + blur) * UP
+    return Guide(panel.scores, points, rest, panel.gamma, panel.max_norm, blur, whole, exact)

@@ -19,6 +19,8 @@ _MOST_VALUES = 80_000
 """k · d above which there are no panels: with the rows gathered for each of them they take up to
 800 bytes a value, here 64 MB for each task that runs."""
 
+_DOWN = 1.0 - 1e-9
+
 
 class Neighbours(NamedTuple):
     """Centroids by their distance from each other, in the frame's scale.
@@ -26,7 +28,7 @@ class Neighbours(NamedTuple):
     Parameters
     ----------
     half_gaps : (k,) float64, half the distance to the nearest other centroid, never more than
-        the true value; infinite for k = 1.
+        the true value; infinite for k = 1, zeros where it is not worth its time.
     reach : (k, 3) float64, distance to the first centroid that is not in the panel of each
         width, never more than the true value; zeros where there are no panels.
     order : (k, 32) int32, the nearest centroids of each, itself first; (k, 0) without panels.
@@ -37,20 +39,6 @@ class Neighbours(NamedTuple):
     reach: np.ndarray
     order: np.ndarray
     panels: tuple[np.ndarray, ...]
-
-
-@njit(nogil=True, cache=True, fastmath={"contract", "nnan", "nsz", "reassoc"})
-def _gaps(local, step, out):  # type: ignore[no-untyped-def]
-    """Distances from every step-th centroid to all, from the differences."""
-    for i in range(out.shape[0]):
-        for j in range(i + 1 if step == 1 else 0, local.shape[0]):
-            total = 0.0
-            for p in range(local.shape[1]):
-                t = local[i * step, p] - local[j, p]
-                total += t * t
-            out[i, j] = np.sqrt(total)
-            if step == 1:
-                out[j, i] = out[i, j]
 
 
 @njit(nogil=True, cache=True)
@@ -66,12 +54,20 @@ def _gather(scores, order, out):  # type: ignore[no-untyped-def]
 
 
 def _gaps_between(centroids: np.ndarray, frame: Frame, step: int = 1) -> np.ndarray:
-    """Distances in the frame's scale from every step-th centroid, never more than the true ones."""
+    """Squares of distances from every step-th centroid; infinite to itself.
+
+    In the frame's scale, and never more than the true ones.
+    """
     local = (np.asarray(centroids, np.float64) - frame.shift) * frame.scale
-    gaps = np.zeros((-(-len(local) // step), len(local)))
-    _gaps(local, step, gaps)
-    longest = float(np.sqrt((local * local).sum(axis=1).max()))
-    return np.asarray(np.maximum(gaps * (1.0 - 1e-9) - 1e-14 * longest, 0.0))
+    some, squares = local[::step], (local * local).sum(axis=1)
+    gaps2 = -2.0 * some @ local.T
+    gaps2 += squares
+    # Each of three sums of d products has an error of (d + 2) · 2^−53, and so have their sums.
+    error = (local.shape[1] + 8) * 2.0**-51
+    gaps2 += (squares[::step] - error * (squares[::step] + squares.max()))[:, None]
+    np.maximum(gaps2, 0.0, out=gaps2)
+    gaps2[np.arange(len(some)), np.arange(0, len(local), step)] = np.inf
+    return np.asarray(gaps2)
 
 
 def panels_pay(centroids: np.ndarray, frame: Frame, distance: float) -> bool:
@@ -93,7 +89,8 @@ def panels_pay(centroids: np.ndarray, frame: Frame, distance: float) -> bool:
     k = len(centroids)
     if k <= WIDTHS[-1] or centroids.size > _MOST_VALUES or not np.isfinite(distance):
         return False
-    near = (_gaps_between(centroids, frame, max(1, k // 32)) <= 2.0 * distance).sum(axis=1)
+    gaps2 = _gaps_between(centroids, frame, max(1, k // 32))
+    near = 1 + (gaps2 <= 4.0 * distance * distance).sum(axis=1)
     return bool(np.array([*WIDTHS, k])[np.searchsorted(WIDTHS, near)].mean() <= 0.5 * k)
 
 
@@ -110,14 +107,16 @@ def find_neighbours(
         none are made without, nor for k ≤ 32.
     """
     k = len(centroids)
-    gaps = _gaps_between(centroids, frame)
-    others = gaps + np.diag(np.full(k, np.inf))
-    half = 0.5 * others.min(axis=1)
+    if centroids.size > _MOST_VALUES:  # gaps take k² · d, and do not tell where d is large
+        return _no_neighbours(np.zeros(k))
+    gaps2 = _gaps_between(centroids, frame)
+    half = 0.5 * np.sqrt(gaps2.min(axis=1)) * _DOWN
     if scores is None or k <= WIDTHS[-1]:
-        none = tuple(np.empty((k, 0, 1, 16), np.float32) for _ in WIDTHS)
-        return Neighbours(half, np.zeros((k, len(WIDTHS))), np.empty((k, 0), np.int32), none)
-    order = np.argsort(gaps - np.eye(k), axis=1, kind="stable")  # itself first
-    reach = np.ascontiguousarray(np.take_along_axis(gaps, order[:, WIDTHS], axis=1))
+        return _no_neighbours(half)
+    np.fill_diagonal(gaps2, -1.0)  # itself first
+    order = np.argsort(gaps2, axis=1, kind="stable")
+    reach = np.sqrt(np.take_along_axis(gaps2, order[:, WIDTHS], axis=1)) * _DOWN
+    reach = np.ascontiguousarray(reach)
     order = np.ascontiguousarray(order[:, : WIDTHS[-1]], dtype=np.int32)
     lines = scores.shape[1]
     made = tuple(
@@ -126,3 +125,9 @@ def find_neighbours(
     for each in made:
         _gather(scores, order, each)
     return Neighbours(half, reach, order, made)
+
+
+def _no_neighbours(half_gaps: np.ndarray) -> Neighbours:
+    k = len(half_gaps)
+    none = tuple(np.empty((k, 0, 1, 16), np.float32) for _ in WIDTHS)
+    return Neighbours(half_gaps, np.zeros((k, len(WIDTHS))), np.empty((k, 0), np.int32), none)

@@ -31,18 +31,27 @@ def _has_wide_registers() -> bool:
     return "+avx512f" in features.split(",")
 
 
-def _make_block(rows: int, vectors: int, lanes: int) -> Any:
-    """An intrinsic for a fixed block: `rows` rows, ``vectors · lanes`` centroids."""
+def _make_block(rows: int, vectors: int, lanes: int, *, kept: bool = False) -> Any:
+    """An intrinsic for a fixed block: `rows` rows, ``vectors · lanes`` centroids.
 
-    @intrinsic
-    def block(context, x, d, panel, index, best, second, nearest):  # type: ignore[no-untyped-def]
-        signature = types.void(*[types.intp] * 7)
+    Where scores are kept, its arguments end with their address and the bytes of a row of them.
+    """
 
-        def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
-            _Block(builder, rows, vectors, lanes).emit(*args)
-            return context.get_dummy_value()
+    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        _Block(builder, rows, vectors, lanes).emit(*args)
+        return context.get_dummy_value()
 
-        return signature, generate
+    if kept:
+
+        @intrinsic
+        def block(context, x, d, panel, index, best, second, nearest, scores, stride):  # type: ignore[no-untyped-def]
+            return types.void(*[types.intp] * 9), generate
+
+    else:
+
+        @intrinsic
+        def block(context, x, d, panel, index, best, second, nearest):  # type: ignore[no-untyped-def]
+            return types.void(*[types.intp] * 7), generate
 
     return block
 
@@ -84,11 +93,22 @@ class _Block:
         return self.builder.extract_element(vector, ir.Constant(_I32, 0))
 
     def emit(
-        self, x: Any, d: Any, panel: Any, index: Any, best: Any, second: Any, nearest: Any
-    ) -> None:
+        self, x: Any, d: Any, panel: Any, index: Any, best: Any, second: Any, nearest: Any,
+        *kept: Any,
+    ) -> None:  # fmt: skip
         scores = self.products(x, d, panel)
-        for row in range(self.rows):
-            self.fold(scores[row], row, index, best, second, nearest)
+        for row, parts in enumerate(scores):
+            if kept:
+                self.keep(parts, row, *kept)
+            self.fold(parts, row, index, best, second, nearest)
+
+    def keep(self, parts: list[Any], row: int, address: Any, stride: Any) -> None:
+        """Write the scores of one row."""
+        b = self.builder
+        start = b.add(address, b.mul(stride, self.constant(row)))
+        for v, part in enumerate(parts):
+            place = b.add(start, self.constant(4 * self.lanes * v))
+            b.store(part, self.pointer(place, self.vector)).align = 4
 
     def products(self, x: Any, d: Any, panel: Any) -> list[list[Any]]:
         """‖c‖² − 2x·c: the first line of the panel plus Σ x_p · line p + 1."""
@@ -167,6 +187,9 @@ _block_6x1 = _make_block(6, 1, 16)
 _block_16x1 = _make_block(16, 1, 16)
 _block_12x2 = _make_block(12, 2, 16)
 _block_6x4 = _make_block(6, 4, 16)
+_kept_12x1_8 = _make_block(12, 1, 8, kept=True)
+_KEPT_ROWS = 16 if _WIDE else 6
+_kept_block = _make_block(_KEPT_ROWS, 1, 16, kept=True)
 
 TILE_ROWS = 96
 """Rows of a tile: a multiple of the rows of each block."""
@@ -191,6 +214,20 @@ def _wide_blocks(x, d, c, vectors, n, b, s, i):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
+def _start(tile, n, panel, best, second, nearest):  # type: ignore[no-untyped-def]
+    """Check what is addressed without a check: whole groups of 16, 12 or 6 rows."""
+    vectors, lines, lanes = panel.shape
+    if tile.shape[0] % 48 or n > tile.shape[0] or lines != tile.shape[1] + 1:
+        raise ValueError("the tile does not fit its rows or the panel")
+    fits = lanes == 16 or (lanes == 8 and vectors == 1)
+    if not fits or min(best.size, second.size, nearest.size) < tile.shape[0]:
+        raise ValueError("the panel or the results do not fit the blocks")
+    best[:] = np.float32(_PAD)
+    second[:] = np.float32(_PAD)
+    nearest[:] = 0
+
+
+@njit(nogil=True, cache=True)
 def nearest_of_tile(tile, n, panel, best, second, nearest):  # type: ignore[no-untyped-def]
     """Best score of each row of a tile, the least of its others, and the index of the best.
 
@@ -205,19 +242,11 @@ def nearest_of_tile(tile, n, panel, best, second, nearest):  # type: ignore[no-u
     """
     d = tile.shape[1]
     vectors, lines, lanes = panel.shape
-    # Addresses are not checked below: blocks read and write whole groups of 16, 12 or 6 rows.
-    if tile.shape[0] % 48 or n > tile.shape[0] or lines != d + 1:
-        raise ValueError("the tile does not fit its rows or the panel")
-    single = vectors == 1 and lanes == 8
-    if not (single or lanes == 16) or min(best.size, second.size, nearest.size) < tile.shape[0]:
-        raise ValueError("the panel or the results do not fit the blocks")
-    best[:] = np.float32(_PAD)
-    second[:] = np.float32(_PAD)
-    nearest[:] = 0
+    _start(tile, n, panel, best, second, nearest)
     x, c = tile.ctypes.data, panel.ctypes.data
     b, s, i = best.ctypes.data, second.ctypes.data, nearest.ctypes.data
     row, step = 4 * d, 4 * lanes * lines
-    if single:
+    if lanes == 8:
         for r in range(0, n, 12):
             _block_12x1_8(x + r * row, d, c, 0, b + 4 * r, s + 4 * r, i + 4 * r)
     elif _WIDE:
@@ -226,3 +255,27 @@ def nearest_of_tile(tile, n, panel, best, second, nearest):  # type: ignore[no-u
         for v in range(vectors):
             for r in range(0, n, 6):
                 _block_6x1(x + r * row, d, c + v * step, 16 * v, b + 4 * r, s + 4 * r, i + 4 * r)
+
+
+@njit(nogil=True, cache=True)
+def scores_of_tile(tile, n, panel, best, second, nearest, scores):  # type: ignore[no-untyped-def]
+    """`nearest_of_tile`, and all scores into (rows, lanes of the panel or more) float32."""
+    d = tile.shape[1]
+    vectors, _, lanes = panel.shape
+    _start(tile, n, panel, best, second, nearest)
+    if scores.shape[0] < tile.shape[0] or scores.shape[1] < vectors * lanes:
+        raise ValueError("the scores do not fit the tile or the panel")
+    x, c, o = tile.ctypes.data, panel.ctypes.data, scores.ctypes.data
+    b, s, i = best.ctypes.data, second.ctypes.data, nearest.ctypes.data
+    row, step, width = 4 * d, 64 * (d + 1), 4 * scores.shape[1]
+    if lanes == 8:
+        for r in range(0, n, 12):
+            at = o + r * width
+            _kept_12x1_8(x + r * row, d, c, 0, b + 4 * r, s + 4 * r, i + 4 * r, at, width)
+        return
+    for v in range(vectors):
+        for r in range(0, n, _KEPT_ROWS):
+            at = o + r * width + 64 * v
+            _kept_block(
+                x + r * row, d, c + v * step, 16 * v, b + 4 * r, s + 4 * r, i + 4 * r, at, width
+            )
