@@ -60,6 +60,37 @@ class Moments:
         return self.m2 / self.weight if self.weight > 0 else np.zeros_like(self.m2)
 
 
+@njit(nogil=True, cache=True, inline="always")
+def _extend(rows, four, extent, least, bits):  # type: ignore[no-untyped-def]
+    """Extent and digits of rows that count, four at a time to save stores."""
+    low, high = extent
+    a, b, c, e = four
+    for p in range(rows.shape[1]):
+        x, y, z, w = rows[a, p], rows[b, p], rows[c, p], rows[e, p]
+        less, more = (x, y) if x < y else (y, x)
+        lesser, greater = (z, w) if z < w else (w, z)
+        less = less if less < lesser else lesser
+        more = more if more > greater else greater
+        low[p] = less if less < low[p] else low[p]
+        high[p] = more if more > high[p] else high[p]
+    for p in range(least.size):
+        smallest = least[p]
+        x, y, z, w = abs(rows[a, p]), abs(rows[b, p]), abs(rows[c, p]), abs(rows[e, p])
+        smallest = least[p]
+        x, y = x if x > 0 else smallest, y if y > 0 else smallest
+        z, w = z if z > 0 else smallest, w if w > 0 else smallest
+        x, z = x if x < y else y, z if z < w else w
+        x = x if x < z else z
+        least[p] = x if x < smallest else smallest
+    for p in range(bits.size):
+        bits[p] |= (
+            float_bits(np.float64(rows[a, p]))  # type: ignore[call-arg]
+            | float_bits(np.float64(rows[b, p]))  # type: ignore[call-arg]
+            | float_bits(np.float64(rows[c, p]))  # type: ignore[call-arg]
+            | float_bits(np.float64(rows[e, p]))  # type: ignore[call-arg]
+        )
+
+
 @njit(nogil=True, cache=True)
 def _accumulate(rows, weights, pivot, sums, extent, least, bits):  # type: ignore[no-untyped-def]
     """Sums of w(x − pivot) and w(x − pivot)², extent and digits of rows that count.
@@ -67,7 +98,7 @@ def _accumulate(rows, weights, pivot, sums, extent, least, bits):  # type: ignor
     Extent and least size are of the type of the rows, whose vectors hold more of them.
     """
     first, second = sums
-    low, high = extent
+    four, found = np.zeros(4, np.int64), 0
     for i in range(rows.shape[0]):
         weight = weights[i] if weights.size else 1.0
         if weight == 0.0:
@@ -76,16 +107,13 @@ def _accumulate(rows, weights, pivot, sums, extent, least, bits):  # type: ignor
             t = np.float64(rows[i, p]) - pivot[p]
             first[p] += weight * t
             second[p] += weight * t * t
-        for p in range(rows.shape[1]):
-            x = rows[i, p]
-            low[p] = x if x < low[p] else low[p]
-            high[p] = x if x > high[p] else high[p]
-        for p in range(least.size):
-            size = abs(rows[i, p])
-            size = size if size > 0 else least[p]
-            least[p] = size if size < least[p] else least[p]
-        for p in range(bits.size):
-            bits[p] |= float_bits(np.float64(rows[i, p]))  # type: ignore[call-arg]
+        four[found % 4] = i
+        found += 1
+        if found % 4 == 0:
+            _extend(rows, four, extent, least, bits)
+    if found % 4:
+        four[found % 4 :] = four[0]
+        _extend(rows, four, extent, least, bits)
 
 
 _LOOK_ROWS = 4096
