@@ -341,6 +341,7 @@ def merge_finish(parts: list[Finish]) -> Finish:
 
 def farthest(item: list[Any], centers: Centers, frame: Frame, wanted: int) -> Farthest:
     """Leaf of the pass that repairs empty clusters."""
-    source, first = item
+    source, places = item
     block, labels = labelled(source, centers, frame)
-    return farthest_rows(block.rows, block.weights, centers.centroids, labels, wanted, first)
+    found = farthest_rows(block.rows, block.weights, centers.centroids, labels, wanted, 0)
+    return found._replace(positions=places.of(found.positions))

@@ -18,7 +18,7 @@ from kmdist.engine.kernels.sums import cluster_means
 from kmdist.engine.lloyd import Options, final_state, iterate
 from kmdist.engine.passes import ThreadPool
 from kmdist.engine.rows import Rows, rows_of_array
-from kmdist.engine.sampling import Sample, generator, join_samples, row_uniforms
+from kmdist.engine.sampling import Sample, generator, join_samples, ordered, place_uniforms
 from kmdist.engine.seeding import seed_centroids, seed_from_sample
 from kmdist.engine.state import State
 
@@ -55,16 +55,16 @@ def draw_coreset(rows: Rows, size: int, seed: int) -> Sample:
     Sample
     """
     m = rows.moments
-    spread = _steady(m.m2.sum())
-    by_weight = (0.5 if spread > 0 else 1.0) * size / _steady(m.weight)
+    spread = steady(m.m2.sum())
+    by_weight = (0.5 if spread > 0 else 1.0) * size / steady(m.weight)
     by_distance = 0.5 * size / spread if spread > 0 else 0.0
-    return _draw(rows, (_steady(m.mean), float(by_weight), float(by_distance)), seed)
+    return _draw(rows, (steady(m.mean), float(by_weight), float(by_distance)), seed)
 
 
-def _steady(values: Any) -> Any:
-    """Rounded to 24 bits: the last ones depend on how the rows are chunked."""
+def steady(values: Any, bits: int = 24) -> Any:
+    """Rounded to some bits: the last ones depend on how the rows are chunked."""
     mantissas, exponents = np.frexp(values)
-    return np.ldexp(np.rint(mantissas * 2.0**24), exponents - 24)
+    return np.ldexp(np.rint(mantissas * 2.0**bits), exponents - bits)
 
 
 def draw_uniform(rows: Rows, size: int, seed: int) -> Sample:
@@ -74,25 +74,25 @@ def draw_uniform(rows: Rows, size: int, seed: int) -> Sample:
     -------
     Sample : `size` rows are expected; their weights are theirs over their probability.
     """
-    return _draw(rows, (rows.moments.mean, float(size / _steady(rows.moments.weight)), 0.0), seed)
+    return _draw(rows, (rows.moments.mean, float(size / steady(rows.moments.weight)), 0.0), seed)
 
 
 def _draw(rows: Rows, chances: tuple[np.ndarray, float, float], seed: int) -> Sample:
-    sample: Sample = rows.run(
+    sample, places = rows.run(
         _draw_block,
         rows.pool.broadcast(chances),
         seed,
         rows.centroid_dtype,
-        each=[int(first) for first in rows.counted_starts[:-1]],
-        merge=join_samples,
+        each=rows.counted_places,
+        merge=_join_draws,
     )
-    return sample
+    return ordered(sample, places)
 
 
 def _draw_block(
     item: list[Any], chances: tuple[np.ndarray, float, float], seed: int, dtype: Any
-) -> Sample:
-    source, first = item
+) -> tuple[Sample, np.ndarray]:
+    source, places = item
     mean, by_weight, by_distance = chances
     found, weights = source.open().counted()
     n = len(found)
@@ -100,8 +100,14 @@ def _draw_block(
     if by_distance:
         distances = squared_distances(found, mean[None], np.zeros(n, np.int32))
         chance = chance + by_distance * weights * distances
-    chosen = np.flatnonzero(row_uniforms(seed, _STREAM, first, n) < chance)
-    return Sample(found[chosen].astype(dtype), weights[chosen] / np.minimum(chance[chosen], 1.0))
+    chosen = np.flatnonzero(place_uniforms(seed, _STREAM, places) < chance)
+    drawn = Sample(found[chosen].astype(dtype), weights[chosen] / np.minimum(chance[chosen], 1.0))
+    return drawn, places.of(chosen)
+
+
+def _join_draws(parts: list[tuple[Sample, np.ndarray]]) -> tuple[Sample, np.ndarray]:
+    samples, places = zip(*parts, strict=True)
+    return join_samples(list(samples)), np.concatenate(places)
 
 
 def fit_coreset(

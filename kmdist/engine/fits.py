@@ -19,12 +19,12 @@ class FitOptions:
 
     Parameters
     ----------
-    init : ``k-means++``, ``k-means||`` or ``random``.
+    init : ``k-means++``, ``k-means||``, ``random`` or an array (k, d).
     n_init : starts, of which the one of least inertia is kept.
     max_iter, tol, seed : as in `kmdist.KMeans`.
     """
 
-    init: str = "k-means++"
+    init: str | np.ndarray = "k-means++"
     n_init: int = 1
     max_iter: int = 300
     tol: float = 1e-4

@@ -259,7 +259,7 @@ def _repair(rows: Rows, sums: PartialSums, centroids: np.ndarray) -> tuple[Parti
         broadcast_centers(rows, centroids),
         rows.frame_future,
         wanted,
-        each=[int(first) for first in rows.starts[:-1]],
+        each=rows.places,
         merge=partial(merge_farthest, wanted),
     )
     repaired = merge_sums([sums])

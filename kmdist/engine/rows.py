@@ -195,6 +195,33 @@ def unit_rows(rows: np.ndarray) -> np.ndarray:
     return np.asarray((rows / lengths[:, None]).astype(np.float32 if exact else np.float64))
 
 
+@dataclass(frozen=True)
+class Places:
+    """Where the rows of a block stand among all rows: one after the other within each run.
+
+    Random numbers belong to places, so that it does not matter in which blocks rows come.
+
+    Parameters
+    ----------
+    starts : (m,) int64, places of the first rows of the runs, ascending.
+    lengths : (m,) int64, rows of each run.
+    """
+
+    starts: np.ndarray
+    lengths: np.ndarray
+
+    @property
+    def firsts(self) -> np.ndarray:
+        """(m,) int64, positions within the block of the first rows of the runs."""
+        return np.cumsum(self.lengths) - self.lengths
+
+    def of(self, rows: np.ndarray) -> np.ndarray:
+        """Places of rows by their positions within the block."""
+        firsts = self.firsts
+        run = np.searchsorted(firsts, rows, side="right") - 1
+        return np.asarray(self.starts[run] + rows - firsts[run], np.int64)
+
+
 def _open(source: Any) -> Block:
     block: Block = source.open()
     return block
@@ -214,6 +241,8 @@ class Rows:
     sources : one `Block` or `Loader` a block, or a future of one.
     dtype : type of the rows.
     kept : whether the sources hold their rows between passes.
+    places : of the rows of each block, none of which may have a weight; None: one block's rows
+        follow the other's.
 
     Raises
     ------
@@ -224,11 +253,20 @@ class Rows:
     Making one costs a pass over the rows (statistics; n blocks: n tasks and their merge tree).
     """
 
-    def __init__(self, pool: Pool, sources: Sequence[Any], dtype: Any, *, kept: bool) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        sources: Sequence[Any],
+        dtype: Any,
+        *,
+        kept: bool,
+        places: Sequence[Places] | None = None,
+    ) -> None:
         self.pool = pool
         self.sources = list(sources)
         self.dtype = np.dtype(dtype)
         self.kept = kept
+        self._places = places
         if not self.sources:
             raise ValueError("the data have no blocks: at least one row is required")
         self.moments: Moments = run_pass(pool, _moments_of, self.sources, merge=merge_moments)
@@ -261,9 +299,21 @@ class Rows:
         return np.concatenate([[0], np.cumsum(self.moments.lengths, dtype=np.int64)])
 
     @property
-    def counted_starts(self) -> np.ndarray:
-        """(blocks + 1,) int64, `starts` among the rows whose weight is not zero."""
-        return np.concatenate([[0], np.cumsum(self.moments.counted, dtype=np.int64)])
+    def places(self) -> list[Places]:
+        """Of the rows of each block."""
+        return self._places_by(self.moments.lengths)
+
+    @property
+    def counted_places(self) -> list[Places]:
+        """Of the rows of each block among those whose weight is not zero."""
+        return self._places_by(self.moments.counted)
+
+    def _places_by(self, lengths: Any) -> list[Places]:
+        if self._places is not None:
+            return list(self._places)
+        lengths = np.asarray(lengths, np.int64)[:, None]
+        starts = np.cumsum(lengths, axis=0) - lengths
+        return [Places(start, length) for start, length in zip(starts, lengths, strict=True)]
 
     @property
     def centroid_dtype(self) -> np.dtype:

@@ -1,10 +1,11 @@
 """Rows drawn by counter-based random numbers, whatever the chunks."""
 
+import itertools
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from kmdist.engine.rows import Rows
+from kmdist.engine.rows import Places, Rows
 
 
 class Sample(NamedTuple):
@@ -39,6 +40,13 @@ def row_uniforms(seed: int, stream: int, first: int, n: int) -> np.ndarray:
     return np.asarray((raw >> np.uint64(11)) * 2.0**-53)
 
 
+def place_uniforms(seed: int, stream: int, places: Places) -> np.ndarray:
+    """Random numbers of the rows of a block: (n,) float64 in [0, 1)."""
+    runs = zip(places.starts.tolist(), places.lengths.tolist(), strict=True)
+    parts = [row_uniforms(seed, stream, start, length) for start, length in runs]
+    return np.concatenate([np.empty(0), *parts])
+
+
 def sample_rows(rows: Rows, size: int, seed: int, stream: int = 0) -> Sample:
     """Rows drawn uniformly without replacement, in row order; one pass over the blocks they are in.
 
@@ -56,12 +64,25 @@ def sample_rows(rows: Rows, size: int, seed: int, stream: int = 0) -> Sample:
 
 def take_rows(rows: Rows, chosen: np.ndarray) -> Sample:
     """Rows by their global index among those that count (ascending)."""
-    starts = rows.counted_starts
-    edges = np.searchsorted(chosen, starts)
-    each = [chosen[a:b] - first for a, b, first in zip(edges, edges[1:], starts, strict=False)]
+    places = rows.counted_places
+    starts = np.concatenate([one.starts for one in places])
+    firsts = np.concatenate([one.firsts for one in places])
+    owners = np.repeat(np.arange(len(places)), [len(one.starts) for one in places])
+    order = np.argsort(starts, kind="stable")
+    run = order[np.searchsorted(starts[order], chosen, side="right") - 1]
+    by_block = np.argsort(owners[run], kind="stable")
+    edges = np.searchsorted(owners[run][by_block], np.arange(len(places) + 1))
+    inside = (firsts[run] + chosen - starts[run])[by_block]
+    each = [inside[a:b] for a, b in itertools.pairwise(edges)]
     only = [i for i, part in enumerate(each) if len(part)]
-    sample: Sample = rows.run(_take, rows.centroid_dtype, each=each, only=only, merge=join_samples)
-    return sample
+    found: Sample = rows.run(_take, rows.centroid_dtype, each=each, only=only, merge=join_samples)
+    return ordered(found, by_block)
+
+
+def ordered(sample: Sample, places: np.ndarray) -> Sample:
+    """A sample in the order of the places of its rows."""
+    order = np.argsort(places, kind="stable")
+    return Sample(sample.rows[order], sample.weights[order])
 
 
 def _take(item: list[Any], dtype: Any) -> Sample:

@@ -23,7 +23,7 @@ from kmdist.engine.sampling import (
     Sample,
     generator,
     join_samples,
-    row_uniforms,
+    place_uniforms,
     sample_rows,
     take_rows,
 )
@@ -126,7 +126,7 @@ def seed_each(
         rows.frame_future,
         sizes,
         (seed, stream + 2),
-        each=[int(first) for first in rows.counted_starts[:-1]],
+        each=rows.counted_places,
         merge=partial(_join_sketches, sizes),
     )
     seeds = [
@@ -174,15 +174,14 @@ def _sketch(
     draw: tuple[int, int],
 ) -> list[Sketch]:
     """Leaf of the pass that looks at all rows."""
-    source, first = item
+    source, places = item
     rows, weights = source.open().counted()
-    index = np.arange(first, first + len(rows))
-    waits = -np.log1p(-row_uniforms(*draw, first, len(rows)))
+    waits = -np.log1p(-place_uniforms(*draw, places))
     sketches = []
     for centroids, size in zip(placed, sizes, strict=True):
         chances = weights * _distances(rows, centroids, frame)
         far = np.flatnonzero(chances > 0)
-        sketches.append(_least(Sketch(waits[far] / chances[far], index[far]), size))
+        sketches.append(_least(Sketch(waits[far] / chances[far], places.of(far)), size))
     return sketches
 
 
@@ -285,7 +284,6 @@ def _parallel(rows: Rows, k: int, seed: int, stream: int, rounds: int = 5) -> np
     factor = 2.0 * k
     first = sample_rows(rows, min(rows.n_counted, max(64, k)), seed, stream)
     candidates = _random_rows(first, 1, generator(seed, stream + 1))
-    firsts = [int(first) for first in rows.counted_starts[:-1]]
     for turn in range(rounds):
         centers = rows.pool.broadcast(Centers(candidates))
         cost = float(totals_of(rows.run(_cost, centers, rows.frame_future, merge=merge_bins))[0])
@@ -296,7 +294,7 @@ def _parallel(rows: Rows, k: int, seed: int, stream: int, rounds: int = 5) -> np
             centers,
             rows.frame_future,
             (factor / cost, seed, stream + 2 + turn, rows.centroid_dtype),
-            each=firsts,
+            each=rows.counted_places,
             merge=join_samples,
         )
         candidates = np.unique(np.concatenate([candidates, found.rows]), axis=0)
@@ -319,11 +317,11 @@ def _cost(source: Any, centers: Centers, frame: Frame) -> np.ndarray:
 def _draw_candidates(
     item: list[Any], centers: Centers, frame: Frame, draw: tuple[float, int, int, Any]
 ) -> Sample:
-    source, first = item
+    source, places = item
     factor, seed, stream, dtype = draw
     rows, weights = source.open().counted()
     chance = factor * _distances(rows, centers.centroids, frame) * weights
-    chosen = np.flatnonzero(row_uniforms(seed, stream, first, len(rows)) < chance)
+    chosen = np.flatnonzero(place_uniforms(seed, stream, places) < chance)
     return Sample(rows[chosen].astype(dtype), np.ones(len(chosen)))
 
 
