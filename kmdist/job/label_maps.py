@@ -1,5 +1,6 @@
 """Where labels go: whole image, window or shard; and the pass that writes them."""
 
+import hashlib
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +9,7 @@ import numpy as np
 
 from kmdist.engine.passes import run_pass
 from kmdist.errors import ImageError
+from kmdist.filters.regions import join_small_regions
 from kmdist.images import Rejection
 from kmdist.images.blocks import is_sharded
 from kmdist.job.block_pass import BlockPass, Codec, Stage, pack_rejected, unpack_rejected
@@ -178,18 +180,24 @@ def label_blocks(
     *arguments: Any,
     group: str = "",
     kept: dict[int, Any] | None = None,
+    min_region: int = 0,
 ) -> Any:
     """A pass of a stage whose task labels, and the pyramids of maps that are written by window.
 
     Parameters
     ----------
     sink : first argument of the task beside the block; None: nothing is written.
+    min_region : pixels of the smallest region of maps that are written by window; 0: any.
     """
     prefixes = [layer.prefix for layer in sink.layers] if sink else []
     passing = BlockPass(job, stage, group=group, prefixes=prefixes, kept=kept)
     result = passing.run(items, job.pool.broadcast(sink), *arguments)
     maps = sink.maps if sink else {}
-    _write_pyramids(job, [m for name in maps if name not in job.rejected for m in maps[name]])
+    written = [m for name in maps if name not in job.rejected for m in maps[name]]
+    if min_region:
+        with job.timed("regions"):
+            run_pass(job.pool, _join_regions, written, job.writer, min_region)
+    _write_pyramids(job, written)
     return result
 
 
@@ -236,6 +244,32 @@ def marked_tiled(job: Job, work: Sequence[Work]) -> frozenset[str]:
     with_alpha = [w for w in work if w.tile_of is not None and w.pieces[0].source.channels == 4]
     found: Marked = BlockPass(job, MARK).run(with_alpha)
     return frozenset(found.names)
+
+
+def _join_regions(label_map: LabelMap, writer: RunWriter, min_region: int) -> None:
+    """Join the small regions of a whole map, which is held in memory: 14 bytes a pixel.
+
+    What is joined is saved before it is written, so that a resume never joins a map half joined.
+    """
+    name = f"regions-{hashlib.sha256(label_map.levels[0].key.encode()).hexdigest()[:16]}"
+    saved = writer.load_state(name)
+    if saved is None:
+        stored = writer.read_labels(label_map)
+        labels = stored.astype(np.int32)
+        marked = stored == label_map.unclustered if label_map.unclustered is not None else None
+        valid = np.ones(stored.shape, bool) if marked is None else ~marked
+        labels[~valid] = 0
+        join_small_regions(labels, valid, min_region)
+        joined = labels.astype(stored.dtype)
+        joined[~valid] = stored[~valid]
+        saved = {"labels": joined}
+        writer.save_state(name, saved)
+    joined = saved["labels"]
+    unclustered = None if label_map.unclustered is None else joined == label_map.unclustered
+    for y0, x0, y1, x1 in label_map.windows(0):
+        part = np.s_[y0:y1, x0:x1]
+        marks = None if unclustered is None else unclustered[part]
+        writer.write_label_window(label_map, y0, x0, joined[part], marks)
 
 
 def _write_pyramids(job: Job, maps: Sequence[LabelMap]) -> None:

@@ -1,12 +1,12 @@
 """Image files as a workload: found, probed on the workers, cut into blocks."""
 
 from collections.abc import Callable, Container, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kmdist.engine.passes import Pool
 from kmdist.errors import quantity
-from kmdist.images import ImageSource, Rejection, find_images, plan_blocks, probe
+from kmdist.images import Found, ImageSource, Rejection, find_images, plan_blocks, probe
 from kmdist.job.options import JobOptions
 from kmdist.job.probing import fingerprint, probe_all
 from kmdist.job.progress import Message, Watcher
@@ -107,6 +107,9 @@ def open_photographs(
     pool: Pool,
     watch: Watcher,
     probe: Callable[..., ImageSource] = probe,
+    *,
+    suffixes: frozenset[str] = frozenset(),
+    gather: Callable[[list[Found]], list[Found]] = list,
 ) -> Photographs:
     """Find image files, read their headers on the workers, and plan blocks.
 
@@ -114,10 +117,12 @@ def open_photographs(
     ----------
     probe : reads a header; a recipe may bring its own, with sources of a class derived from
         `ImageSource`, and read their pixels by `read_piece` with a function of its own.
+    suffixes : of files that it reads besides images.
+    gather : makes of the files found what is probed.
     """
     listed = [inputs] if isinstance(inputs, str | Path) else list(inputs)
-    found, lost = find_images(listed, options.choice)
-    sources, unusable = probe_all(pool, found, options.max_pixels, watch, probe)
+    found, lost = find_images(listed, replace(options.choice, suffixes=suffixes))
+    sources, unusable = probe_all(pool, gather(found), options.max_pixels, watch, probe)
     blocks = work_of(plan_blocks(sources, block_mpx=options.block_mpx), sources)
     return Photographs(sources, blocks, [*lost, *unusable])
 

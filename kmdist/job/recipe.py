@@ -160,7 +160,7 @@ class Recipe(Protocol):
     reads : options of ``kmdist predict`` that only some recipes have, which this one takes.
     model_options : options of `fit` that make its run a model and nothing else: one set of
         clusters and no labels.
-    pictures : names of what `figure` draws; none: label maps are drawn.
+    pictures : names of what `figure` draws; without one of them label maps are drawn, if any.
     recolors : whether label maps stand for the picture, and are compared with it, or lie over it.
     """
 

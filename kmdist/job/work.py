@@ -96,7 +96,7 @@ def _require_unchanged(source: ImageSource) -> None:
     """Refuse what was read of a file that is not what was probed.
 
     Asked after the reading, so that nothing can come between. Of a Zarr image each chunk that is
-    read is asked, by `kmdist.store.zarr_trees`.
+    read is asked, by `kmdist.store.zarr_trees`; of a scene of several files each as it is read.
     """
     if source.mtime_ns < 0:
         return
@@ -105,7 +105,7 @@ def _require_unchanged(source: ImageSource) -> None:
     except ImageError as error:
         raise ImageError(error.code, f"vanished while the job ran ({error.reason})") from error
     probed = (source.size_bytes, source.mtime_ns, source.ctime_ns)
-    if source.format != "zarr" and status != probed:
+    if source.format not in ("zarr", "bands") and status != probed:
         raise ImageError("changed", "changed while the job ran; run the job again")
 
 

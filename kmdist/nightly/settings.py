@@ -111,8 +111,8 @@ class Settings:
     @property
     def choice(self) -> Choice:
         """Of the files in the folders, which are wanted."""
-        globs = (texts(self.options.get(key, ())) for key in ("include", "exclude"))
-        return Choice(*globs)
+        include, exclude = (texts(self.options.get(key, ())) for key in ("include", "exclude"))
+        return Choice(include, exclude)
 
     @property
     def labelling_options(self) -> PredictOptions:

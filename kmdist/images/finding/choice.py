@@ -28,10 +28,12 @@ class Choice:
     ----------
     include : at least one must match; empty: all do.
     exclude : none may match.
+    suffixes : of what counts as an image besides those that are.
     """
 
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    suffixes: frozenset[str] = frozenset()
 
     def takes(self, name: str) -> bool:
         """Whether a file is wanted, by its name within its input folder."""

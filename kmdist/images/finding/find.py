@@ -17,6 +17,7 @@ from kmdist.images.finding.formats import (
     SNIFFED_BYTES,
     SUFFIXES,
     detect,
+    holds_images,
     is_zarr,
     is_zarr_image,
     refused,
@@ -57,11 +58,11 @@ def find_images(
     """Find image files.
 
     Folders are searched recursively and links to folders followed. Passed over are hidden files,
-    what systems put among pictures (see `kmdist.images.finding.choice`), Zarr groups that are no
-    image (kmdist's own runs) and files that are no image by suffix or, where the suffix says
-    nothing, by first bytes. What is named itself is always taken, unless `choice` leaves it out. A
-    text file (.txt, .lst, .list) lists one path a line, relative to its own folder; ``#`` begins a
-    comment. The same file named twice counts once.
+    what systems put among pictures (see `kmdist.images.finding.choice`), Zarr groups that neither
+    are an image nor hold some, as plates do (kmdist's own runs), and files that are no image by
+    suffix or, where the suffix says nothing, by first bytes. What is named itself is always taken,
+    unless `choice` leaves it out. A text file (.txt, .lst, .list) lists one path a line, relative
+    to its own folder; ``#`` begins a comment. The same file named twice counts once.
 
     Parameters
     ----------
@@ -136,7 +137,7 @@ def _named(path: str, name: str, root: str, inside: str, choice: Choice) -> Iter
     ----------
     name : of the image, if it is one; `inside` : what to put before names within a folder.
     """
-    if os.path.isdir(path) and not is_zarr(path):
+    if os.path.isdir(path) and (not is_zarr(path) or holds_images(path)):
         yield from _walk(path, inside, os.path.basename(os.path.realpath(path)), choice)
     elif os.path.isdir(path):
         yield _Entry(name, path, root)
@@ -160,7 +161,7 @@ def _globbed(pattern: str, text: str, choice: Choice) -> Iterator[_Entry]:
             continue
         if os.path.isdir(match):
             yield from _named(match, name, root, "" if name == "." else f"{name}/", choice)
-        elif _looks_like_image(match):
+        elif _looks_like_image(match, choice):
             yield _checked(match, name, root)
 
 
@@ -220,14 +221,14 @@ def _walk(folder: str, inside: str, root: str, choice: Choice) -> Iterator[_Entr
             if hidden or choice.excludes(name):
                 continue
             if not _is_folder(child):
-                if _looks_like_image(child.path):
+                if _looks_like_image(child.path, choice):
                     regular = child.is_file(follow_symlinks=False)
                     yield (
                         _Entry(name, child.path, root)
                         if regular
                         else _checked(child.path, name, root)
                     )
-            elif not is_zarr(child.path):
+            elif not is_zarr(child.path) or holds_images(child.path):
                 pending.append((child.path, f"{name}/", (*above, identity)))
             elif is_zarr_image(child.path):
                 yield _Entry(name, child.path, root)
@@ -240,10 +241,10 @@ def _is_folder(entry: "os.DirEntry[str]") -> bool:
         return False
 
 
-def _looks_like_image(path: str) -> bool:
+def _looks_like_image(path: str, choice: Choice) -> bool:
     """By suffix, or where that says nothing by first bytes; what cannot be opened counts."""
     suffix = os.path.splitext(path)[1].lower()
-    if suffix in SUFFIXES or suffix in REFUSED_SUFFIXES:
+    if suffix in SUFFIXES or suffix in REFUSED_SUFFIXES or suffix in choice.suffixes:
         return True
     if suffix in SIDECAR_SUFFIXES:
         return False

@@ -141,6 +141,21 @@ def is_zarr_image(path: str | os.PathLike[str]) -> bool:
     return node.get("node_type") == "array" or bool(multiscales(node.get("attributes", {})))
 
 
+def holds_images(path: str | os.PathLike[str]) -> bool:
+    """Whether a Zarr group is a plate, a row or a well of one, or the images of a conversion.
+
+    OME-Zarr 0.5, sections "HCS" and "bioformats2raw.layout"; rows of a plate say nothing.
+    """
+    attributes = zarr_metadata(Path(path)).get("attributes", {})
+    ome = attributes.get("ome", attributes)
+    if not isinstance(ome, dict) or multiscales(attributes):
+        return False
+    if any(key in ome for key in ("plate", "well", "bioformats2raw.layout")):
+        return True
+    above = zarr_metadata(Path(path).resolve().parent).get("attributes", {})
+    return "plate" in above.get("ome", above)
+
+
 def zarr_metadata(path: Path) -> dict[str, Any]:
     """``node_type`` and ``attributes``, as format 3 names them; empty if there are none to read."""
     try:

@@ -116,6 +116,10 @@ class RunContents:
         """
         labels.write_window(self._open_target(), label_map, 0, (y0, x0), labels_yx, unclustered)
 
+    def read_labels(self, label_map: LabelMap) -> NDArray[Any]:
+        """All labels of a map that was written by window."""
+        return labels.read_labels(self._open_target(), label_map)
+
     def write_pyramid_window(
         self, label_map: LabelMap, level: int, window: tuple[int, int, int, int]
     ) -> None:

@@ -188,6 +188,14 @@ def write_image(
     return stored
 
 
+def read_labels(target: Target, labels: LabelMap) -> NDArray[Any]:
+    """The first level of a map, whole."""
+    import zarr
+
+    store, path = target.zarr_store(), labels.levels[0].key
+    return np.asarray(zarr.open_array(store, path=path, mode="r", zarr_format=3)[...])
+
+
 def write_pyramid_window(
     target: Target, labels: LabelMap, level: int, window: tuple[int, int, int, int]
 ) -> int:

@@ -1,0 +1,123 @@
+"""Regions of label maps: those that are too small join a neighbour."""
+
+import heapq
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+
+def join_small_regions(
+    labels: NDArray[np.int32], valid: NDArray[np.bool_], min_pixels: int
+) -> None:
+    """Give regions of fewer pixels the label with which they share the longest border; in place.
+
+    A region is what hangs together by sides of pixels with one label. The smallest goes first, of
+    equals the one whose first pixel comes first; what it joins is one region from then on, with a
+    size of its own. Of borders of one length the lowest label's counts. Pixels without data border
+    on nothing, and a region that borders on nothing else stays.
+
+    Time: near-linear in the pixels, and in the pixels of small regions. Memory: 9 bytes a pixel
+    beside the labels.
+
+    Parameters
+    ----------
+    labels : (h, w) int32, contiguous. valid : (h, w) where there are labels.
+    min_pixels : of regions that stay as they are.
+    """
+    if min_pixels > 1 and labels.size:
+        kind = np.int32 if labels.size < 2**31 else np.int64
+        parent, size = np.empty((2, labels.size), kind)
+        border = np.zeros(int(labels.max()) + 1, np.int64)
+        _join(labels, np.ascontiguousarray(valid), min_pixels, parent, size, border)
+
+
+@njit(cache=True, nogil=True)
+def _root(parent: Any, i: int) -> int:
+    while parent[i] != i:
+        parent[i] = parent[parent[i]]
+        i = parent[i]
+    return i
+
+
+@njit(cache=True, nogil=True)
+def _unite(parent: Any, size: Any, i: int, j: int) -> int:
+    a, b = _root(parent, i), _root(parent, j)
+    if a == b:
+        return a
+    if b < a:
+        a, b = b, a
+    parent[b] = a
+    size[a] += size[b]
+    return a
+
+
+@njit(cache=True, nogil=True)
+def _regions(labels: Any, valid: Any, parent: Any, size: Any) -> None:
+    height, width = labels.shape
+    for y in range(height):
+        for x in range(width):
+            i = y * width + x
+            parent[i], size[i] = i, 1
+            if not valid[y, x]:
+                continue
+            if x > 0 and valid[y, x - 1] and labels[y, x - 1] == labels[y, x]:
+                _unite(parent, size, i - 1, i)
+            if y > 0 and valid[y - 1, x] and labels[y - 1, x] == labels[y, x]:
+                _unite(parent, size, i - width, i)
+
+
+@njit(cache=True, nogil=True)
+def _join(labels: Any, valid: Any, min_pixels: int, parent: Any, size: Any, border: Any) -> None:
+    height, width = labels.shape
+    _regions(labels, valid, parent, size)
+    queue = [(np.int64(0), np.int64(0))][:0]
+    for i in range(height * width):
+        if parent[i] == i and size[i] < min_pixels and valid[i // width, i % width]:
+            queue.append((np.int64(size[i]), np.int64(i)))
+    heapq.heapify(queue)
+    seen = np.zeros(height * width, np.bool_)
+    inside = np.empty(min_pixels, np.int64)
+    while len(queue) > 0:
+        pixels, first = heapq.heappop(queue)
+        if parent[first] != first or size[first] != pixels:
+            continue  # it has become part of another, or has grown
+        own = labels[first // width, first % width]
+        inside[0], seen[first], n = first, True, 1
+        border[:] = 0
+        position = 0
+        while position < n:
+            i = inside[position]
+            position += 1
+            y, x = i // width, i % width
+            for dy, dx in ((-1, 0), (0, -1), (0, 1), (1, 0)):
+                v, u = y + dy, x + dx
+                if v < 0 or u < 0 or v >= height or u >= width or not valid[v, u]:
+                    continue
+                j = v * width + u
+                if labels[v, u] != own:
+                    border[labels[v, u]] += 1
+                elif not seen[j]:
+                    inside[n], seen[j] = j, True
+                    n += 1
+        for position in range(n):
+            seen[inside[position]] = False
+        if border.max() == 0:
+            continue
+        joined = np.int64(border.argmax())
+        for position in range(n):
+            i = inside[position]
+            labels[i // width, i % width] = joined
+        root = np.int64(first)
+        for position in range(n):
+            i = inside[position]
+            y, x = i // width, i % width
+            for dy, dx in ((-1, 0), (0, -1), (0, 1), (1, 0)):
+                v, u = y + dy, x + dx
+                if v < 0 or u < 0 or v >= height or u >= width or not valid[v, u]:
+                    continue
+                if labels[v, u] == joined:
+                    root = np.int64(_unite(parent, size, i, v * width + u))
+        if size[root] < min_pixels:
+            heapq.heappush(queue, (np.int64(size[root]), np.int64(root)))
