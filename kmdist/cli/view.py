@@ -19,8 +19,9 @@ from kmdist.cli.say import say
 )
 @click.option(
     "--what",
-    type=click.Choice(["centroids", "members", "confusion", "sweep", "normalised"]),
-    help="Of a run of digits: which picture.  [default: centroids]",
+    type=click.Choice(["centroids", "members", "confusion", "sweep", "normalised", "signatures"]),
+    help="Of a run of digits: which picture  [default: centroids]; of segment: signatures, the "
+    "mean of each channel in each cluster, and its standard deviation.",
 )
 def view(run: str, image: str | None, output: str, overlay: float | None, what: str | None) -> None:
     """Draw an image of RUN: original, recoloured, labels, and the palette with shares.

@@ -49,7 +49,8 @@ def view(
 
     Parameters
     ----------
-    what : one of the recipe's pictures; None: the one to begin with.
+    what : one of the recipe's pictures; None: label maps, or where there are none the picture to
+        begin with.
     output : the picture to write. image, overlay : as of `draw_run`.
 
     Raises
@@ -68,7 +69,7 @@ def _view(
     if what is not None and what not in recipe.pictures:
         has = f"has {', '.join(recipe.pictures)}" if recipe.pictures else "is drawn without"
         raise UsageError(f"--what {what!r}: {run.path} is a run of {run.recipe}, which {has}")
-    if not recipe.pictures:
+    if what is None and (not recipe.pictures or len(next(iter(run.runs.values()), run).images)):
         return draw_run(run, output, image, overlay)
     place = check_picture_path(output)
     figure = recipe.figure(run, what)

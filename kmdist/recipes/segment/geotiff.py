@@ -95,19 +95,22 @@ def _tiles(image: RunImage) -> Iterator[np.ndarray]:
 
 
 def clusters_csv(run: Run) -> str:
-    """A line a cluster: colour, pixels, share, mean and standard deviation of each channel."""
+    """A line a cluster: colour, pixels, share; of each channel mean, deviation and quantiles."""
     counts, palette = np.asarray(run.counts), np.asarray(run.palette)
     mean, sd = np.asarray(run.array("channel_mean")), np.asarray(run.array("channel_sd"))
     names = [str(name) for name in run.attributes.get("channels", ())]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    columns = [f"{name} {what}" for name in names for what in ("mean", "sd")]
+    spread = run.array("channel_quantiles")
+    if spread is None:
+        spread = np.empty((len(counts), 0, len(names)))
+    shares = [f"q{share:g}" for share in run.attributes.get("quantiles", ())]
+    columns = [f"{name} {what}" for name in names for what in ("mean", "sd", *shares)]
     writer.writerow(["cluster", "color", "pixels", "share", *columns])
     total = max(int(counts.sum()), 1)
     for number in range(len(counts)):
-        values = [
-            f"{one:.9g}" for pair in zip(mean[number], sd[number], strict=True) for one in pair
-        ]
+        of_channels = zip(mean[number], sd[number], *spread[number], strict=True)
+        values = [f"{one:.9g}" for channel in of_channels for one in channel]
         color = "#" + bytes(palette[number].tolist()).hex()
         share = f"{counts[number] / total:.6f}"
         writer.writerow([number, color, int(counts[number]), share, *values])

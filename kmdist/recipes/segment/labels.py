@@ -1,5 +1,6 @@
 """The labelling pass of segment: the nearest centroid of every pixel with data."""
 
+import base64
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,13 +11,18 @@ import numpy as np
 
 from kmdist.engine.kernels.distances import squared_distances
 from kmdist.errors import ImageError
+from kmdist.filters.regions import join_small_regions
 from kmdist.images import Rejection
 from kmdist.job.block_pass import Codec, Stage, pack_rejected, unpack_rejected
 from kmdist.job.job import Job
 from kmdist.job.label_maps import LabelSink, Layer, label_blocks, label_items, open_sink
-from kmdist.job.work import Work
+from kmdist.job.work import Piece, Work
 from kmdist.recipes.segment.model import SegmentModel
 from kmdist.recipes.segment.rows import read_valid
+
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+SAMPLE_VALUES = 1 << 20
+"""Of pixels on a grid, whose quantiles stand for those of all."""
 
 
 @dataclass(frozen=True)
@@ -62,10 +68,17 @@ class Totals:
 
 @dataclass(frozen=True)
 class Labelled:
-    """What tasks say of their pixels: totals, one a layer."""
+    """What tasks say of their pixels.
+
+    Parameters
+    ----------
+    totals : one a layer.
+    sample : (m, c) values of pixels on a grid, for quantiles.
+    """
 
     totals: tuple[Totals, ...]
     rejected: tuple[Rejection, ...] = ()
+    sample: np.ndarray | None = None
 
     @staticmethod
     def merge(parts: Sequence["Labelled"]) -> "Labelled":
@@ -73,7 +86,12 @@ class Labelled:
         totals = list(parts[0].totals)
         for part in parts[1:]:
             totals = [a + b for a, b in zip(totals, part.totals, strict=True)]
-        return Labelled(tuple(totals), tuple(one for part in parts for one in part.rejected))
+        samples = [part.sample for part in parts if part.sample is not None]
+        return Labelled(
+            tuple(totals),
+            tuple(one for part in parts for one in part.rejected),
+            np.concatenate(samples) if samples else None,
+        )
 
     def record(self) -> list[Any]:
         """As JSON, for the manifest."""
@@ -81,23 +99,47 @@ class Labelled:
             [one.counts.tolist(), one.sums.tolist(), one.squares.tolist(), list(one.inertia)]
             for one in self.totals
         ]
-        return [rows, pack_rejected(self.rejected)]
+        sample = None
+        if self.sample is not None:
+            data = base64.b85encode(np.ascontiguousarray(self.sample).tobytes()).decode()
+            sample = [str(self.sample.dtype), self.sample.shape[1], data]
+        return [rows, pack_rejected(self.rejected), sample]
 
     @staticmethod
     def of_record(record: Sequence[Any]) -> "Labelled":
         """From the manifest of an interrupted run."""
-        rows, rejected = record
+        rows, rejected, packed = record
         totals = tuple(
             Totals(np.array(counts, np.int64), np.array(sums), np.array(squares), tuple(inertia))
             for counts, sums, squares, inertia in rows
         )
-        return Labelled(totals, unpack_rejected(rejected))
+        sample = None
+        if packed is not None:
+            dtype, n_channels, data = packed
+            sample = np.frombuffer(base64.b85decode(data), dtype).reshape(-1, n_channels)
+        return Labelled(totals, unpack_rejected(rejected), sample)
 
 
-def label_block(work: Work, sink: LabelSink | None, models: Sequence[SegmentModel]) -> Labelled:
+@dataclass(frozen=True)
+class Learnt:
+    """What the tasks of the labelling pass need.
+
+    Parameters
+    ----------
+    models : one a layer.
+    step : every so many rows and columns a pixel is taken into the sample.
+    min_region : see `kmdist.filters.regions`; of whole images.
+    """
+
+    models: tuple[SegmentModel, ...]
+    step: int
+    min_region: int = 0
+
+
+def label_block(work: Work, sink: LabelSink | None, learnt: Learnt) -> Labelled:
     """Label whole images, one tile, or the tiles of a shard, and write them; a task."""
     labels = sink.open(work.pieces) if sink is not None else None
-    totals = [Totals.none(*model.centroids.shape) for model in models]
+    parts: list[Labelled] = []
     rejected: list[Rejection] = []
     for piece in work.pieces:
         try:
@@ -105,20 +147,52 @@ def label_block(work: Work, sink: LabelSink | None, models: Sequence[SegmentMode
         except ImageError as error:
             rejected.append(Rejection(piece.source.name, error.code, error.reason))
             continue
-        missing = None if valid.all() else ~valid
-        there = values[valid]
-        for position, model in enumerate(models):
-            found, total = _label(there, model)
-            totals[position] += total
+        totals = []
+        for position, model in enumerate(learnt.models):
+            picture, total = label_pixels(values, valid, model)
+            totals.append(total)
             if labels is not None:
-                picture = np.zeros(valid.shape, np.int32)
-                picture[valid] = found
-                labels.put(piece, position, picture, missing)
+                if learnt.min_region and piece.whole:
+                    join_small_regions(picture, valid, learnt.min_region)
+                labels.put(piece, position, picture, None if valid.all() else ~valid)
+        parts.append(Labelled(tuple(totals), (), grid_sample(piece, values, valid, learnt.step)))
+    none = _nothing([model.centroids.shape for model in learnt.models], tuple(rejected))
     if rejected and work.tile_of is not None:
-        return _nothing([model.centroids.shape for model in models], tuple(rejected))
+        return none
     if labels is not None:
         labels.close()
-    return Labelled(tuple(totals), tuple(rejected))
+    return Labelled.merge([none, *parts])
+
+
+def label_pixels(
+    values: np.ndarray, valid: np.ndarray, model: SegmentModel
+) -> tuple[np.ndarray, Totals]:
+    """(h, w) int32 labels of (h, w, c) values, 0 where there is no data; and totals of clusters."""
+    found, total = _label(values[valid], model)
+    picture = np.zeros(valid.shape, np.int32)
+    picture[valid] = found
+    return picture, total
+
+
+def grid_sample(piece: Piece, values: np.ndarray, valid: np.ndarray, step: int) -> np.ndarray:
+    """(m, c) values of the pixels with data on a grid, the same whatever the tiles."""
+    grid = np.s_[-piece.window.y0 % step :: step, -piece.window.x0 % step :: step]
+    return np.asarray(values[grid][valid[grid]])
+
+
+def grid_step(pixels: int, n_channels: int) -> int:
+    """Rows and columns from one pixel of the sample to the next: 1 up to a million values."""
+    return max(1, math.ceil(math.sqrt(pixels * n_channels / SAMPLE_VALUES)))
+
+
+def quantiles(sample: np.ndarray | None, model: SegmentModel) -> np.ndarray:
+    """(k, quantile, c) of each channel in each cluster; NaN where the sample has no pixel of it."""
+    found = np.full((model.k, len(QUANTILES), len(model.names)), np.nan)
+    if sample is not None and len(sample):
+        labels = model.label_rows(model.scaling.rows(sample))
+        for cluster in np.unique(labels):
+            found[cluster] = np.quantile(sample[labels == cluster], QUANTILES, axis=0)
+    return found
 
 
 def _label(values: np.ndarray, model: SegmentModel) -> tuple[np.ndarray, Totals]:
@@ -147,8 +221,10 @@ def label_all(
     marked: frozenset[str],
     *,
     write: bool = True,
+    min_region: int = 0,
     counted: str = "its pixels count in the fit",
-) -> list[Totals]:
+    group: str = "",
+) -> Labelled:
     """Label all images with every model, and write label maps.
 
     Parameters
@@ -156,6 +232,7 @@ def label_all(
     models : with the group of the run for each.
     marked : images with pixels without data.
     write : False: only count.
+    group : of images, see `BlockPass`.
     """
     layers = [Layer(prefix, model.k, model.palette) for prefix, model in models]
     blocks = label_items(items, job.rejected)
@@ -169,6 +246,9 @@ def label_all(
         noted=Codec(Labelled.record, Labelled.of_record),
         counted=counted,
     )
-    learnt = job.pool.broadcast([model for _, model in models])
-    found: Labelled = label_blocks(job, stage, blocks, sink, learnt)
-    return list(found.totals)
+    step = grid_step(sum(work.pixels for work in items), models[0][1].centroids.shape[1])
+    learnt = job.pool.broadcast(Learnt(tuple(model for _, model in models), step, min_region))
+    found: Labelled = label_blocks(
+        job, stage, blocks, sink, learnt, group=group, min_region=min_region
+    )
+    return found

@@ -14,30 +14,62 @@ from kmdist.store import Run
 
 @dataclass(frozen=True)
 class Scaling:
-    """What is taken off each channel, and what it is divided by, before distances are measured.
+    """What is made of the values of channels before distances are measured.
 
     Parameters
     ----------
-    offset, factor : (c,) float64, or None: values are taken as they are.
+    offset, factor : (c,) float64 that are taken off each channel, and divide it; or None: values
+        are taken as they are.
     dtype : of the rows.
+    components : (c, m) float64, orthonormal columns on which scaled channels are projected; None.
     """
 
     offset: np.ndarray | None
     factor: np.ndarray | None
     dtype: np.dtype
+    components: np.ndarray | None = None
 
     def rows(self, values: np.ndarray) -> np.ndarray:
-        """(n, c) rows of values in the units of the input."""
+        """(n, c) or (n, m) rows of values in the units of the input."""
         if self.offset is None or self.factor is None:
             return np.ascontiguousarray(values, self.dtype)
-        return ((values - self.offset) / self.factor).astype(self.dtype)
+        return self.scaled(values).astype(self.dtype)
+
+    def scaled(self, values: np.ndarray) -> np.ndarray:
+        """As `rows`, in float64."""
+        if self.offset is None or self.factor is None:
+            return values.astype(np.float64)
+        scaled = (values - self.offset) / self.factor
+        if self.components is None:
+            return scaled
+        projected = np.zeros((len(scaled), self.components.shape[1]))
+        for column, weights in zip(scaled.T, self.components, strict=True):
+            projected += column[:, None] * weights  # bits of a row that depend on no other
+        return projected
 
     def restored(self, rows: np.ndarray) -> np.ndarray:
-        """(n, c) float64 values in the units of the input."""
+        """(n, c) float64 values in the units of the input; of components the nearest such."""
         values = rows.astype(np.float64)
         if self.offset is None or self.factor is None:
             return values
+        if self.components is not None:
+            values = values @ self.components.T
         return values * self.factor + self.offset
+
+    def record(self) -> dict[str, Any]:
+        """As a run's attributes hold it."""
+        arrays = {name: getattr(self, name) for name in ("offset", "factor", "components")}
+        listed = {name: None if one is None else one.tolist() for name, one in arrays.items()}
+        return {**listed, "dtype": str(self.dtype)}
+
+    @staticmethod
+    def of_record(record: Mapping[str, Any]) -> "Scaling":
+        """From a run's attributes."""
+        arrays = {
+            name: None if record.get(name) is None else np.array(record[name], np.float64)
+            for name in ("offset", "factor", "components")
+        }
+        return Scaling(dtype=np.dtype(str(record["dtype"])), **arrays)
 
 
 @dataclass(frozen=True)
@@ -49,12 +81,14 @@ class SegmentModel:
     centroids : (k, c) float64 in the units of the input.
     palette : (k, 3) uint8, to draw clusters with.
     names : of the channels.
+    coordinates : whether the last two are the column and the row.
     """
 
     centroids: np.ndarray
     palette: np.ndarray
     scaling: Scaling
     names: tuple[str, ...]
+    coordinates: bool = False
 
     @staticmethod
     def of_run(run: Run) -> "SegmentModel":
@@ -67,14 +101,9 @@ class SegmentModel:
         centroids, palette, record = run.centroids, run.palette, run.attributes.get("scaling")
         if centroids is None or palette is None or not isinstance(record, Mapping):
             raise UsageError(f"{run.path} has no clusters that new images could be labelled with")
-        offset, factor = record.get("offset"), record.get("factor")
-        scaling = Scaling(
-            None if offset is None else np.array(offset, np.float64),
-            None if factor is None else np.array(factor, np.float64),
-            np.dtype(str(record["dtype"])),
-        )
         names = tuple(str(name) for name in run.attributes.get("channels", ()))
-        return SegmentModel(np.asarray(centroids, np.float64), palette, scaling, names)
+        scaling, there = Scaling.of_record(record), bool(run.parameters.get("coordinates"))
+        return SegmentModel(np.asarray(centroids, np.float64), palette, scaling, names, there)
 
     @property
     def k(self) -> int:
@@ -84,9 +113,7 @@ class SegmentModel:
     @cached_property
     def scaled(self) -> np.ndarray:
         """(k, c) centroids as rows are."""
-        if self.scaling.offset is None or self.scaling.factor is None:
-            return self.centroids
-        return (self.centroids - self.scaling.offset) / self.scaling.factor
+        return self.scaling.scaled(self.centroids)
 
     def label_rows(self, rows: np.ndarray) -> np.ndarray:
         """(n,) int32, the nearest centroid of scaled rows."""
@@ -96,25 +123,40 @@ class SegmentModel:
         """(y, x) labels of (y, x, c) values in the units of the input."""
         if pixels.ndim == 2:
             pixels = pixels[:, :, None]
-        if pixels.ndim != 3 or pixels.shape[2] != self.centroids.shape[1]:
+        n_channels = len(self.names) - 2 * self.coordinates
+        if pixels.ndim != 3 or pixels.shape[2] != n_channels:
             raise UsageError(
-                f"an image is an array (y, x, {self.centroids.shape[1]}); received shape "
-                f"{pixels.shape}"
+                f"an image is an array (y, x, {n_channels}); received shape {pixels.shape}"
             )
+        if self.coordinates:
+            pixels = with_coordinates(pixels, 0, 0)
         rows = self.scaling.rows(pixels.reshape(-1, pixels.shape[2]))
         return self.label_rows(rows).reshape(pixels.shape[:2])
 
     def record(self) -> dict[str, Any]:
         """What the run's record says, by which `of_run` makes it again."""
-        offset, factor = self.scaling.offset, self.scaling.factor
-        return {
-            "channels": list(self.names),
-            "scaling": {
-                "offset": None if offset is None else offset.tolist(),
-                "factor": None if factor is None else factor.tolist(),
-                "dtype": str(self.scaling.dtype),
-            },
-        }
+        return {"channels": list(self.names), "scaling": self.scaling.record()}
+
+
+def with_coordinates(values: np.ndarray, y0: int, x0: int) -> np.ndarray:
+    """(h, w, c + 2): values with the column and the row of each pixel, in pixels, floating point.
+
+    Parameters
+    ----------
+    y0, x0 : row and column of the first pixel.
+    """
+    height, width, n_channels = values.shape
+    both = np.empty((height, width, n_channels + 2), coordinates_dtype(values.dtype))
+    both[:, :, :n_channels] = values
+    both[:, :, -2] = np.arange(x0, x0 + width)
+    both[:, :, -1] = np.arange(y0, y0 + height)[:, None]
+    return both
+
+
+def coordinates_dtype(dtype: Any) -> np.dtype:
+    """Of values with coordinates: float32 where it holds both."""
+    single = np.dtype(dtype).itemsize <= 2 or np.dtype(dtype) == np.float32
+    return np.dtype(np.float32 if single else np.float64)
 
 
 def cluster_colors(k: int) -> np.ndarray:

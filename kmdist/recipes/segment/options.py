@@ -1,12 +1,14 @@
 """Options of segment."""
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Protocol
 
+from kmdist.errors import UsageError
 from kmdist.job.choices import K, k_option
 from kmdist.job.options import FittingOptions
-from kmdist.options import NaturalInt, Option, texts
+from kmdist.options import NaturalInt, NonNegative, Option, PositiveInt, texts
 
 DEFAULT_K = 8
 MAX_K = 65_535
@@ -23,6 +25,26 @@ def channels_asked(value: Any) -> tuple[str, ...]:
         value = value.split(",")
     listed = value if isinstance(value, list | tuple) else [value]
     return texts([str(one).strip() for one in listed])
+
+
+def weights_asked(value: Any) -> tuple[str, ...]:
+    """Weights of channels: ``NIR=2,3=0.5``, a list of these, or a mapping.
+
+    Raises
+    ------
+    ValueError : none of these, or a weight that is no number above 0.
+    """
+    if isinstance(value, Mapping):
+        value = [f"{name}={number}" for name, number in value.items()]
+    listed = channels_asked(value)
+    for one in listed:
+        try:
+            valid = float(one.rpartition("=")[2]) > 0 and one.rpartition("=")[0] != ""
+        except ValueError:
+            valid = False
+        if not valid:
+            raise ValueError(f"{one!r}: must be NAME=NUMBER, a channel and a number above 0")
+    return listed
 
 
 def number_or_nan(value: Any) -> float:
@@ -66,13 +88,20 @@ class SegmentOptions(FittingOptions, frozen=True, kw_only=True):
     k: Annotated[
         K,
         k_option(
-            "Clusters of the pixels; several to compare: 4,8,16.",
+            "Clusters of the pixels; several to compare: 4,8,16; 2..32 or auto chooses one.",
             DEFAULT_K,
             f"segment makes 1 to {MAX_K:,} clusters",
             at_most=MAX_K,
-            choices=False,
         ),
     ] = None
+    shared: Annotated[
+        bool,
+        Option(
+            "One set of clusters for the collection, or one an image.",
+            off="--per-image",
+            one_off=True,
+        ),
+    ] = True
     channels: Annotated[
         tuple[str, ...],
         Option(
@@ -90,6 +119,42 @@ class SegmentOptions(FittingOptions, frozen=True, kw_only=True):
             "its standard deviation, its range, or the range between its quartiles."
         ),
     ] = "none"
+    weight: Annotated[
+        tuple[str, ...],
+        Option(
+            "Channels that count more or less: what is scaled is multiplied by this.",
+            metavar="NAME=NUMBER,...",
+            parse=weights_asked,
+            schema={"type": ["string", "array", "object"]},
+        ),
+    ] = ()
+    components: Annotated[
+        PositiveInt | None,
+        Option("Cluster so many principal components of the scaled channels."),
+    ] = None
+    coordinates: Annotated[
+        NonNegative,
+        Option(
+            "Columns and rows as further features: the longer side of an image is as far as this "
+            "times the root of the channels' total variance; 0: none."
+        ),
+    ] = 0.0
+    min_region: Annotated[
+        NaturalInt,
+        Option(
+            "Regions of fewer pixels join the neighbour with which they share the longest border."
+        ),
+    ] = 0
+    bands: Annotated[
+        tuple[str, ...],
+        Option(
+            "One scene is several files of one channel, the files of a folder that match: "
+            "'B*.tif', or a list in the order wanted.",
+            metavar="GLOB,...",
+            parse=channels_asked,
+            schema={"type": ["string", "array"]},
+        ),
+    ] = ()
     nodata: Annotated[
         float | None,
         Option(
@@ -120,6 +185,18 @@ class SegmentOptions(FittingOptions, frozen=True, kw_only=True):
         bool,
         Option("Write centroids and no label maps: a model for kmdist.predict.", python_only=True),
     ] = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.choices and not self.shared:
+            raise UsageError(f"k = {self.k} chooses one k for the collection; give a number")
+        if self.fit_only and not self.shared:
+            raise UsageError("fit_only makes one set of clusters; it needs shared=True")
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """By the name or number of the channel."""
+        return {one.rpartition("=")[0]: float(one.rpartition("=")[2]) for one in self.weight}
 
     @property
     def nodata_values(self) -> tuple[float, ...]:

@@ -1,13 +1,17 @@
 """What a segment run shows: three channels in false colour, and a table of its clusters."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from kmdist.errors import ImageError
+from kmdist.errors import ImageError, UsageError
 from kmdist.images import Found, Window
 from kmdist.job.exhibits import Exhibit, signatures
 from kmdist.job.originals import require_there
+from kmdist.recipes.segment.bands import scenes
 from kmdist.recipes.segment.rasters import Asked, ProbeRaster, read_raster
 from kmdist.store import Run, RunImage
 
@@ -28,16 +32,14 @@ class FalseColor:
 
     def __init__(self, run: Run, image: RunImage) -> None:
         require_there(image)
-        given = run.parameters
-        asked = Asked(
-            tuple(given.get("channels") or ()),
-            tuple(given.get("nodata") or ()),
-            given.get("channel_axis"),
-            given.get("z"),
-            given.get("t"),
-        )
-        limit = int(given.get("max_pixels") or 200_000_000)
-        self._source = ProbeRaster(asked)(Found(image.name, image.source), max_pixels=limit)
+        asked = replace(Asked.of_record(run.parameters), coordinates=False)
+        limit = int(run.parameters.get("max_pixels") or 200_000_000)
+        found = Found(image.name, image.source)
+        if asked.bands:
+            beside = sorted(Path(image.source).parent.iterdir())
+            files = [Found(f"{image.name}/{one.name}", str(one)) for one in beside]
+            found = scenes(files, asked.bands)[0]
+        self._source = ProbeRaster(asked)(found, max_pixels=limit)
         if (self._source.width, self._source.height) != (image.width, image.height):
             raise ImageError("changed", f"the original {image.source} has another size now")
         side = Window(0, 0, min(image.height, SAMPLE_SIDE), min(image.width, SAMPLE_SIDE))
@@ -68,16 +70,54 @@ class FalseColor:
         return rgb
 
 
+def signature_figure(run: Run) -> Any:
+    """Mean ± standard deviation of each channel, a line a cluster, as a figure of matplotlib.
+
+    Raises
+    ------
+    UsageError : a run of several k, or of which each image has clusters of its own.
+    """
+    from matplotlib.figure import Figure
+
+    mean, sd, palette = run.array("channel_mean"), run.array("channel_sd"), run.palette
+    if mean is None or sd is None or palette is None:
+        raise UsageError(f"{run.path} has no clusters of its own: name RUN.zarr/kN of several k")
+    names = [str(name) for name in run.attributes.get("channels", ())]
+    places = np.arange(len(names))
+    figure = Figure(figsize=(max(6.0, 2.0 + 0.5 * len(names)), 4.5), layout="constrained")
+    axes = figure.subplots()
+    for number, color in enumerate(palette / 255):
+        low, high = mean[number] - sd[number], mean[number] + sd[number]
+        axes.plot(places, mean[number], color=color, marker="o", label=str(number))
+        axes.fill_between(places, low, high, color=color, alpha=0.15, linewidth=0)
+    axes.set_xticks(places, names, rotation=0 if max(map(len, names)) < 4 else 60)
+    axes.set_ylabel("mean ± standard deviation")
+    axes.legend(title="cluster", ncols=1 + len(palette) // 17, fontsize="small")
+    return figure
+
+
+QUARTILES = (0.25, 0.75)
+
+
 def cluster_table(run: Run) -> list[str]:
-    """A line a cluster: its share and the mean of each channel ± its standard deviation."""
+    """A line a cluster: its share; of each channel the mean ± standard deviation, and quartiles."""
     counts, names = run.counts, [str(name) for name in run.attributes.get("channels", ())]
     mean, sd = run.array("channel_mean"), run.array("channel_sd")
     if counts is None or mean is None or sd is None:
         return []
-    total = max(int(np.sum(counts)), 1)
+    total, shares = max(int(np.sum(counts)), 1), list(run.attributes.get("quantiles", ()))
+    stored = run.array("channel_quantiles")
+    if stored is None or not set(QUARTILES) <= set(shares):
+        return []
+    between = stored[:, [shares.index(one) for one in QUARTILES]]
     lines = [f"cluster    share  {'  '.join(names[:12])}{' …' if len(names) > 12 else ''}"]
-    for number, (count, row, spread) in enumerate(zip(counts, mean, sd, strict=True)):
-        values = "  ".join(f"{m:.4g} ± {s:.2g}" for m, s in zip(row[:12], spread[:12], strict=True))
+    for number, (count, row, spread, quartiles) in enumerate(
+        zip(counts, mean, sd, between, strict=True)
+    ):
+        values = "  ".join(
+            f"{m:.4g} ± {s:.2g} ({low:.4g}–{high:.4g})"
+            for m, s, low, high in zip(row[:12], spread[:12], *quartiles[:, :12], strict=True)
+        )
         lines.append(f"{number:7d}  {100 * count / total:6.2f}%  {values}")
     return lines
 

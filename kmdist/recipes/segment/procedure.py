@@ -4,22 +4,19 @@ Passes over the files: one to count, one (robust: two) for the statistics of a s
 that are kept or, where they do not fit the workers, two that draw a weighted sample; one to label.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from kmdist.engine.coreset import fit_coreset
-from kmdist.engine.fits import FitOptions, cluster_order
-from kmdist.engine.lloyd import Options
 from kmdist.engine.passes import Pool
-from kmdist.engine.rows import Rows
-from kmdist.engine.state import State
-from kmdist.errors import UsageError, quantity
+from kmdist.errors import KmdistError, UsageError
 from kmdist.images import Found, Rejection
 from kmdist.images.finding.formats import zarr_metadata
+from kmdist.job.each_image import EachImage, Fits, summary
 from kmdist.job.endings import NoUsableImageError
 from kmdist.job.fitting import fit_centroids
 from kmdist.job.job import Job
@@ -29,20 +26,27 @@ from kmdist.job.options import JobOptions
 from kmdist.job.photographs import Photographs, open_photographs
 from kmdist.job.progress import Message, Watcher
 from kmdist.job.recipe import Inputs, Outline, Results
-from kmdist.recipes.segment.labels import Totals, label_all
-from kmdist.recipes.segment.model import Scaling, SegmentModel, cluster_colors
+from kmdist.job.work import Work
+from kmdist.recipes.segment import geo
+from kmdist.recipes.segment.bands import gather_by
+from kmdist.recipes.segment.each import segment_image
+from kmdist.recipes.segment.labels import label_all
+from kmdist.recipes.segment.model import SegmentModel
 from kmdist.recipes.segment.options import SegmentOptions
 from kmdist.recipes.segment.rasters import Asked, ProbeRaster, Raster
+from kmdist.recipes.segment.results import write_fit
 from kmdist.recipes.segment.rows import (
+    channels_of,
     count_pixels,
-    find_scaling,
+    keep_rows,
     keeps_rows,
-    make_rows,
-    row_dtype,
+    rows_under,
 )
-from kmdist.store import Run
+from kmdist.recipes.segment.wanted import Fitted, Wanted, fit_sampled
+from kmdist.store import Run, unclustered_value
 
-METHODS = ("k-means++", "k-means||", "random")
+SUFFIXES = frozenset({".npy", ".npz"}) | geo.SUFFIXES
+"""Of files that are read besides images."""
 
 
 def open_rasters(
@@ -56,7 +60,15 @@ def open_rasters(
     """
     listed = [inputs] if isinstance(inputs, str | Path) else list(inputs)
     expanded = [one for given in listed for one in _responses_of(given)]
-    opened = open_photographs(expanded, options, pool, watch, ProbeRaster(asked))
+    opened = open_photographs(
+        expanded,
+        options,
+        pool,
+        watch,
+        ProbeRaster(asked),
+        suffixes=SUFFIXES,
+        gather=gather_by(asked.bands),
+    )
     rasters = [source for source in opened.sources if isinstance(source, Raster)]
     if not rasters:
         return opened
@@ -123,17 +135,27 @@ def raster_projection(
 
 @dataclass(frozen=True)
 class SegmentFit:
-    """Cluster the pixels of all images together: a `kmdist.job.recipe.Procedure`."""
+    """Cluster the pixels of images, all together or each on its own: a `Procedure`."""
 
     inputs: Inputs
     options: SegmentOptions
+    wanted: Wanted
     recipe: str = "segment"
 
     @property
     def asked(self) -> Asked:
         """How files are read."""
         o = self.options
-        return Asked(o.channels, o.nodata_values, o.channel_axis, o.z, o.t)
+        return Asked(
+            o.channels,
+            o.nodata_values,
+            o.channel_axis,
+            o.z,
+            o.t,
+            o.bands,
+            o.coordinates > 0,
+            o.strict,
+        )
 
     def open(self, options: JobOptions, pool: Pool, watch: Watcher) -> Photographs:
         """Find and probe the files."""
@@ -147,156 +169,148 @@ class SegmentFit:
 
     def parameters(self, workload: Photographs, options: JobOptions) -> Mapping[str, Any]:
         """All that decides the result."""
-        o = self.options
-        init = o.init if isinstance(o.init, str) else np.asarray(o.init).tolist()
+        o, init = self.options, self.wanted.fit.init
         return {
+            **self.asked.record(),
             "k": list(o.ks),
-            "channels": list(o.channels),
+            **({"choices": list(o.choices)} if o.choices else {}),
             "scale": o.scale,
-            "nodata": list(o.nodata_values),
-            "channel_axis": o.channel_axis,
-            "z": o.z,
-            "t": o.t,
-            "init": init,
+            "weight": dict(o.weights),
+            "components": o.components,
+            "coordinates": o.coordinates,
+            "min_region": o.min_region,
+            "init": init if isinstance(init, str) else np.asarray(init).tolist(),
             "n_init": o.n_init,
             "max_iter": o.max_iter,
             "tol": o.tol,
             "seed": o.seed,
             "block_mpx": o.block_mpx,
             "max_pixels": o.max_pixels,
+            **({} if o.shared else {"per_image": True}),
             **({"fit_only": True} if o.fit_only else {}),
         }
 
     def outline(self, workload: Photographs, slots: Slots, options: JobOptions) -> Outline:
         """Passes, tasks, memory and results."""
-        scaled = self.options.scale != "none"
-        dtype = row_dtype(workload, scaled=scaled)
+        dtype = channels_of(workload.sources).scaled
         needed = workload.pixels * workload.sources[0].channels * dtype.itemsize
         keep = options.keep_pixels == "always" or (
             options.keep_pixels == "auto" and needed <= 0.5 * slots.memory_bytes
         )
-        passes = 3 + scaled + (self.options.scale == "robust") + (not keep)
-        memory = raster_projection(workload, slots, dtype, keep=keep)
+        passes = 3 + self.wanted.features.passes + (not keep) if self.options.shared else 1
+        memory = raster_projection(workload, slots, dtype, keep=keep and self.options.shared)
         results = workload.label_bytes(len(self.options.ks))
         return Outline(passes, passes * len(workload.blocks), memory, result_bytes=results)
 
     def run(self, job: Job, workload: Photographs) -> Results:
         """Count, scale, fit every k, label."""
-        items, counted = count_pixels(job, workload)
-        n_rows = sum(n for name, n in counted.valid.items() if name not in job.rejected)
-        ks = self.options.ks
-        if max(ks) > n_rows:
-            raise UsageError(f"k is {max(ks)}; {n_rows:,} pixels with data make at most as many")
-        names = tuple(workload.sources[0].names)  # type: ignore[attr-defined]
-        plain = row_dtype(workload, scaled=False)
-        scaling = find_scaling(
-            job, items, self.options.scale, row_dtype(workload, scaled=True), plain
+        if self.options.shared:
+            group = Group(job, workload.blocks, self.wanted)
+            return Results(group.run(label=not self.options.fit_only))
+        job.require(
+            raster_projection(workload, job.pool, channels_of(workload.sources).scaled, keep=False)
         )
-        keep = keeps_rows(job, n_rows, len(names), scaling.dtype)
-        job.require(raster_projection(workload, job.pool, scaling.dtype, keep=keep))
-        items, rows = make_rows(job, items, scaling, keep=keep)
-        fits = {k: self._fit(job, rows, scaling, k, keep=keep) for k in ks}
-        models = [
-            (
-                f"k{k}" if len(ks) > 1 else "",
-                SegmentModel(
-                    scaling.restored(state.centroids),
-                    cluster_colors(len(state.centroids)),
-                    scaling,
-                    names,
-                ),
-            )
-            for k, (state, _) in fits.items()
-        ]
-        del rows
-        marked = frozenset(counted.marked) - set(job.rejected)
-        write = not self.options.fit_only
-        totals = label_all(job, items, models, marked, write=write)
-        results = {}
-        for (k, (state, history)), (prefix, model), total in zip(
-            fits.items(), models, totals, strict=True
-        ):
-            if model.k < k:
-                text = f"{quantity(k, 'cluster')} asked for; there are {model.k} different pixels"
-                job.watch(Message(text, warning=True))
-            results[k] = write_fit(
-                job,
-                prefix,
-                model,
-                total,
-                history,
-                state.iteration,
-                state.stop_reason or "max_iter",
-            )
-        return Results(results)
 
-    def _fit(
-        self, job: Job, rows: Rows, scaling: Scaling, k: int, *, keep: bool
-    ) -> tuple[State, np.ndarray]:
-        """Centroids of scaled rows, by count, descending; and the history of the fit."""
-        o, init = self.options, self._init(scaling, k, rows)
-        if keep:
-            fit = FitOptions(init, o.n_init, o.max_iter, o.tol, o.seed)
-            state, history = fit_centroids(job, rows, k, fit, f"fit-{k}")
-        else:
-            with job.timed("fit"):
-                lloyd = Options(max_iter=o.max_iter, tol=o.tol)
-                state = fit_coreset(rows, k, init, lloyd, o.seed, o.n_init)
-            history = np.array([[state.inertia, state.shift, float(state.n_repaired)]])
-        order = cluster_order(state.counts, state.centroids)
-        order = order[state.counts[order] > 0]
-        return replace(state, centroids=state.centroids[order], counts=state.counts[order]), history
+        def tiled(blocks: list[Work], name: str) -> Fits:
+            return Group(job, blocks, self.wanted, name).run(at_image=True)
 
-    def _init(self, scaling: Scaling, k: int, rows: Rows) -> Any:
-        """The name of a method, or scaled first centres."""
-        given: Any = self.options.init
-        if isinstance(given, str) and given in METHODS:
-            return given
-        if isinstance(given, str):
-            try:
-                given = np.load(given, allow_pickle=False)
-            except (OSError, ValueError) as error:
-                raise UsageError(
-                    f"init {given!r}: neither {', '.join(METHODS)} nor a .npy file: {error}"
-                ) from error
-        centers = np.asarray(given, np.float64)
-        if centers.shape != (k, rows.n_features) or not np.isfinite(centers).all():
+        each = EachImage("segment", segment_image, tiled, self.wanted)
+        fits = each.run(job, workload.blocks).values()
+        by_k = {}
+        for k in self.wanted.ks:
+            of_k = [fit[k] for fit in fits]
+            markers = [fit["unclustered"] for fit in of_k if fit["unclustered"] is not None]
+            names = of_k[0]["channels"]
+            marker = max(markers, default=None)
+            by_k[k] = {**summary(of_k), "channels": names, "unclustered": marker}
+        return Results(by_k)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Images that are clustered together.
+
+    Parameters
+    ----------
+    name : tells the passes of one group from those of another.
+    """
+
+    job: Job
+    blocks: Sequence[Work]
+    wanted: Wanted
+    name: str = ""
+
+    def run(self, *, label: bool = True, at_image: bool = False) -> dict[int, dict[str, Any]]:
+        """Count, scale, fit every k, label; what the run's record says, by k.
+
+        Parameters
+        ----------
+        at_image : the arrays lie in the image's group.
+
+        Raises
+        ------
+        UsageError : more clusters than pixels with data are asked for.
+        NoUsableImageError : no image can be used.
+        """
+        job, wanted = self.job, self.wanted
+        items, counted = count_pixels(job, self.blocks, self.name)
+        n_rows = sum(n for name, n in counted.valid.items() if name not in job.rejected)
+        if max(wanted.ks) > n_rows:
             raise UsageError(
-                f"init has shape {centers.shape}; ({k}, {rows.n_features}) finite numbers are "
-                "needed"
+                f"k is {max(wanted.ks)}; {n_rows:,} pixels with data make at most as many"
             )
-        if scaling.offset is None or scaling.factor is None:
-            return centers
-        return (centers - scaling.offset) / scaling.factor
+        channels = channels_of([piece.source for work in items for piece in work.pieces])
+        scaling = wanted.scaling(rows_under(job, items, counted), channels)
+        keep = keeps_rows(job, n_rows, len(channels.names), scaling.dtype)
+        workload = Photographs([piece.source for one in items for piece in one.pieces], items)
+        job.require(raster_projection(workload, job.pool, scaling.dtype, keep=keep))
+        if keep:
+            items, rows = keep_rows(job, items, counted, scaling, self.name)
+        else:
+            with job.timed("rows"):
+                rows = rows_under(job, items, counted)(scaling)
+        fit = partial(_fit_kept, job, self.name) if keep else partial(_fit_timed, job)
+        fits = wanted.fit_all(rows, scaling, channels.names, fit)
+        del rows
+        return self._labelled(items, fits, frozenset(counted.marked), label, at_image)
+
+    def _labelled(
+        self,
+        items: Sequence[Work],
+        fits: Mapping[int, Fitted],
+        marked: frozenset[str],
+        label: bool,
+        at_image: bool,
+    ) -> dict[int, dict[str, Any]]:
+        job, marked = self.job, marked - set(self.job.rejected)
+        models = [(self.wanted.prefix(k), fit.model) for k, fit in fits.items()]
+        region = self.wanted.min_region
+        found = label_all(
+            job, items, models, marked, write=label, min_region=region, group=self.name
+        )
+        first = self.blocks[0].pieces[0].source.name
+        if at_image and first in job.rejected:
+            raise KmdistError(f"{first}: {job.rejected[first].reason}")
+        results = {}
+        for (k, fit), total in zip(fits.items(), found.totals, strict=True):
+            for said in (fit.warning, (fit.selection or {}).get("reason")):
+                if said:
+                    job.watch(Message(str(said), warning=said == fit.warning))
+            prefix = self.wanted.prefix(k)
+            key = job.writer.image_group(first, prefix) if at_image else prefix
+            attributes = write_fit(job.writer, key, fit, total, found.sample)
+            marker = unclustered_value(fit.model.k, bool(marked))
+            results[k] = {**attributes, "unclustered": marker}
+        return results
 
 
-def write_fit(
-    job: Job,
-    prefix: str,
-    model: SegmentModel,
-    totals: Totals,
-    history: np.ndarray,
-    n_iter: int,
-    stop_reason: str,
-) -> dict[str, Any]:
-    """The arrays of one k; what the run's record says of it."""
-    base = f"{prefix}/" if prefix else ""
-    channels, writer = ("cluster", "channel"), job.writer
-    mean, sd = totals.mean_and_sd()
-    writer.write_array(f"{base}centroids", model.centroids, channels)
-    writer.write_array(f"{base}palette", model.palette, channels)
-    writer.write_array(f"{base}counts", totals.counts, ("cluster",))
-    writer.write_array(f"{base}history", history, ("iteration", "quantity"))
-    writer.write_array(f"{base}channel_mean", mean, channels)
-    writer.write_array(f"{base}channel_sd", sd, channels)
-    return {
-        "k": model.k,
-        "space": "channels",
-        "inertia": totals.total_inertia,
-        "n_iter": n_iter,
-        "stop_reason": stop_reason,
-        **model.record(),
-    }
+def _fit_kept(job: Job, group: str, rows: Any, k: int, options: Any) -> Any:
+    return fit_centroids(job, rows, k, options, f"fit-{k}{group}")
+
+
+def _fit_timed(job: Job, rows: Any, k: int, options: Any) -> Any:
+    with job.timed("fit"):
+        return fit_sampled(rows, k, options)
 
 
 @dataclass(frozen=True)
@@ -311,14 +325,7 @@ class SegmentLabel:
     @property
     def asked(self) -> Asked:
         """How files are read: as the model's were."""
-        given = self.model.parameters
-        return Asked(
-            tuple(given.get("channels") or ()),
-            tuple(given.get("nodata") or ()),
-            given.get("channel_axis"),
-            given.get("z"),
-            given.get("t"),
-        )
+        return Asked.of_record(self.model.parameters)
 
     def open(self, options: JobOptions, pool: Pool, watch: Watcher) -> Photographs:
         """Find and probe the files.
@@ -338,15 +345,10 @@ class SegmentLabel:
 
     def parameters(self, workload: Photographs, options: JobOptions) -> Mapping[str, Any]:
         """All that decides the result, and how files are read for the next prediction."""
-        asked = self.asked
         return {
+            **self.asked.record(),
             "k": [self.learnt.k],
             "model": model_record(self.model),
-            "channels": list(asked.channels),
-            "nodata": list(asked.nodata),
-            "channel_axis": asked.channel_axis,
-            "z": asked.z,
-            "t": asked.t,
             "block_mpx": options.block_mpx,
             "max_pixels": options.max_pixels,
         }
@@ -360,10 +362,14 @@ class SegmentLabel:
     def run(self, job: Job, workload: Photographs) -> Results:
         """Label all images."""
         job.require(raster_projection(workload, job.pool, self.learnt.scaling.dtype, keep=False))
-        items, counted = count_pixels(job, workload)
+        items, counted = count_pixels(job, workload.blocks)
         marked = frozenset(counted.marked) - set(job.rejected)
-        (totals,) = label_all(job, items, [("", self.learnt)], marked, counted="it was counted")
+        found = label_all(job, items, [("", self.learnt)], marked, counted="it was counted")
+        (totals,) = found.totals
         if not totals.counts.any():
             raise NoUsableImageError("no pixel can be labelled", job.rejected.values())
         history = np.array([[totals.total_inertia, 0.0, 0.0]])
-        return Results({0: write_fit(job, "", self.learnt, totals, history, 0, "predicted")})
+        fit = Fitted(self.learnt.k, self.learnt, history, 0, "predicted")
+        attributes = write_fit(job.writer, "", fit, totals, found.sample)
+        marker = unclustered_value(self.learnt.k, bool(marked))
+        return Results({0: {**attributes, "unclustered": marker}})

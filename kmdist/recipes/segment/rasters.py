@@ -1,7 +1,7 @@
 """Files of any number of channels: TIFF, Zarr, NumPy; probed, and read by window as they are."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -20,6 +20,10 @@ from kmdist.images.reading.tiff import (
 )
 from kmdist.images.reading.tiff_window import read_samples
 from kmdist.images.reading.zarr_images import open_picture
+from kmdist.job.work import Piece, read_piece
+from kmdist.recipes.segment.bands import Scene, require_alike
+from kmdist.recipes.segment.geo import is_gdal, opened_raster, read_bands
+from kmdist.recipes.segment.model import coordinates_dtype, with_coordinates
 from kmdist.store.zarr_trees import open_guarded, require_stored, tree_status
 
 PLAIN = Axes(0, 1, None)
@@ -38,6 +42,9 @@ class Asked:
     ----------
     channels : by number from 1 or by name, ranges among them; empty: all.
     nodata : values that stand for no data in every file.
+    bands : names of files that are bands of a scene, globs among them; empty: a file is a scene.
+    coordinates : column and row are two further channels.
+    strict : NaN is an error and not no data.
     """
 
     channels: tuple[str, ...] = ()
@@ -45,6 +52,27 @@ class Asked:
     channel_axis: int | None = None
     z: int | None = None
     t: int | None = None
+    bands: tuple[str, ...] = ()
+    coordinates: bool = False
+    strict: bool = False
+
+    def record(self) -> dict[str, Any]:
+        """As the parameters of a run hold it."""
+        return {
+            one.name: list(value) if isinstance(value, tuple) else value
+            for one in fields(self)
+            if (value := getattr(self, one.name)) is not None
+        }
+
+    @staticmethod
+    def of_record(parameters: Mapping[str, Any]) -> "Asked":
+        """From the parameters of a run."""
+        given: dict[str, Any] = {
+            one.name: tuple(value) if isinstance(value, list) else value
+            for one in fields(Asked)
+            if (value := parameters.get(one.name)) is not None
+        }
+        return Asked(**{**given, "coordinates": bool(given.get("coordinates"))})
 
 
 @dataclass(frozen=True)
@@ -59,6 +87,8 @@ class Raster(ImageSource):
     taken : channels that are clustered, by index. names : of these.
     nodata : values of any of these that stand for no data. alpha : channel that does where it is
         0, or None.
+    bands : the files of a scene of several.
+    coordinates, strict : as of `Asked`.
     """
 
     picture: bool = False
@@ -68,6 +98,9 @@ class Raster(ImageSource):
     names: tuple[str, ...] = ("1",)
     nodata: tuple[float, ...] = ()
     alpha: int | None = None
+    bands: tuple["Raster", ...] = ()
+    coordinates: bool = False
+    strict: bool = False
 
 
 @dataclass(frozen=True)
@@ -99,6 +132,21 @@ class ProbeRaster:
 
     def __call__(self, found: Found, *, max_pixels: int) -> Raster:
         """Read a header."""
+        raster = self._probe(found, max_pixels)
+        raster = replace(raster, strict=self.asked.strict)
+        if not self.asked.coordinates:
+            return raster
+        return replace(
+            raster,
+            coordinates=True,
+            channels=raster.channels + 2,
+            names=(*raster.names, "x", "y"),
+            dtype=str(coordinates_dtype(raster.dtype)),
+        )
+
+    def _probe(self, found: Found, max_pixels: int) -> Raster:
+        if isinstance(found, Scene):
+            return self._scene(found, max_pixels)
         stored = _stored(found.path, max_pixels)
         if stored is None:
             return self._picture(probe(found, max_pixels=max_pixels))
@@ -147,6 +195,31 @@ class ProbeRaster:
             names=tuple(names[i] for i in taken),
             nodata=(*stored.nodata, *self.asked.nodata),
             alpha=stored.alpha,
+        )
+
+    def _scene(self, scene: Scene, max_pixels: int) -> Raster:
+        """Several files, a channel each."""
+        single = ProbeRaster(replace(self.asked, channels=(), coordinates=False))
+        bands = [
+            single(Found(os.path.basename(path), path), max_pixels=max_pixels)
+            for path in scene.bands
+        ]
+        require_alike(bands, scene.missing)
+        names = [os.path.splitext(band.name)[0] for band in bands]
+        taken = chosen_channels(self.asked.channels, names, range(len(names)))
+        chosen = tuple(bands[index] for index in taken)
+        return replace(
+            bands[0],
+            name=scene.name,
+            channels=len(taken),
+            dtype=str(np.result_type(*[np.dtype(band.dtype) for band in chosen])),
+            format="bands",
+            windowed=all(band.windowed for band in chosen),
+            size_bytes=sum(band.size_bytes for band in bands),
+            mtime_ns=max(band.mtime_ns for band in bands),
+            axes=Axes(0, 1, 2, (), "the channels are files"),
+            names=tuple(names[index] for index in taken),
+            bands=chosen,
         )
 
     def _picture(self, source: ImageSource) -> Raster:
@@ -209,6 +282,27 @@ def read_raster(source: Raster, window: Window | None = None) -> tuple[np.ndarra
     ImageError : a file is damaged, or holds an infinite value.
     """
     window = window or Window(0, 0, source.height, source.width)
+    values, valid = _values(source, window)
+    if values.dtype.kind == "f":
+        missing = np.isnan(values).any(axis=2)
+        if source.strict and (missing & valid).any():
+            raise ImageError("nan", "a value is NaN: without --strict it is no data")
+        valid &= ~missing
+        if np.isinf(values[valid]).any():
+            raise ImageError(
+                "infinite", "a value is infinite: mark it with --nodata, or replace it by NaN"
+            )
+    if source.coordinates:
+        values = with_coordinates(values, window.y0, window.x0)
+    return values, valid
+
+
+def _values(source: Raster, window: Window) -> tuple[np.ndarray, np.ndarray]:
+    """Values (h, w, c) as they are stored, and what is not marked as no data (h, w)."""
+    if source.bands:
+        parts = [read_piece(Piece(band, window), read_raster) for band in source.bands]
+        values = np.concatenate([part for part, _ in parts], axis=2)
+        return values, np.logical_and.reduce([there for _, there in parts])
     try:
         stored = _read(source, window)
     except (ImageError, MemoryError):
@@ -223,12 +317,6 @@ def read_raster(source: Raster, window: Window | None = None) -> tuple[np.ndarra
     for value in source.nodata:
         if values.dtype.kind == "f" or value in range(_least(values), _largest(values) + 1):
             valid &= (values != values.dtype.type(value)).all(axis=2)
-    if values.dtype.kind == "f":
-        valid &= ~np.isnan(values).any(axis=2)
-        if np.isinf(values[valid]).any():
-            raise ImageError(
-                "infinite", "a value is infinite: mark it with --nodata, or replace it by NaN"
-            )
     return values, valid
 
 
@@ -244,6 +332,8 @@ def _stored(path: str, max_pixels: int) -> _Stored | None:
     """What a file of channels says; None of any other."""
     if os.path.isdir(path):
         return _stored_zarr(path, max_pixels)
+    if is_gdal(path):
+        return replace(_stored_gdal(path), status=file_status(path))
     suffix = os.path.splitext(path)[1].lower()
     with open_regular(path) as file:
         head = file.read(8)
@@ -254,6 +344,14 @@ def _stored(path: str, max_pixels: int) -> _Stored | None:
         if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
             return replace(_stored_tiff(file, status[0]), status=status)
     return None
+
+
+def _stored_gdal(path: str) -> _Stored:
+    with opened_raster(path) as raster:
+        names = [name or str(i + 1) for i, name in enumerate(raster.descriptions)]
+        nodata = () if raster.nodata is None else (float(raster.nodata),)
+        shape, axes = (raster.height, raster.width, raster.count), ("y", "x", "c")
+        return _Stored("gdal", shape, np.result_type(*raster.dtypes), axes, names, nodata)
 
 
 def _stored_tiff(file: Any, size_bytes: int) -> _Stored:
@@ -360,6 +458,8 @@ def _read(source: Raster, window: Window) -> np.ndarray:
             import zarr
 
             return take_window(zarr.open(tiff.series[0].aszarr(level=0), mode="r"), axes, window)
+    if source.format == "gdal":
+        return read_bands(source.path, window)
     if source.format == "zarr":
         return take_window(open_guarded(source.path, source.inside, source.ctime_ns), axes, window)
     if source.format == "npz":

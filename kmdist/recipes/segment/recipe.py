@@ -57,13 +57,15 @@ class Segment(PhotographRecipe):
 
     name = "segment"
     options = SegmentOptions
-    model_options: ClassVar[Mapping[str, Any]] = {"fit_only": True}
+    pictures = ("signatures",)
+    model_options: ClassVar[Mapping[str, Any]] = {"shared": True, "fit_only": True}
 
     def fit(self, inputs: Inputs, options: SegmentOptions) -> Procedure[Any]:
         """Fit centroids to all pixels, and label them."""
         from kmdist.recipes.segment.procedure import SegmentFit
+        from kmdist.recipes.segment.wanted import Wanted
 
-        return SegmentFit(inputs, options)
+        return SegmentFit(inputs, options, Wanted.of(options))
 
     def label(self, run: "Run", inputs: Inputs, options: Any) -> Procedure[Any]:
         """Label files with the clusters of a run."""
@@ -91,6 +93,12 @@ class Segment(PhotographRecipe):
         from kmdist.recipes.segment.pictures import FalseColor
 
         return FalseColor(run, image)
+
+    def figure(self, run: "Run", what: str | None) -> Any:
+        """Signatures of clusters, as a figure of matplotlib."""
+        from kmdist.recipes.segment.pictures import signature_figure
+
+        return signature_figure(run)
 
     def export_further(self, run: "Run", folder: Path, stems: Mapping[str, str]) -> None:
         """Labels as GeoTIFF, and the table of clusters."""

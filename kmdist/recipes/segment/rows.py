@@ -1,15 +1,21 @@
-"""Rows of images of any channels: statistics that scaling takes, and rows kept or read anew."""
+"""Rows of images of any channels: pixels with data counted, their rows kept or read anew."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from kmdist.engine.coreset import draw_uniform
-from kmdist.engine.rows import MEMORY_SHARE, ROW_OVERHEAD_BYTES, Block, Loader, Rows
+from kmdist.engine.rows import (
+    MEMORY_SHARE,
+    ROW_OVERHEAD_BYTES,
+    Block,
+    Loader,
+    Places,
+    Rows,
+)
 from kmdist.errors import ImageError
-from kmdist.images import Rejection
+from kmdist.images import ImageSource, Rejection
 from kmdist.job.block_pass import (
     BlockPass,
     Codec,
@@ -20,13 +26,10 @@ from kmdist.job.block_pass import (
 )
 from kmdist.job.endings import NoUsableImageError
 from kmdist.job.job import Job
-from kmdist.job.photographs import Photographs
 from kmdist.job.work import Piece, Work, read_piece
 from kmdist.recipes.segment.model import Scaling
 from kmdist.recipes.segment.rasters import read_raster
-
-SAMPLE_ROWS = 200_000
-"""Rows whose quartiles stand for those of all."""
+from kmdist.recipes.segment.scaling import Channels
 
 
 @dataclass(frozen=True)
@@ -36,11 +39,14 @@ class Counted:
     Parameters
     ----------
     valid : pixels with data, by image. marked : images with pixels without any.
+    by_row : pixels with data in each row of a tile, by image, with the tile's first row and
+        column.
     """
 
     valid: Mapping[str, int]
     marked: tuple[str, ...] = ()
     rejected: tuple[Rejection, ...] = ()
+    by_row: tuple[tuple[str, int, int, tuple[int, ...]], ...] = ()
 
     @staticmethod
     def merge(parts: Sequence["Counted"]) -> "Counted":
@@ -53,17 +59,68 @@ class Counted:
             valid,
             tuple(dict.fromkeys(name for part in parts for name in part.marked)),
             tuple(one for part in parts for one in part.rejected),
+            tuple(one for part in parts for one in part.by_row),
         )
 
     def record(self) -> list[Any]:
         """As JSON, for the manifest."""
-        return [dict(self.valid), list(self.marked), pack_rejected(self.rejected)]
+        return [dict(self.valid), list(self.marked), pack_rejected(self.rejected), self.by_row]
 
     @staticmethod
     def of_record(record: Sequence[Any]) -> "Counted":
         """From the manifest of an interrupted run."""
-        valid, marked, rows = record
-        return Counted(valid, tuple(marked), unpack_rejected(rows))
+        valid, marked, rows, by_row = record
+        tiles = tuple((name, y, x, tuple(counts)) for name, y, x, counts in by_row)
+        return Counted(valid, tuple(marked), unpack_rejected(rows), tiles)
+
+    def places(self, items: Sequence[Work]) -> list[Places]:
+        """Where the rows of blocks stand: image by image, row by row of pixels, whatever the tiles.
+
+        So random numbers belong to pixels with data, by their order in the image.
+        """
+        names = sorted({name for work in items for name in work.names})
+        before = dict(zip(names, np.cumsum([0, *(self.valid[n] for n in names)]), strict=False))
+        tiles: dict[str, list[tuple[int, int, np.ndarray]]] = {}
+        for name, y, x, counts in self.by_row:
+            if name in before:
+                tiles.setdefault(name, []).append((y, x, np.array(counts, np.int64)))
+        starts = {
+            (name, y, x): before[name] + found
+            for name, listed in tiles.items()
+            for (y, x), found in _row_starts(listed).items()
+        }
+        lengths = {(name, y, x): np.array(counts) for name, y, x, counts in self.by_row}
+        places = []
+        for work in items:
+            keys = [(p.source.name, p.window.y0, p.window.x0) for p in work.pieces if not p.whole]
+            names = [piece.source.name for piece in work.pieces if piece.whole]
+            places.append(
+                Places(
+                    _joined([before[name] for name in names], [starts[key] for key in keys]),
+                    _joined([self.valid[name] for name in names], [lengths[key] for key in keys]),
+                )
+            )
+        return places
+
+
+def _joined(numbers: Sequence[int], arrays: Sequence[np.ndarray]) -> np.ndarray:
+    return np.concatenate([np.array(numbers, np.int64), *arrays])
+
+
+def _row_starts(
+    tiles: Sequence[tuple[int, int, np.ndarray]],
+) -> dict[tuple[int, int], np.ndarray]:
+    """Of the tiles of an image, at (y, x): pixels with data before each of their rows."""
+    height = max(y + len(counts) for y, _, counts in tiles)
+    totals = np.zeros(height + 1, np.int64)
+    for y, _, counts in tiles:
+        totals[y + 1 : y + 1 + len(counts)] += counts
+    before = np.cumsum(totals)[:-1]
+    starts = {}
+    for y, x, counts in sorted(tiles, key=lambda tile: tile[:2][::-1]):
+        starts[y, x] = before[y : y + len(counts)].copy()
+        before[y : y + len(counts)] += counts
+    return starts
 
 
 def read_valid(piece: Piece) -> tuple[np.ndarray, np.ndarray]:
@@ -75,7 +132,7 @@ def read_valid(piece: Piece) -> tuple[np.ndarray, np.ndarray]:
 def count_block(work: Work) -> Counted:
     """Count pixels with data; a task."""
     valid: dict[str, int] = {}
-    marked, rejected = [], []
+    marked, rejected, by_row = [], [], []
     for piece in work.pieces:
         name = piece.source.name
         try:
@@ -83,10 +140,13 @@ def count_block(work: Work) -> Counted:
         except ImageError as error:
             rejected.append(Rejection(name, error.code, error.reason))
             continue
-        valid[name] = int(there.sum())
+        rows = np.count_nonzero(there, axis=1)
+        valid[name] = int(rows.sum())
+        if not piece.whole:
+            by_row.append((name, piece.window.y0, piece.window.x0, tuple(rows.tolist())))
         if valid[name] < there.size:
             marked.append(name)
-    return Counted(valid, tuple(marked), tuple(rejected))
+    return Counted(valid, tuple(marked), tuple(rejected), tuple(by_row))
 
 
 COUNT = Stage(
@@ -120,28 +180,31 @@ def _is_there(_: Block, __: Scaling) -> LeftOut:
 ROWS = Stage("rows", _is_there, LeftOut.merge, LeftOut, prepare=_load_block)
 
 
-def row_dtype(workload: Photographs, *, scaled: bool) -> np.dtype:
-    """The type of rows: that of all images, or one in which no scaled value is rounded away."""
-    common = np.result_type(*[np.dtype(source.dtype) for source in workload.sources])
+def channels_of(sources: Sequence[ImageSource]) -> Channels:
+    """The channels of some images, whose names are equal, and the types of their rows.
+
+    Rows are of the type of all images, or of one in which no scaled value is rounded away.
+    """
+    common = np.result_type(*[np.dtype(source.dtype) for source in sources])
     exact = common.itemsize <= 2 and common.kind in "ui"
-    if scaled:
-        return np.dtype(np.float32 if exact or common == np.float32 else np.float64)
-    if exact or common in (np.float32, np.float64):
-        return np.dtype(common)
-    return np.dtype(np.float32 if common == np.float16 else np.float64)
+    single = exact or common in (np.float32, np.float16)
+    scaled = np.dtype(np.float32 if single else np.float64)
+    side = max(max(source.width, source.height) for source in sources)
+    names: tuple[str, ...] = sources[0].names  # type: ignore[attr-defined]
+    return Channels(names, common if exact else scaled, scaled, side)
 
 
-def count_pixels(job: Job, workload: Photographs) -> tuple[list[Work], Counted]:
+def count_pixels(job: Job, blocks: Sequence[Work], group: str = "") -> tuple[list[Work], Counted]:
     """The first pass: images that cannot be read, or hold no data, are left out.
 
     Raises
     ------
     NoUsableImageError : no image has a pixel with data.
     """
-    found: Counted = BlockPass(job, COUNT).run(workload.blocks)
+    found: Counted = BlockPass(job, COUNT, group=group).run(blocks)
     empty = [name for name, n in found.valid.items() if not n and name not in job.rejected]
     job.reject([Rejection(name, "no_data", "none of its pixels has data") for name in empty])
-    return without_rejected(workload.blocks, job), found
+    return without_rejected(blocks, job), found
 
 
 def keeps_rows(job: Job, n_rows: int, n_channels: int, dtype: np.dtype) -> bool:
@@ -151,10 +214,21 @@ def keeps_rows(job: Job, n_rows: int, n_channels: int, dtype: np.dtype) -> bool:
     return asked == "always" or (asked == "auto" and needed <= MEMORY_SHARE * job.pool.memory_bytes)
 
 
-def make_rows(
-    job: Job, items: list[Work], scaling: Scaling, *, keep: bool
+def rows_under(job: Job, items: Sequence[Work], counted: Counted) -> Callable[[Scaling], Rows]:
+    """Rows of all pixels with data by their scaling, read anew in every pass."""
+    places = counted.places(items)
+
+    def rows_of(scaling: Scaling) -> Rows:
+        sources = [Loader(load_rows, (work, scaling)) for work in items]
+        return Rows(job.pool, sources, scaling.dtype, kept=False, places=places)
+
+    return rows_of
+
+
+def keep_rows(
+    job: Job, items: list[Work], counted: Counted, scaling: Scaling, group: str
 ) -> tuple[list[Work], Rows]:
-    """Rows of all pixels with data.
+    """Rows of all pixels with data, kept where they were read.
 
     Returns
     -------
@@ -162,16 +236,16 @@ def make_rows(
         theirs.
     rows : of these.
     """
-    sources: list[Any] = [Loader(load_rows, (work, scaling)) for work in items]
-    while keep:
+    while True:
         kept: dict[int, Any] = {}
-        found: LeftOut = BlockPass(job, ROWS, kept=kept).run(items, job.pool.broadcast(scaling))
+        passing = BlockPass(job, ROWS, group=group, kept=kept)
+        found: LeftOut = passing.run(items, job.pool.broadcast(scaling))
         items = without_rejected(items, job)
         if not found.rejected:
-            sources = [kept[work.index] for work in items]
             break
+    sources, places = [kept[work.index] for work in items], counted.places(items)
     with job.timed("rows"):
-        return items, Rows(job.pool, sources, scaling.dtype, kept=keep)
+        return items, Rows(job.pool, sources, scaling.dtype, kept=True, places=places)
 
 
 def without_rejected(items: Sequence[Work], job: Job) -> list[Work]:
@@ -190,30 +264,3 @@ def without_rejected(items: Sequence[Work], job: Job) -> list[Work]:
             job.rejected.values(),
         )
     return left
-
-
-def find_scaling(
-    job: Job, items: Sequence[Work], kind: str, dtype: np.dtype, plain: np.dtype
-) -> Scaling:
-    """What channels are scaled by, from the pixels of all images: one pass, robust two.
-
-    Parameters
-    ----------
-    dtype : of scaled rows. plain : of rows that are not.
-    """
-    if kind == "none":
-        return Scaling(None, None, plain)
-    whole = Scaling(None, None, plain)
-    rows = Rows(job.pool, [Loader(load_rows, (work, whole)) for work in items], plain, kept=False)
-    m = rows.moments
-    if kind == "minmax":
-        offset, factor = m.low.astype(np.float64), m.high.astype(np.float64) - m.low
-    elif kind == "standard":
-        offset, factor = m.mean, np.sqrt(m.variance)
-    else:
-        sample = draw_uniform(rows, min(SAMPLE_ROWS, rows.n_rows), job.options.seed)
-        low, offset, high = np.percentile(sample.rows.astype(np.float64), [25, 50, 75], axis=0)
-        factor = high - low
-    return Scaling(
-        np.asarray(offset, np.float64), np.where(factor > 0, factor, 1.0).astype(np.float64), dtype
-    )

@@ -1,0 +1,56 @@
+"""Rasters that GDAL reads, through rasterio: the extra ``kmdist[geo]``."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+
+from kmdist.errors import ImageError
+from kmdist.images import Window
+
+SUFFIXES = frozenset({".vrt", ".img", ".nc", ".jp2"})
+
+
+def is_gdal(path: str) -> bool:
+    """Whether a file is read by GDAL: by its suffix; JPEG 2000 only if rasterio is installed."""
+    suffix = os.path.splitext(path)[1].lower()
+    return suffix in SUFFIXES and (suffix != ".jp2" or find_spec("rasterio") is not None)
+
+
+@contextmanager
+def opened_raster(path: str) -> Iterator[Any]:
+    """The only picture of a file, as rasterio has it.
+
+    Raises
+    ------
+    ImageError : unsupported: rasterio is not installed, or there are several; corrupt.
+    """
+    try:
+        import rasterio
+    except ImportError as error:
+        raise ImageError(
+            "unsupported", "rasterio is not installed, which reads it: pip install 'kmdist[geo]'"
+        ) from error
+    try:
+        with rasterio.open(path) as raster:
+            inside = list(raster.subdatasets)
+            if not inside:
+                yield raster
+                return
+        if len(inside) > 1:
+            names = ", ".join(one.rpartition(":")[2] for one in inside[:10])
+            raise ImageError("unsupported", f"{len(inside)} pictures in a file ({names})")
+        with rasterio.open(inside[0]) as raster:
+            yield raster
+    except rasterio.errors.RasterioError as error:
+        raise ImageError("corrupt", f"GDAL cannot read it: {error}") from error
+
+
+def read_bands(path: str, window: Window) -> np.ndarray:
+    """(h, w, c) of a window."""
+    with opened_raster(path) as raster:
+        rows, columns = (window.y0, window.y1), (window.x0, window.x1)
+        return np.moveaxis(raster.read(window=(rows, columns)), 0, -1)

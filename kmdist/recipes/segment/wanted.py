@@ -1,0 +1,170 @@
+"""Clusters that a segment job is asked for, and how they are fitted to rows."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from kmdist.engine.coreset import draw_uniform, fit_coreset
+from kmdist.engine.fits import FitOptions, cluster_order
+from kmdist.engine.lloyd import Options, iterate
+from kmdist.engine.rows import Rows
+from kmdist.engine.seeding import seed_centroids
+from kmdist.engine.state import State
+from kmdist.errors import UsageError, quantity
+from kmdist.job.choices import selection_record
+from kmdist.recipes.segment.model import Scaling, SegmentModel, cluster_colors
+from kmdist.recipes.segment.options import SegmentOptions
+from kmdist.recipes.segment.scaling import Channels, Features, find_scaling
+
+METHODS = ("k-means++", "k-means||", "random")
+CHOOSING_ROWS = 20_000
+"""Of a uniform sample on which k is chosen."""
+
+Fit = Callable[[Rows, int, FitOptions], tuple[State, np.ndarray]]
+"""Fits k centroids to rows: their state, and the history of the fit."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Clusters that were fitted.
+
+    Parameters
+    ----------
+    asked : k that was asked for; 0: it was chosen.
+    history : (iterations, 3) float64. selection : how k was chosen, or None.
+    """
+
+    asked: int
+    model: SegmentModel
+    history: np.ndarray
+    n_iter: int
+    stop_reason: str
+    selection: Mapping[str, Any] | None = None
+
+    @property
+    def warning(self) -> str | None:
+        """What the user should be told."""
+        if self.model.k >= self.asked:
+            return None
+        asked = quantity(self.asked, "cluster")
+        return f"{asked} asked for; there are {self.model.k} different pixels"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a job asks for.
+
+    Parameters
+    ----------
+    ks : numbers of clusters; 0 where one of `choices` is chosen.
+    fit : how; its first centres may be an array (k, c) in the units of the input.
+    min_region : pixels of the smallest region of a label map; 0: any.
+    """
+
+    ks: tuple[int, ...]
+    choices: tuple[int, ...]
+    fit: FitOptions
+    features: Features
+    min_region: int = 0
+
+    @staticmethod
+    def of(options: SegmentOptions) -> "Wanted":
+        """What the options of a job ask for.
+
+        Raises
+        ------
+        UsageError : first centres that cannot be read.
+        """
+        o = options
+        init = o.init if isinstance(o.init, str) and o.init in METHODS else _read_centers(o.init)
+        fit = FitOptions(init, o.n_init, o.max_iter, o.tol, o.seed)
+        return Wanted(o.ks, o.choices, fit, Features.of(o), o.min_region)
+
+    def prefix(self, k: int) -> str:
+        """Group of the run for a k."""
+        return f"k{k}" if len(self.ks) > 1 else ""
+
+    def scaling(self, rows_of: Callable[[Scaling], Rows], channels: Channels) -> Scaling:
+        """What channels are scaled by; errors as of `find_scaling`."""
+        return find_scaling(rows_of, self.features, channels, self.fit.seed)
+
+    def fit_all(
+        self, rows: Rows, scaling: Scaling, names: tuple[str, ...], fit: Fit
+    ) -> dict[int, Fitted]:
+        """Clusters of every k, by count, descending; by the k that was asked for."""
+        if self.choices:
+            return {0: self._chosen(rows, scaling, names, fit)}
+        return {k: self._fitted(rows, scaling, names, fit, k) for k in self.ks}
+
+    def _chosen(self, rows: Rows, scaling: Scaling, names: tuple[str, ...], fit: Fit) -> Fitted:
+        from kmdist.estimators.selection import select_k
+
+        sample = draw_uniform(rows, min(CHOOSING_ROWS, rows.n_rows), self.fit.seed).rows
+        n = len(np.unique(sample, axis=0))
+        selection = select_k(
+            sample,
+            [k for k in self.choices if k <= n] or [n],
+            max_iter=self.fit.max_iter,
+            tol=self.fit.tol,
+            random_state=self.fit.seed,
+        )
+        found = self._fitted(rows, scaling, names, fit, selection.k)
+        return replace(found, asked=0, selection=selection_record(selection))
+
+    def _fitted(
+        self, rows: Rows, scaling: Scaling, names: tuple[str, ...], fit: Fit, k: int
+    ) -> Fitted:
+        init: Any = self.fit.init
+        if not isinstance(init, str):
+            if init.shape != (k, len(names)) or not np.isfinite(init).all():
+                raise UsageError(
+                    f"init has shape {init.shape}; ({k}, {len(names)}) finite numbers are needed"
+                )
+            init = scaling.scaled(init)
+        state, history = fit(rows, k, replace(self.fit, init=init))
+        order = cluster_order(state.counts, state.centroids)
+        centroids = scaling.restored(state.centroids[order[state.counts[order] > 0]])
+        model = SegmentModel(
+            centroids,
+            cluster_colors(len(centroids)),
+            scaling,
+            names,
+            coordinates=self.features.coordinates > 0,
+        )
+        return Fitted(k, model, history, state.iteration, state.stop_reason or "max_iter")
+
+
+def fit_here(rows: Rows, k: int, options: FitOptions) -> tuple[State, np.ndarray]:
+    """Exact Lloyd in this process: the restart of least inertia."""
+    lloyd, best = Options(max_iter=options.max_iter, tol=options.tol), None
+    for attempt in range(options.n_init):
+        first = seed_centroids(rows, k, options.init, options.seed, attempt)
+        states = list(iterate(rows, first, lloyd))
+        if best is None or states[-1].inertia < best[-1].inertia:
+            best = states
+    assert best is not None
+    return best[-1], _history(best)
+
+
+def fit_sampled(rows: Rows, k: int, options: FitOptions) -> tuple[State, np.ndarray]:
+    """On a coreset, where rows are not kept."""
+    lloyd = Options(max_iter=options.max_iter, tol=options.tol)
+    state = fit_coreset(rows, k, options.init, lloyd, options.seed, options.n_init)
+    return state, _history([state])
+
+
+def _history(states: list[State]) -> np.ndarray:
+    return np.array([(s.inertia, s.shift, float(s.n_repaired)) for s in states])
+
+
+def _read_centers(given: Any) -> np.ndarray:
+    if isinstance(given, str):
+        try:
+            given = np.load(given, allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise UsageError(
+                f"init {given!r}: neither {', '.join(METHODS)} nor a .npy file: {error}"
+            ) from error
+    return np.asarray(given, np.float64)
