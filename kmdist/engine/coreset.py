@@ -117,6 +117,8 @@ def fit_coreset(
     options: Options,
     seed: int,
     attempts: int = 1,
+    *,
+    label: bool = True,
 ) -> State:
     """Fit a coreset, then label all rows.
 
@@ -125,10 +127,11 @@ def fit_coreset(
     rows, k, init, seed : as in `kmdist.engine.seeding.seed_centroids`.
     options : how to iterate on the coreset.
     attempts : restarts on the coreset, of which the best there is kept.
+    label : False: save the pass over all rows.
 
     Returns
     -------
-    State : counts and inertia are exact and of all rows.
+    State : counts and inertia are exact and of all rows, or without labels those of the coreset.
     """
     size = coreset_size(k, rows.n_features, rows.centroid_dtype.itemsize)
     sample = draw_coreset(rows, size, seed)
@@ -145,7 +148,7 @@ def fit_coreset(
         pool.close()
     if best is None:
         raise ValueError(f"attempts={attempts} must be at least 1")
-    return final_state(rows, best)
+    return final_state(rows, best) if label else best
 
 
 def fit_minibatch(rows: Rows, k: int, init: Any, options: Options, seed: int) -> State:

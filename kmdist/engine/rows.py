@@ -243,6 +243,7 @@ class Rows:
     kept : whether the sources hold their rows between passes.
     places : of the rows of each block, none of which may have a weight; None: one block's rows
         follow the other's.
+    moments : of the rows, where they are known; block by block as the sources are.
 
     Raises
     ------
@@ -250,7 +251,7 @@ class Rows:
 
     Notes
     -----
-    Making one costs a pass over the rows (statistics; n blocks: n tasks and their merge tree).
+    Making one without moments costs a pass over the rows (n blocks: n tasks and their merge tree).
     """
 
     def __init__(
@@ -261,6 +262,7 @@ class Rows:
         *,
         kept: bool,
         places: Sequence[Places] | None = None,
+        moments: Moments | None = None,
     ) -> None:
         self.pool = pool
         self.sources = list(sources)
@@ -269,7 +271,9 @@ class Rows:
         self._places = places
         if not self.sources:
             raise ValueError("the data have no blocks: at least one row is required")
-        self.moments: Moments = run_pass(pool, _moments_of, self.sources, merge=merge_moments)
+        self.moments: Moments = moments or run_pass(
+            pool, _moments_of, self.sources, merge=merge_moments
+        )
         self._check()
         self.frame = make_frame(self.moments)
         self.frame_future = pool.broadcast(self.frame)

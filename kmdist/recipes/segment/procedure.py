@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from kmdist.engine.passes import Pool
+from kmdist.engine.rows import ROW_OVERHEAD_BYTES
 from kmdist.errors import KmdistError, UsageError
 from kmdist.images import Found, Rejection
 from kmdist.images.finding.formats import zarr_metadata
@@ -39,7 +40,6 @@ from kmdist.recipes.segment.rows import (
     channels_of,
     count_pixels,
     keep_rows,
-    keeps_rows,
     rows_under,
 )
 from kmdist.recipes.segment.wanted import Fitted, Wanted, fit_sampled
@@ -116,9 +116,14 @@ def _image_name(group: Path) -> str:
 
 
 def raster_projection(
-    workload: Photographs, slots: Slots, dtype: np.dtype, *, keep: bool
+    workload: Photographs, slots: Slots, dtype: np.dtype, keep_pixels: str = "never"
 ) -> Projection:
-    """Projected peak memory: blocks being read, rows and labels of them, kept rows."""
+    """Projected peak memory: blocks being read, rows and labels of them, kept rows.
+
+    Parameters
+    ----------
+    keep_pixels : ``auto``: rows are kept where there is memory for them.
+    """
     n_channels = workload.sources[0].channels
     block = max(work.pixels for work in workload.blocks)
     stored = max(np.dtype(source.dtype).itemsize for source in workload.sources)
@@ -127,8 +132,11 @@ def raster_projection(
         ("processes", PROCESS_BYTES * slots.processes),
         ("blocks", slots.threads * block * each),
     ]
+    kept = workload.pixels * (n_channels * dtype.itemsize + ROW_OVERHEAD_BYTES)
+    needed = kept + sum(size for _, size in parts)
+    keep = keep_pixels == "always" or (keep_pixels == "auto" and needed <= slots.memory_bytes)
     if keep:
-        parts.append(("kept rows", workload.pixels * (n_channels * dtype.itemsize + 20)))
+        parts.append(("kept rows", kept))
     total = sum(size for _, size in parts)
     return Projection(parts, total, slots.memory_bytes, keep)
 
@@ -193,12 +201,11 @@ class SegmentFit:
     def outline(self, workload: Photographs, slots: Slots, options: JobOptions) -> Outline:
         """Passes, tasks, memory and results."""
         dtype = channels_of(workload.sources).scaled
-        needed = workload.pixels * workload.sources[0].channels * dtype.itemsize
-        keep = options.keep_pixels == "always" or (
-            options.keep_pixels == "auto" and needed <= 0.5 * slots.memory_bytes
+        shared = self.options.shared
+        memory = raster_projection(
+            workload, slots, dtype, options.keep_pixels if shared else "never"
         )
-        passes = 3 + self.wanted.features.passes + (not keep) if self.options.shared else 1
-        memory = raster_projection(workload, slots, dtype, keep=keep and self.options.shared)
+        passes = 3 + self.wanted.features.passes if shared else 1
         results = workload.label_bytes(len(self.options.ks))
         return Outline(passes, passes * len(workload.blocks), memory, result_bytes=results)
 
@@ -207,9 +214,7 @@ class SegmentFit:
         if self.options.shared:
             group = Group(job, workload.blocks, self.wanted)
             return Results(group.run(label=not self.options.fit_only))
-        job.require(
-            raster_projection(workload, job.pool, channels_of(workload.sources).scaled, keep=False)
-        )
+        job.require(raster_projection(workload, job.pool, channels_of(workload.sources).scaled))
 
         def tiled(blocks: list[Work], name: str) -> Fits:
             return Group(job, blocks, self.wanted, name).run(at_image=True)
@@ -253,17 +258,21 @@ class Group:
         NoUsableImageError : no image can be used.
         """
         job, wanted = self.job, self.wanted
-        items, counted = count_pixels(job, self.blocks, self.name)
+        sources = [piece.source for work in self.blocks for piece in work.pieces]
+        channels = channels_of(sources)
+        dtype = channels.plain if wanted.features.plain else channels.scaled
+        workload = Photographs(sources, self.blocks)
+        plan = raster_projection(workload, job.pool, dtype, job.options.keep_pixels)
+        job.require(plan)
+        keep = plan.keep_pixels
+        measured = None if keep and wanted.features.plain else channels.plain
+        items, counted = count_pixels(job, self.blocks, self.name, dtype=measured)
         n_rows = sum(n for name, n in counted.valid.items() if name not in job.rejected)
         if max(wanted.ks) > n_rows:
             raise UsageError(
                 f"k is {max(wanted.ks)}; {n_rows:,} pixels with data make at most as many"
             )
-        channels = channels_of([piece.source for work in items for piece in work.pieces])
         scaling = wanted.scaling(rows_under(job, items, counted), channels)
-        keep = keeps_rows(job, n_rows, len(channels.names), scaling.dtype)
-        workload = Photographs([piece.source for one in items for piece in one.pieces], items)
-        job.require(raster_projection(workload, job.pool, scaling.dtype, keep=keep))
         if keep:
             items, rows = keep_rows(job, items, counted, scaling, self.name)
         else:
@@ -356,12 +365,12 @@ class SegmentLabel:
     def outline(self, workload: Photographs, slots: Slots, options: JobOptions) -> Outline:
         """Two passes: count, label."""
         blocks = len(workload.blocks)
-        memory = raster_projection(workload, slots, self.learnt.scaling.dtype, keep=False)
+        memory = raster_projection(workload, slots, self.learnt.scaling.dtype)
         return Outline(2, 2 * blocks, memory, result_bytes=workload.label_bytes(1))
 
     def run(self, job: Job, workload: Photographs) -> Results:
         """Label all images."""
-        job.require(raster_projection(workload, job.pool, self.learnt.scaling.dtype, keep=False))
+        job.require(raster_projection(workload, job.pool, self.learnt.scaling.dtype))
         items, counted = count_pixels(job, workload.blocks)
         marked = frozenset(counted.marked) - set(job.rejected)
         found = label_all(job, items, [("", self.learnt)], marked, counted="it was counted")

@@ -1,14 +1,13 @@
 """Rows of images of any channels: pixels with data counted, their rows kept or read anew."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
+from kmdist.engine.kernels.moments import Moments, merge_moments, moments
 from kmdist.engine.rows import (
-    MEMORY_SHARE,
-    ROW_OVERHEAD_BYTES,
     Block,
     Loader,
     Places,
@@ -39,6 +38,7 @@ class Counted:
     Parameters
     ----------
     valid : pixels with data, by image. marked : images with pixels without any.
+    moments : of the values of each block, by its index, where they were asked for.
     by_row : pixels with data in each row of a tile, by image, with the tile's first row and
         column.
     """
@@ -47,6 +47,7 @@ class Counted:
     marked: tuple[str, ...] = ()
     rejected: tuple[Rejection, ...] = ()
     by_row: tuple[tuple[str, int, int, tuple[int, ...]], ...] = ()
+    moments: Mapping[int, Moments] = field(default_factory=dict)
 
     @staticmethod
     def merge(parts: Sequence["Counted"]) -> "Counted":
@@ -60,6 +61,7 @@ class Counted:
             tuple(dict.fromkeys(name for part in parts for name in part.marked)),
             tuple(one for part in parts for one in part.rejected),
             tuple(one for part in parts for one in part.by_row),
+            {index: found for part in parts for index, found in part.moments.items()},
         )
 
     def record(self) -> list[Any]:
@@ -129,24 +131,39 @@ def read_valid(piece: Piece) -> tuple[np.ndarray, np.ndarray]:
     return values, valid
 
 
-def count_block(work: Work) -> Counted:
-    """Count pixels with data; a task."""
+def count_block(work: Work, dtype: np.dtype | None = None) -> Counted:
+    """Count pixels with data; a task.
+
+    Parameters
+    ----------
+    dtype : of rows whose moments are wanted besides; None: they are not.
+    """
+    found: list[Moments] = []
     valid: dict[str, int] = {}
     marked, rejected, by_row = [], [], []
     for piece in work.pieces:
         name = piece.source.name
         try:
-            there = read_valid(piece)[1]
+            values, there = read_valid(piece)
         except ImageError as error:
             rejected.append(Rejection(name, error.code, error.reason))
             continue
+        if dtype is not None:
+            found.append(moments(np.ascontiguousarray(values[there], dtype), None))
         rows = np.count_nonzero(there, axis=1)
         valid[name] = int(rows.sum())
         if not piece.whole:
             by_row.append((name, piece.window.y0, piece.window.x0, tuple(rows.tolist())))
         if valid[name] < there.size:
             marked.append(name)
-    return Counted(valid, tuple(marked), tuple(rejected), tuple(by_row))
+    of_block = {work.index: _of_one_block(found)} if found else {}
+    return Counted(valid, tuple(marked), tuple(rejected), tuple(by_row), of_block)
+
+
+def _of_one_block(parts: Sequence[Moments]) -> Moments:
+    """Of rows that follow one another in a block."""
+    merged = merge_moments(list(parts))
+    return replace(merged, lengths=(merged.n_rows,), counted=(merged.n_counted,))
 
 
 COUNT = Stage(
@@ -156,6 +173,10 @@ COUNT = Stage(
     nothing=lambda rejected: Counted({}, (), rejected),
     noted=Codec(Counted.record, Counted.of_record),
 )
+
+
+MEASURE = replace(COUNT, noted=None)
+"""Takes moments besides, which a manifest does not hold."""
 
 
 def load_rows(item: tuple[Work, Scaling]) -> np.ndarray:
@@ -194,33 +215,38 @@ def channels_of(sources: Sequence[ImageSource]) -> Channels:
     return Channels(names, common if exact else scaled, scaled, side)
 
 
-def count_pixels(job: Job, blocks: Sequence[Work], group: str = "") -> tuple[list[Work], Counted]:
+def count_pixels(
+    job: Job, blocks: Sequence[Work], group: str = "", *, dtype: np.dtype | None = None
+) -> tuple[list[Work], Counted]:
     """The first pass: images that cannot be read, or hold no data, are left out.
+
+    Parameters
+    ----------
+    dtype : see `count_block`.
 
     Raises
     ------
     NoUsableImageError : no image has a pixel with data.
     """
-    found: Counted = BlockPass(job, COUNT, group=group).run(blocks)
+    arguments = [] if dtype is None else [dtype]
+    passing = BlockPass(job, MEASURE if arguments else COUNT, group=group)
+    found: Counted = passing.run(blocks, *arguments)
     empty = [name for name, n in found.valid.items() if not n and name not in job.rejected]
     job.reject([Rejection(name, "no_data", "none of its pixels has data") for name in empty])
     return without_rejected(blocks, job), found
 
 
-def keeps_rows(job: Job, n_rows: int, n_channels: int, dtype: np.dtype) -> bool:
-    """Whether rows are kept on the workers between passes."""
-    needed = n_rows * (n_channels * dtype.itemsize + ROW_OVERHEAD_BYTES)
-    asked = job.options.keep_pixels
-    return asked == "always" or (asked == "auto" and needed <= MEMORY_SHARE * job.pool.memory_bytes)
-
-
 def rows_under(job: Job, items: Sequence[Work], counted: Counted) -> Callable[[Scaling], Rows]:
     """Rows of all pixels with data by their scaling, read anew in every pass."""
     places = counted.places(items)
+    known = [counted.moments.get(work.index) for work in items]
+    whole = all(name not in job.rejected or not n for name, n in counted.valid.items())
+    merged = merge_moments([m for m in known if m is not None]) if whole and all(known) else None
 
     def rows_of(scaling: Scaling) -> Rows:
         sources = [Loader(load_rows, (work, scaling)) for work in items]
-        return Rows(job.pool, sources, scaling.dtype, kept=False, places=places)
+        found = merged if scaling.offset is None else None
+        return Rows(job.pool, sources, scaling.dtype, kept=False, places=places, moments=found)
 
     return rows_of
 

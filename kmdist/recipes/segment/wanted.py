@@ -149,9 +149,9 @@ def fit_here(rows: Rows, k: int, options: FitOptions) -> tuple[State, np.ndarray
 
 
 def fit_sampled(rows: Rows, k: int, options: FitOptions) -> tuple[State, np.ndarray]:
-    """On a coreset, where rows are not kept."""
+    """On a coreset, where rows are not kept: clusters come in the order of their counts there."""
     lloyd = Options(max_iter=options.max_iter, tol=options.tol)
-    state = fit_coreset(rows, k, options.init, lloyd, options.seed, options.n_init)
+    state = fit_coreset(rows, k, options.init, lloyd, options.seed, options.n_init, label=False)
     return state, _history([state])
 
 
