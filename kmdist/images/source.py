@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from kmdist.store import PIXELS, Grid
+
 
 @dataclass(frozen=True)
 class ImageSource:
@@ -23,6 +25,7 @@ class ImageSource:
     decoder : ``opencv``, ``pillow``, ``photo``, ``tifffile`` or ``zarr``: who reads the pixels.
     profile : of its colours: empty for sRGB or none; ``converted`` where `decode` makes them sRGB;
         ``unusable`` where they are taken as sRGB because it is damaged.
+    grid : where its pixels lie, of OME-Zarr.
     """
 
     name: str
@@ -40,6 +43,7 @@ class ImageSource:
     orientation: int = 1
     decoder: str = "opencv"
     profile: str = ""
+    grid: Grid = PIXELS
 
     @property
     def pixels(self) -> int:
@@ -54,7 +58,7 @@ class Header:
     Parameters
     ----------
     width, height : pixels as stored.
-    channels, dtype, windowed, pages, orientation, decoder, profile : as of `ImageSource`.
+    channels, dtype, windowed, pages, orientation, decoder, profile, grid : as of `ImageSource`.
     """
 
     width: int
@@ -66,6 +70,7 @@ class Header:
     pages: int = 1
     orientation: int = 1
     profile: str = ""
+    grid: Grid = PIXELS
 
 
 LOST = "lost"

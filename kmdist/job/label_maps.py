@@ -68,6 +68,7 @@ class LabelSink:
                 palette=layer.palette,
                 source=source.path,
                 prefix=layer.prefix,
+                grid=source.grid,
             )
             for layer in self.layers
         )
@@ -124,6 +125,7 @@ class Labels:
                 palette=layer.palette,
                 source=source.path,
                 prefix=layer.prefix,
+                grid=source.grid,
             )
 
     def close(self) -> None:

@@ -1,4 +1,6 @@
 from .fits import RunImage as RunImage
+from .format.labels import PIXELS as PIXELS
+from .format.labels import Grid as Grid
 from .format.labels import LabelMap as LabelMap
 from .format.layout import ArraySpec as ArraySpec
 from .format.layout import label_dtype as label_dtype

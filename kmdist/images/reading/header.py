@@ -115,6 +115,7 @@ def _source(
         orientation=header.orientation,
         decoder=header.decoder,
         profile=header.profile,
+        grid=header.grid,
     )
 
 

@@ -2,9 +2,10 @@
 
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -20,7 +21,10 @@ from kmdist.images.reading.axes import (
     take_window,
 )
 from kmdist.images.source import Header, ImageSource
+from kmdist.store import Grid
 from kmdist.store.zarr_trees import open_guarded, require_stored, tree_status
+
+T = TypeVar("T")
 
 SEGMENT_PIXELS = 1 << 26
 """Chunks up to this size are read by window: a window decodes all it touches."""
@@ -36,7 +40,7 @@ class ZarrPicture:
     axes : names of its axes in lower case, None for those without.
     channels : names of the channels, if there are any.
     multiscale : an OME-Zarr image, whose z and t are planes and time points.
-    scale, translation : of the axes, if there are any.
+    scale, translation, units : of the axes, if there are any.
     """
 
     inside: str
@@ -46,6 +50,7 @@ class ZarrPicture:
     multiscale: bool = False
     scale: tuple[float, ...] = ()
     translation: tuple[float, ...] = ()
+    units: tuple[str, ...] = ()
 
 
 def probe_zarr(path: str, max_pixels: int) -> tuple[Header, tuple[int, int, int]]:
@@ -91,6 +96,7 @@ def probe_zarr(path: str, max_pixels: int) -> tuple[Header, tuple[int, int, int]
         decoder="zarr",
         windowed=chunk <= SEGMENT_PIXELS,
         pages=math.prod(array.shape[axis] for axis, _ in axes.at),
+        grid=grid_of(picture, axes),
     )
     return header, (int(array.nbytes), status.mtime_ns, status.ctime_ns)
 
@@ -172,7 +178,20 @@ def _multiscale(path: str, scales: Any, attributes: Any, ctime_ns: int) -> ZarrP
         True,
         found.get("scale", ()),
         found.get("translation", ()),
+        tuple(
+            str(axis.get("unit", "")) if isinstance(axis, dict) else "" for axis in scales["axes"]
+        ),
     )
+
+
+def grid_of(picture: ZarrPicture, axes: Axes) -> Grid:
+    """Where the pixels lie; pixels of one where the image does not say."""
+
+    def both(values: Sequence[T], default: T) -> tuple[T, T]:
+        known = len(values) == len(picture.array.shape)
+        return (values[axes.y], values[axes.x]) if known else (default, default)
+
+    return Grid(both(picture.scale, 1.0), both(picture.translation, 0.0), both(picture.units, ""))
 
 
 def _axes(picture: ZarrPicture) -> Axes:

@@ -54,6 +54,7 @@ def segment_image(piece: Piece, wanted: Wanted, writer: RunWriter) -> Fits:
             source=source.path,
             prefix=prefix,
             attributes=attributes,
+            grid=source.grid,
         )
         results[k] = {**attributes, "unclustered": marker}
     return results

@@ -19,11 +19,12 @@ from kmdist.images.reading.tiff import (
     whole_page,
 )
 from kmdist.images.reading.tiff_window import read_samples
-from kmdist.images.reading.zarr_images import open_picture
+from kmdist.images.reading.zarr_images import ZarrPicture, grid_of, open_picture
 from kmdist.job.work import Piece, read_piece
 from kmdist.recipes.segment.bands import Scene, require_alike
 from kmdist.recipes.segment.geo import is_gdal, opened_raster, read_bands
 from kmdist.recipes.segment.model import coordinates_dtype, with_coordinates
+from kmdist.store import PIXELS
 from kmdist.store.zarr_trees import open_guarded, require_stored, tree_status
 
 PLAIN = Axes(0, 1, None)
@@ -117,6 +118,7 @@ class _Stored:
     windowed: bool = True
     inside: str = ""
     status: tuple[int, int, int] = (-1, -1, -1)
+    picture: ZarrPicture | None = None
 
 
 @dataclass(frozen=True)
@@ -195,6 +197,7 @@ class ProbeRaster:
             names=tuple(names[i] for i in taken),
             nodata=(*stored.nodata, *self.asked.nodata),
             alpha=stored.alpha,
+            grid=PIXELS if stored.picture is None else grid_of(stored.picture, axes),
         )
 
     def _scene(self, scene: Scene, max_pixels: int) -> Raster:
@@ -441,6 +444,7 @@ def _stored_zarr(path: str, max_pixels: int) -> _Stored:
         (float(fill),) if isinstance(fill, int | float) else (),
         inside=picture.inside,
         status=(int(array.nbytes), status.mtime_ns, status.ctime_ns),
+        picture=picture,
     )
 
 

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from kmdist import __version__
 from kmdist.store.format import labels
-from kmdist.store.format.labels import LabelMap, label_map
+from kmdist.store.format.labels import PIXELS, Grid, LabelMap, label_map
 from kmdist.store.format.layout import (
     ArraySpec,
     array_metadata,
@@ -52,6 +52,7 @@ class RunContents:
         source: str | None = None,
         attributes: Mapping[str, Any] | None = None,
         prefix: str = "",
+        grid: Grid = PIXELS,
     ) -> int | None:
         """Write the label map of a whole image, its pyramid and metadata.
 
@@ -65,6 +66,7 @@ class RunContents:
         source : true path of the image, if it differs from the name.
         attributes : more for the image's group.
         prefix : ``kN`` where the run holds several k.
+        grid : where the pixels of the image lie.
 
         Returns
         -------
@@ -78,7 +80,8 @@ class RunContents:
         values = np.asarray(labels_yx)
         if marked is None:
             marked = unclustered is not None and bool(unclustered.any())
-        described = label_map(image, self.image_group(image, prefix), values.shape, k, marked)
+        key = self.image_group(image, prefix)
+        described = label_map(image, key, values.shape, k, marked, grid)
         labels.write_image(self._open_target(), described, values, unclustered)
         self._write_label_metadata(described, palette, source, attributes)
         return described.unclustered
@@ -94,9 +97,11 @@ class RunContents:
         source: str | None = None,
         attributes: Mapping[str, Any] | None = None,
         prefix: str = "",
+        grid: Grid = PIXELS,
     ) -> LabelMap:
         """Begin a label map that is written by window; parameters as for `write_labels`."""
-        described = label_map(image, self.image_group(image, prefix), shape, k, marked)
+        key = self.image_group(image, prefix)
+        described = label_map(image, key, shape, k, marked, grid)
         self._write_label_metadata(described, palette, source, attributes)
         return described
 

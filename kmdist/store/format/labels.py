@@ -36,6 +36,24 @@ MAX_COLORS = 256
 
 
 @dataclass(frozen=True)
+class Grid:
+    """Where the pixels of an image lie, row and column.
+
+    Parameters
+    ----------
+    scale : size of a pixel. translation : place of the centre of the first.
+    units : as OME-Zarr names them (micrometer), or empty.
+    """
+
+    scale: tuple[float, float] = (1.0, 1.0)
+    translation: tuple[float, float] = (0.0, 0.0)
+    units: tuple[str, str] = ("", "")
+
+
+PIXELS = Grid()
+
+
+@dataclass(frozen=True)
 class LabelMap:
     """A label map being written: what a worker needs to write a window of it.
 
@@ -45,6 +63,7 @@ class LabelMap:
     k : labels are 0 … k − 1.
     unclustered : label of pixels that are not clustered, None if the map cannot have any.
     levels : the arrays s0, s1, …; nearest, each half the last.
+    grid : of the image.
     """
 
     image: str
@@ -52,6 +71,7 @@ class LabelMap:
     k: int
     unclustered: int | None
     levels: tuple[ArraySpec, ...]
+    grid: Grid = PIXELS
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -72,7 +92,9 @@ class LabelMap:
         ]
 
 
-def label_map(image: str, key: str, shape: tuple[int, int], k: int, marked: bool) -> LabelMap:
+def label_map(
+    image: str, key: str, shape: tuple[int, int], k: int, marked: bool, grid: Grid = PIXELS
+) -> LabelMap:
     """Describe the label map of an image.
 
     Parameters
@@ -89,7 +111,7 @@ def label_map(image: str, key: str, shape: tuple[int, int], k: int, marked: bool
         label_array(f"{key}/labels/{LABELS_NAME}/s{i}/labels", size, dtype, marker or 0)
         for i, size in enumerate(pyramid_shapes((int(shape[0]), int(shape[1]))))
     )
-    return LabelMap(image, key, k, marker, levels)
+    return LabelMap(image, key, k, marker, levels, grid)
 
 
 def write_metadata(
@@ -261,7 +283,7 @@ def _label_group(labels: LabelMap, palette: ArrayLike | None) -> bytes:
             given = np.pad(given, ((0, 0), (0, 1)), constant_values=255)
         colors = given.tobytes()
     image_label = _image_label(labels.k, labels.unclustered, colors)
-    multiscales = _multiscales(len(labels.levels))
+    multiscales = _multiscales(len(labels.levels), labels.grid)
     return (
         '{"zarr_format":3,"node_type":"group","attributes":{"ome":{"version":"0.5",'
         f'"multiscales":{multiscales},"image-label":{image_label}}}}}}}'
@@ -293,19 +315,28 @@ def _image_label(k: int, unclustered: int | None, colors: bytes) -> str:
 
 
 @lru_cache(maxsize=64)
-def _multiscales(levels: int) -> str:
+def _multiscales(levels: int, grid: Grid) -> str:
     """Axes and levels. A pixel of level n covers 2ⁿ pixels a side; its centre moves with it."""
     datasets = []
     for level in range(levels):
         size = float(2**level)
         shift = (size - 1) / 2
         transformations = [
-            {"type": "scale", "scale": [size, size]},
-            {"type": "translation", "translation": [shift, shift]},
+            {"type": "scale", "scale": [size * one for one in grid.scale]},
+            {
+                "type": "translation",
+                "translation": [
+                    start + shift * one
+                    for start, one in zip(grid.translation, grid.scale, strict=True)
+                ],
+            },
         ]
         path = f"s{level}/labels"
         datasets.append({"path": path, "coordinateTransformations": transformations})
-    axes = [{"name": axis, "type": "space"} for axis in "yx"]
+    axes = [
+        {"name": axis, "type": "space", **({"unit": unit} if unit else {})}
+        for axis, unit in zip("yx", grid.units, strict=True)
+    ]
     scales = [{"name": LABELS_NAME, "axes": axes, "datasets": datasets, "type": "nearest"}]
     return json.dumps(scales, separators=(",", ":"))
 

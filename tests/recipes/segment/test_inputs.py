@@ -143,3 +143,37 @@ def test_without_strict_nan_is_no_data(tmp_path: Path) -> None:
     assert segment(holed, tmp_path / "a.zarr", k=2).counts.sum() == 96 * 112 - 1
     with pytest.raises(KmdistError, match="NaN"):
         segment(holed, tmp_path / "b.zarr", k=2, strict=True)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_labels_lie_where_the_channels_of_a_micrograph_do(shared: bool, tmp_path: Path) -> None:
+    from ome_zarr_models.v05.image_label import ImageLabel
+
+    axes = [{"name": "c", "type": "channel"}] + [
+        {"name": axis, "type": "space", "unit": "micrometer"} for axis in "zyx"
+    ]
+    names = ["DAPI", "GFP", "RFP", "Cy5", "BF"]
+    moves = [
+        {"type": "scale", "scale": [1, 2.0, 0.5, 0.25]},
+        {"type": "translation", "translation": [0, 0, 10.0, 20.0]},
+    ]
+    scales = [{"axes": axes, "datasets": [{"path": "0", "coordinateTransformations": moves}]}]
+    ome = {
+        "version": "0.5",
+        "multiscales": scales,
+        "omero": {"channels": [{"label": name} for name in names]},
+    }
+    group = zarr.create_group(tmp_path / "cells.zarr", attributes={"ome": ome})
+    planes = np.moveaxis(fields(160, 144), -1, 0)
+    group.create_array("0", data=np.stack([planes] * 20, axis=1))
+    with pytest.raises(KmdistError, match="--z says which"):
+        segment(tmp_path / "cells.zarr", tmp_path / "run.zarr", k=3)
+    run = segment(
+        tmp_path / "cells.zarr", tmp_path / "run.zarr", k=3, z=7, channels="DAPI,Cy5", shared=shared
+    )
+    assert run.attributes["channels"] == ["DAPI", "Cy5"]
+    label = zarr.open_group(run.path, path="images/cells.zarr/labels/kmeans", mode="r")
+    stored = ImageLabel.from_zarr(label).ome_attributes.multiscales[0]
+    assert [axis.unit for axis in stored.axes] == ["micrometer"] * 2
+    scale, translation = stored.datasets[0].coordinateTransformations
+    assert (list(scale.scale), list(translation.translation)) == ([0.5, 0.25], [10.0, 20.0])
