@@ -49,6 +49,21 @@ def opened_raster(path: str) -> Iterator[Any]:
         raise ImageError("corrupt", f"GDAL cannot read it: {error}") from error
 
 
+def locate(path: str, source: str) -> None:
+    """Give a TIFF the reference system and the transform of the raster it was made of.
+
+    Raises
+    ------
+    ImageError : as of `opened_raster`.
+    """
+    import rasterio
+
+    with opened_raster(source) as raster:
+        crs, transform = raster.crs, raster.transform
+    with rasterio.open(path, "r+") as made:
+        made.crs, made.transform = crs, transform
+
+
 def read_bands(path: str, window: Window) -> np.ndarray:
     """(h, w, c) of a window."""
     with opened_raster(path) as raster:

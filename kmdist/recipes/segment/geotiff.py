@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 from kmdist.errors import ImageError
 from kmdist.images.finding.files import file_status, open_regular
 from kmdist.images.reading.tiff import whole_page
+from kmdist.recipes.segment.geo import is_gdal, locate
 from kmdist.store import Run, RunImage
 
 PLACE_TAGS = (33550, 33922, 34264, 34735, 34736, 34737)
@@ -28,9 +30,12 @@ def export_labels(run: Run, folder: Path, stems: Mapping[str, str]) -> None:
     """
     for name, stem in stems.items():
         image = run.images[name]
-        place = place_of(image.source)
-        if place:
-            _write_labels(folder / f"{stem}.tif", run, image, place)
+        place, by_gdal = place_of(image.source), is_gdal(image.source)
+        if place or (by_gdal and os.path.exists(image.source)):
+            path = folder / f"{stem}.tif"
+            _write_labels(path, run, image, place)
+            if by_gdal:
+                locate(str(path), image.source)
     if run.counts is not None and run.array("channel_mean") is not None:
         (folder / TABLE_NAME).write_text(clusters_csv(run), encoding="utf-8")
 

@@ -8,6 +8,7 @@ import pytest
 import tifffile
 import zarr
 
+import kmdist
 from kmdist.errors import KmdistError, UsageError
 from kmdist.recipes.predict import predict
 from kmdist.recipes.segment.recipe import segment
@@ -117,7 +118,7 @@ def test_plates_and_conversions_are_entered(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["VRT", "HFA", "netCDF"])
 def test_what_gdal_reads(kind: str, whole: Any, tmp_path: Path) -> None:
-    pytest.importorskip("rasterio")
+    rasterio = pytest.importorskip("rasterio")
     from rasterio.shutil import copy
 
     path = tmp_path / {"VRT": "a.vrt", "HFA": "a.img", "netCDF": "a.nc"}[kind]
@@ -125,16 +126,28 @@ def test_what_gdal_reads(kind: str, whole: Any, tmp_path: Path) -> None:
         import xarray
 
         planes = np.moveaxis(SCENE, -1, 0).astype(np.int32)
-        northing = {"y": np.arange(96.0)[::-1], "x": np.arange(112.0)}  # else GDAL turns it over
-        made = xarray.Dataset({"reflectance": (("band", "y", "x"), planes)}, northing)
+        places = {  # without them GDAL turns the picture over
+            axis: (axis, values, {"standard_name": f"projection_{axis}_coordinate", "units": "m"})
+            for axis, values in {"y": np.arange(96.0)[::-1], "x": np.arange(112.0)}.items()
+        }
+        made = xarray.Dataset({"reflectance": (("band", "y", "x"), planes)}, places)
         made.to_netcdf(path, engine="scipy")
     else:
         source = tmp_path / "a.tif"
-        tifffile.imwrite(source, SCENE, photometric="minisblack", planarconfig="contig")
+        tifffile.imwrite(
+            source, SCENE, photometric="minisblack", planarconfig="contig", extratags=PLACE
+        )
         copy(source, path, driver=kind)
     run = segment(path, tmp_path / "run.zarr", k=4)
     (name,) = whole.images
     np.testing.assert_array_equal(run.labels(path.name)[:], whole.labels(name)[:])
+    if kind == "netCDF":
+        return
+    kmdist.export(run, tmp_path / "out")
+    with rasterio.open(path) as source, rasterio.open(tmp_path / "out" / "a.tif") as made:
+        assert made.transform == source.transform
+        assert made.crs.to_epsg() == 31985
+        np.testing.assert_array_equal(made.read(1), run.labels(path.name)[:])
 
 
 def test_without_strict_nan_is_no_data(tmp_path: Path) -> None:
