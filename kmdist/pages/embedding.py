@@ -19,9 +19,9 @@ from kmdist.images import Window
 from kmdist.images.color import hex_color
 from kmdist.job.progress import Event, Watcher
 from kmdist.pages.page import data_url
-from kmdist.pages.tiles import labels_of
+from kmdist.pages.tiles import colors_of, labels_of
 from kmdist.pictures import drawing
-from kmdist.pictures.export import ExportedImage, Look, export_image, export_threads
+from kmdist.pictures.export import Look, export_image, export_threads
 from kmdist.pictures.run_pictures import MAX_ORIGINAL_PIXELS, RunPicture, evenly, try_original
 from kmdist.recipes.registry import recipe_named
 from kmdist.store import Run, RunImage
@@ -98,23 +98,27 @@ def embedded_images(run: Run, watch: Watcher) -> list[dict[str, Any]]:
     return found
 
 
-def quality_of(picture: RunPicture) -> dict[str, Any]:
-    """Bytes of the picture as ``kmdist export`` writes it, and how near it is to the original."""
+def quality_of(picture: RunPicture) -> list[str]:
+    """How near the picture is to its original, and its bytes as ``kmdist export`` writes it."""
     with tempfile.TemporaryDirectory(prefix="kmdist-") as folder:
         (Path(folder) / "palettes").mkdir()
         stems = {picture.image.name: "picture"}
-        made: ExportedImage = export_image(picture, stems, Path(folder), Look())
-    row = made.row()
-    return {key: row[key] for key in ("bytes", "original_bytes", "psnr_db", "ssim")}
+        made = export_image(picture, stems, Path(folder), Look())
+    said = [] if math.isnan(made.psnr_db) else [f"PSNR {made.psnr_db:.2f} dB"]
+    said += [] if math.isnan(made.ssim) else [f"SSIM {made.ssim:.4f}"]
+    said.append(f"{made.bytes:,} bytes as PNG")
+    if made.original_bytes:
+        said.append(f"{made.bytes / made.original_bytes:.0%} of the original")
+    return said
 
 
 def _k_of(fit: Run, name: str) -> int:
-    return RunPicture(fit, fit.images[name]).k
+    return len(colors_of(RunPicture(fit, fit.images[name])))
 
 
 def _fit(picture: RunPicture, labels: np.ndarray) -> dict[str, Any]:
     """Labels and colours of one k: little-endian rows of labels, deflated."""
-    k = picture.k
+    k = len(colors_of(picture))
     flat = labels if labels.dtype.itemsize <= 2 else np.minimum(labels, (1 << 16) - 1)
     small = np.ascontiguousarray(flat, "<u1" if labels.dtype.itemsize == 1 else "<u2")
     counts = np.bincount(labels[labels < k].ravel(), minlength=k)
@@ -123,7 +127,7 @@ def _fit(picture: RunPicture, labels: np.ndarray) -> dict[str, Any]:
         "labels": base64.b64encode(zlib.compress(small.tobytes(), 9)).decode("ascii"),
         "bytes": small.dtype.itemsize,
         "unclustered": None if marker is None else min(int(marker), (1 << 16) - 1),
-        "palette": [hex_color(color) for color in picture.palette.tolist()],
+        "palette": [hex_color(color) for color in colors_of(picture).tolist()],
         "marks": [hex_color(color) for color in drawing.label_colors(k).tolist()],
         "counts": counts.tolist(),
     }

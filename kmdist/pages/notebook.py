@@ -2,8 +2,6 @@
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from kmdist.errors import quantity
 from kmdist.images import Window
 from kmdist.images.color import hex_color
@@ -60,6 +58,6 @@ def plot(run: Run, image: str | None = None, ax: "Axes | None" = None) -> Any:
     labels = labels_of(found, level, Window(0, 0, found.height, found.width))
     axes = plt.gca() if ax is None else ax
     extent = (-0.5, found.width - 0.5, found.height - 0.5, -0.5)
-    axes.imshow(np.asarray(picture.recolored(labels)), extent=extent, interpolation="nearest")
+    axes.imshow(picture.recolored(labels), extent=extent, interpolation="nearest")
     axes.set_title(f"{found.name}, k = {picture.k}")
     return axes

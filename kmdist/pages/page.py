@@ -87,4 +87,5 @@ def _environment() -> Environment:
         "hex_color": hex_color,
     }
     environment.globals.update(helpers)
+    environment.policies["json.dumps_kwargs"] = {"allow_nan": False}
     return environment

@@ -25,7 +25,7 @@ from kmdist.images.color import hex_color
 from kmdist.job.recipe import Original
 from kmdist.pages.page import render
 from kmdist.pages.run_report import MODES, about, viewer_data
-from kmdist.pages.tiles import LAYERS, labels_of, thumbnail, tile
+from kmdist.pages.tiles import LAYERS, colors_of, labels_of, thumbnail, tile
 from kmdist.pictures import drawing
 from kmdist.pictures.extract import extract
 from kmdist.pictures.run_pictures import RunPicture, try_original
@@ -35,6 +35,7 @@ from kmdist.store.reader import opened
 HOST = "127.0.0.1"
 SCRIPTS = ("openseadragon/openseadragon.min.js", "tiled.js", "viewer.js", "served.js")
 SAVING = "Saved in full size, as the command does it."
+FOOTER = "Served to this machine alone, read only."
 _KEPT = 4
 """Originals that are held, of formats that are decoded whole."""
 
@@ -72,7 +73,10 @@ class Site:
     def _routes(self) -> Mapping[str, Callable[..., Answer | None]]:
         """Patterns of addresses, and what answers them."""
         at = r"(?P<fit>\d{1,4})/(?P<number>\d{1,9})"
-        layer, clusters = rf"(?P<layer>{'|'.join(LAYERS)})", r"c(?P<clusters>[\d,]{0,4000})"
+        layer, clusters = (
+            rf"(?P<layer>{'|'.join(LAYERS)})",
+            r"c(?P<clusters>(?:\d{1,5}(?:,\d{1,5}){0,4000})?)",
+        )
         place = r"(?P<level>\d{1,2})/(?P<x>\d{1,9})/(?P<y>\d{1,9})"
         return {
             r"": self.page,
@@ -100,7 +104,8 @@ class Site:
         images = [{"name": name, "quoted": shlex.quote(name)} for name in self._names]
         data = {**viewer_data(self._run), "images": images, "saving": SAVING}
         viewer = {"shown": len(images), "all": len(images), "modes": MODES, "data": data}
-        text = render("run.html", SCRIPTS, connect="'self'", viewer=viewer, **about(self._run))
+        context = {"viewer": viewer, "footer": FOOTER, **about(self._run)}
+        text = render("run.html", SCRIPTS, connect="'self'", **context)
         return "text/html; charset=utf-8", text.encode("utf-8", "backslashreplace")
 
     def image(self, number: int) -> Answer:
@@ -162,11 +167,11 @@ def _numbers(listed: str) -> list[int]:
 
 def _fit(picture: RunPicture) -> dict[str, Any]:
     """Colours and shares, counted at the level of the pyramid that is one chunk."""
-    image, k = picture.image, picture.k
-    whole = Window(0, 0, image.height, image.width)
-    labels = labels_of(image, image.levels - 1, whole)
+    image, colors = picture.image, colors_of(picture)
+    k = len(colors)
+    labels = labels_of(image, image.levels - 1, Window(0, 0, image.height, image.width))
     return {
-        "palette": [hex_color(color) for color in picture.palette.tolist()],
+        "palette": [hex_color(color) for color in colors.tolist()],
         "marks": [hex_color(color) for color in drawing.label_colors(k).tolist()],
         "counts": np.bincount(labels[labels < k].ravel(), minlength=k).tolist(),
     }
@@ -213,7 +218,14 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             found = self.server.site.answer(path)
         except KmdistError as error:
-            return self._send(HTTPStatus.BAD_REQUEST, "text/plain", f"{error}\n".encode())
+            return self._send(
+                HTTPStatus.BAD_REQUEST,
+                "text/plain",
+                f"{error}\n".encode("utf-8", "backslashreplace"),
+            )
+        except (RuntimeError, ValueError, OSError) as error:  # a checksum is a RuntimeError
+            text = f"damaged or gone: {error}\n".encode("utf-8", "backslashreplace")
+            return self._send(HTTPStatus.INTERNAL_SERVER_ERROR, "text/plain", text)
         if found is None:
             return self._send(HTTPStatus.NOT_FOUND, "text/plain", b"nothing is here\n")
         return self._send(HTTPStatus.OK, *found)

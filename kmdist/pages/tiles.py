@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from kmdist.errors import ImageError
+from kmdist.errors import ImageError, KmdistError
 from kmdist.images import Window
 from kmdist.job.recipe import Original
 from kmdist.pictures import drawing
@@ -17,6 +17,8 @@ TILE_PX = 512
 THUMBNAIL_PX = 128
 MOST_ORIGINAL_PIXELS = 16 << 20
 """Of an original, read for one tile; where it would take more, cluster colours stand for it."""
+DEEPEST = 30
+"""Times that a picture can be halved."""
 LAYERS = ("original", "recolored", "labels", "chosen")
 
 
@@ -39,6 +41,8 @@ def tile(
     original : to take colours from; None: those of the clusters.
     clusters : that are shown of the layer ``chosen``; the rest is transparent.
     """
+    if level > DEEPEST:
+        return None
     step = 1 << level
     y0, x0 = row * TILE_PX * step, column * TILE_PX * step
     height, width = picture.image.height, picture.image.width
@@ -47,12 +51,14 @@ def tile(
     side = TILE_PX * step
     window = Window(y0, x0, min(y0 + side, height), min(x0 + side, width))
     labels = labels_of(picture.image, level, window)
-    shown = labels < picture.k
+    colors = colors_of(picture)
+    shown = labels < len(colors)
+    if layer == "labels":
+        colors = drawing.label_colors(len(colors))
+    rgba = np.full((*labels.shape, 4), 255, np.uint8)
+    rgba[..., : colors.shape[1]] = colors[np.where(shown, labels, 0)]
     if layer == "chosen":
         shown &= np.isin(labels, list(clusters))
-    colors = drawing.label_colors(picture.k) if layer == "labels" else picture.palette
-    rgba = np.full((*labels.shape, 4), 255, np.uint8)
-    rgba[..., : colors.shape[1]] = colors[np.where(labels < picture.k, labels, 0)]
     if layer in ("original", "chosen"):
         found = _original_pixels(original, window, (labels.shape[1], labels.shape[0]))
         if found is not None:
@@ -62,12 +68,21 @@ def tile(
     return png(rgba)
 
 
+def colors_of(picture: RunPicture) -> np.ndarray:
+    """(k, 3 or 4) uint8: the palette; of clusters without colours those of a label map."""
+    try:
+        return picture.palette
+    except KmdistError:
+        return drawing.label_colors(picture.run.k or 0)
+
+
 def thumbnail(picture: RunPicture) -> bytes:
     """The picture in the colours of its clusters, as PNG of `THUMBNAIL_PX` at most."""
     image = picture.image
     level = max(0, (max(image.width, image.height) - 1) // THUMBNAIL_PX).bit_length()
     labels = labels_of(image, level, Window(0, 0, image.height, image.width))
-    return png(picture.recolored(labels))
+    colors = colors_of(picture)
+    return png(np.vstack([colors, np.zeros_like(colors[:1])])[np.minimum(labels, len(colors))])
 
 
 def labels_of(image: RunImage, level: int, window: Window) -> np.ndarray:

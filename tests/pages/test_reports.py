@@ -52,8 +52,30 @@ def test_labels_in_the_page_are_those_of_the_run(page: Path) -> None:
         for fit, one in zip(image["fits"], run.runs.values(), strict=True):
             assert image["step"] == 1
             assert np.array_equal(_labels(image, fit), one.labels(image["name"])[:])
-            assert fit["quality"]["bytes"] > 60
-            assert 0 < fit["quality"]["psnr_db"] < 60
+            psnr, similarity, size, share = fit["quality"]
+            assert 0 < float(psnr.removeprefix("PSNR ").removesuffix(" dB")) < 60
+            assert similarity.startswith("SSIM 0.")
+            assert size.endswith(" bytes as PNG")
+            assert share.endswith("% of the original")
+
+
+def test_a_picture_that_lost_nothing(tmp_path: Path) -> None:
+    Image.new("RGB", (9, 8), (3, 200, 7)).save(tmp_path / "plain.png")
+    run = kmdist.quantize(tmp_path / "plain.png", tmp_path / "r.zarr", k=1, workers=1)
+    (image,) = _data(kmdist.report(run, tmp_path / "r.html"))["images"]
+    assert image["fits"][0]["quality"][0] == "PSNR inf dB"
+
+
+def test_clusters_without_colours_have_those_of_a_label_map(tmp_path: Path) -> None:
+    with RunWriter.create(
+        tmp_path / "r.zarr", recipe="quantize", parameters={}, fingerprint="f", images=["a.png"]
+    ) as writer:
+        writer.write_labels("a.png", np.eye(30, dtype=np.uint8), k=2)
+        writer.publish({"k": 2, "seed": 0})
+    run = kmdist.open_run(tmp_path / "r.zarr")
+    (image,) = _data(kmdist.report(run, tmp_path / "r.html"))["images"]
+    assert len(set(image["fits"][0]["palette"])) == 2
+    assert "a.png" in run._repr_html_()
 
 
 def test_names_and_reasons_are_escaped(page: Path) -> None:

@@ -81,6 +81,8 @@ def test_only_the_address_with_the_token_answers(server: Server) -> None:
         "tiles/0/7/labels/c/0/0/0.png",
         "tiles/9/0/labels/c/0/0/0.png",
         "image/-1",
+        "tiles/0/0/labels/c/99/0/0.png",
+        "tiles/0/0/chosen/c999999/0/0/0.png",
         "label/0/0/2300/0",
         "zarr.json",
     ],

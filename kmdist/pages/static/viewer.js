@@ -96,13 +96,7 @@ class Viewer {
     const { image, fit } = this;
     const size = `${image.width.toLocaleString("en")} × ${image.height.toLocaleString("en")} px`;
     const parts = [size, `k = ${this.fit.palette.length}`];
-    if (fit.quality) {
-      const { psnr_db: psnr, ssim, bytes, original_bytes: original } = fit.quality;
-      if (psnr !== null) parts.push(`PSNR ${Number.isFinite(psnr) ? psnr.toFixed(2) : "∞"} dB`);
-      if (ssim !== null) parts.push(`SSIM ${ssim.toFixed(4)}`);
-      parts.push(`${bytes.toLocaleString("en")} bytes as PNG`);
-      if (original) parts.push(`${Math.round(100 * bytes / original)} % of the original`);
-    }
+    parts.push(...(fit.quality || []));
     if (image.step > 1) parts.push(`shown at 1 : ${image.step}`);
     if (image.note) parts.push(image.note);
     this.element("name").textContent = image.name;
