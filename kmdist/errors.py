@@ -8,6 +8,7 @@ Python shows, says them as Python does too, by the one table here; the commands 
 import re
 
 FLAGS = {
+    "alpha": "alpha=True",
     "fit-only": "fit_only=True",
     "insecure": "insecure=True",
     "keep-responses": "keep_responses=True",
@@ -20,10 +21,12 @@ FLAGS = {
 """Options of the command line that are on or off, as Python has them."""
 
 VALUES = frozenset({
-    "block-mpx", "cell", "cluster", "color-weight", "exclude", "include", "init", "keep-pixels",
-    "labels", "max-iter", "max-pixels", "metric", "n-init", "polarity", "pool-px", "preset", "psnr",
-    "sample", "scales", "scheduler", "seed", "space", "test", "test-labels", "textons", "tol",
-    "trust", "whiten", "worker-kind", "workers",
+    "background", "bands", "block-mpx", "cell", "channel-axis", "channels", "cluster",
+    "color-weight", "components", "coordinates", "exclude", "include", "init", "keep-pixels",
+    "labels", "max-iter", "max-pixels", "metric", "min-region", "n-init", "nodata", "polarity",
+    "pool-px", "preset", "psnr", "sample", "scale", "scales", "scheduler", "seed", "space", "t",
+    "test", "test-labels", "textons", "tol", "trust", "weight", "whiten", "worker-kind",
+    "workers", "z",
 })  # fmt: skip
 """Options with a value; Python has the same names, with underscores."""
 

@@ -22,7 +22,13 @@ from kmdist.recipes.digits.recipe import digits
 from kmdist.recipes.predict import predict
 from kmdist.recipes.texture.recipe import texture
 
-RECIPES = {"quantize": kmdist.quantize, "texture": texture, "digits": digits, "predict": predict}
+RECIPES = {
+    "quantize": kmdist.quantize,
+    "texture": texture,
+    "digits": digits,
+    "segment": kmdist.segment,
+    "predict": predict,
+}
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -83,7 +83,8 @@ def split(
     members = int(np.asarray(run.counts)[cluster])
     if k > members:
         raise UsageError(
-            f"-k {k}: cluster {cluster} has {quantity(members, 'image')}: 2 to {members:,} parts"
+            f"-k {k}: cluster {cluster} has {quantity(members, 'image')}, which make 2 to "
+            f"{members:,} parts"
         )
 
     def change(job: Job, rows: Rows) -> Changed:

@@ -165,7 +165,7 @@ def test_no_more_colours_than_asked_for_is_an_exact_palette(space: str, init: st
         assert (palette.warning is None) == (k == n)
         table = label_table(cloud.colors.codes, palette.labels)
         np.testing.assert_array_equal(palette.palette[apply_table(pixels, table)], pixels)
-    assert f"only {n} different" in str(palette.warning)
+    assert f"only {n} colours" in str(palette.warning)
 
 
 @pytest.mark.parametrize("space", SPACES)
