@@ -21,7 +21,7 @@ def write_run(path, generation, shape=(300, 1100)):
         if writer.already_complete:
             return
         if writer.load_state("fit") is None:
-            writer.save_state("fit", {"centroids": np.full((4, 3), generation)})
+            writer.save_state("fit", {"centroids": np.full((250, 3), generation, np.float32)})
         centroids = writer.load_state("fit")["centroids"]
         writer.write_array("centroids", centroids, ("cluster", "feature"))
         done = writer.done("labels")

@@ -172,12 +172,12 @@ class DaskPool:
                 "is lost: start workers and run the same command with --resume"
             )
 
-    def retry(self, future: Any) -> None:
+    def retry(self, future: Any) -> Any:
         client = self.client
-        # Client.retry marks futures as pending after the scheduler has begun, when they may be
-        # done again already, and knows only tasks whose futures this client still holds.
-        client.futures[future.key].retry()
+        # Client.retry knows only tasks whose futures it still holds, and an error that is on its
+        # way to it would fail the same future again: hence a new one.
         client.sync(client.scheduler.retry, keys=[future.key], client=client.id)
+        return self.submit(_identity, future)
 
     def cancel(self, futures: Sequence[Any]) -> None:
         if self.client.status == "running":

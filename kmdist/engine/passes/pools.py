@@ -42,8 +42,8 @@ class Pool(Protocol):
     def completion(self) -> "Completion":
         """A set of futures to be taken out as they finish."""
 
-    def retry(self, future: Any) -> None:
-        """Run tasks again that were blamed for deaths, and that this result needs."""
+    def retry(self, future: Any) -> Any:
+        """A future of the same result; tasks that were blamed for deaths are run again for it."""
 
     def cancel(self, futures: Sequence[Any]) -> None:
         """Forget tasks that have not run, and free what the others hold."""

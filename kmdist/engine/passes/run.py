@@ -239,9 +239,8 @@ def fetched(pool: Pool, future: Any) -> Any:
     except Exception as error:
         if not isinstance(_plain(error), LostBlockError):
             raise _plain(error) from error
-    pool.retry(future)
     try:
-        return pool.gather([future])[0]
+        return pool.gather([pool.retry(future)])[0]
     except Exception as error:
         raise _plain(error) from error
 

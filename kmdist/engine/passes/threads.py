@@ -93,8 +93,8 @@ class ThreadPool:
     def completion(self) -> Completion:
         return _QueueCompletion()
 
-    def retry(self, future: "ThreadFuture[Any]") -> None:
-        """Threads do not die."""
+    def retry(self, future: "ThreadFuture[Any]") -> "ThreadFuture[Any]":
+        return future  # threads do not die
 
     def cancel(self, futures: Sequence["ThreadFuture[Any]"]) -> None:
         for future in futures:
