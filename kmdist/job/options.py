@@ -19,6 +19,15 @@ KeepPixels = Annotated[
 ]
 Method = Literal["k-means++", "k-means||", "random"]
 
+SharedClusters = Annotated[
+    bool,
+    Option(
+        "One set of clusters for the collection, or one an image.",
+        off="--per-image",
+        one_off=True,
+    ),
+]
+
 N_INIT = "Restarts."
 MAX_ITER = "Iterations at most."
 TOL = "Stop when centres move less, relative to the variance; 0: until no label changes."

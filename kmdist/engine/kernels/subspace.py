@@ -1,5 +1,4 @@
-"""Few numbers a row that tell most centroids apart: what `kmdist.engine.kernels.assign_projected`
-reads.
+"""Few numbers a row that tell most centroids apart: what `assign_bounded` reads of projected rows.
 
 For an orthonormal basis of a subspace let p(x) be the coordinates of x in it and r(x) the length of
 what is left. By the inequality of Cauchy and Schwarz

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 from kmdist.errors import UsageError
 from kmdist.job.choices import K, k_option
-from kmdist.job.options import FittingOptions
+from kmdist.job.options import FittingOptions, SharedClusters
 from kmdist.options import NaturalInt, NonNegative, Option, PositiveInt, texts
 
 DEFAULT_K = 8
@@ -94,14 +94,7 @@ class SegmentOptions(FittingOptions, frozen=True, kw_only=True):
             at_most=MAX_K,
         ),
     ] = None
-    shared: Annotated[
-        bool,
-        Option(
-            "One set of clusters for the collection, or one an image.",
-            off="--per-image",
-            one_off=True,
-        ),
-    ] = True
+    shared: SharedClusters = True
     channels: Annotated[
         tuple[str, ...],
         Option(

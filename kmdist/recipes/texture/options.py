@@ -6,7 +6,7 @@ from msgspec import Meta
 
 from kmdist.errors import UsageError
 from kmdist.job.choices import K, k_option
-from kmdist.job.options import BlockMpx, FittingOptions, Method
+from kmdist.job.options import BlockMpx, FittingOptions, Method, SharedClusters
 from kmdist.options import NaturalInt, NonNegative, Option, Share
 
 DEFAULT_K = 6
@@ -43,14 +43,7 @@ class TextureOptions(FittingOptions, frozen=True, kw_only=True):
             default="color+texture for photographs in colour, textons for grey ones",
         ),
     ] = None
-    shared: Annotated[
-        bool,
-        Option(
-            "One set of clusters for the collection, or one an image.",
-            off="--per-image",
-            one_off=True,
-        ),
-    ] = False
+    shared: SharedClusters = False
     sample: Annotated[
         Share | None,
         Option(
