@@ -23,6 +23,8 @@ _FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
+_TILE_CAME_LATE = "Ignoring tile %s loaded before reset"
+"""What OpenSeadragon warns of where a layer is left while its last tiles are on their way."""
 _PATIENCE_S = 600
 """How long a page may take on a machine that does other things: not how fast it is."""
 
@@ -69,8 +71,9 @@ class Browser:
         return Path(self.wait(lambda: next(iter(self.downloads.glob(pattern)), None)))
 
     def complaints(self) -> list[str]:
-        """What the console has said since it was last asked."""
-        return [entry["message"] for entry in self.driver.get_log("browser")]
+        """What the console has said since it was last asked, but for tiles of layers just left."""
+        said = [entry["message"] for entry in self.driver.get_log("browser")]
+        return [message for message in said if _TILE_CAME_LATE not in message]
 
     def requests(self) -> list[str]:
         """URLs that were asked for since they were last asked for, but what pages hold."""
