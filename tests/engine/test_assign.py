@@ -151,6 +151,7 @@ print('right')
 """
 
 
+@pytest.mark.slow  # Compiles the kernels anew for each.
 @pytest.mark.parametrize(
     "environment",
     [
