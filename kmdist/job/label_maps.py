@@ -2,17 +2,25 @@
 
 import hashlib
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from kmdist.engine.passes import run_pass
-from kmdist.errors import ImageError
+from kmdist.errors import ImageError, KmdistError
 from kmdist.filters.regions import join_small_regions
 from kmdist.images import Rejection
 from kmdist.images.blocks import is_sharded
-from kmdist.job.block_pass import BlockPass, Codec, Stage, pack_rejected, unpack_rejected
+from kmdist.job.block_pass import (
+    BlockPass,
+    Codec,
+    LeftOut,
+    Stage,
+    pack_rejected,
+    unpack_rejected,
+    writing_stage,
+)
 from kmdist.job.job import Job
 from kmdist.job.pixels import decode_piece
 from kmdist.job.work import Piece, Work
@@ -27,12 +35,14 @@ class Layer:
     Parameters
     ----------
     prefix : group of the run for this k; empty for a single k.
-    palette : (k, 3) uint8 sRGB, or None: not known yet.
+    palette : (k, 3) uint8 sRGB.
+    attributes : of each image of a set that is its own.
     """
 
     prefix: str
     k: int
-    palette: np.ndarray | None
+    palette: np.ndarray
+    attributes: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -44,12 +54,14 @@ class LabelSink:
     layers : one a set of clusters.
     marked : images with pixels that are not clustered.
     maps : label maps that are written by window, one a layer, by image.
+    min_region : pixels of the smallest region of a label map; 0: any.
     """
 
     layers: tuple[Layer, ...]
     marked: frozenset[str]
     writer: RunWriter
     maps: Mapping[str, tuple[LabelMap, ...]]
+    min_region: int = 0
 
     def open(self, pieces: Sequence[Piece]) -> "Labels":
         """What takes the labels of one block."""
@@ -67,6 +79,7 @@ class LabelSink:
                 marked=source.name in self.marked,
                 palette=layer.palette,
                 source=source.path,
+                attributes=layer.attributes,
                 prefix=layer.prefix,
                 grid=source.grid,
             )
@@ -104,6 +117,10 @@ class Labels:
         labels : (h, w) integers. unclustered : (h, w) True where a pixel has no label, or None.
         """
         sink, source, window = self._sink, piece.source, piece.window
+        if sink.min_region and piece.whole:
+            labels = np.ascontiguousarray(labels, np.int32)
+            valid = np.ones(labels.shape, bool) if unclustered is None else ~unclustered
+            join_small_regions(labels, valid, sink.min_region)
         if self._shards:
             y0, x0 = self._origin
             place = np.s_[window.y0 - y0 : window.y1 - y0, window.x0 - x0 : window.x1 - x0]
@@ -124,6 +141,7 @@ class Labels:
                 unclustered=unclustered,
                 palette=layer.palette,
                 source=source.path,
+                attributes=layer.attributes,
                 prefix=layer.prefix,
                 grid=source.grid,
             )
@@ -136,13 +154,94 @@ class Labels:
 
 
 def open_sink(
-    job: Job, work: Sequence[Work], layers: Sequence[Layer], marked: frozenset[str]
+    job: Job,
+    work: Sequence[Work],
+    layers: Sequence[Layer],
+    marked: frozenset[str],
+    min_region: int = 0,
 ) -> LabelSink:
     """A sink for some blocks; the maps of images that are written by window are begun."""
     tiled = {one.tile_of: one.pieces[0] for one in work if one.tile_of is not None}
-    sink = LabelSink(tuple(layers), marked, job.writer, {})
+    sink = LabelSink(tuple(layers), marked, job.writer, {}, min_region)
     maps = {name: sink.describe(piece) for name, piece in tiled.items() if name is not None}
-    return LabelSink(sink.layers, marked, job.writer, maps)
+    return replace(sink, maps=maps)
+
+
+@dataclass(frozen=True)
+class KeptLabels:
+    """In place of a sink: saves labels until it is known in which order their clusters come.
+
+    Parameters
+    ----------
+    ks : clusters of each layer.
+    """
+
+    ks: tuple[int, ...]
+    writer: RunWriter
+
+    def open(self, _: Sequence[Piece]) -> "KeptLabels":
+        """What takes the labels of one block."""
+        return self
+
+    def put(
+        self, piece: Piece, position: int, labels: np.ndarray, unclustered: np.ndarray | None
+    ) -> None:
+        """Save the labels of one piece for one layer; arrays as of `Labels.put`."""
+        k = self.ks[position]
+        kept = labels.astype(np.min_scalar_type(k))
+        if unclustered is not None:
+            kept[unclustered] = k
+        self.writer.save_state(_kept_name(piece, position), {"labels": kept})
+
+    def close(self) -> None:
+        """Nothing is left to be written."""
+
+
+def _kept_name(piece: Piece, position: int) -> str:
+    digest = hashlib.sha256(piece.source.name.encode(errors="surrogateescape")).hexdigest()[:16]
+    return f"labels-{digest}-{piece.window.y0}-{piece.window.x0}-{position}"
+
+
+def write_kept(
+    job: Job,
+    items: Sequence[Work],
+    layers: Sequence[Layer],
+    marked: frozenset[str],
+    orders: Sequence[np.ndarray],
+    group: str = "",
+    min_region: int = 0,
+) -> None:
+    """A pass that writes what `KeptLabels` saved, and the pyramids.
+
+    Parameters
+    ----------
+    items : the blocks of the labelling pass.
+    orders : for each layer the old label of each cluster.
+    group : of images, see `BlockPass`.
+    """
+    shown = [item for one in items if (item := one.without(job.rejected)).pieces]
+    sink = open_sink(job, shown, layers, marked, min_region)
+    label_blocks(job, WRITE, shown, sink, tuple(orders), group=group)
+
+
+def write_block(work: Work, sink: LabelSink, orders: Sequence[np.ndarray]) -> LeftOut:
+    """Write the saved labels of a block under their clusters' new names; a task."""
+    labels = sink.open(work.pieces)
+    for piece in work.pieces:
+        for position, order in enumerate(orders):
+            saved = sink.writer.load_state(_kept_name(piece, position))
+            if saved is None:
+                raise KmdistError(f"{piece.source.name}: its labels are gone; run with --overwrite")
+            kept, k = saved["labels"], len(order)
+            new = np.zeros(k + 1, np.int32)
+            new[order] = np.arange(k)
+            unclustered = kept == k
+            labels.put(piece, position, new[kept], unclustered if unclustered.any() else None)
+    labels.close()
+    return LeftOut()
+
+
+WRITE = writing_stage("write", write_block)
 
 
 def label_items(
@@ -178,27 +277,27 @@ def label_blocks(
     job: Job,
     stage: Stage,
     items: Sequence[Work],
-    sink: LabelSink | None,
+    sink: LabelSink | KeptLabels | None,
     *arguments: Any,
     group: str = "",
     kept: dict[int, Any] | None = None,
-    min_region: int = 0,
 ) -> Any:
     """A pass of a stage whose task labels, and the pyramids of maps that are written by window.
 
     Parameters
     ----------
     sink : first argument of the task beside the block; None: nothing is written.
-    min_region : pixels of the smallest region of maps that are written by window; 0: any.
     """
-    prefixes = [layer.prefix for layer in sink.layers] if sink else []
+    layers = sink.layers if isinstance(sink, LabelSink) else ()
+    prefixes = [layer.prefix for layer in layers]
     passing = BlockPass(job, stage, group=group, prefixes=prefixes, kept=kept)
     result = passing.run(items, job.pool.broadcast(sink), *arguments)
-    maps = sink.maps if sink else {}
-    written = [m for name in maps if name not in job.rejected for m in maps[name]]
-    if min_region:
+    if not isinstance(sink, LabelSink):
+        return result
+    written = [m for name, maps in sink.maps.items() if name not in job.rejected for m in maps]
+    if sink.min_region:
         with job.timed("regions"):
-            run_pass(job.pool, _join_regions, written, job.writer, min_region)
+            run_pass(job.pool, _join_regions, written, job.writer, sink.min_region)
     _write_pyramids(job, written)
     return result
 

@@ -3,7 +3,7 @@
 import base64
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -11,11 +11,10 @@ import numpy as np
 
 from kmdist.engine.kernels.distances import squared_distances
 from kmdist.errors import ImageError
-from kmdist.filters.regions import join_small_regions
 from kmdist.images import Rejection
 from kmdist.job.block_pass import Codec, Stage, pack_rejected, unpack_rejected
 from kmdist.job.job import Job
-from kmdist.job.label_maps import LabelSink, Layer, label_blocks, label_items, open_sink
+from kmdist.job.label_maps import KeptLabels, LabelSink, label_blocks
 from kmdist.job.work import Piece, Work
 from kmdist.recipes.segment.model import SegmentModel
 from kmdist.recipes.segment.rows import read_valid
@@ -52,6 +51,12 @@ class Totals:
             self.sums + other.sums,
             self.squares + other.squares,
             self.inertia + other.inertia,
+        )
+
+    def reordered(self, order: np.ndarray) -> "Totals":
+        """Those of cluster ``order[i]`` become those of i."""
+        return replace(
+            self, counts=self.counts[order], sums=self.sums[order], squares=self.squares[order]
         )
 
     @property
@@ -128,15 +133,13 @@ class Learnt:
     ----------
     models : one a layer.
     step : every so many rows and columns a pixel is taken into the sample.
-    min_region : see `kmdist.filters.regions`; of whole images.
     """
 
     models: tuple[SegmentModel, ...]
     step: int
-    min_region: int = 0
 
 
-def label_block(work: Work, sink: LabelSink | None, learnt: Learnt) -> Labelled:
+def label_block(work: Work, sink: LabelSink | KeptLabels | None, learnt: Learnt) -> Labelled:
     """Label whole images, one tile, or the tiles of a shard, and write them; a task."""
     labels = sink.open(work.pieces) if sink is not None else None
     parts: list[Labelled] = []
@@ -152,8 +155,6 @@ def label_block(work: Work, sink: LabelSink | None, learnt: Learnt) -> Labelled:
             picture, total = label_pixels(values, valid, model)
             totals.append(total)
             if labels is not None:
-                if learnt.min_region and piece.whole:
-                    join_small_regions(picture, valid, learnt.min_region)
                 labels.put(piece, position, picture, None if valid.all() else ~valid)
         parts.append(Labelled(tuple(totals), (), grid_sample(piece, values, valid, learnt.step)))
     none = _nothing([model.centroids.shape for model in learnt.models], tuple(rejected))
@@ -217,27 +218,21 @@ def _nothing(shapes: Sequence[tuple[int, ...]], rejected: tuple[Rejection, ...])
 def label_all(
     job: Job,
     items: Sequence[Work],
-    models: Sequence[tuple[str, SegmentModel]],
-    marked: frozenset[str],
+    models: Sequence[SegmentModel],
+    sink: LabelSink | KeptLabels | None,
     *,
-    write: bool = True,
-    min_region: int = 0,
     counted: str = "its pixels count in the fit",
     group: str = "",
 ) -> Labelled:
-    """Label all images with every model, and write label maps.
+    """Label all images with every model.
 
     Parameters
     ----------
-    models : with the group of the run for each.
-    marked : images with pixels without data.
-    write : False: only count.
+    items : the blocks to label, of `label_items`.
+    sink : what takes the labels; None: only count.
     group : of images, see `BlockPass`.
     """
-    layers = [Layer(prefix, model.k, model.palette) for prefix, model in models]
-    blocks = label_items(items, job.rejected)
-    sink = open_sink(job, blocks, layers, marked) if write else None
-    shapes = [model.centroids.shape for _, model in models]
+    shapes = [model.centroids.shape for model in models]
     stage = Stage(
         "label",
         label_block,
@@ -246,9 +241,7 @@ def label_all(
         noted=Codec(Labelled.record, Labelled.of_record),
         counted=counted,
     )
-    step = grid_step(sum(work.pixels for work in items), models[0][1].centroids.shape[1])
-    learnt = job.pool.broadcast(Learnt(tuple(model for _, model in models), step, min_region))
-    found: Labelled = label_blocks(
-        job, stage, blocks, sink, learnt, group=group, min_region=min_region
-    )
+    step = grid_step(sum(work.pixels for work in items), shapes[0][1])
+    learnt = job.pool.broadcast(Learnt(tuple(models), step))
+    found: Labelled = label_blocks(job, stage, items, sink, learnt, group=group)
     return found

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from kmdist.engine.fits import cluster_order
 from kmdist.engine.passes import Pool
 from kmdist.engine.rows import ROW_OVERHEAD_BYTES
 from kmdist.errors import KmdistError, UsageError
@@ -21,6 +22,7 @@ from kmdist.job.each_image import EachImage, Fits, summary
 from kmdist.job.endings import NoUsableImageError
 from kmdist.job.fitting import fit_centroids
 from kmdist.job.job import Job
+from kmdist.job.label_maps import KeptLabels, Layer, label_items, open_sink, write_kept
 from kmdist.job.labelling import model_record
 from kmdist.job.memory import DECODE_BYTES, PROCESS_BYTES, Projection, Slots
 from kmdist.job.options import JobOptions
@@ -292,24 +294,28 @@ class Group:
         at_image: bool,
     ) -> dict[int, dict[str, Any]]:
         job, marked = self.job, marked - set(self.job.rejected)
-        models = [(self.wanted.prefix(k), fit.model) for k, fit in fits.items()]
-        region = self.wanted.min_region
-        found = label_all(
-            job, items, models, marked, write=label, min_region=region, group=self.name
-        )
+        models = [fit.model for fit in fits.values()]
+        blocks = label_items(items, job.rejected)
+        keep = KeptLabels(tuple(model.k for model in models), job.writer) if label else None
+        found = label_all(job, blocks, models, keep, group=self.name)
         first = self.blocks[0].pieces[0].source.name
         if at_image and first in job.rejected:
             raise KmdistError(f"{first}: {job.rejected[first].reason}")
-        results = {}
-        for (k, fit), total in zip(fits.items(), found.totals, strict=True):
+        results, layers, orders = {}, [], []
+        for (k, fit), totals in zip(fits.items(), found.totals, strict=True):
             for said in (fit.warning, (fit.selection or {}).get("reason")):
                 if said:
                     job.watch(Message(str(said), warning=said == fit.warning))
-            prefix = self.wanted.prefix(k)
+            orders.append(cluster_order(totals.counts, fit.model.centroids))
+            sorted_fit, total = fit.reordered(orders[-1]), totals.reordered(orders[-1])
+            prefix, model = self.wanted.prefix(k), sorted_fit.model
             key = job.writer.image_group(first, prefix) if at_image else prefix
-            attributes = write_fit(job.writer, key, fit, total, found.sample)
-            marker = unclustered_value(fit.model.k, bool(marked))
+            attributes = write_fit(job.writer, key, sorted_fit, total, found.sample)
+            layers.append(Layer(prefix, model.k, model.palette, attributes if at_image else {}))
+            marker = unclustered_value(model.k, bool(marked))
             results[k] = {**attributes, "unclustered": marker}
+        if label:
+            write_kept(job, blocks, layers, marked, orders, self.name, self.wanted.min_region)
         return results
 
 
@@ -373,7 +379,12 @@ class SegmentLabel:
         job.require(raster_projection(workload, job.pool, self.learnt.scaling.dtype))
         items, counted = count_pixels(job, workload.blocks)
         marked = frozenset(counted.marked) - set(job.rejected)
-        found = label_all(job, items, [("", self.learnt)], marked, counted="it was counted")
+        blocks, layer = (
+            label_items(items, job.rejected),
+            Layer("", self.learnt.k, self.learnt.palette),
+        )
+        sink = open_sink(job, blocks, [layer], marked)
+        found = label_all(job, blocks, [self.learnt], sink, counted="it was counted")
         (totals,) = found.totals
         if not totals.counts.any():
             raise NoUsableImageError("no pixel can be labelled", job.rejected.values())

@@ -43,6 +43,10 @@ class Fitted:
     stop_reason: str
     selection: Mapping[str, Any] | None = None
 
+    def reordered(self, order: np.ndarray) -> "Fitted":
+        """The same clusters in another order; cluster ``order[i]`` becomes i."""
+        return replace(self, model=replace(self.model, centroids=self.model.centroids[order]))
+
     @property
     def warning(self) -> str | None:
         """What the user should be told."""

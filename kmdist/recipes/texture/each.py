@@ -129,6 +129,7 @@ def _write(
         source=source.path,
         prefix=prefix,
         attributes=attributes,
+        grid=source.grid,
     )
     write_fit(writer, writer.image_group(source.name, prefix), fitted, palette)
     return attributes

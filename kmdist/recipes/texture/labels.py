@@ -1,8 +1,4 @@
-"""The labelling pass of texture clusters: measure what was not kept, label, write.
-
-Colours of clusters are the mean colours of their pixels, known only when all are labelled; one
-more pass then writes the metadata of the label maps again with them.
-"""
+"""The labelling pass of texture clusters: measure what was not kept, label, write or save."""
 
 import math
 from collections.abc import Sequence
@@ -14,20 +10,12 @@ import numpy as np
 
 from kmdist.errors import ImageError
 from kmdist.images import Rejection
-from kmdist.job.block_pass import (
-    BlockPass,
-    Codec,
-    LeftOut,
-    Stage,
-    pack_rejected,
-    unpack_rejected,
-    writing_stage,
-)
+from kmdist.job.block_pass import Codec, Stage, pack_rejected, unpack_rejected
 from kmdist.job.job import Job
-from kmdist.job.label_maps import Labels, LabelSink, Layer, label_blocks, label_items, open_sink
+from kmdist.job.label_maps import KeptLabels, Labels, LabelSink, label_blocks
 from kmdist.job.work import Work
 from kmdist.recipes.texture.blocks import MeasuredBlock, Measuring, measure_piece
-from kmdist.recipes.texture.field_labels import color_sums, label_field, mean_colors, row_inertia
+from kmdist.recipes.texture.field_labels import color_sums, label_field, row_inertia
 from kmdist.recipes.texture.measuring import Field
 from kmdist.recipes.texture.model import TextureModel
 from kmdist.recipes.texture.tiles import Tiles
@@ -89,52 +77,36 @@ def label_stage(ks: Sequence[int], counted: str = "") -> Stage:
 
 def label_textures(
     job: Job,
-    work: Sequence[Work],
+    items: Sequence[Work],
     models: Sequence[TextureModel],
-    layers: Sequence[Layer],
-    marked: frozenset[str],
+    sink: LabelSink | KeptLabels | None,
+    tiles: Tiles,
     *,
     group: str = "",
     kept: dict[int, Any] | None = None,
     counted: str = "",
-    write: bool = True,
 ) -> list[tuple[np.ndarray, float]]:
-    """Label and write everything that an interrupted run has not.
+    """Label everything that an interrupted run has not.
 
     Parameters
     ----------
-    work : the blocks to label.
-    models : one a layer; all measure the same.
-    layers : whose palettes are those of an earlier run's clusters, or None: the colours that the
-        labelled pixels have.
+    items : the blocks to label, of `label_items`.
+    models : one a layer of the sink; all measure the same.
+    tiles : of all blocks.
     kept, counted : see `kmdist.job.block_pass`.
-    write : write label maps; False: find colours and inertia alone.
 
     Returns
     -------
-    list : for each layer its colour sums (k, 4) and inertia over all pieces.
+    list : for each model its colour sums (k, 4) and inertia over all pieces.
 
     Raises
     ------
     KmdistError : an image cannot be read any more.
     """
-    items = label_items(work, job.rejected, kept)
-    sink = open_sink(job, items, layers, marked) if write else None
-    stage = label_stage([layer.k for layer in layers], counted)
-    model = models[0]
-    measuring = Measuring(model.texture, 1.0, 0, job.writer, Tiles.of(work), model.textons)
+    stage, model = label_stage([len(one.centroids) for one in models], counted), models[0]
+    measuring = Measuring(model.texture, 1.0, 0, job.writer, tiles, model.textons)
     shared = job.pool.broadcast((measuring, tuple(models)))
     found: Labelled = label_blocks(job, stage, items, sink, shared, group=group, kept=kept)
-    if sink is not None and layers[0].palette is None:
-        colored = [
-            replace(layer, palette=mean_colors(sums))
-            for layer, sums in zip(layers, found.sums, strict=True)
-        ]
-        shown = [item for work in items if (item := work.without(job.rejected)).pieces]
-        described = replace(sink, layers=tuple(colored), maps={})
-        prefixes = [layer.prefix for layer in layers]
-        passing = BlockPass(job, COLOR, group=group, prefixes=prefixes)
-        passing.run(shown, job.pool.broadcast(described))
     return [
         (sums, math.fsum(one[position] for one in found.inertia))
         for position, sums in enumerate(found.sums)
@@ -143,7 +115,7 @@ def label_textures(
 
 def label_block(
     block: Work | MeasuredBlock,
-    sink: LabelSink | None,
+    sink: LabelSink | KeptLabels | None,
     shared: tuple[Measuring, Sequence[TextureModel]],
 ) -> Labelled:
     """Label one block of whole images, one tile, or the tiles of one shard; a task."""
@@ -169,7 +141,9 @@ def label_block(
     return Labelled(total.sums, (inertia,) if inertia else (), tuple(rejected))
 
 
-def _label(field: Field, models: Sequence[TextureModel], labels: Labels | None) -> Labelled:
+def _label(
+    field: Field, models: Sequence[TextureModel], labels: Labels | KeptLabels | None
+) -> Labelled:
     """Label one field with every model, and write it or put it into its shard."""
     sums, inertia = [], []
     for position, model in enumerate(models):
@@ -179,14 +153,3 @@ def _label(field: Field, models: Sequence[TextureModel], labels: Labels | None) 
         if labels is not None:
             labels.put(field.piece, position, found, field.unclustered)
     return Labelled(tuple(sums), (tuple(inertia),))
-
-
-def color_maps(work: Work, sink: LabelSink) -> LeftOut:
-    """Write the metadata of a block's label maps again, with the colours of their clusters."""
-    for piece in work.pieces:
-        if piece.window.y0 == piece.window.x0 == 0:  # of tiles, one is enough
-            sink.describe(piece)
-    return LeftOut()
-
-
-COLOR = writing_stage("colours", color_maps)

@@ -1,5 +1,7 @@
 """What a texture job would do, before anything runs."""
 
+import numpy as np
+
 from kmdist.engine.passes import tree_shape
 from kmdist.job.label_maps import label_items
 from kmdist.job.memory import Slots
@@ -44,7 +46,7 @@ def passes_of(workload: Photographs, wanted: TextureWanted, *, shared: bool) -> 
     groups = [len(blocks) for blocks in tiled.values()]
     tasks = 0 if shared else len(whole)
     for blocks in [workload.blocks] if shared else tiled.values():
-        tasks += sums * sum(tree_shape(len(blocks))) + len(label_items(blocks, ()))
+        tasks += sums * sum(tree_shape(len(blocks))) + 2 * len(label_items(blocks, ()))
     tasks += sum(groups) if wanted.texture.has_textons else 0
     if wanted.keep_responses:
         tasks += len(workload.blocks) if shared else sum(groups)
@@ -53,7 +55,7 @@ def passes_of(workload: Photographs, wanted: TextureWanted, *, shared: bool) -> 
 
 
 def checkpoint_bytes(workload: Photographs, wanted: TextureWanted, *, shared: bool) -> int:
-    """Samples and sums of the blocks of images that share clusters, and textons of tiles."""
+    """Samples, sums and labels of images that share clusters, and textons of tiles."""
     texture = wanted.texture
     blocks = [work for work in workload.blocks if shared or not work.pieces[0].whole]
     pixels = sum(work.pixels for work in blocks)
@@ -63,6 +65,7 @@ def checkpoint_bytes(workload: Photographs, wanted: TextureWanted, *, shared: bo
     rows = wanted.fraction(pixels) * pixels / (1 if texture.is_tutorial else 16)
     total = min(rows, SAMPLE_ROWS if wanted.sample is None else rows) * row_bytes
     total += len(blocks) * 8 * texture.depth**2
+    total += pixels * sum(np.min_scalar_type(k or max(wanted.choices)).itemsize for k in wanted.ks)
     if texture.has_textons:
         depth = texture.features.bank.n_features
         tiled = sum(work.pixels for work in blocks if not work.pieces[0].whole)

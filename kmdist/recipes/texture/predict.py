@@ -7,12 +7,13 @@ import numpy as np
 from kmdist.engine.fits import Clusters
 from kmdist.job.endings import NoUsableImageError
 from kmdist.job.job import Job
-from kmdist.job.label_maps import Layer, marked_tiled
+from kmdist.job.label_maps import Layer, label_items, marked_tiled, open_sink
 from kmdist.job.photographs import Photographs
 from kmdist.recipes.texture.labels import label_textures
 from kmdist.recipes.texture.memory import texture_projection
 from kmdist.recipes.texture.model import TextureModel
 from kmdist.recipes.texture.texton_maps import map_textons
+from kmdist.recipes.texture.tiles import Tiles
 from kmdist.recipes.texture.wanted import Fitted, TextureWanted, write_fit
 
 
@@ -36,8 +37,9 @@ def label_photographs(
     if model.textons is not None:
         work = [one for one in blocks if one.tile_of not in job.rejected]
         map_textons(job, work, model.textons, model.texture)
-    layer = Layer("", len(palette), palette)
-    ((sums, inertia),) = label_textures(job, blocks, [model], [layer], marked)
+    items = label_items(blocks, job.rejected)
+    sink = open_sink(job, items, [Layer("", len(palette), palette)], marked)
+    ((sums, inertia),) = label_textures(job, items, [model], sink, Tiles.of(blocks))
     if not sums[:, 3].any():
         raise NoUsableImageError(
             "no pixel can be labelled: every image is transparent or unreadable",

@@ -8,7 +8,8 @@ merge the sums, and for images larger than a block one a pyramid window.
 Bytes that reach this process: the sample, at most 131,072 rows unless a share is given, and d²
 sums; that leave it: projection and centroids, 4 d (m + 1) + 4 k m, once a worker.
 
-Clusters are sorted by the number of fitted rows they hold.
+Clusters are sorted by the number of their pixels, which is known once all are labelled: labels are
+saved until then, and a pass more, which reads no image, writes the label maps.
 """
 
 from collections.abc import Callable, Container, Sequence
@@ -17,13 +18,14 @@ from typing import Any
 
 import numpy as np
 
+from kmdist.engine.fits import cluster_order
 from kmdist.engine.state import State
 from kmdist.errors import KmdistError
 from kmdist.filters.statistics import FeatureSums, Projection
 from kmdist.job.block_pass import GIVEN_UP, BlockPass, Stage, writing_stage
 from kmdist.job.endings import NoUsableImageError
 from kmdist.job.job import Job
-from kmdist.job.label_maps import Layer
+from kmdist.job.label_maps import KeptLabels, Layer, label_items, write_kept
 from kmdist.job.progress import Event, Message
 from kmdist.job.work import Work
 from kmdist.recipes.texture.blocks import (
@@ -95,26 +97,34 @@ class TextureGroup:
         rows = rows if self.wanted.texture.is_tutorial else projection.apply(rows)
         fits = self._fit(textons, projection, rows)
         del rows
+        items = label_items(self.work, self.job.rejected, kept)
+        ks = tuple(fit.clusters.k for fit in fits.values())
         labelled = label_textures(
             self.job,
-            self.work,
+            items,
             [one.model for one in fits.values()],
-            [Layer(self.wanted.prefix(k), one.clusters.k, None) for k, one in fits.items()],
-            marked,
+            KeptLabels(ks, self.job.writer) if label else None,
+            Tiles.of(self.work),
             group=self.name,
             kept=kept,
             counted=COUNTED,
-            write=label,
         )
         name = self.work[0].pieces[0].source.name
         if at_image and name in self.job.rejected:
             raise KmdistError(f"{name}: {self.job.rejected[name].reason}")
         if self.wanted.keep_responses:
             self._write_responses()
-        results = {}
+        results, layers, orders = {}, [], []
         for (k, fit), (colors, inertia) in zip(fits.items(), labelled, strict=True):
-            fitted = replace(fit, sums=colors, inertia=inertia)
-            results[k] = self._write(fitted, self.wanted.prefix(k), marked, at_image)
+            orders.append(cluster_order(colors[:, 3], fit.model.centroids))
+            fitted = replace(fit, sums=colors, inertia=inertia).reordered(orders[-1])
+            prefix, palette = self.wanted.prefix(k), mean_colors(fitted.sums)
+            results[k] = {**fitted.attributes(), "features": self.wanted.texture.record()}
+            layers.append(Layer(prefix, len(palette), palette, results[k] if at_image else {}))
+            key = self.job.writer.image_group(name, prefix) if at_image else prefix
+            write_fit(self.job.writer, key, fitted, palette)
+        if label:
+            write_kept(self.job, items, layers, marked, orders, self.name)
         return results
 
     def _tasks(self) -> tuple[list[TextureWork], int]:
@@ -211,29 +221,6 @@ class TextureGroup:
     def _say_state(self, state: State) -> None:
         note = f"k = {len(state.centroids)}  inertia {state.inertia:.6g}"
         self.job.watch(Event("fit", state.iteration, 0, unit="iteration", note=note))
-
-    def _write(
-        self, fitted: Fitted, prefix: str, marked: frozenset[str], at_image: bool
-    ) -> dict[str, Any]:
-        """The arrays of one k; returns what the run's record says of it."""
-        writer = self.job.writer
-        key, palette = prefix, mean_colors(fitted.sums)
-        attributes = {**fitted.attributes(), "features": self.wanted.texture.record()}
-        if at_image:
-            source = self.work[0].pieces[0].source
-            key = writer.image_group(source.name, prefix)
-            writer.open_labels(
-                source.name,
-                (source.height, source.width),
-                k=len(palette),
-                marked=source.name in marked,
-                palette=palette,
-                source=source.path,
-                attributes=attributes,
-                prefix=prefix,
-            )
-        write_fit(writer, key, fitted, palette)
-        return attributes
 
     def _write_responses(self) -> None:
         """Write the bank's responses: one more pass."""

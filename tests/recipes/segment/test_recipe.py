@@ -190,6 +190,9 @@ def test_bytes_do_not_depend_on_workers_tiles_or_kept_rows(
     again = segment(path, tmp_path / "d.zarr", k=5, keep_pixels="never", workers=2)
     np.testing.assert_array_equal(drawn.labels("tiled.tif")[:], again.labels("tiled.tif")[:])
     assert drawn.inertia <= 1.05 * plain.inertia
+    found = np.bincount(drawn.labels("tiled.tif")[:].ravel(), minlength=5)
+    np.testing.assert_array_equal(drawn.counts, found)
+    assert np.all(np.diff(found) <= 0)
 
 
 def test_predict_gives_a_file_its_labels_back(scene: np.ndarray, tmp_path: Path) -> None:

@@ -75,6 +75,7 @@ PASS_TASKS = {
     "save_texton_maps",
     "sum_features",
     "sum_moduli",
+    "write_block",
 }
 """Tasks over blocks; others probe files, fit the sample, or make pyramids."""
 

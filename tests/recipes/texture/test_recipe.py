@@ -56,6 +56,7 @@ def check_figures(run: Run, names: list[str], folder: Path, fit: object) -> None
                 labels[inside], rgb[..., channel][inside].astype(float), minlength=k
             )
     np.testing.assert_array_equal(counts, fit.counts)  # type: ignore[attr-defined]
+    assert np.all(np.diff(counts) <= 0)
     colors = sums / np.maximum(counts, 1)[:, None]
     assert np.abs(colors - fit.palette).max() <= 0.5 + 1e-9  # type: ignore[attr-defined]
 
@@ -66,7 +67,6 @@ def test_every_preset_finds_the_quarters(preset: str, textures: Path, tmp_path: 
     run = kmdist.texture(textures / "0.png", tmp_path / "r.zarr", k=4, preset=preset, **options)
     image = run.image("0.png")
     check_figures(run, ["0.png"], textures, image)
-    assert np.all(np.diff(image.counts) <= 0)
     y, x = np.mgrid[:150, :203]
     truth = 2 * (y >= 67.5) + (x >= 121.8)
     agreement = adjusted_rand_score(truth.ravel(), run.labels("0.png")[:].ravel())
@@ -125,6 +125,21 @@ def test_shared_clusters_label_new_images(preset: str, textures: Path, tmp_path:
         expected = run.labels(name)[:]
         np.testing.assert_array_equal(again.labels(name)[:], expected)
         np.testing.assert_array_equal(run.predict(textures / name), expected)
+
+
+def test_shared_clusters_come_by_pixels_and_not_by_fitted_rows(
+    textures: Path, tmp_path: Path
+) -> None:
+    tiled_tiff(textures / "tiles.tif", 300, 1300)
+    options = {"preset": "gabor", "shared": True, "sample": 0.02, "block_mpx": 0.3}
+    run = kmdist.texture(textures, tmp_path / "r.zarr", k=(6, 9), **options)
+    for k, one in run.runs.items():
+        found = {name: one.labels(name)[:] for name in one.images}
+        counts = sum(np.bincount(labels.ravel(), minlength=256) for labels in found.values())
+        np.testing.assert_array_equal(counts[:k], one.counts)
+        assert np.all(np.diff(one.counts) <= 0)
+        for name, labels in found.items():
+            np.testing.assert_array_equal(one.predict(textures / name), labels)
 
 
 def test_inertia_is_that_of_the_projected_rows(textures: Path, tmp_path: Path) -> None:
