@@ -1,7 +1,9 @@
 """Pictures of phones, cameras and studios: HEIC, JPEG XL, camera raw, Photoshop, OpenEXR."""
 
+import contextlib
 import io
 import struct
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,8 @@ from PIL import Image
 
 from kmdist.errors import ImageError
 from kmdist.images import Found, ImageSource, decode, find_images, probe, to_rgb8
-from kmdist.images.reading.jpegxl import size_of
+from kmdist.images.reading import quiet
+from kmdist.images.reading.jpegxl import read_header
 from tests.support.corpus import encode, orientation, photo
 from tests.support.profiles import AS_SRGB, P3, PLAIN
 
@@ -187,13 +190,55 @@ def test_they_are_found_in_folders(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "size", [(1, 1), (8, 8), (256, 8), (36, 24), (301, 200), (1000, 40), (48, 40)]
 )
-def test_size_of_jpeg_xl_is_read_without_its_pixels(
+def test_header_of_jpeg_xl_is_read_without_its_pixels(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int], *, box: bool
 ) -> None:
     data = encode(np.zeros((size[1], size[0], 3), np.uint8), "JXL", use_container=box)
-    assert size_of(io.BytesIO(data)) == size
+    assert read_header(io.BytesIO(data)) == (*size, 3)
     (tmp_path / "a.jxl").write_bytes(data)
     monkeypatch.delattr("pillow_jxl.JpegXLImagePlugin.JXLImageFile._open")
     with pytest.raises(ImageError, match="more than the 0 allowed") as caught:
         probe(Found("a.jxl", str(tmp_path / "a.jxl")), max_pixels=0)
     assert caught.value.code == "too_large"
+    source = probe(Found("a.jxl", str(tmp_path / "a.jxl")))
+    assert (source.width, source.height, source.channels) == (*size, 3)
+
+
+@pytest.mark.parametrize("lossless", [True, False])
+@pytest.mark.parametrize("kind", ["L", "RGB", "RGBA", "LA", "I;16"])
+def test_header_of_jpeg_xl_says_what_its_pixels_are(
+    tmp_path: Path, kind: str, *, lossless: bool
+) -> None:
+    image = Image.fromarray(PICTURE[..., 0].astype(np.uint16) * 257)
+    if kind != "I;16":
+        image = Image.fromarray(RGBA).convert(kind)
+    channels = {"L": 1, "RGB": 3, "RGBA": 4, "LA": 4, "I;16": 1}[kind]
+    data = encode(image, "JXL", lossless=lossless)
+    header = read_header(io.BytesIO(data))
+    assert header == (36, 24, 0 if kind == "I;16" else channels)
+    assert decode(source_of(tmp_path, "a.jxl", data)).shape == (24, 36, channels)
+
+
+DAMAGED = {
+    "cmyk.tif": lambda: encode(Image.fromarray(PICTURE).convert("CMYK"), "TIFF", **LZW),
+    "a.jpg": lambda: encode(PICTURE, "JPEG", progressive=True),
+    "a.png": lambda: encode(PICTURE, "PNG"),
+    "a.exr": MAKERS["a.exr"],
+    "a.dng": dng,
+}
+LZW = {"compression": "tiff_lzw"}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_libraries_say_nothing_of_damaged_files(
+    tmp_path: Path, name: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Bytes are overwritten here and there; Python's own stderr is heard."""
+    whole = DAMAGED[name]()
+    for place in range(0, len(whole), max(1, len(whole) // 100)):
+        data = whole[:place] + b"\xa5\xff\xda\0" + whole[place + 4 :]
+        with contextlib.suppress(ImageError):
+            decode(source_of(tmp_path, name, data))
+    with quiet.silenced():
+        sys.stderr.write("heard\n")
+    assert capfd.readouterr() == ("", "heard\n")

@@ -8,12 +8,14 @@ from kmdist.images.blocks import Window
 from kmdist.images.finding.files import read_bytes
 from kmdist.images.pixels import Pixels, orient, require_finite
 from kmdist.images.reading.integrity import bare_png, diagnose, require_whole
+from kmdist.images.reading.quiet import silenced
 from kmdist.images.source import ImageSource
 
 # What OpenCV would tell of files that are rejected is not for users.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
+@silenced()
 def decode(source: ImageSource, window: Window | None = None) -> Pixels:
     """Decode an image or a window of it; the same pixels in any process.
 

@@ -9,13 +9,15 @@ from kmdist.images.finding.find import Found
 from kmdist.images.finding.formats import SNIFFED_BYTES, detect, missing_package, refused
 from kmdist.images.pixels import TRANSPOSED
 from kmdist.images.reading.integrity import diagnose, require_plausible
-from kmdist.images.reading.jpegxl import size_of
+from kmdist.images.reading.jpegxl import read_header
+from kmdist.images.reading.quiet import silenced
 from kmdist.images.source import Header, ImageSource
 from kmdist.urls import is_url
 
 MAX_PIXELS = 200_000_000
 
 
+@silenced()
 def probe(found: Found, *, max_pixels: int = MAX_PIXELS) -> ImageSource:
     """Read the header of one image.
 
@@ -78,8 +80,10 @@ def _probe_file(file: BinaryIO, path: str, size_bytes: int, max_pixels: int) -> 
             return kind, probe_photo(file, kind)
         from kmdist.images.reading.pillow_images import probe_picture
 
-        if kind == "jpegxl" and (size := size_of(file)) is not None:
-            _require_few(*size, max_pixels)
+        if kind == "jpegxl" and (jxl := read_header(file)) is not None:
+            _require_few(jxl.width, jxl.height, max_pixels)
+            if jxl.channels:
+                return kind, Header(jxl.width, jxl.height, jxl.channels, "uint8", "pillow")
         return kind, probe_picture(file, kind)
     except (ImageError, MemoryError):
         raise

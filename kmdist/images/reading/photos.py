@@ -4,6 +4,8 @@ Both packages belong to the extra ``kmdist[photos]``.
 """
 
 import io
+from contextlib import redirect_stdout
+from threading import Lock
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -15,6 +17,7 @@ from kmdist.images.reading.srgb import to_srgb
 from kmdist.images.source import Header
 
 _SRGB_CURVE = (2.4, 12.92)
+_ALONE = Lock()
 _TURNED = 4
 """Bit of LibRaw's flip that exchanges rows and columns."""
 
@@ -59,7 +62,8 @@ def decode_photo(data: bytes, kind: str) -> Pixels:
             return np.asarray(raw.postprocess(use_camera_wb=True, gamma=_SRGB_CURVE))
     import OpenEXR
 
-    with OpenEXR.File(io.BytesIO(data)) as opened:
+    # It prints which parts are damaged; what is printed to is one for all threads.
+    with _ALONE, redirect_stdout(io.StringIO()), OpenEXR.File(io.BytesIO(data)) as opened:
         channels = opened.channels()
         light = next(channels[name].pixels for name in ("RGBA", "RGB", "Y") if name in channels)
         points = opened.header().get("chromaticities")

@@ -11,6 +11,7 @@ from kmdist.errors import ImageError
 from kmdist.images import Found, ImageSource, Window, decode, probe
 from kmdist.images.finding.files import file_status, open_regular
 from kmdist.images.reading.axes import Axes, axes_of, take_window
+from kmdist.images.reading.quiet import silenced
 from kmdist.images.reading.tiff import (
     SEGMENT_PIXELS,
     channel_names,
@@ -132,6 +133,7 @@ class ProbeRaster:
 
     asked: Asked
 
+    @silenced()
     def __call__(self, found: Found, *, max_pixels: int) -> Raster:
         """Read a header."""
         raster = self._probe(found, max_pixels)
@@ -272,6 +274,7 @@ def chosen_channels(
     return tuple(taken)
 
 
+@silenced()
 def read_raster(source: Raster, window: Window | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Values of a window in their own precision, and which pixels have data.
 
