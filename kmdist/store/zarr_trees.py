@@ -4,25 +4,42 @@ Read are regular files inside the tree alone, none larger than what the array's 
 expect, and compressed ones only after a look at how much they say they hold.
 """
 
+import bz2
+import json
 import os
 import stat
 import zlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import zarr
 from zarr.storage import LocalStore, WrapperStore
 
 from kmdist.errors import ImageError
 
-MAX_METADATA_BYTES = 1 << 28
-"""Of one metadata file: the consolidated ones of a million nodes stay below."""
+MAX_METADATA_BYTES = 1 << 25
+"""Of one metadata file: the consolidated ones of 100,000 nodes stay below; parsed they take up to
+twenty times as much."""
 FREE_SAMPLES = 1 << 24
 """Samples that a chunk may always have, however small the array."""
+MAX_TINY_CHUNKS = 1 << 20
+"""Of less than `TINY_SAMPLES`: each takes about 50 µs, however little it holds."""
+TINY_SAMPLES = 256
 MIN_STORED_SHARE = 0.01
 """Of the chunks of an array larger than what may be decoded whole; slides leave out their glass."""
 _SLACK_BYTES = 1 << 16
+_MAX_AXES = 32
+_SHARDING = "sharding_indexed"
+_MAX_CODECS = 16
+_COMPRESSORS = frozenset(("blosc", "bz2", "gzip", "lz4", "zlib", "zstd"))
+"""Of which it is known, before they are run, how much they make of a chunk."""
+_CODECS = _COMPRESSORS | {
+    "adler32", "astype", "bitround", "bytes", "crc32", "crc32c", "delta", "fixedscaleoffset",
+    "fletcher32", "jenkins_lookup3", "packbits", "quantize", "shuffle", "transpose",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -76,21 +93,37 @@ class GuardedStore(WrapperStore[LocalStore]):
         super().__init__(LocalStore(Path(root), read_only=True))
         self._root, self._ctime_ns = os.path.realpath(root), ctime_ns
         self._largest, self._inflated, self._codec = MAX_METADATA_BYTES, 0, ""
+        self._index: tuple[slice, int] | None = None
 
     def _with_store(self, store: LocalStore) -> "GuardedStore":
         copy = GuardedStore(store.root, self._ctime_ns)
         copy._largest, copy._inflated, copy._codec = self._largest, self._inflated, self._codec
+        copy._index = self._index
         return copy
 
     def expect(self, array: Any) -> None:
         """Hold what is read from now on against an array's metadata."""
-        nominal = _product(array.chunks) * array.dtype.itemsize
-        stored = _product(array.shards or array.chunks) * array.dtype.itemsize
+        itemsize = array.dtype.itemsize * (8 if array.filters else 1)  # of bytes as float64
+        nominal = _product(array.chunks) * itemsize
+        stored = _product(array.shards or array.chunks) * itemsize
         index = 16 * stored // max(nominal, 1)  # of a shard: offset and size of each chunk
-        self._largest = max(stored + stored // 8 + index + _SLACK_BYTES, MAX_METADATA_BYTES >> 8)
+        self._largest = max(stored + stored // 8 + index + _SLACK_BYTES, 1 << 20)
         self._inflated = nominal + _SLACK_BYTES
-        codecs = tuple(array.compressors)
-        self._codec = type(codecs[-1]).__name__.lower() if codecs else ""
+        self._codec = next(
+            (
+                name
+                for codec in (*array.compressors, *array.filters)
+                for name in _COMPRESSORS
+                if name in type(codec).__name__.lower()
+            ),
+            "",
+        )
+        if array.shards:
+            (sharding,) = (c for c in array.metadata.codecs if hasattr(c, "index_location"))
+            sums = sum("crc32c" in type(c).__name__.lower() for c in sharding.index_codecs)
+            at_end = sharding.index_location.value == "end"
+            n_chunks = _product(array.shards) // _product(array.chunks)
+            self._index = slice(-16 * n_chunks - 4 * sums if at_end else 0, None), 2 * n_chunks
 
     async def get(self, key: str, prototype: Any, byte_range: Any = None) -> Any:
         """Read a file, or part of it.
@@ -101,8 +134,14 @@ class GuardedStore(WrapperStore[LocalStore]):
         """
         self._require_harmless(key)
         value = await self._store.get(key, prototype, byte_range)
-        if value is not None and self._inflated:
-            self._require_small(key, value)
+        if value is None:
+            return None
+        if key.rpartition("/")[2] in ("zarr.json", ".zarray"):
+            require_harmless_codecs(value.to_bytes())
+        elif self._inflated:
+            data = memoryview(value.as_buffer_like()).cast("B")
+            for part in self._chunks_of(data) if byte_range is None else (data,):
+                self._require_small(key, part)
         return value
 
     async def get_partial_values(self, prototype: Any, key_ranges: Any) -> Any:
@@ -138,8 +177,21 @@ class GuardedStore(WrapperStore[LocalStore]):
         if 0 <= self._ctime_ns < os.stat(folder).st_ctime_ns:
             raise _changed(key)
 
-    def _require_small(self, key: str, value: Any) -> None:
-        holds = _inflated_bytes(self._codec, value.as_buffer_like(), self._inflated)
+    def _chunks_of(self, data: memoryview) -> Iterator[memoryview]:
+        """The chunk of a whole file, or those of a whole shard by its index (Zarr v3, codec
+        "sharding_indexed": offset and size of each as uint64, all ones where there is none)."""
+        if self._index is None:
+            yield data
+            return
+        where, n_values = self._index
+        words = data[where][: 8 * n_values]
+        index = np.frombuffer(words[: len(words) // 16 * 16], "<u8").reshape(-1, 2)
+        for offset, size in index.tolist():
+            if offset < len(data):
+                yield data[offset : offset + size]
+
+    def _require_small(self, key: str, data: memoryview) -> None:
+        holds = _inflated_bytes(self._codec, data, self._inflated)
         if holds > self._inflated:
             raise ImageError(
                 "corrupt",
@@ -156,7 +208,7 @@ def open_guarded(root: str | os.PathLike[str], inside: str = "", ctime_ns: int =
     Exception : of zarr-python, where the metadata are damaged.
     """
     store = GuardedStore(root, ctime_ns)
-    node = zarr.open(store, path=inside, mode="r")
+    node = zarr.open(store, path=inside, mode="r", use_consolidated=False)
     if isinstance(node, zarr.Array):
         require_fitting_chunks(node)
         store.expect(node)
@@ -164,14 +216,16 @@ def open_guarded(root: str | os.PathLike[str], inside: str = "", ctime_ns: int =
 
 
 def require_fitting_chunks(array: Any) -> None:
-    """Refuse an array of which reading the least bit takes far more memory than it has itself.
+    """Refuse an array whose chunks are far larger than itself, or so small that none can be read
+    in its time.
 
     Raises
     ------
     ImageError : corrupt.
     """
-    chunk = _product(array.chunks)
-    if chunk > max(FREE_SAMPLES, 4 * _product(array.shape)):
+    chunk, samples = _product(array.chunks), _product(array.shape)
+    tiny = chunk < TINY_SAMPLES and samples > chunk * MAX_TINY_CHUNKS
+    if tiny or chunk > max(FREE_SAMPLES, 4 * samples):
         raise ImageError(
             "corrupt",
             f"corrupt Zarr: chunks of shape {array.chunks} in an array of shape {array.shape}",
@@ -210,28 +264,103 @@ def _product(sizes: Any) -> int:
     return found
 
 
-def _inflated_bytes(codec: str, data: Any, limit: int) -> int:
-    """Bytes that a compressed chunk holds, as it says itself, or counted up to a limit."""
-    data = memoryview(data).cast("B")
-    if "zstd" in codec:
-        import zstandard
+def require_harmless_codecs(text: bytes) -> None:
+    """Refuse the metadata of an array of whose chunks nothing can tell how much they hold.
 
-        try:
-            size = int(zstandard.frame_content_size(data))
-            return (
-                size
-                if size >= 0
-                else len(zstandard.ZstdDecompressor().stream_reader(data).read(limit + 1))
+    Raises
+    ------
+    ImageError : unsupported, too_large.
+    """
+    try:
+        node = json.loads(text)
+        axes, chains = len(node.get("shape", ())), list(_chains(node))
+    except (ValueError, TypeError, AttributeError, LookupError, RecursionError):
+        return  # zarr-python refuses it too
+    codecs = sum(len(chain) for chain, _ in chains)
+    if axes > _MAX_AXES or codecs > _MAX_CODECS:
+        raise ImageError("too_large", f"a Zarr array of {axes:,} axes and {codecs:,} codecs")
+    for name in (_unreadable(*chain) for chain in chains):
+        if name:
+            raise ImageError(
+                "unsupported",
+                f"a Zarr array whose chunks are made by {name[:40]!r}; after shuffles and filters "
+                f"one of {', '.join(sorted(_COMPRESSORS))} is read",
             )
-        except zstandard.ZstdError:
-            return 0  # no frame: the index of a shard, or damage that the codec reports
-    if "blosc" in codec and len(data) >= 16:
+
+
+def _chains(node: Any) -> Iterator[tuple[list[str], frozenset[str]]]:
+    """Codecs that one after the other make a chunk, or a shard and its index, and those allowed."""
+    outer = [codec if isinstance(codec, str) else codec["name"] for codec in node.get("codecs", ())]
+    yield outer, _CODECS | {_SHARDING}
+    if _SHARDING in outer:
+        shard = node["codecs"][outer.index(_SHARDING)]["configuration"]
+        yield [codec["name"] for codec in shard["codecs"]], _CODECS
+        yield [codec["name"] for codec in shard["index_codecs"]], frozenset(("bytes", "crc32c"))
+    compressor = node.get("compressor")
+    older = [*(node.get("filters") or ()), *([compressor] if compressor else ())]
+    yield [f"numcodecs.{codec['id']}" for codec in older], _CODECS
+
+
+def _unreadable(chain: list[str], allowed: frozenset[str]) -> str:
+    """The first codec that is not allowed, or that changes once more what was compressed."""
+    packed = False
+    for name in chain:
+        plain = name.removeprefix("numcodecs.")
+        if plain not in allowed or (packed and name != "crc32c"):
+            return plain or "a codec without a name"
+        packed = packed or plain in _COMPRESSORS or plain == _SHARDING
+    return ""
+
+
+def _inflated_bytes(codec: str, data: memoryview, limit: int) -> int:
+    """Bytes that a compressed chunk holds, as it says itself, or counted up to a limit."""
+    if codec == "zstd":
+        return _zstd_bytes(data, limit)
+    if codec == "blosc" and len(data) >= 16:
         return int.from_bytes(data[4:8], "little")
-    if "lz4" in codec and len(data) >= 4:
+    if codec == "lz4" and len(data) >= 4:
         return int.from_bytes(data[:4], "little")
-    if "gzip" in codec or "zlib" in codec:
-        try:
-            return len(zlib.decompressobj(wbits=47).decompress(data, limit + 1))
-        except zlib.error:
-            return 0
+    if codec in ("gzip", "zlib"):
+        return _counted(lambda: zlib.decompressobj(wbits=47), data, limit)
+    if codec == "bz2":
+        return _counted(bz2.BZ2Decompressor, data, limit)
     return 0
+
+
+def _counted(stream: Callable[[], Any], data: memoryview, limit: int) -> int:
+    """Bytes that one or several members after each other become, up to one beyond the limit."""
+    held, rest = 0, bytes(data)
+    while rest and held <= limit:
+        member = stream()
+        try:
+            held += len(member.decompress(rest, limit + 1 - held))
+        except (zlib.error, OSError):
+            return held  # damage that the codec reports
+        rest = member.unused_data
+    return held
+
+
+def _zstd_bytes(data: memoryview, limit: int) -> int:
+    """The same of Zstandard's frames (RFC 8878, section 3.1), which mostly say it themselves."""
+    import zstandard
+
+    held = 0
+    try:
+        while data and held <= limit:
+            if bytes(data[1:4]) == b"\x2a\x4d\x18":  # a frame to be passed over
+                data = data[8 + int.from_bytes(data[4:8], "little") :]
+                continue
+            frame = zstandard.get_frame_parameters(data)
+            if frame.content_size == zstandard.CONTENTSIZE_UNKNOWN:
+                reader = zstandard.ZstdDecompressor().stream_reader(data, read_across_frames=True)
+                return held + len(reader.read(limit + 1 - held))
+            held += int(frame.content_size)
+            at, last = zstandard.frame_header_size(data), 0
+            while not last and at + 3 <= len(data):
+                block = int.from_bytes(data[at : at + 3], "little")
+                last, repeated, size = block & 1, block >> 1 & 3 == 1, block >> 3
+                at += 3 + (1 if repeated else size)
+            data = data[at + 4 * frame.has_checksum :]
+    except zstandard.ZstdError:
+        return held  # no frame: damage that the codec reports
+    return held

@@ -1,17 +1,24 @@
 """Zarr trees that would hang a reader, or take far more than they are worth; the others go on."""
 
+import bz2
+import gzip
 import json
+import lzma
 import os
+import pickle
 import shutil
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numcodecs
 import numpy as np
 import pytest
 import zarr
 import zstandard
-from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
+from zarr.codecs import BloscCodec, Crc32cCodec, GzipCodec, TransposeCodec, ZstdCodec
 
 from kmdist import quantize
 from kmdist.errors import ImageError, KmdistError
@@ -104,6 +111,114 @@ HARM = (
 )  # fmt: skip
 
 
+ZEROS = bytes(1 << 24)
+BYTES = {"name": "bytes"}
+ZSTD = {"name": "zstd", "configuration": {"level": 1, "checksum": False}}
+
+
+def zstd(data: bytes) -> bytes:
+    return zstandard.ZstdCompressor(level=1).compress(data)
+
+
+class Pickled:
+    def __reduce__(self) -> Any:
+        return (os.abort, ())
+
+
+def of_format_2(path: Path, data: bytes, **changes: Any) -> None:
+    shutil.rmtree(path)
+    path.mkdir()
+    metadata = {"shape": [64, 64], "chunks": [64, 64], "dtype": "|u1", "fill_value": 0}
+    metadata |= {"zarr_format": 2, "order": "C", "compressor": None, "filters": None}
+    (path / ".zarray").write_text(json.dumps(metadata | changes))
+    (path / "0.0").write_bytes(data)
+
+
+def of_format_3(path: Path, data: bytes, codecs: Any, side: int = 64) -> None:
+    grid = {"name": "regular", "configuration": {"chunk_shape": [side, side]}}
+    edit(path, shape=[side, side], chunk_grid=grid, codecs=codecs)
+    shutil.rmtree(path / "c")
+    (path / "c/0").mkdir(parents=True)
+    (path / "c/0/0").write_bytes(data)
+
+
+def shards(inner: Any, index: Any = (BYTES,), chunk: int = 64) -> Any:
+    sizes = {"chunk_shape": [chunk, chunk], "codecs": inner, "index_codecs": list(index)}
+    return {"name": "sharding_indexed", "configuration": {**sizes, "index_location": "end"}}
+
+
+TWICE: dict[str, Callable[[Path], None]] = {
+    "zstd in zstd": lambda path: of_format_3(path, zstd(zstd(ZEROS)), [BYTES, ZSTD, ZSTD]),
+    "zstd and crc32 before it": lambda path: of_format_3(
+        path, b"1234" + zstd(ZEROS), [BYTES, ZSTD, {"name": "numcodecs.crc32", "configuration": {}}]
+    ),
+    "lzma": lambda path: of_format_3(
+        path, lzma.compress(ZEROS), [BYTES, {"name": "numcodecs.lzma", "configuration": {}}]
+    ),
+    "shard in shard": lambda path: of_format_3(path, b"", [shards([shards([BYTES])])]),
+    "packed index": lambda path: of_format_3(path, zstd(ZEROS), [shards([BYTES], [BYTES, ZSTD])]),
+    "100,000 codecs": lambda path: of_format_3(path, b"", [BYTES, *[{"name": "crc32c"}] * 100_000]),
+    "pickle": lambda path: of_format_2(path, pickle.dumps(Pickled()), compressor={"id": "pickle"}),
+    "pickle as a filter": lambda path: of_format_2(
+        path, pickle.dumps(Pickled()), filters=[{"id": "pickle"}]
+    ),
+    "filter in compressor": lambda path: of_format_2(
+        path, zstd(zstd(ZEROS)), filters=[{"id": "zstd"}], compressor={"id": "zstd"}
+    ),
+    "100,000 axes": lambda path: edit(path, shape=[1] * 100_000),
+}
+
+INFLATING: dict[str, Callable[[Path], None]] = {
+    "a filter": lambda path: of_format_2(path, zstd(ZEROS), filters=[{"id": "zstd"}]),
+    "bz2": lambda path: of_format_2(path, bz2.compress(ZEROS), compressor={"id": "bz2"}),
+    "zlib": lambda path: of_format_2(path, zlib.compress(ZEROS), compressor={"id": "zlib"}),
+    "members": lambda path: of_format_2(
+        path, gzip.compress(bytes(4096)) + gzip.compress(ZEROS), compressor={"id": "gzip"}
+    ),
+    "frames": lambda path: of_format_3(path, zstd(bytes(4096)) + zstd(ZEROS), [BYTES, ZSTD]),
+    "a frame passed over": lambda path: of_format_3(
+        path, bytes.fromhex("502a4d1804000000") + b"abcd" + zstd(ZEROS), [BYTES, ZSTD]
+    ),
+    "a checksum": lambda path: of_format_3(
+        path, zstd(ZEROS) + b"1234", [BYTES, ZSTD, {"name": "crc32c"}]
+    ),
+    "a shard": lambda path: of_format_3(
+        path, zstd(ZEROS) + struct.pack("<QQ", 0, len(zstd(ZEROS))), [shards([BYTES, ZSTD])]
+    ),
+}
+
+
+@pytest.mark.parametrize("harm", TWICE.values(), ids=TWICE)
+def test_codecs_of_which_nothing_tells_what_they_make_are_refused(
+    tmp_path: Path, harm: Callable[[Path], None]
+) -> None:
+    path = make(tmp_path / "a.zarr")
+    harm(path)
+    with pytest.raises(ImageError, match=r"whose chunks are made by|of [\d,]+ axes and"):
+        read(path)
+
+
+@pytest.mark.parametrize("harm", INFLATING.values(), ids=INFLATING)
+def test_chunks_that_become_more_than_they_should(
+    tmp_path: Path, harm: Callable[[Path], None]
+) -> None:
+    path = make(tmp_path / "a.zarr")
+    harm(path)
+    with pytest.raises(ImageError, match=r"holds more than the [\d,]+ bytes of a chunk"):
+        read(path)
+
+
+@pytest.mark.parametrize("codecs", [[BYTES], [shards([BYTES], chunk=1)]])
+def test_chunks_so_small_that_none_are_read(tmp_path: Path, codecs: Any) -> None:
+    path = make(tmp_path / "a.zarr")
+    of_format_3(path, b"", codecs, side=4096)
+    if codecs == [BYTES]:
+        grid = {"name": "regular", "configuration": {"chunk_shape": [1, 1]}}
+        edit(path, chunk_grid=grid)
+    with pytest.raises(ImageError, match=r"chunks of shape \(1, 1\)"):
+        read(path)
+
+
 def read(path: Path) -> None:
     decode(probe(Found(path.name, str(path))))
 
@@ -116,6 +231,22 @@ def test_what_would_do_harm_is_refused_at_once(tmp_path: Path, harm: Callable[..
     with pytest.raises(ImageError) as caught:
         read(path)
     assert caught.value.code in ("not_regular", "corrupt", "too_large")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"compressors": (ZstdCodec(), Crc32cCodec())},
+        {"filters": (TransposeCodec(order=(1, 0, 2)),)},
+        {"filters": (TransposeCodec(order=(1, 0, 2)),), "shards": (128, 128, 3)},
+        {"zarr_format": 2, "compressors": numcodecs.BZ2()},
+        {"zarr_format": 2, "compressors": numcodecs.LZ4(), "filters": (numcodecs.Delta("u1"),)},
+    ],
+)
+def test_other_codecs_are_read(tmp_path: Path, options: dict[str, Any]) -> None:
+    path = make(tmp_path / "a.zarr", **options)
+    expected = zarr.open_array(str(path))[:]
+    np.testing.assert_array_equal(decode(probe(Found("a", str(path)))), expected)
 
 
 @pytest.mark.parametrize("codec", [ZstdCodec(), GzipCodec(), BloscCodec()])

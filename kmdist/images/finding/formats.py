@@ -122,8 +122,8 @@ def _brand(prefix: bytes) -> bytes:
 
 
 ZARR_METADATA = ("zarr.json", ".zgroup", ".zarray")
-MAX_METADATA_BYTES = 1 << 26
-"""Of one Zarr node, consolidated metadata included."""
+MAX_METADATA_BYTES = 1 << 25
+"""Of one Zarr node, consolidated metadata included, as of `kmdist.store.zarr_trees`."""
 
 
 def is_zarr(path: str | os.PathLike[str]) -> bool:
