@@ -1,5 +1,6 @@
 """Run a command and measure it: wall time, CPU time, and peak memory of the whole process tree."""
 
+import re
 import subprocess
 import threading
 import time
@@ -16,8 +17,7 @@ class Measured:
     Parameters
     ----------
     wall_s, cpu_s : seconds; CPU of the command and all its descendants that were waited for.
-    peak_bytes : highest sum over the tree of proportional set sizes (PSS: shared pages count
-        once), sampled ten times a second.
+    peak_bytes : highest memory of the tree, sampled ten times a second; see `tree_memory_bytes`.
     """
 
     wall_s: float
@@ -29,8 +29,12 @@ class Measured:
 
 
 def tree_memory_bytes(pid: int) -> int:
-    """PSS of a process and all its descendants, from Linux's ``smaps_rollup``."""
-    total = 0
+    """Memory of a process and all its descendants, from Linux's ``smaps_rollup``.
+
+    What each has of its own, and of the pages of files, which they share, those of the process that
+    has the most: whatever else maps the same libraries on this machine does not count.
+    """
+    own = files = 0
     try:
         processes = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
     except psutil.NoSuchProcess:
@@ -40,10 +44,13 @@ def tree_memory_bytes(pid: int) -> int:
             text = Path(f"/proc/{process.pid}/smaps_rollup").read_text()
         except (OSError, ProcessLookupError):
             continue
-        for line in text.splitlines():
-            if line.startswith("Pss:"):
-                total += int(line.split()[1]) * 1024
-    return total
+        sizes = {name: 1024 * int(size) for name, size in _SIZE.findall(text)}
+        anonymous = sizes["Pss_Anon"] + sizes["Pss_Shmem"]
+        own, files = own + anonymous, max(files, sizes["Rss"] - sizes["Anonymous"])
+    return own + files
+
+
+_SIZE = re.compile(r"^(\w+): +(\d+) kB$", re.MULTILINE)
 
 
 def measure(

@@ -17,6 +17,7 @@ from kmdist.engine.passes import FAN_IN, SUSPICIOUS, fetched, run_pass, tree_sha
 from kmdist.errors import KmdistError
 from kmdist.images import LOST, SHORT_OF_MEMORY, Rejection
 from kmdist.job.job import Job
+from kmdist.job.memory import NOTHING, Held, Sized, Step
 from kmdist.job.progress import Event
 from kmdist.store import RunWriter
 
@@ -24,20 +25,18 @@ GIVEN_UP = frozenset({LOST, SHORT_OF_MEMORY})
 """Codes of images whose block failed alone; a task may have written some of them."""
 
 
-class Item(Protocol):
+class Item(Sized, Protocol):
     """One block as a stage works on it; `kmdist.job.work.Work` is one.
 
     Attributes
     ----------
-    index : of the block in its passes. pixels : it has.
+    index : of the block in its passes.
     names : what is left out if the block kills its workers: its images.
     tile_of : the image of which the block is a tile; None: its images are whole.
     """
 
     @property
     def index(self) -> int: ...
-    @property
-    def pixels(self) -> int: ...
     @property
     def names(self) -> Sequence[str]: ...
     @property
@@ -78,6 +77,7 @@ class Stage:
     counted : how images count already that are lost only now, such as ``it is counted in the
         palette``; they were read before, so that one that cannot be read any more is an error.
     fan_in, ahead : see `kmdist.engine.passes.run_pass`.
+    held : bytes that it holds at its peak.
     """
 
     name: str
@@ -90,11 +90,23 @@ class Stage:
     counted: str = ""
     fan_in: int = FAN_IN
     ahead: int = 4
+    held: Held = NOTHING
 
     def tasks(self, n_blocks: int) -> int:
         """Tasks of a pass over so many blocks."""
         merging = sum(tree_shape(n_blocks, self.fan_in)[1:]) if self.saved else 0
         return n_blocks * (2 if self.prepare else 1) + merging
+
+    def step(self, blocks: Sequence[Item], further: Held = NOTHING, *, reads: bool = True) -> Step:
+        """The step of a pass over some blocks.
+
+        Parameters
+        ----------
+        further : what these blocks, or the arguments of the pass, add to `held`.
+        reads : it reads images; not what an earlier pass has kept.
+        """
+        held, tasks = self.held + further, self.tasks(len(blocks))
+        return Step(self.name, held, blocks, tasks, self.fan_in, reads=reads)
 
 
 class BlockPass:
@@ -352,7 +364,9 @@ class LeftOut:
         return LeftOut(unpack_rejected(rows))
 
 
-def writing_stage(name: str, task: Callable[..., LeftOut], *, counted: str = "") -> Stage:
+def writing_stage(
+    name: str, task: Callable[..., LeftOut], *, counted: str = "", held: Held = NOTHING
+) -> Stage:
     """A stage whose tasks write something, and find images that cannot be used."""
     noted = Codec(LeftOut.record, LeftOut.of_record)
-    return Stage(name, task, LeftOut.merge, LeftOut, noted=noted, counted=counted)
+    return Stage(name, task, LeftOut.merge, LeftOut, noted=noted, counted=counted, held=held)

@@ -12,6 +12,8 @@ from kmdist.images import Rejection
 from kmdist.job.block_pass import BlockPass, Codec, Stage, pack_rejected, unpack_rejected
 from kmdist.job.endings import NoUsableImageError
 from kmdist.job.job import Job
+from kmdist.job.label_maps import tiles_of
+from kmdist.job.memory import NOTHING, Held
 from kmdist.job.work import Piece, Work
 from kmdist.store import RunWriter
 
@@ -48,15 +50,11 @@ class EachImage:
         NoUsableImageError : no image has a pixel that can be clustered.
         """
         whole = [work for work in blocks if work.tile_of is None]
-        stage = Stage(self.stage, each_of_block, Finished.merge, _no_fits, noted=_NOTED)
+        stage = each_stage(self.stage)
         prefixes = [self.wanted.prefix(k) for k in self.wanted.ks]
         each = BlockPass(job, stage, prefixes=prefixes)
         fits = dict(each.run(whole, self.one, self.wanted, job.writer).fits)
-        tiled: dict[str, list[Work]] = {}
-        for work in blocks:
-            if work.tile_of is not None:
-                tiled.setdefault(work.tile_of, []).append(work)
-        for name, tiles in tiled.items():
+        for name, tiles in tiles_of(blocks).items():
             try:
                 fits[name] = self.tiled(tiles, f"-{tiles[0].index}")
             except KmdistError:
@@ -101,6 +99,11 @@ class Finished:
 
 
 _NOTED = Codec(Finished.record, Finished.of_record)
+
+
+def each_stage(name: str, held: Held = NOTHING) -> Stage:
+    """The stage that works on each whole image of a block."""
+    return Stage(name, each_of_block, Finished.merge, _no_fits, noted=_NOTED, held=held)
 
 
 def _no_fits(rejected: tuple[Rejection, ...]) -> Finished:

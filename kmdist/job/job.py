@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from kmdist.engine.passes import Pool
 from kmdist.images import Rejection
 from kmdist.job.endings import Deadline, StrictError
-from kmdist.job.memory import Projection
 from kmdist.job.options import JobOptions
 from kmdist.job.progress import Event, Message, Watcher
 from kmdist.store import RunWriter
@@ -16,7 +15,12 @@ from kmdist.store import RunWriter
 
 @dataclass
 class Job:
-    """A run in progress: its workers, where it writes, who watches, and when it is to stop."""
+    """A run in progress: its workers, where it writes, who watches, and when it is to stop.
+
+    Parameters
+    ----------
+    keep : whether what can be kept between the passes is kept.
+    """
 
     options: JobOptions
     pool: Pool
@@ -25,6 +29,7 @@ class Job:
     deadline: Deadline | None = None
     rejected: dict[str, Rejection] = field(default_factory=dict)
     timings: dict[str, float] = field(default_factory=dict)
+    keep: bool = False
 
     def watch(self, event: Event | Message) -> None:
         """Tell who watches; each step that is told is one after which the job may stop.
@@ -36,16 +41,6 @@ class Job:
         self.watcher(event)
         if self.deadline is not None and isinstance(event, Event):
             self.deadline.check()
-
-    def require(self, projection: Projection) -> None:
-        """Say what memory the job needs, and refuse it where there is less.
-
-        Raises
-        ------
-        KmdistError : it cannot fit.
-        """
-        self.watch(Message(str(projection)))
-        projection.require()
 
     def reject(self, rejections: Sequence[Rejection]) -> None:
         """Record images that cannot be used; with ``strict`` stop there."""

@@ -22,10 +22,20 @@ from kmdist.job.block_pass import (
     writing_stage,
 )
 from kmdist.job.job import Job
+from kmdist.job.memory import Held, Step
 from kmdist.job.pixels import decode_piece
 from kmdist.job.work import Piece, Work
 from kmdist.store import LabelMap, RunWriter
 from kmdist.store.format.layout import SHARD, label_dtype
+
+SHARD_BYTES = 3
+"""A pixel of a shard beside its labels: mask, the next level of its pyramid, compressed chunks."""
+
+WRITE_BYTES = 12
+"""A pixel of saved labels while they are written: as saved, renamed, as they will be, pyramid."""
+REGION_BYTES = 18
+"""A pixel of a whole map whose small regions are joined: as it was stored, as int32, as it will be,
+as it is saved; which have a label; and what `kmdist.filters.regions` takes."""
 
 
 @dataclass(frozen=True)
@@ -273,6 +283,46 @@ def label_items(
     return [item for item in items if item.pieces]
 
 
+def shard_bytes(work: Sequence[Work], ks: Sequence[int]) -> int:
+    """Of the labels of the largest shard while it is written, with so many clusters each."""
+    areas = [
+        min(source.height, SHARD) * min(source.width, SHARD)
+        for source in {one.pieces[0].source for one in work if one.in_shard}
+    ]
+    labels = sum(label_dtype(k, True).itemsize for k in ks)
+    return max(areas, default=0) * (SHARD_BYTES + labels)
+
+
+def write_steps(work: Sequence[Work], ks: Sequence[int], *, regions: bool = False) -> list[Step]:
+    """What `write_kept` does, with so many clusters each, whether or not it joins regions."""
+    items, tiled = label_items(work, ()), tiles_of(work)
+    pixel = REGION_BYTES if regions else WRITE_BYTES
+    steps = [WRITE.step(items, Held(pixel=pixel, task=shard_bytes(work, ks)), reads=False)]
+    if regions and tiled:
+        images = [
+            Work(tiles[0].index, tuple(piece for one in tiles for piece in one.pieces))
+            for tiles in tiled.values()
+        ]
+        maps = [image for image in images for _ in ks]
+        steps.append(Step("regions", Held(block=REGION_BYTES), maps, len(maps), reads=False))
+    return steps
+
+
+def kept_label_bytes(work: Sequence[Work], ks: Sequence[int]) -> int:
+    """Of what `KeptLabels` saves."""
+    itemsize = sum(np.min_scalar_type(k).itemsize for k in ks)
+    return itemsize * sum(one.pixels for one in work)
+
+
+def tiles_of(blocks: Sequence[Work]) -> dict[str, list[Work]]:
+    """The blocks of each image larger than a block, by its name."""
+    tiled: dict[str, list[Work]] = {}
+    for work in blocks:
+        if work.tile_of is not None:
+            tiled.setdefault(work.tile_of, []).append(work)
+    return tiled
+
+
 def label_blocks(
     job: Job,
     stage: Stage,
@@ -348,7 +398,7 @@ def marked_tiled(job: Job, work: Sequence[Work]) -> frozenset[str]:
 
 
 def _join_regions(label_map: LabelMap, writer: RunWriter, min_region: int) -> None:
-    """Join the small regions of a whole map, which is held in memory: 14 bytes a pixel.
+    """Join the small regions of a whole map, which is held in memory.
 
     What is joined is saved before it is written, so that a resume never joins a map half joined.
     """

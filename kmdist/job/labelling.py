@@ -1,17 +1,17 @@
 """Label new photographs with the clusters of an earlier run, whatever the recipe."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from kmdist.job.job import Job
-from kmdist.job.memory import Slots
+from kmdist.job.memory import Outline, Step
 from kmdist.job.options import JobOptions
 from kmdist.job.photographs import PhotographProcedure, Photographs
-from kmdist.job.recipe import Outline, Results
+from kmdist.job.recipe import Results
 from kmdist.store import Run
 
 
@@ -23,10 +23,12 @@ class LabelPhotographs(PhotographProcedure):
     ----------
     model : the run that holds it.
     label : labels and writes all images of a job; returns what the run's record says.
+    steps : what that does, pass by pass.
     """
 
     model: Run
     label: Callable[[Job, Photographs], Mapping[str, Any]]
+    steps: Callable[[Photographs], Sequence[Step]]
 
     @property
     def recipe(self) -> str:
@@ -43,10 +45,9 @@ class LabelPhotographs(PhotographProcedure):
             "max_pixels": options.max_pixels,
         }
 
-    def outline(self, workload: Photographs, slots: Slots, options: JobOptions) -> Outline:
-        """One pass, one task a block."""
-        blocks = len(workload.blocks)
-        return Outline(1, blocks, result_bytes=workload.label_bytes(1))
+    def outline(self, workload: Photographs, options: JobOptions, *, keep: bool) -> Outline:
+        """Pass by pass; nothing is kept between them."""
+        return Outline(self.steps(workload), result_bytes=workload.label_bytes(1))
 
     def run(self, job: Job, workload: Photographs) -> Results:
         """Label all images."""

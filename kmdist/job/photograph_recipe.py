@@ -1,6 +1,6 @@
 """What the recipes that label the pixels of image files have in common. Light to import."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +9,7 @@ from kmdist.job.recipe import Inputs, Original, Procedure, Recipe
 
 if TYPE_CHECKING:
     from kmdist.job.job import Job
+    from kmdist.job.memory import Step
     from kmdist.store import Run, RunImage
 
 MAX_PIXELS = 200_000_000
@@ -27,12 +28,20 @@ class PhotographRecipe(Recipe):
         """Label image files with the clusters of a run."""
         from kmdist.job.labelling import LabelPhotographs
 
-        label = partial(self.label_photographs, model=self.model_of(run))
-        return LabelPhotographs(inputs, run, label)
+        model = self.model_of(run)
+        label = partial(self.label_photographs, model=model)
+        return LabelPhotographs(inputs, run, label, partial(self.label_steps, model=model))
 
     def label_photographs(self, job: "Job", workload: Any, model: Any) -> Mapping[str, Any]:
         """Label all images of a job with a model, and write them; what the run's record says."""
         raise NotImplementedError
+
+    def label_steps(self, workload: Any, model: Any) -> "Sequence[Step]":
+        """What `label_photographs` does, pass by pass: it decodes each image, and labels it."""
+        from kmdist.job.memory import DECODE_BYTES, LABEL_BYTES, Held, Step
+
+        held = Held(pixel=DECODE_BYTES + LABEL_BYTES)
+        return [Step("label", held, workload.blocks, len(workload.blocks))]
 
     def predict(self, run: "Run", images: Any) -> Any:
         """Label images in memory."""

@@ -11,10 +11,10 @@ from kmdist.cluster import Compute, connect, local_workers, profile_of
 from kmdist.engine.passes import DaskPool, ThreadPool, memory_limit_bytes
 from kmdist.errors import quantity
 from kmdist.images import Rejection
-from kmdist.job.memory import Projection
+from kmdist.job.memory import Budget, Outline, choose_outline
 from kmdist.job.options import JobOptions
 from kmdist.job.progress import watch_nothing
-from kmdist.job.recipe import Outline, Procedure, W
+from kmdist.job.recipe import Procedure, W
 from kmdist.urls import is_url
 
 
@@ -29,7 +29,7 @@ class Plan:
     workers, worker_kind : task slots, and ``thread``, ``process`` or ``cluster``.
     passes : over the pixels, each decoding every image once unless pixels are kept.
     tasks : submitted over all passes, merging included.
-    memory : projection, or None for a recipe that has none.
+    memory : the budget.
     disk_bytes : results before compression; what they take at most.
     checkpoint_bytes : beside them while the job runs, for photographs.
     free_bytes : on the output's file system; None of an object store.
@@ -43,34 +43,26 @@ class Plan:
     rejected: tuple[Rejection, ...]
     workers: int
     worker_kind: str
-    passes: int | None
-    tasks: int | None
-    memory: Projection | None
+    passes: int
+    tasks: int
+    memory: Budget
     disk_bytes: int
     checkpoint_bytes: int
     free_bytes: int | None
 
     def lines(self) -> list[str]:
         """The plan as text, a line a fact."""
-        lines = [
+        free = "" if self.free_bytes is None else f"; {self.free_bytes / 1e9:.1f} GB are free"
+        return [
             f"recipe   {self.recipe} -> {self.output}",
             f"images   {self.images:,} ({self.megapixels:,.1f} Mpx), "
             f"{quantity(len(self.rejected), 'file')} cannot be used",
             f"blocks   {self.blocks:,} on {quantity(self.workers, f'{self.worker_kind} worker')}",
-        ]
-        if self.passes is not None:
-            lines.append(
-                f"passes   {self.passes} over the pixels, {quantity(self.tasks or 0, 'task')}"
-            )
-        if self.memory is not None:
-            may_use = f"may use {self.memory.limit_bytes / 1e9:.2f} GB"
-            lines.append(f"{self.memory}; {may_use}{self.memory.kept}")
-        free = "" if self.free_bytes is None else f"; {self.free_bytes / 1e9:.1f} GB are free"
-        lines.append(
+            f"passes   {self.passes} over the pixels, {quantity(self.tasks, 'task')}",
+            f"{self.memory}; may use {self.memory.limit_bytes / 1e9:.2f} GB",
             f"disk     at most {self.disk_bytes / 1e9:.3f} GB of results and about "
-            f"{self.checkpoint_bytes / 1e9:.3f} GB of checkpoints while it runs{free}"
-        )
-        return lines
+            f"{self.checkpoint_bytes / 1e9:.3f} GB of checkpoints while it runs{free}",
+        ]
 
 
 @dataclass(frozen=True)
@@ -96,7 +88,12 @@ def plan_job(procedure: Procedure[W], output: str | Path, options: JobOptions) -
     finally:
         probing.close()
     slots, kind = planned_slots(options, workload.work_mpx)
-    outline = procedure.outline(workload, slots, options) if workload.blocks else Outline()
+
+    def outline_of(keep: bool) -> Outline:
+        usable = bool(workload.blocks)
+        return procedure.outline(workload, options, keep=keep) if usable else Outline()
+
+    outline, memory = choose_outline(outline_of, slots, options.keep_pixels)
     return Plan(
         procedure.recipe,
         str(output),
@@ -106,9 +103,9 @@ def plan_job(procedure: Procedure[W], output: str | Path, options: JobOptions) -
         tuple(workload.rejected),
         slots.threads,
         kind,
-        outline.passes,
+        outline.passes(sum(one.pixels for one in workload.blocks) or 1),
         outline.tasks,
-        outline.memory,
+        memory,
         outline.result_bytes,
         outline.checkpoint_bytes,
         None if is_url(output) else free_bytes(Path(output)),

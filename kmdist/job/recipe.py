@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # recipes are listed before any of these is needed
     from kmdist.images import Found, Rejection, Window
     from kmdist.job.exhibits import Exhibit
     from kmdist.job.job import Job
-    from kmdist.job.memory import Projection, Slots
+    from kmdist.job.memory import Outline
     from kmdist.store import Run, RunImage
 
 Inputs = str | Path | Sequence[Union[str, Path, "Found"]]
@@ -71,22 +71,6 @@ W = TypeVar("W", bound=Workload)
 
 
 @dataclass(frozen=True)
-class Outline:
-    """What a dry run says that depends on the recipe; see `kmdist.job.plan.Plan`.
-
-    Parameters
-    ----------
-    result_bytes : of all results before compression.
-    """
-
-    passes: int | None = None
-    tasks: int | None = None
-    memory: "Projection | None" = None
-    checkpoint_bytes: int = 0
-    result_bytes: int = 0
-
-
-@dataclass(frozen=True)
 class Results:
     """What the record of a run says besides what every job records.
 
@@ -118,8 +102,13 @@ class Procedure(Protocol[W]):
     def parameters(self, workload: W, options: JobOptions) -> Mapping[str, Any]:
         """What decides the result besides the inputs: equal for a run to be resumed."""
 
-    def outline(self, workload: W, slots: "Slots", options: JobOptions) -> Outline:
-        """What `run` would take; nothing is run."""
+    def outline(self, workload: W, options: JobOptions, *, keep: bool) -> "Outline":
+        """What `run` is going to do; nothing is run.
+
+        Parameters
+        ----------
+        keep : what can be kept between the passes is kept, as `kmdist.job.job.Job.keep` says.
+        """
 
     def run(self, job: "Job", workload: W) -> Results:
         """Pass by pass, write the run's arrays and label maps."""

@@ -22,6 +22,7 @@ from kmdist.job.endings import (
     temporary_output,
 )
 from kmdist.job.job import Job
+from kmdist.job.memory import Outline, choose_outline
 from kmdist.job.options import JobOptions
 from kmdist.job.progress import Message, Watcher, watch_nothing
 from kmdist.job.recipe import Procedure, Results, W, Workload
@@ -59,6 +60,7 @@ def run_job(
         if job.writer.already_complete:
             watch(Message(f"{target} is complete already"))
         else:
+            _require_memory(job, procedure, workload)
             publish(job, workload, procedure.run(job, workload))
     return open_run(target)
 
@@ -117,6 +119,18 @@ def open_job(
             for note in workload.notes:
                 watch(note)
             yield job, workload
+
+
+def _require_memory(job: Job, procedure: Procedure[W], workload: W) -> None:
+    """Say what memory the job needs, and refuse it where there is less."""
+
+    def outline_of(keep: bool) -> Outline:
+        return procedure.outline(workload, job.options, keep=keep)
+
+    _, memory = choose_outline(outline_of, job.pool, job.options.keep_pixels)
+    job.watch(Message(str(memory)))
+    memory.require()
+    job.keep = bool(memory.keep)
 
 
 def _require_usable(n_images: int, rejections: Sequence[Rejection], options: JobOptions) -> None:

@@ -36,6 +36,11 @@ class Work:
         return sum(piece.window.pixels for piece in self.pieces)
 
     @property
+    def largest_pixels(self) -> int:
+        """Pixels of the largest piece."""
+        return max(piece.window.pixels for piece in self.pieces)
+
+    @property
     def names(self) -> tuple[str, ...]:
         """Names of the images."""
         return tuple(dict.fromkeys(piece.source.name for piece in self.pieces))

@@ -15,12 +15,12 @@ from kmdist.job import label_maps
 from kmdist.job.block_pass import BlockPass, Codec, Stage, pack_rejected, unpack_rejected
 from kmdist.job.endings import NoUsableImageError
 from kmdist.job.job import Job
-from kmdist.job.memory import Slots
+from kmdist.job.memory import Outline
 from kmdist.job.options import JobOptions
 from kmdist.job.photograph_recipe import PhotographRecipe
 from kmdist.job.photographs import PhotographProcedure, Photographs
 from kmdist.job.pixels import decode_pieces
-from kmdist.job.recipe import Inputs, Outline, Results
+from kmdist.job.recipe import Inputs, Results
 from kmdist.job.work import Work
 from kmdist.store import Run
 
@@ -78,8 +78,7 @@ def tally(
 
 
 def add(parts: Sequence[Tally]) -> Tally:
-    rejected = sum((part.rejected for part in parts), ())
-    return Tally(sum(part.counts for part in parts), rejected)
+    return Tally(sum(part.counts for part in parts), sum((part.rejected for part in parts), ()))
 
 
 COUNT = Stage(
@@ -120,8 +119,9 @@ class BrightnessFit(PhotographProcedure):
     def parameters(self, workload: Photographs, options: JobOptions) -> Mapping[str, Any]:
         return {"block_mpx": options.block_mpx}
 
-    def outline(self, workload: Photographs, slots: Slots, options: JobOptions) -> Outline:
-        return Outline(2, 2 * len(workload.blocks), result_bytes=workload.label_bytes(1))
+    def outline(self, workload: Photographs, options: JobOptions, *, keep: bool) -> Outline:
+        steps = [stage.step(workload.blocks) for stage in (COUNT, LABEL)]
+        return Outline(steps, result_bytes=workload.label_bytes(1))
 
     def run(self, job: Job, workload: Photographs) -> Results:
         counts = BlockPass(job, COUNT).run(workload.blocks).counts

@@ -46,6 +46,11 @@ class Range:
         return self.n * height * width
 
     @property
+    def largest_pixels(self) -> int:
+        """All: a block is worked on as a whole."""
+        return self.pixels
+
+    @property
     def names(self) -> tuple[str, ...]:
         """Names of the images where each is a file; else one for all of them."""
         files = tuple(getattr(self.source, "names", ()))[self.start : self.stop]
@@ -112,6 +117,11 @@ class Scored:
     def pixels(self) -> int:
         """Pixels of all images."""
         return self.part.pixels
+
+    @property
+    def largest_pixels(self) -> int:
+        """All, as of a `Range`."""
+        return self.pixels
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from kmdist.images import Rejection
 from kmdist.job.block_pass import BlockPass, LeftOut, writing_stage
 from kmdist.job.endings import NoUsableImageError
 from kmdist.job.job import Job
+from kmdist.job.memory import DECODE_BYTES, Held
 from kmdist.job.progress import Message
 from kmdist.recipes.digits.blocks import Range, ranges
 from kmdist.recipes.digits.opening import Opened
@@ -92,4 +93,4 @@ def check_block(part: Range) -> LeftOut:
     return LeftOut(part.usable().rejected)
 
 
-CHECK = writing_stage("check", check_block)
+CHECK = writing_stage("check", check_block, held=Held(block=2 * DECODE_BYTES))

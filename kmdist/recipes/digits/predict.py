@@ -13,16 +13,16 @@ from kmdist.engine.passes import Pool
 from kmdist.engine.rows import Loader
 from kmdist.job.job import Job
 from kmdist.job.labelling import model_record
-from kmdist.job.memory import Slots
+from kmdist.job.memory import Outline
 from kmdist.job.options import JobOptions
 from kmdist.job.progress import Watcher
-from kmdist.job.recipe import Outline, Results
+from kmdist.job.recipe import Results
 from kmdist.recipes.digits.left_out import check_images
-from kmdist.recipes.digits.memory import keep_rows
 from kmdist.recipes.digits.model import DigitModel
 from kmdist.recipes.digits.opening import Input, Opened, open_further, with_classes_of
 from kmdist.recipes.digits.results import Clustering, label_and_write
 from kmdist.recipes.digits.rows import load_rows
+from kmdist.recipes.digits.steps import Sizes, predict_outline
 from kmdist.store import Run
 
 
@@ -63,15 +63,16 @@ class DigitLabels:
             "dark_ink": workload.dark_ink,
         }
 
-    def outline(self, workload: Opened, slots: Slots, options: JobOptions) -> Outline:
-        """Nothing: no dry run labels."""
-        return Outline()
+    def outline(self, workload: Opened, options: JobOptions, *, keep: bool) -> Outline:
+        """Damaged files, labels."""
+        return predict_outline(
+            Sizes(workload, self.model.describer.preset, [self.model.labelling.k])
+        )
 
     def run(self, job: Job, workload: Opened) -> Results:
         """Look for damaged files, label."""
         opened, run = workload, self.of
-        describer, k = self.model.describer, self.model.labelling.k
-        keep_rows(job, opened.items, describer.preset, (k,))
+        describer = self.model.describer
         if opened.stack.names:  # one of which may be damaged; else a lost block has no labels
             opened = check_images(job, opened)
         sources = [Loader(load_rows, (part, describer)) for part in opened.items]

@@ -15,13 +15,12 @@ from kmdist.engine.fits import FitOptions
 from kmdist.engine.passes import Pool
 from kmdist.errors import UsageError
 from kmdist.job.job import Job
-from kmdist.job.memory import Slots
+from kmdist.job.memory import Outline
 from kmdist.job.options import JobOptions
 from kmdist.job.progress import Watcher
-from kmdist.job.recipe import Outline, Results
+from kmdist.job.recipe import Results
 from kmdist.recipes.digits.fitting import fit_models
 from kmdist.recipes.digits.left_out import require_enough
-from kmdist.recipes.digits.memory import keep_rows
 from kmdist.recipes.digits.model import PRESETS, DigitModel
 from kmdist.recipes.digits.opening import (
     Input,
@@ -31,10 +30,10 @@ from kmdist.recipes.digits.opening import (
     with_classes_of,
 )
 from kmdist.recipes.digits.options import DigitsOptions
-from kmdist.recipes.digits.plan import outline
 from kmdist.recipes.digits.report import rank_clusters
 from kmdist.recipes.digits.results import Clustering, label_and_write
 from kmdist.recipes.digits.rows import first_pass, make_rows
+from kmdist.recipes.digits.steps import Sizes, outline
 
 LANDMARK_IMAGES = 2000
 """From this many images on, landmarks are the default."""
@@ -80,12 +79,11 @@ class DigitsFit:
             "dark_ink": workload.dark_ink,
         }
 
-    def outline(self, workload: Opened, slots: Slots, options: JobOptions) -> Outline:
-        """Passes, tasks, memory, checkpoints and results."""
-        ks = self.ks(workload)
+    def outline(self, workload: Opened, options: JobOptions, *, keep: bool) -> Outline:
+        """Passes, what is kept, checkpoints and results."""
         name = self.preset(workload)
-        fit = self.plain(name)
-        return outline(workload, PRESETS[name], ks, fit, slots, options.keep_pixels)
+        sizes = Sizes(workload, PRESETS[name], self.ks(workload))
+        return outline(sizes, self.plain(name), keep=keep)
 
     def preset(self, opened: Opened) -> str:
         """The preset that is asked for, or the one that so many images take."""
@@ -126,9 +124,8 @@ class DigitsFit:
         ks = self.ks(workload)
         name = self.preset(workload)
         preset = PRESETS[name]
-        keep = keep_rows(job, workload.items, preset, ks)
-        opened, describer = first_pass(job, workload, preset, keep=keep)
-        opened, rows = make_rows(job, opened, describer, keep=keep)
+        opened, describer = first_pass(job, workload, preset)
+        opened, rows = make_rows(job, opened, describer)
         require_enough(opened, ks)
         fits = fit_models(job, rows, ks, preset, self.plain(name))
         with job.timed("rank"):

@@ -118,12 +118,8 @@ def find_components(job: Job, opened: Opened, preset: Preset) -> tuple[Opened, D
     return opened, Describer(preset, describer.dtype, projection)
 
 
-def first_pass(job: Job, opened: Opened, preset: Preset, *, keep: bool) -> tuple[Opened, Describer]:
+def first_pass(job: Job, opened: Opened, preset: Preset) -> tuple[Opened, Describer]:
     """What there is to know of all images before there are rows.
-
-    Parameters
-    ----------
-    keep : whether rows are going to be kept.
 
     Returns
     -------
@@ -132,7 +128,7 @@ def first_pass(job: Job, opened: Opened, preset: Preset, *, keep: bool) -> tuple
     """
     if preset.components:
         return find_components(job, opened, preset)
-    if opened.stack.names or not keep:
+    if opened.stack.names or not job.keep:
         opened = check_images(job, opened)
     return opened, Describer(preset, opened.items[0].source.dtype)
 
@@ -148,7 +144,7 @@ def _load_block(part: Range, describer: Describer) -> Block:
     return Block(load_rows((part, describer)))
 
 
-def make_rows(job: Job, opened: Opened, describer: Describer, *, keep: bool) -> tuple[Opened, Rows]:
+def make_rows(job: Job, opened: Opened, describer: Describer) -> tuple[Opened, Rows]:
     """Rows of all images, kept on the workers or made anew in every pass.
 
     Returns
@@ -157,12 +153,12 @@ def make_rows(job: Job, opened: Opened, describer: Describer, *, keep: bool) -> 
         keep them.
     rows : of these.
     """
-    if keep:
+    if job.keep:
         opened, sources = _kept_rows(job, opened, describer)
     else:
         sources = [Loader(load_rows, (part, describer)) for part in opened.items]
     with job.timed("rows"):
-        return opened, Rows(job.pool, sources, describer.row_dtype, kept=keep)
+        return opened, Rows(job.pool, sources, describer.row_dtype, kept=job.keep)
 
 
 def _kept_rows(job: Job, opened: Opened, describer: Describer) -> tuple[Opened, list[Any]]:

@@ -15,10 +15,10 @@ from kmdist.errors import KmdistError, UsageError, quantity
 from kmdist.estimators.merging import merge_clusters
 from kmdist.job.job import Job
 from kmdist.job.labelling import model_record
-from kmdist.job.memory import Slots
+from kmdist.job.memory import Outline
 from kmdist.job.options import JobOptions
 from kmdist.job.progress import Watcher, watch_nothing
-from kmdist.job.recipe import Outline, Results
+from kmdist.job.recipe import Results
 from kmdist.job.running import run_job
 from kmdist.options import with_keywords
 from kmdist.recipes.digits.fitting import affinity_block, fit_models
@@ -31,13 +31,13 @@ from kmdist.recipes.digits.landmarks import (
     weight_scale,
 )
 from kmdist.recipes.digits.left_out import without_unlabelled
-from kmdist.recipes.digits.memory import keep_rows
 from kmdist.recipes.digits.model import PRESETS, DigitModel
 from kmdist.recipes.digits.opening import Opened
 from kmdist.recipes.digits.options import MergeOptions, SplitOptions
 from kmdist.recipes.digits.report import rank_clusters
 from kmdist.recipes.digits.results import Clustering, label_and_write
 from kmdist.recipes.digits.rows import make_rows
+from kmdist.recipes.digits.steps import Sizes, relabel_outline
 from kmdist.store import Run
 from kmdist.store.reader import single_k
 
@@ -272,15 +272,15 @@ class DigitChange:
             "block_mpx": options.block_mpx,
         }
 
-    def outline(self, workload: Opened, slots: Slots, options: JobOptions) -> Outline:
-        """Nothing: there is no dry run."""
-        return Outline()
+    def outline(self, workload: Opened, options: JobOptions, *, keep: bool) -> Outline:
+        """Rows, a change, labels."""
+        sizes = Sizes(workload, self.model.describer.preset, (self.model.labelling.k,))
+        return relabel_outline(sizes, keep=keep)
 
     def run(self, job: Job, workload: Opened) -> Results:
         """Make rows, change the model, number its clusters, label."""
         model, run = self.model, self.changed
-        keep = keep_rows(job, workload.items, model.describer.preset, (model.labelling.k,))
-        opened, rows = make_rows(job, workload, model.describer, keep=keep)
+        opened, rows = make_rows(job, workload, model.describer)
         changed = self.change(job, rows)
         with job.timed("rank"):
             ranked = rank_clusters(rows, [changed.model], model.describer.scale)

@@ -11,13 +11,24 @@ import numpy as np
 
 from kmdist.images import Rejection
 from kmdist.job.block_pass import Codec, Stage, rejected_arrays, unpack_rejected
+from kmdist.job.memory import DECODE_BYTES, Held
 from kmdist.job.pixels import Pixels, decode_pieces
 from kmdist.job.work import Piece, Work
-from kmdist.recipes.quantize.kernels.histogram import ColorCounter, Colors, merge_colors
+from kmdist.recipes.quantize.kernels.histogram import (
+    N_CODES,
+    TABLE_MEMORY_BYTES,
+    ColorCounter,
+    Colors,
+    merge_colors,
+)
 from kmdist.recipes.quantize.transparency import Transparency
 
 COUNT_FAN_IN, COUNT_AHEAD = 4, 2
 """Histograms merged by one task, and blocks in flight per thread: what waits is held in memory."""
+COLOR_BYTES = 12
+"""A distinct colour and its count."""
+PHOTOGRAPHIC = 1 / 16
+"""Distinct colours per pixel of a block of noisy photographs (Kodak 0.03, JPEG copies 0.06)."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +137,11 @@ def unpack_counted(saved: Mapping[str, np.ndarray]) -> Counted:
     return Counted(colors, tuple(map(str, saved["marked"])), unpack_rejected(saved["rejected"]))
 
 
+def photographic_colors(pixels: int) -> int:
+    """Distinct colours of so many pixels of photographs."""
+    return int(PHOTOGRAPHIC * min(pixels, N_CODES))
+
+
 COUNT = Stage(
     "count",
     count_block,
@@ -134,4 +150,10 @@ COUNT = Stage(
     saved=Codec(pack_counted, unpack_counted),
     fan_in=COUNT_FAN_IN,
     ahead=COUNT_AHEAD,
+    held=Held(
+        pixel=DECODE_BYTES,
+        block=2 * COLOR_BYTES * PHOTOGRAPHIC,
+        task=TABLE_MEMORY_BYTES,
+        result=lambda pixels: COLOR_BYTES * photographic_colors(pixels),
+    ),
 )

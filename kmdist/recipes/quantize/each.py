@@ -10,7 +10,6 @@ from kmdist.job.pixels import decode_piece
 from kmdist.job.work import Piece, Work
 from kmdist.recipes.quantize.kernels.histogram import ColorCounter
 from kmdist.recipes.quantize.kernels.label_table import ColorLabels
-from kmdist.recipes.quantize.memory import projection
 from kmdist.recipes.quantize.shared import Group, attributes_of, write_arrays
 from kmdist.recipes.quantize.wanted import Wanted
 from kmdist.store import RunWriter
@@ -23,7 +22,6 @@ def quantize_each(job: Job, workload: Photographs, wanted: Wanted) -> dict[int, 
     -------
     dict : attributes of the run, by the number of colours asked for.
     """
-    job.require(projection(workload, job.pool, len(wanted.ks), passes=1))
     prefixes = {k: wanted.prefix(k) for k in wanted.ks}
 
     def tiled(blocks: list[Work], name: str) -> Fits:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from kmdist.images import Rejection
 from kmdist.job.block_pass import LeftOut, writing_stage
 from kmdist.job.label_maps import LabelSink
+from kmdist.job.memory import DECODE_BYTES, LABEL_BYTES, Held
 from kmdist.job.pixels import decode_pieces
 from kmdist.job.work import Work
 from kmdist.recipes.quantize.blocks import DecodedBlock
@@ -40,4 +41,9 @@ def label_block(
     return left_out
 
 
-LABEL = writing_stage("label", label_block, counted="it is counted in the palette")
+LABEL = writing_stage(
+    "label",
+    label_block,
+    counted="it is counted in the palette",
+    held=Held(pixel=DECODE_BYTES + LABEL_BYTES),
+)

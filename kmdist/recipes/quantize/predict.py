@@ -31,7 +31,6 @@ from kmdist.job.pixels import Pixels, decode_pieces
 from kmdist.job.work import Work
 from kmdist.recipes.quantize.kernels.histogram import ColorCounter
 from kmdist.recipes.quantize.kernels.label_table import ColorLabels
-from kmdist.recipes.quantize.memory import projection
 from kmdist.recipes.quantize.model import Model
 
 
@@ -89,7 +88,6 @@ def label_photographs(job: Job, workload: Photographs, model: Model) -> dict[str
     -------
     dict : attributes of the run.
     """
-    job.require(projection(workload, job.pool, 1, passes=1))
     marked, k = marked_tiled(job, workload.blocks), len(model.centroids)
     items = label_items(workload.blocks, job.rejected)
     sink = open_sink(job, items, [Layer("", k, model.palette)], marked)

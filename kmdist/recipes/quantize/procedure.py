@@ -12,22 +12,21 @@ from typing import Any
 from kmdist.errors import quantity
 from kmdist.job.compiling import compile_kernels
 from kmdist.job.job import Job
-from kmdist.job.memory import Slots
+from kmdist.job.memory import Outline
 from kmdist.job.options import JobOptions
 from kmdist.job.photographs import PhotographProcedure, Photographs
 from kmdist.job.progress import Message
-from kmdist.job.recipe import Outline, Results
-from kmdist.recipes.quantize.blocks import COUNT
+from kmdist.job.recipe import Results
+from kmdist.recipes.quantize.blocks import PHOTOGRAPHIC
 from kmdist.recipes.quantize.each import quantize_each
-from kmdist.recipes.quantize.memory import (
-    CHECKPOINT_BYTES,
-    PHOTOGRAPHIC,
-    projection,
-)
 from kmdist.recipes.quantize.options import QuantizeOptions
 from kmdist.recipes.quantize.shared import quantize_shared
+from kmdist.recipes.quantize.steps import each_steps, shared_steps
 from kmdist.recipes.quantize.wanted import Wanted
 from kmdist.recipes.quantize.warm_up import exercise_palette_kernels
+
+CHECKPOINT_BYTES = 8
+"""A distinct colour in a checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -47,18 +46,18 @@ class QuantizeFit(PhotographProcedure):
         """All that decides the result."""
         return self.wanted.parameters(self.options)
 
-    def outline(self, workload: Photographs, slots: Slots, options: JobOptions) -> Outline:
-        """Passes, tasks, memory and checkpoints."""
-        n_fits, blocks = len(self.wanted.ks), len(workload.blocks)
-        results = workload.label_bytes(n_fits)
+    def outline(self, workload: Photographs, options: JobOptions, *, keep: bool) -> Outline:
+        """Passes, what is kept, checkpoints and results."""
+        ks, blocks = self.wanted.at_most, workload.blocks
+        label = not self.options.fit_only
+        results = workload.label_bytes(len(ks)) if label else 0
         if not self.options.shared:
-            memory = projection(workload, slots, n_fits, passes=1)
-            return Outline(1, blocks, memory, result_bytes=results)
-        memory = projection(workload, slots, n_fits, keep_pixels=options.keep_pixels)
-        decodes = blocks if memory.keep_pixels else 0
-        tasks = decodes + COUNT.tasks(blocks) + blocks
+            return Outline(each_steps(blocks, ks), result_bytes=results)
+        keep = keep and label
+        steps = shared_steps(blocks, ks, keep=keep, label=label)
         checkpoints = int(CHECKPOINT_BYTES * PHOTOGRAPHIC * workload.pixels)
-        return Outline(1 if memory.keep_pixels else 2, tasks, memory, checkpoints, results)
+        kept = (4 if self.wanted.transparency.alpha else 3) * workload.pixels * keep
+        return Outline(steps, "pixels", kept, checkpoints, results)
 
     def run(self, job: Job, workload: Photographs) -> Results:
         """Count colours, fit, label."""

@@ -13,6 +13,7 @@ from kmdist.recipes.quantize.options import QuantizeOptions
 if TYPE_CHECKING:
     from kmdist.job.exhibits import Exhibit
     from kmdist.job.job import Job
+    from kmdist.job.memory import Step
     from kmdist.recipes.quantize.model import Model
     from kmdist.store import Run, RunImage
 
@@ -84,6 +85,12 @@ class Quantize(PhotographRecipe):
 
         convert = Transparency.of_record(run.attributes).convert
         return Photograph(image, max_pixels_of(run), convert)
+
+    def label_steps(self, workload: Any, model: "Model") -> "Sequence[Step]":
+        """What that does."""
+        from kmdist.recipes.quantize.steps import predict_steps
+
+        return predict_steps(workload, model.k)
 
     def model_of(self, run: "Run") -> "Model":
         """The palette of a run."""

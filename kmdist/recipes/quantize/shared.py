@@ -25,7 +25,6 @@ from kmdist.job.work import Work
 from kmdist.recipes.quantize.blocks import COUNT, Counted, decode_block
 from kmdist.recipes.quantize.kernels.label_table import ColorLabels
 from kmdist.recipes.quantize.labels import LABEL
-from kmdist.recipes.quantize.memory import projection
 from kmdist.recipes.quantize.palette import Palette
 from kmdist.recipes.quantize.wanted import Wanted
 from kmdist.store import unclustered_value
@@ -40,10 +39,7 @@ def quantize_shared(
     -------
     dict : attributes of the run, by the number of colours asked for.
     """
-    keep_pixels = job.options.keep_pixels
-    plan = projection(workload, job.pool, len(wanted.ks), keep_pixels=keep_pixels)
-    job.require(plan)
-    group = Group(job, workload.blocks, keep=plan.keep_pixels and label)
+    group = Group(job, workload.blocks, keep=job.keep)
     prefixes = {k: wanted.prefix(k) for k in wanted.ks}
     return group.quantize(wanted, prefixes, label=label)
 

@@ -10,7 +10,7 @@ from kmdist.errors import UsageError, quantity
 from kmdist.job.choices import selection_record
 from kmdist.recipes.quantize.given_palettes import read_palette
 from kmdist.recipes.quantize.kernels.histogram import Colors
-from kmdist.recipes.quantize.options import QuantizeOptions
+from kmdist.recipes.quantize.options import MAX_K, QuantizeOptions
 from kmdist.recipes.quantize.palette import (
     ColorCloud,
     Palette,
@@ -62,6 +62,11 @@ class Wanted:
             "max_pixels": options.max_pixels,
             **({"fit_only": True} if options.fit_only else {}),
         }
+
+    @property
+    def at_most(self) -> tuple[int, ...]:
+        """`ks`, and where k is to be found the largest that it may be."""
+        return tuple(k or max(self.choices, default=MAX_K) for k in self.ks)
 
     def prefix(self, k: int) -> str:
         """Group of the fit for `k`: the root for a single one, ``kN`` for several."""

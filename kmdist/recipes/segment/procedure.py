@@ -1,7 +1,8 @@
 """What a segment job does: count pixels with data, fit centroids to all of them, label.
 
-Passes over the files: one to count, one (robust: two) for the statistics of a scale, one for rows
-that are kept or, where they do not fit the workers, two that draw a weighted sample; one to label.
+Passes over the files: one to count and measure, those that find a scale, one for rows that are kept
+or, where they do not fit the workers, one that draws a weighted sample; one to label. See
+`kmdist.recipes.segment.steps`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,6 @@ import numpy as np
 
 from kmdist.engine.fits import cluster_order
 from kmdist.engine.passes import Pool
-from kmdist.engine.rows import ROW_OVERHEAD_BYTES
 from kmdist.errors import KmdistError, UsageError
 from kmdist.images import Found, Rejection
 from kmdist.images.finding.formats import zarr_metadata
@@ -24,11 +24,11 @@ from kmdist.job.fitting import fit_centroids
 from kmdist.job.job import Job
 from kmdist.job.label_maps import KeptLabels, Layer, label_items, open_sink, write_kept
 from kmdist.job.labelling import model_record
-from kmdist.job.memory import DECODE_BYTES, PROCESS_BYTES, Projection, Slots
+from kmdist.job.memory import Outline
 from kmdist.job.options import JobOptions
 from kmdist.job.photographs import Photographs, open_photographs
 from kmdist.job.progress import Message, Watcher
-from kmdist.job.recipe import Inputs, Outline, Results
+from kmdist.job.recipe import Inputs, Results
 from kmdist.job.work import Work
 from kmdist.recipes.segment import geo
 from kmdist.recipes.segment.bands import gather_by
@@ -44,6 +44,7 @@ from kmdist.recipes.segment.rows import (
     keep_rows,
     rows_under,
 )
+from kmdist.recipes.segment.steps import outline, predict_steps
 from kmdist.recipes.segment.wanted import Fitted, Wanted, fit_sampled
 from kmdist.store import Run, unclustered_value
 
@@ -117,32 +118,6 @@ def _image_name(group: Path) -> str:
     return str(record.get("name", group.name)) if isinstance(record, Mapping) else group.name
 
 
-def raster_projection(
-    workload: Photographs, slots: Slots, dtype: np.dtype, keep_pixels: str = "never"
-) -> Projection:
-    """Projected peak memory: blocks being read, rows and labels of them, kept rows.
-
-    Parameters
-    ----------
-    keep_pixels : ``auto``: rows are kept where there is memory for them.
-    """
-    n_channels = workload.sources[0].channels
-    block = max(work.pixels for work in workload.blocks)
-    stored = max(np.dtype(source.dtype).itemsize for source in workload.sources)
-    each = n_channels * (2 * stored + 2 * dtype.itemsize + 8) + DECODE_BYTES + 16
-    parts = [
-        ("processes", PROCESS_BYTES * slots.processes),
-        ("blocks", slots.threads * block * each),
-    ]
-    kept = workload.pixels * (n_channels * dtype.itemsize + ROW_OVERHEAD_BYTES)
-    needed = kept + sum(size for _, size in parts)
-    keep = keep_pixels == "always" or (keep_pixels == "auto" and needed <= slots.memory_bytes)
-    if keep:
-        parts.append(("kept rows", kept))
-    total = sum(size for _, size in parts)
-    return Projection(parts, total, slots.memory_bytes, keep)
-
-
 @dataclass(frozen=True)
 class SegmentFit:
     """Cluster the pixels of images, all together or each on its own: a `Procedure`."""
@@ -200,23 +175,16 @@ class SegmentFit:
             **({"fit_only": True} if o.fit_only else {}),
         }
 
-    def outline(self, workload: Photographs, slots: Slots, options: JobOptions) -> Outline:
-        """Passes, tasks, memory and results."""
-        dtype = channels_of(workload.sources).scaled
-        shared = self.options.shared
-        memory = raster_projection(
-            workload, slots, dtype, options.keep_pixels if shared else "never"
-        )
-        passes = 3 + self.wanted.features.passes if shared else 1
-        results = workload.label_bytes(len(self.options.ks))
-        return Outline(passes, passes * len(workload.blocks), memory, result_bytes=results)
+    def outline(self, workload: Photographs, options: JobOptions, *, keep: bool) -> Outline:
+        """Passes, what is kept and results."""
+        o = self.options
+        return outline(workload, self.wanted, shared=o.shared, label=not o.fit_only, keep=keep)
 
     def run(self, job: Job, workload: Photographs) -> Results:
         """Count, scale, fit every k, label."""
         if self.options.shared:
             group = Group(job, workload.blocks, self.wanted)
             return Results(group.run(label=not self.options.fit_only))
-        job.require(raster_projection(workload, job.pool, channels_of(workload.sources).scaled))
 
         def tiled(blocks: list[Work], name: str) -> Fits:
             return Group(job, blocks, self.wanted, name).run(at_image=True)
@@ -262,12 +230,7 @@ class Group:
         job, wanted = self.job, self.wanted
         sources = [piece.source for work in self.blocks for piece in work.pieces]
         channels = channels_of(sources)
-        dtype = channels.plain if wanted.features.plain else channels.scaled
-        workload = Photographs(sources, self.blocks)
-        plan = raster_projection(workload, job.pool, dtype, job.options.keep_pixels)
-        job.require(plan)
-        keep = plan.keep_pixels
-        measured = None if keep and wanted.features.plain else channels.plain
+        measured = None if job.keep and wanted.features.plain else channels.plain
         items, counted = count_pixels(job, self.blocks, self.name, dtype=measured)
         n_rows = sum(n for name, n in counted.valid.items() if name not in job.rejected)
         if max(wanted.ks) > n_rows:
@@ -275,12 +238,12 @@ class Group:
                 f"k is {max(wanted.ks)}; {n_rows:,} pixels with data make at most as many"
             )
         scaling = wanted.scaling(rows_under(job, items, counted), channels)
-        if keep:
+        if job.keep:
             items, rows = keep_rows(job, items, counted, scaling, self.name)
         else:
             with job.timed("rows"):
                 rows = rows_under(job, items, counted)(scaling)
-        fit = partial(_fit_kept, job, self.name) if keep else partial(_fit_timed, job)
+        fit = partial(_fit_kept, job, self.name) if job.keep else partial(_fit_timed, job)
         fits = wanted.fit_all(rows, scaling, channels.names, fit)
         del rows
         return self._labelled(items, fits, frozenset(counted.marked), label, at_image)
@@ -368,15 +331,13 @@ class SegmentLabel:
             "max_pixels": options.max_pixels,
         }
 
-    def outline(self, workload: Photographs, slots: Slots, options: JobOptions) -> Outline:
+    def outline(self, workload: Photographs, options: JobOptions, *, keep: bool) -> Outline:
         """Two passes: count, label."""
-        blocks = len(workload.blocks)
-        memory = raster_projection(workload, slots, self.learnt.scaling.dtype)
-        return Outline(2, 2 * blocks, memory, result_bytes=workload.label_bytes(1))
+        steps = predict_steps(workload.blocks, self.learnt)
+        return Outline(steps, result_bytes=workload.label_bytes(1))
 
     def run(self, job: Job, workload: Photographs) -> Results:
         """Label all images."""
-        job.require(raster_projection(workload, job.pool, self.learnt.scaling.dtype))
         items, counted = count_pixels(job, workload.blocks)
         marked = frozenset(counted.marked) - set(job.rejected)
         blocks, layer = (

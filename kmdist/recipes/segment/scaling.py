@@ -49,9 +49,8 @@ class Features:
 
     @property
     def passes(self) -> int:
-        """Over the pixels, to find the scaling."""
-        moments = not self.plain
-        return moments + (self.scale == "robust") + 2 * (self.components > 0)
+        """Over the pixels, to find the scaling, beside the first, which takes their moments."""
+        return (self.scale == "robust") + 2 * (self.components > 0)
 
 
 @dataclass(frozen=True)

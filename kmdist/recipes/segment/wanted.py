@@ -86,6 +86,11 @@ class Wanted:
         fit = FitOptions(init, o.n_init, o.max_iter, o.tol, o.seed)
         return Wanted(o.ks, o.choices, fit, Features.of(o), o.min_region)
 
+    @property
+    def at_most(self) -> tuple[int, ...]:
+        """The most clusters of each."""
+        return (max(self.choices),) if self.choices else self.ks
+
     def prefix(self, k: int) -> str:
         """Group of the run for a k."""
         return f"k{k}" if len(self.ks) > 1 else ""

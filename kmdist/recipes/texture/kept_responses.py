@@ -8,7 +8,7 @@ from kmdist.filters.grey import grey
 from kmdist.filters.tiles import Box, read_window
 from kmdist.filters.tutorial import BANK as TUTORIAL_BANK
 from kmdist.images import Rejection, Window, to_rgb
-from kmdist.job.block_pass import LeftOut
+from kmdist.job.block_pass import LeftOut, writing_stage
 from kmdist.job.work import Piece, Work, read_piece
 from kmdist.recipes.texture.measuring import box_of, shape_of
 from kmdist.recipes.texture.model import Texture
@@ -51,6 +51,11 @@ def write_block_responses(work: Work, texture: Texture, writer: RunWriter) -> Le
         except ImageError as error:
             rejected.append(Rejection(piece.source.name, error.code, error.reason))
     return LeftOut(tuple(rejected))
+
+
+RESPONSES = writing_stage(
+    "responses", write_block_responses, counted="its texture counts in the fit"
+)
 
 
 def _chunks(box: Box) -> list[Box]:

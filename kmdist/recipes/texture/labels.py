@@ -13,6 +13,7 @@ from kmdist.images import Rejection
 from kmdist.job.block_pass import Codec, Stage, pack_rejected, unpack_rejected
 from kmdist.job.job import Job
 from kmdist.job.label_maps import KeptLabels, Labels, LabelSink, label_blocks
+from kmdist.job.memory import LABEL_BYTES, Held
 from kmdist.job.work import Work
 from kmdist.recipes.texture.blocks import MeasuredBlock, Measuring, measure_piece
 from kmdist.recipes.texture.field_labels import color_sums, label_field, row_inertia
@@ -72,6 +73,7 @@ def label_stage(ks: Sequence[int], counted: str = "") -> Stage:
         nothing=partial(Labelled.nothing, ks),
         noted=Codec(Labelled.record, Labelled.of_record),
         counted=counted,
+        held=Held(pixel=LABEL_BYTES + max(*ks, 1) / 4),
     )
 
 

@@ -18,10 +18,14 @@ from kmdist.filters.cell_labels import Scorer
 from kmdist.filters.features import PRESETS, TextureFeatures, with_options
 from kmdist.filters.statistics import Projection
 from kmdist.filters.tutorial import BANK as TUTORIAL_BANK
+from kmdist.job.memory import DECODE_BYTES
 
 TUTORIAL = "tutorial"
 PRESET_NAMES = (*PRESETS, TUTORIAL)
 DEFAULT_PRESET = "textons"
+
+PIXEL_BYTES = 8
+"""A pixel being filtered: RGB, padded RGB, mask."""
 
 SETTABLE = ("pool_px", "contrast", "whiten", "textons", "color_weight", "color_px")
 """Numbers of a preset that a job may change."""
@@ -94,6 +98,12 @@ class Texture:
     def bytes_per_pixel(self) -> float:
         """Of the features, between fit and labelling."""
         return len(TUTORIAL_BANK) if self.is_tutorial else 4 * self.features.depth / 16
+
+    @property
+    def measuring_bytes(self) -> float:
+        """Of a pixel while it is measured: read, in grey and padded, its features twice."""
+        moduli = 0.0 if self.is_tutorial else 4 * self.features.bank.n_features / 16
+        return DECODE_BYTES + PIXEL_BYTES + 2 * max(self.bytes_per_pixel, moduli)
 
     def record(self) -> dict[str, Any]:
         """As a run's attributes hold it."""

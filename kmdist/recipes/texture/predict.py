@@ -10,11 +10,10 @@ from kmdist.job.job import Job
 from kmdist.job.label_maps import Layer, label_items, marked_tiled, open_sink
 from kmdist.job.photographs import Photographs
 from kmdist.recipes.texture.labels import label_textures
-from kmdist.recipes.texture.memory import texture_projection
 from kmdist.recipes.texture.model import TextureModel
 from kmdist.recipes.texture.texton_maps import map_textons
 from kmdist.recipes.texture.tiles import Tiles
-from kmdist.recipes.texture.wanted import Fitted, TextureWanted, write_fit
+from kmdist.recipes.texture.wanted import Fitted, write_fit
 
 
 def label_photographs(
@@ -30,8 +29,6 @@ def label_photographs(
     -------
     dict : attributes of the run.
     """
-    wanted = TextureWanted(model.texture, (len(model.centroids),))
-    job.require(texture_projection(workload, job.pool, wanted, passes=1))
     blocks = workload.blocks
     marked = marked_tiled(job, blocks)
     if model.textons is not None:

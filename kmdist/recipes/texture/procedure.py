@@ -11,19 +11,18 @@ from typing import Any
 from kmdist.engine.passes import Pool
 from kmdist.job.compiling import compile_kernels
 from kmdist.job.job import Job
-from kmdist.job.memory import Slots
+from kmdist.job.memory import Outline
 from kmdist.job.options import JobOptions
 from kmdist.job.photographs import PhotographProcedure, Photographs, open_photographs
 from kmdist.job.progress import Message, Watcher
-from kmdist.job.recipe import Outline, Results
+from kmdist.job.recipe import Results
 from kmdist.job.work import Work
 from kmdist.recipes.texture.chroma import in_color
 from kmdist.recipes.texture.each import texture_each
-from kmdist.recipes.texture.memory import texture_projection
 from kmdist.recipes.texture.model import DEFAULT_PRESET
 from kmdist.recipes.texture.options import TextureOptions
-from kmdist.recipes.texture.plan import outline
 from kmdist.recipes.texture.shared import TextureGroup
+from kmdist.recipes.texture.steps import outline
 from kmdist.recipes.texture.wanted import TextureWanted, preset_of, wanted_textures
 from kmdist.recipes.texture.warm_up import exercise_texture_kernels
 
@@ -84,25 +83,22 @@ class TextureFit(PhotographProcedure):
         """All that decides the result."""
         return workload.wanted.parameters(self.options)
 
-    def outline(self, workload: TexturePhotographs, slots: Slots, options: JobOptions) -> Outline:
-        """Passes, tasks, memory, checkpoints and results."""
-        return outline(workload.wanted, self.options.shared, workload, slots, options.keep_pixels)
+    def outline(self, workload: TexturePhotographs, options: JobOptions, *, keep: bool) -> Outline:
+        """Passes, what is kept, checkpoints and results."""
+        o = self.options
+        label = not o.fit_only
+        return outline(workload.wanted, workload, shared=o.shared, label=label, keep=keep)
 
     def run(self, job: Job, workload: TexturePhotographs) -> Results:
         """Measure, fit, label."""
         wanted, blocks = workload.wanted, workload.blocks
         compile_kernels(lambda: exercise_texture_kernels(wanted.texture), job.watch)
-        passes, keep_pixels = 2 if self.options.shared else 1, job.options.keep_pixels
-        plan = texture_projection(
-            workload, job.pool, wanted, keep_pixels=keep_pixels, passes=passes
-        )
-        job.require(plan)
 
         def plan_anew(lost: Container[str]) -> Sequence[Work]:
             return workload.without(lost, job.options.block_mpx).blocks
 
         if self.options.shared:
-            group = TextureGroup(job, wanted, blocks, plan.keep_pixels, plan_anew=plan_anew)
+            group = TextureGroup(job, wanted, blocks, job.keep, plan_anew=plan_anew)
             by_k = group.run(label=not self.options.fit_only)
         else:
             by_k = texture_each(job, blocks, wanted)

@@ -14,6 +14,7 @@ from kmdist.recipes.texture.options import TextureOptions
 if TYPE_CHECKING:
     from kmdist.job.exhibits import Exhibit
     from kmdist.job.job import Job
+    from kmdist.job.memory import Step
     from kmdist.recipes.texture.field_labels import PixelLabels
     from kmdist.store import Run
 
@@ -76,6 +77,12 @@ class Textures(PhotographRecipe):
         from kmdist.job.in_memory import label_images
 
         return label_images(self.model_of(run), images, to_rgb)
+
+    def label_steps(self, workload: Any, model: "PixelLabels") -> "Sequence[Step]":
+        """What that does."""
+        from kmdist.recipes.texture.steps import predict_steps
+
+        return predict_steps(workload.blocks, model.model.texture, model.k)
 
     def model_of(self, run: "Run") -> "PixelLabels":
         """The textures of a run."""

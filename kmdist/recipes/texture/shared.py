@@ -22,7 +22,7 @@ from kmdist.engine.fits import cluster_order
 from kmdist.engine.state import State
 from kmdist.errors import KmdistError
 from kmdist.filters.statistics import FeatureSums, Projection
-from kmdist.job.block_pass import GIVEN_UP, BlockPass, Stage, writing_stage
+from kmdist.job.block_pass import GIVEN_UP, BlockPass, Stage
 from kmdist.job.endings import NoUsableImageError
 from kmdist.job.job import Job
 from kmdist.job.label_maps import KeptLabels, Layer, label_items, write_kept
@@ -36,7 +36,7 @@ from kmdist.recipes.texture.blocks import (
     textons_stage,
 )
 from kmdist.recipes.texture.field_labels import mean_colors
-from kmdist.recipes.texture.kept_responses import write_block_responses
+from kmdist.recipes.texture.kept_responses import RESPONSES
 from kmdist.recipes.texture.labels import label_textures
 from kmdist.recipes.texture.learning import TEXTON_ROWS, fit_textons, project
 from kmdist.recipes.texture.model import Textons, TextureModel
@@ -224,7 +224,6 @@ class TextureGroup:
 
     def _write_responses(self) -> None:
         """Write the bank's responses: one more pass."""
-        stage = writing_stage("responses", write_block_responses, counted=COUNTED)
         prefixes = [self.wanted.prefix(k) for k in self.wanted.ks]
-        passing = BlockPass(self.job, stage, group=self.name, prefixes=["", *prefixes])
+        passing = BlockPass(self.job, RESPONSES, group=self.name, prefixes=["", *prefixes])
         passing.run(self._usable(), self.wanted.texture, self.job.writer)

@@ -65,6 +65,11 @@ class TextureWanted:
             **({"fit_only": True} if options.fit_only else {}),
         }
 
+    @property
+    def at_most(self) -> tuple[int, ...]:
+        """`ks`, and where k is to be chosen the largest that it may be."""
+        return tuple(k or max(self.choices) for k in self.ks)
+
     def prefix(self, k: int) -> str:
         """Group of the fit for `k`: the root for a single one, ``kN`` for several."""
         return f"k{k}" if len(self.ks) > 1 else ""

@@ -1,0 +1,189 @@
+"""What a segment job does, pass by pass: its dry run and its budget of memory are made of this."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from kmdist.engine.coreset import coreset_size
+from kmdist.engine.kernels.subspace import points_bytes
+from kmdist.engine.rows import ROW_OVERHEAD_BYTES, centroid_dtype
+from kmdist.job.each_image import each_stage
+from kmdist.job.label_maps import (
+    kept_label_bytes,
+    label_items,
+    shard_bytes,
+    tiles_of,
+    write_steps,
+)
+from kmdist.job.memory import Held, Outline, Step, row_pass
+from kmdist.job.photographs import Photographs
+from kmdist.job.work import Work
+from kmdist.recipes.segment.labels import SAMPLE_VALUES
+from kmdist.recipes.segment.model import SegmentModel
+from kmdist.recipes.segment.rows import COUNT, ROWS, channels_of
+from kmdist.recipes.segment.wanted import Wanted
+
+SEEDING_PASSES = 8
+"""Of k-means++, about."""
+COPIES = 3
+"""Of a sample where it is fitted: as it came, in order, and what the fit remembers."""
+DRAWING_BYTES = 48
+"""A row of a block of which a sample is drawn: random numbers, distances, chances, weights."""
+LABELLING_BYTES = 40
+"""A pixel being labelled and written besides its values: a channel and its square in float64,
+labels and their picture, pyramid, compressed chunks."""
+
+
+@dataclass(frozen=True)
+class Pixel:
+    """Bytes of a pixel as the stages hold it.
+
+    Parameters
+    ----------
+    n_channels : as they are read. n_features : of its row.
+    stored : of its channels. plain, row : of its row, as it is and as it is clustered.
+    centroid : of a number of a centroid.
+    scaled : whether the two rows differ.
+    """
+
+    n_channels: int
+    n_features: int
+    stored: int
+    plain: int
+    row: int
+    centroid: int
+    scaled: bool
+
+    @staticmethod
+    def of(blocks: Sequence[Work], n_components: int, *, scaled: bool) -> "Pixel":
+        """Of some blocks, of whose scaled channels so many components are taken; 0: all."""
+        sources = [piece.source for work in blocks for piece in work.pieces]
+        channels = channels_of(sources)
+        n_channels = len(channels.names)
+        n_features = n_components or n_channels
+        dtype = channels.scaled if scaled else channels.plain
+        return Pixel(
+            n_channels,
+            n_features,
+            n_channels * max(np.dtype(source.dtype).itemsize for source in sources),
+            n_channels * channels.plain.itemsize,
+            n_features * dtype.itemsize,
+            centroid_dtype(dtype).itemsize,
+            scaled,
+        )
+
+    @property
+    def reading(self) -> int:
+        """As it is stored, and once more; which values are missing, and whether it has data."""
+        return 2 * self.stored + self.n_channels + 4
+
+    @property
+    def loading(self) -> int:
+        """As its row is made, in float64 where it is scaled."""
+        numbers = self.n_channels + (self.n_features if self.n_features < self.n_channels else 0)
+        return max(self.reading, 2 * self.stored + 16 * numbers * self.scaled + self.row)
+
+    @property
+    def labelling(self) -> int:
+        """As it gets a label."""
+        return max(self.loading, 2 * self.stored + self.row + LABELLING_BYTES)
+
+    @property
+    def kept(self) -> int:
+        """Of a row that is kept, with what a fit remembers of it."""
+        return self.row + ROW_OVERHEAD_BYTES + points_bytes(self.row)
+
+    @property
+    def each(self) -> int:
+        """Of an image that is fitted and labelled by one task."""
+        return max(self.labelling, 2 * self.stored + self.kept + DRAWING_BYTES) + self.stored
+
+
+def outline(
+    workload: Photographs, wanted: Wanted, *, shared: bool, label: bool, keep: bool
+) -> Outline:
+    """Passes, what is kept and results of a job that fits."""
+    blocks = workload.blocks
+    results = workload.label_bytes(len(wanted.ks)) * label
+    tiled = [blocks] if shared else list(tiles_of(blocks).values())
+    steps = [] if shared else _each_steps(blocks, wanted)
+    kept, saved = 0, 0
+    for group in tiled:
+        pixel = _pixel(group, wanted)
+        steps += _shared_steps(group, wanted, pixel, keep=keep, label=label)
+        kept = max(kept, pixel.kept * sum(work.pixels for work in group))
+        saved += kept_label_bytes(group, wanted.at_most) * label
+    return Outline(steps, "rows", kept * keep, saved, results)
+
+
+def predict_steps(blocks: Sequence[Work], learnt: SegmentModel) -> list[Step]:
+    """Of a job that labels with the clusters of a run: count, label."""
+    scaling = learnt.scaling
+    n_components = 0 if scaling.components is None else scaling.components.shape[1]
+    pixel = Pixel.of(blocks, n_components, scaled=scaling.offset is not None)
+    return [COUNT.step(blocks, Held(pixel=pixel.reading)), _label_step(blocks, pixel, [learnt.k])]
+
+
+def _pixel(blocks: Sequence[Work], wanted: Wanted) -> Pixel:
+    return Pixel.of(blocks, wanted.features.components, scaled=not wanted.features.plain)
+
+
+def _shared_steps(
+    blocks: Sequence[Work], wanted: Wanted, pixel: Pixel, *, keep: bool, label: bool
+) -> list[Step]:
+    """One set of clusters for all blocks: count, scale, rows or a sample of them, fit, label."""
+    ks, features, fit = wanted.at_most, wanted.features, wanted.fit
+    measured = not (keep and features.plain)
+    counting = pixel.stored + (pixel.stored + pixel.plain) * measured
+    loading = Held(pixel=pixel.loading, block=2 * pixel.row)
+    drawing = loading + Held(block=DRAWING_BYTES)
+    steps = [
+        COUNT.step(blocks, Held(pixel=max(pixel.reading, counting))),
+        row_pass("scale", blocks, drawing, times=features.passes),
+    ]
+    centroids = Held(task=24 * max(ks) * pixel.n_features)
+    if keep:
+        times = len(ks) * fit.n_init * (SEEDING_PASSES + fit.max_iter)
+        steps += [
+            ROWS.step(blocks, loading),
+            row_pass("fit", blocks, centroids, times=times, reads=False),
+        ]
+    else:
+        rows = max(coreset_size(k, pixel.n_features, pixel.centroid) for k in ks)
+        sample = (pixel.n_features * pixel.centroid + 16) * rows
+        times = (not features.plain) + len(ks) + bool(wanted.choices)
+        steps += [
+            row_pass("sample", blocks, drawing + Held(here=2 * sample), times=times),
+            Step("fit", centroids + Held(here=COPIES * sample)),
+        ]
+    steps.append(_label_step(blocks, pixel, ks))
+    if label:
+        steps += write_steps(blocks, ks, regions=wanted.min_region > 0)
+    return steps
+
+
+def _each_steps(blocks: Sequence[Work], wanted: Wanted) -> list[Step]:
+    """Clusters for each image, in one pass."""
+    whole = [work for work in blocks if work.tile_of is None]
+    if not whole:
+        return []
+    pixel = _pixel(whole, wanted)
+    largest = max(work.largest_pixels for work in whole)
+    centroids = 24 * max(wanted.at_most) * pixel.n_features
+    held = Held(pixel=pixel.each, task=centroids + _sample_bytes(pixel, largest))
+    return [each_stage("segment", held).step(whole)]
+
+
+def _label_step(blocks: Sequence[Work], pixel: Pixel, ks: Sequence[int]) -> Step:
+    items, sampled = label_items(blocks, ()), sum(work.pixels for work in blocks)
+    held = Held(
+        pixel=pixel.labelling, task=shard_bytes(blocks, ks), here=_sample_bytes(pixel, sampled)
+    )
+    return Step("label", held, items, len(items))
+
+
+def _sample_bytes(pixel: Pixel, n_pixels: int) -> float:
+    """Of the values whose quantiles are taken: as they came, joined, saved, and their rows."""
+    n = min(SAMPLE_VALUES / pixel.n_channels, n_pixels)
+    return n * (4 * pixel.stored + 16 * pixel.n_channels + pixel.row)
