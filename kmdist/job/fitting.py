@@ -1,20 +1,69 @@
-"""Plain k-means of rows on the workers of a job, which a resume goes on with."""
+"""Rows of the blocks of a job, and plain k-means of them, which a resume goes on with."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 
 from kmdist.engine.fits import FitOptions
 from kmdist.engine.lloyd import Options, iterate
-from kmdist.engine.rows import Rows
+from kmdist.engine.rows import Block, Rows
 from kmdist.engine.seeding import seed_centroids
 from kmdist.engine.state import State
+from kmdist.images import Rejection
+from kmdist.job.block_pass import BlockPass, Item, LeftOut, Stage
 from kmdist.job.job import Job
 from kmdist.job.progress import Event
 
 CHECKPOINT_S = 10.0
 """Seconds of iterations that a killed fit loses at most."""
+
+
+Part = TypeVar("Part", bound=Item)
+
+
+def kept_rows(
+    job: Job,
+    items: Sequence[Part],
+    without: Callable[[Sequence[Part], Sequence[Rejection]], Sequence[Part]],
+    load: Callable[[tuple[Part, Any]], np.ndarray],
+    how: Any,
+    group: str = "",
+) -> tuple[Sequence[Part], list[Any]]:
+    """Rows of blocks, made once and kept where they were made.
+
+    Parameters
+    ----------
+    without : the blocks that are left without images that killed the workers which were to keep
+        their rows.
+    load : called with a block and `how`, as a tuple; importable. It returns (n, d) rows.
+    group : tells the passes of several groups of images apart.
+
+    Returns
+    -------
+    items : the blocks that have rows.
+    sources : futures of them, for `kmdist.engine.rows.Rows`.
+    """
+    while True:
+        kept: dict[int, Any] = {}
+        passing = BlockPass(job, ROWS, group=group, kept=kept)
+        found: LeftOut = passing.run(items, load, job.pool.broadcast(how))
+        if not found.rejected:
+            return items, [kept[item.index] for item in items]
+        items = without(items, found.rejected)
+
+
+def _load_block(item: Any, load: Callable[[tuple[Any, Any]], np.ndarray], how: Any) -> Block:
+    return Block(load((item, how)))
+
+
+def _is_there(*_: Any) -> LeftOut:
+    """Leaf of the pass that makes rows to be kept."""
+    return LeftOut()
+
+
+ROWS = Stage("rows", _is_there, LeftOut.merge, LeftOut, prepare=_load_block)
 
 
 def fit_centroids(

@@ -4,7 +4,7 @@ One pass over the images finds components, one makes rows. Pixels need no compon
 are kept, it is the pass that makes them that finds images that cannot be used, else one of its own.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,18 +13,18 @@ import numpy as np
 from kmdist.engine.blas import one_blas_thread
 from kmdist.engine.components import FeatureSums, Projection, feature_sums, fit_projection
 from kmdist.engine.components import merge_feature_sums as merge_moments
-from kmdist.engine.rows import Block, Loader, Rows
+from kmdist.engine.rows import Loader, Rows
 from kmdist.errors import quantity
 from kmdist.images import Rejection
 from kmdist.job.block_pass import (
     BlockPass,
     Codec,
-    LeftOut,
     Stage,
     rejected_arrays,
     unpack_rejected,
 )
 from kmdist.job.endings import NothingToFitError
+from kmdist.job.fitting import kept_rows
 from kmdist.job.job import Job
 from kmdist.job.progress import Message
 from kmdist.recipes.digits.blocks import Range
@@ -140,10 +140,6 @@ def load_rows(item: tuple[Range, Describer]) -> np.ndarray:
         return describer.rows(part.images())
 
 
-def _load_block(part: Range, describer: Describer) -> Block:
-    return Block(load_rows((part, describer)))
-
-
 def make_rows(job: Job, opened: Opened, describer: Describer) -> tuple[Opened, Rows]:
     """Rows of all images, kept on the workers or made anew in every pass.
 
@@ -153,32 +149,24 @@ def make_rows(job: Job, opened: Opened, describer: Describer) -> tuple[Opened, R
         keep them.
     rows : of these.
     """
+    sources: list[Any] = [Loader(load_rows, (part, describer)) for part in opened.items]
     if job.keep:
         opened, sources = _kept_rows(job, opened, describer)
-    else:
-        sources = [Loader(load_rows, (part, describer)) for part in opened.items]
     with job.timed("rows"):
         return opened, Rows(job.pool, sources, describer.row_dtype, kept=job.keep)
 
 
 def _kept_rows(job: Job, opened: Opened, describer: Describer) -> tuple[Opened, list[Any]]:
     saved = job.writer.load_state("left-out")
-    rejected = () if saved is None else unpack_rejected(saved["rejected"])
-    opened = leave_out(job, opened, rejected)
-    shared = job.pool.broadcast(describer)
-    while True:
-        kept: dict[int, Any] = {}
-        found: LeftOut = BlockPass(job, ROWS, kept=kept).run(opened.items, shared)
-        if not found.rejected:
-            return opened, [kept[part.index] for part in opened.items]
-        rejected += found.rejected
-        job.writer.save_state("left-out", rejected_arrays(rejected))
-        opened = leave_out(job, opened, found.rejected)
+    left_out = () if saved is None else unpack_rejected(saved["rejected"])
+    opened = leave_out(job, opened, left_out)
 
+    def without(_: Sequence[Range], rejected: Sequence[Rejection]) -> list[Range]:
+        nonlocal opened, left_out
+        left_out += tuple(rejected)
+        job.writer.save_state("left-out", rejected_arrays(left_out))
+        opened = leave_out(job, opened, rejected)
+        return opened.items
 
-def _is_there(_: Block, __: Describer) -> LeftOut:
-    """Leaf of the pass that makes rows to be kept."""
-    return LeftOut()
-
-
-ROWS = Stage("rows", _is_there, LeftOut.merge, LeftOut, prepare=_load_block)
+    _, sources = kept_rows(job, opened.items, without, load_rows, describer)
+    return opened, sources

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from kmdist.engine.fits import FitOptions
 from kmdist.engine.kernels.subspace import points_bytes
 from kmdist.engine.rows import ROW_OVERHEAD_BYTES
+from kmdist.job.fitting import ROWS
 from kmdist.job.memory import Held, Outline, Step, row_pass
 from kmdist.recipes.digits.blocks import Range
 from kmdist.recipes.digits.features import CELLS, DIRECTIONS, SIZE_PX
@@ -17,7 +18,7 @@ from kmdist.recipes.digits.model import Preset
 from kmdist.recipes.digits.opening import Opened
 from kmdist.recipes.digits.relabelling import MAX_CENTRES
 from kmdist.recipes.digits.report import MEMBERS
-from kmdist.recipes.digits.rows import DESCRIBE, ROWS
+from kmdist.recipes.digits.rows import DESCRIBE
 
 ARRAY_BYTES = 20_000
 """Of all that a fit holds beside arrays that grow: metadata, partly filled disk blocks."""

@@ -7,23 +7,18 @@ from typing import Any
 import numpy as np
 
 from kmdist.engine.kernels.moments import Moments, merge_moments, moments
-from kmdist.engine.rows import (
-    Block,
-    Loader,
-    Places,
-    Rows,
-)
+from kmdist.engine.rows import Loader, Places, Rows
 from kmdist.errors import ImageError
 from kmdist.images import ImageSource, Rejection
 from kmdist.job.block_pass import (
     BlockPass,
     Codec,
-    LeftOut,
     Stage,
     pack_rejected,
     unpack_rejected,
 )
 from kmdist.job.endings import NoUsableImageError
+from kmdist.job.fitting import kept_rows
 from kmdist.job.job import Job
 from kmdist.job.work import Piece, Work, read_piece
 from kmdist.recipes.segment.model import Scaling
@@ -189,18 +184,6 @@ def load_rows(item: tuple[Work, Scaling]) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def _load_block(work: Work, scaling: Scaling) -> Block:
-    return Block(load_rows((work, scaling)))
-
-
-def _is_there(_: Block, __: Scaling) -> LeftOut:
-    """Leaf of the pass that makes rows to be kept."""
-    return LeftOut()
-
-
-ROWS = Stage("rows", _is_there, LeftOut.merge, LeftOut, prepare=_load_block)
-
-
 def channels_of(sources: Sequence[ImageSource]) -> Channels:
     """The channels of some images, whose names are equal, and the types of their rows.
 
@@ -262,16 +245,14 @@ def keep_rows(
         theirs.
     rows : of these.
     """
-    while True:
-        kept: dict[int, Any] = {}
-        passing = BlockPass(job, ROWS, group=group, kept=kept)
-        found: LeftOut = passing.run(items, job.pool.broadcast(scaling))
-        items = without_rejected(items, job)
-        if not found.rejected:
-            break
-    sources, places = [kept[work.index] for work in items], counted.places(items)
+
+    def without(items: Sequence[Work], _: object) -> list[Work]:
+        return without_rejected(items, job)
+
+    left, sources = kept_rows(job, items, without, load_rows, scaling, group)
     with job.timed("rows"):
-        return items, Rows(job.pool, sources, scaling.dtype, kept=True, places=places)
+        places = counted.places(left)
+        return list(left), Rows(job.pool, sources, scaling.dtype, kept=True, places=places)
 
 
 def without_rejected(items: Sequence[Work], job: Job) -> list[Work]:

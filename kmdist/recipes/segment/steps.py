@@ -9,6 +9,7 @@ from kmdist.engine.coreset import coreset_size
 from kmdist.engine.kernels.subspace import points_bytes
 from kmdist.engine.rows import ROW_OVERHEAD_BYTES, centroid_dtype
 from kmdist.job.each_image import each_stage
+from kmdist.job.fitting import ROWS
 from kmdist.job.label_maps import (
     kept_label_bytes,
     label_items,
@@ -21,7 +22,7 @@ from kmdist.job.photographs import Photographs
 from kmdist.job.work import Work
 from kmdist.recipes.segment.labels import SAMPLE_VALUES
 from kmdist.recipes.segment.model import SegmentModel
-from kmdist.recipes.segment.rows import COUNT, ROWS, channels_of
+from kmdist.recipes.segment.rows import COUNT, channels_of
 from kmdist.recipes.segment.wanted import Wanted
 
 SEEDING_PASSES = 8
