@@ -195,6 +195,7 @@ def segment(
     nodata: float | None = ...,
     channel_axis: int | None = ...,
     z: typing.Optional[int] = ...,
+    volume: bool = ...,
     t: typing.Optional[int] = ...,
     init: str | pathlib.Path | kmdist.recipes.segment.options.Centers = ...,
     fit_only: bool = ...,

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 
 def join_small_regions(
-    labels: NDArray[np.int32], valid: NDArray[np.bool_], min_pixels: int
+    labels: NDArray[np.int32], valid: NDArray[np.bool_], min_pixels: int, planes: int = 1
 ) -> None:
     """Give regions of fewer pixels the label with which they share the longest border; in place.
 
@@ -25,12 +25,16 @@ def join_small_regions(
     ----------
     labels : (h, w) int32, contiguous. valid : (h, w) where there are labels.
     min_pixels : of regions that stay as they are.
+    planes : that lie below one another; regions are within one.
     """
-    if min_pixels > 1 and labels.size:
-        kind = np.int32 if labels.size < 2**31 else np.int64
-        parent, size = np.empty((2, labels.size), kind)
-        border = np.zeros(int(labels.max()) + 1, np.int64)
-        _join(labels, np.ascontiguousarray(valid), min_pixels, parent, size, border)
+    if min_pixels <= 1 or not labels.size:
+        return
+    n_pixels = labels.size // planes
+    parent, size = np.empty((2, n_pixels), np.int32 if n_pixels < 2**31 else np.int64)
+    border = np.zeros(int(labels.max()) + 1, np.int64)
+    whole = np.ascontiguousarray(valid)
+    for plane, there in zip(np.split(labels, planes), np.split(whole, planes), strict=True):
+        _join(plane, there, min_pixels, parent, size, border)
 
 
 @njit(cache=True, nogil=True)

@@ -71,7 +71,8 @@ def plan_blocks(sources: Sequence[ImageSource], *, block_mpx: float = 16.0) -> l
 
     Tiles are h × w px with h and w multiples of 1,024, of which the largest pair is taken that
     makes at most 1.1 blocks of the image; where a side of the image exceeds 16,384 px, h and w
-    are powers of two up to 8,192, and tiles of one shard follow one another.
+    are powers of two up to 8,192, and tiles of one shard follow one another. Tiles of volumes are
+    of one plane, or several planes whole.
 
     Parameters
     ----------
@@ -105,9 +106,10 @@ def shard_windows(source: ImageSource) -> list[Window]:
 
     They are in the order in which `plan_blocks` lists the tiles within them.
     """
-    if not is_sharded(source):
-        return [whole_window(source)]
-    return list(_grid(whole_window(source), SHARD, SHARD))
+    height, width = source.plane_height, source.width
+    side = SHARD if is_sharded(source) else max(height, width)
+    planes = [Window(top, 0, top + height, width) for top in range(0, source.height, height)]
+    return [shard for plane in planes for shard in _grid(plane, side, side)]
 
 
 def _balanced(
@@ -133,6 +135,10 @@ def _balanced(
 
 def _tiles(source: ImageSource, limit: float) -> Iterator[Window]:
     height, width = _tile_size(source, limit)
+    n_planes = int(1.1 * limit) // (source.plane_height * source.width)
+    if source.planes > 1 and n_planes:
+        yield from _grid(whole_window(source), n_planes * source.plane_height, source.width)
+        return
     for shard in shard_windows(source):
         yield from _grid(shard, height, width)
 
@@ -145,7 +151,7 @@ def _tile_size(source: ImageSource, limit: float) -> tuple[int, int]:
         sides = [CHUNK * i for i in range(1, SHARD_ABOVE // CHUNK + 1)]
 
     def merit(size: tuple[int, int]) -> tuple[bool, int, int, int]:
-        height, width = min(size[0], source.height), min(size[1], source.width)
+        height, width = min(size[0], source.plane_height), min(size[1], source.width)
         fits = height * width <= 1.1 * limit
         return fits, height * width if fits else -height * width, -abs(height - width), -sum(size)
 
@@ -154,7 +160,7 @@ def _tile_size(source: ImageSource, limit: float) -> tuple[int, int]:
 
 def is_sharded(source: ImageSource) -> bool:
     """Whether the label map of an image is stored in shards."""
-    return max(source.width, source.height) > SHARD_ABOVE
+    return max(source.width, source.plane_height) > SHARD_ABOVE
 
 
 def _grid(within: Window, height: int, width: int) -> Iterator[Window]:

@@ -13,7 +13,7 @@ class ImageSource:
     ----------
     name : path relative to its input folder, ``/`` between folders.
     path : where to read it.
-    width, height : pixels, after EXIF orientation.
+    width, height : pixels, after EXIF orientation; rows of all planes.
     channels : 1, 3 or 4, of what `decode` returns.
     dtype : of what `decode` returns: uint8, uint16, float32 or float64.
     format : ``jpeg``, ``png``, ``tiff``, ``zarr`` …
@@ -44,6 +44,16 @@ class ImageSource:
     decoder: str = "opencv"
     profile: str = ""
     grid: Grid = PIXELS
+
+    @property
+    def planes(self) -> int:
+        """Of a volume, whose planes are rows below one another; 1 of a picture."""
+        return max(self.grid.planes, 1)
+
+    @property
+    def plane_height(self) -> int:
+        """Rows of a plane."""
+        return self.height // self.planes
 
     @property
     def pixels(self) -> int:

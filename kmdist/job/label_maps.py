@@ -130,7 +130,7 @@ class Labels:
         if sink.min_region and piece.whole:
             labels = np.ascontiguousarray(labels, np.int32)
             valid = np.ones(labels.shape, bool) if unclustered is None else ~unclustered
-            join_small_regions(labels, valid, sink.min_region)
+            join_small_regions(labels, valid, sink.min_region, source.planes)
         if self._shards:
             y0, x0 = self._origin
             place = np.s_[window.y0 - y0 : window.y1 - y0, window.x0 - x0 : window.x1 - x0]
@@ -268,10 +268,11 @@ def label_items(
     """
     groups: dict[Any, list[Work]] = {}
     for one in work:
-        window = one.pieces[0].window
+        source, window = one.pieces[0].source, one.pieces[0].window
         key: Any = one.index
         if one.in_shard:
-            key = one.tile_of, window.y0 // SHARD, window.x0 // SHARD
+            plane, y0 = divmod(window.y0, source.plane_height)
+            key = one.tile_of, plane, y0 // SHARD, window.x0 // SHARD
         groups.setdefault(key, []).append(one)
     items = []
     for group in groups.values():
@@ -410,7 +411,7 @@ def _join_regions(label_map: LabelMap, writer: RunWriter, min_region: int) -> No
         marked = stored == label_map.unclustered if label_map.unclustered is not None else None
         valid = np.ones(stored.shape, bool) if marked is None else ~marked
         labels[~valid] = 0
-        join_small_regions(labels, valid, min_region)
+        join_small_regions(labels, valid, min_region, max(label_map.grid.planes, 1))
         joined = labels.astype(stored.dtype)
         joined[~valid] = stored[~valid]
         saved = {"labels": joined}

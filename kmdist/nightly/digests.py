@@ -45,7 +45,7 @@ class Held:
         """Whether the labels of an image can be decoded."""
         try:
             if name in self._run.images:
-                self._run.images[name].read_labels()
+                self._run.images[name].require_readable()
             return True
         except KmdistError:
             return False

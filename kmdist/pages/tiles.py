@@ -95,7 +95,7 @@ def labels_of(image: RunImage, level: int, window: Window) -> np.ndarray:
     stored = min(level, image.levels - 1)
     rows = slice(window.y0 >> stored, -(-window.y1 >> stored), 1 << (level - stored))
     columns = slice(window.x0 >> stored, -(-window.x1 >> stored), 1 << (level - stored))
-    return np.asarray(image.labels(stored)[rows, columns])
+    return image.read_labels(stored, (rows, columns))
 
 
 def png(pixels: np.ndarray) -> bytes:

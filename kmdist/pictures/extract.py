@@ -73,6 +73,11 @@ def extract(
     """
     run = single_k(run, "extract")
     picture = RunPicture(run, find_image(run, image))
+    if picture.image.planes:
+        raise UsageError(
+            f"{picture.image.name} is a volume, and kmdist extract cuts pictures: take its labels "
+            "with kmdist export, or open the run in napari"
+        )
     place = check_picture_path(output, (".png",), not_over=picture.image.source)
     kept = chosen_clusters(picture, clusters, at)
     original, note = (None, "") if mask else try_original(picture)

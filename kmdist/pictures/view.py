@@ -176,7 +176,7 @@ class _View:
             pixels = original_of(self.data).rgb(Window(0, 0, height, width))
         except ImageError as error:
             return drawing.placeholder(size, error.reason)
-        nowhere = self.data.unclustered(np.asarray(self.image.labels()[...]))
+        nowhere = self.data.unclustered(self.image.read_labels())
         if nowhere is not None:
             alpha = pixels[..., 3] if pixels.shape[2] == 4 else np.uint8(255)
             pixels = np.dstack([pixels[..., :3], np.where(nowhere, 0, alpha).astype(np.uint8)])

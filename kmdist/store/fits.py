@@ -67,6 +67,7 @@ class ImageRecord(FitRecord, kw_only=True):
     source: str | None = None
     width: PositiveInt
     height: PositiveInt
+    planes: PositiveInt | None = None
 
 
 def validated(where: Any, record: Any, kind: type[FitRecord]) -> dict[str, Any]:
@@ -266,6 +267,11 @@ class RunImage(Fit):
         return int(self.attributes["height"])
 
     @property
+    def planes(self) -> int:
+        """Of a volume; 0 of a picture."""
+        return int(self.attributes.get("planes") or 0)
+
+    @property
     def unclustered(self) -> int | None:
         """Label of pixels that were not clustered; None if there are none."""
         value = self.attributes.get("unclustered")
@@ -280,6 +286,8 @@ class RunImage(Fit):
     def info(self) -> dict[str, Any]:
         """Name and size; where the image has a fit of its own, that as well."""
         found: dict[str, Any] = {"name": self.name, "width": self.width, "height": self.height}
+        if self.planes:
+            found["planes"] = self.planes
         if self.inertia is not None:
             fitted = ("k", "inertia", "n_iter", "stop_reason")
             found.update({key: self.attributes.get(key) for key in fitted})
@@ -287,7 +295,7 @@ class RunImage(Fit):
         return found
 
     def labels(self, level: int = 0) -> "zarr.Array[Any]":
-        """Label map (y, x), lazily sliced; each level is half the last.
+        """Label map (y, x), or (z, y, x) of a volume, lazily sliced; each level is half the last.
 
         Raises
         ------
@@ -295,9 +303,11 @@ class RunImage(Fit):
         """
         key = f"labels/{LABELS_NAME}/s{level}/labels"
         found = self.lazy(key)
-        size = (self.height, self.width)
+        size = (self.planes, self.height, self.width)[not self.planes :]
         fits = (
-            found.shape == size if level == 0 else found.ndim == 2 and found.size < math.prod(size)
+            found.ndim == len(size) and found.size < math.prod(size)
+            if level
+            else found.shape == size
         )
         if not fits or found.dtype.kind != "u":
             what = f"it is {found.dtype} of shape {found.shape}, in an image of {size}"
@@ -305,7 +315,12 @@ class RunImage(Fit):
         return found
 
     def read_labels(
-        self, level: int = 0, window: Any = ..., *, k: int | None = None
+        self,
+        level: int = 0,
+        window: Any = ...,
+        *,
+        k: int | None = None,
+        plane: int | None = None,
     ) -> NDArray[Any]:
         """Labels of a window of a level, read and checked.
 
@@ -313,6 +328,7 @@ class RunImage(Fit):
         ----------
         window : slices of rows and columns; all by default.
         k : clusters that there are; None: any label will do.
+        plane : of a volume; None: the middle one, as pictures show it.
 
         Raises
         ------
@@ -320,16 +336,23 @@ class RunImage(Fit):
         """
         key, lazy = f"labels/{LABELS_NAME}/s{level}/labels", self.labels(level)
         window = (slice(None), slice(None)) if window is ... else window
-        ranges = zip(window, lazy.shape, strict=True)
+        ranges = zip(window, lazy.shape[-2:], strict=True)
         sizes = [len(range(*part.indices(size))) for part, size in ranges]
         if math.prod(sizes) * lazy.dtype.itemsize > MAX_READ_BYTES:
             raise self._damaged(key, f"{sizes[0]:,} × {sizes[1]:,} labels are read at once")
+        if self.planes:
+            window = (self.planes // 2 if plane is None else plane, *window)
         labels = self._read_part(key, lazy, window)
         if k is not None and labels.size:
             known = labels if self.unclustered is None else labels[labels != self.unclustered]
             if known.size and int(known.max()) >= k:
                 raise self._damaged(key, f"it holds the label {known.max()} of {k} clusters")
         return labels
+
+    def require_readable(self) -> None:
+        """Read all labels; errors as of `read_labels`."""
+        for plane in range(max(self.planes, 1)):
+            self.read_labels(plane=plane)
 
 
 class Images(Mapping[str, RunImage]):

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import tifffile
+import zarr
 
 PLACE: list[tuple[Any, ...]] = [
     (33550, "d", 3, (28.5, 28.5, 0.0), True),
@@ -30,3 +31,22 @@ def write_bands(folder: Path, scene: np.ndarray, **options: Any) -> Path:
     for number in range(scene.shape[2]):
         tifffile.imwrite(folder / f"B{number + 1}.tif", scene[..., number], **options)
     return folder
+
+
+CHANNELS = ["DAPI", "GFP", "RFP", "Cy5", "BF"]
+
+
+def write_micrograph(path: Path, volume: np.ndarray) -> None:
+    """An OME-Zarr image of named channels (z, y, x, 5), of voxels of 2 × 0.5 × 0.25 µm."""
+    axes = [{"name": "c", "type": "channel"}] + [
+        {"name": axis, "type": "space", "unit": "micrometer"} for axis in "zyx"
+    ]
+    moves = [
+        {"type": "scale", "scale": [1, 2.0, 0.5, 0.25]},
+        {"type": "translation", "translation": [0, 3.0, 10.0, 20.0]},
+    ]
+    scales = [{"axes": axes, "datasets": [{"path": "0", "coordinateTransformations": moves}]}]
+    channels = [{"label": name} for name in CHANNELS]
+    ome = {"version": "0.5", "multiscales": scales, "omero": {"channels": channels}}
+    group = zarr.create_group(path, attributes={"ome": ome})
+    group.create_array("0", data=np.moveaxis(volume, -1, 0))

@@ -1,7 +1,7 @@
 """Which axis of an array is which: from names wherever there are any, else from sizes."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,7 @@ class Axes:
     y, x, c : positions of the axes; c is None where there is one channel.
     at : of every other axis, the index that is taken.
     how : how the channel was told, for the log.
+    z : of a volume, position of the axis of its planes, which are rows below one another.
     """
 
     y: int
@@ -38,6 +39,7 @@ class Axes:
     c: int | None
     at: tuple[tuple[int, int], ...] = ()
     how: str = ""
+    z: int | None = None
 
 
 def axes_of(
@@ -46,6 +48,7 @@ def axes_of(
     *,
     channel_axis: int | None = None,
     chosen: Mapping[str, int | None] | None = None,
+    volume: bool = False,
 ) -> Axes:
     """Tell the axes of an array.
 
@@ -54,10 +57,11 @@ def axes_of(
     names : of the axes, lower case, None for those without; one for each axis.
     channel_axis : that the user names; negative counts from the end.
     chosen : index for the axes z and t, where the user gives one.
+    volume : z stays an axis; without names it is the first beside the channel.
 
     Raises
     ------
-    ImageError : too few axes, or it cannot be told which is the channel.
+    ImageError : too few axes, or it cannot be told which is the channel; a volume without z.
     """
     n = len(shape)
     names = [None if name is None or name.startswith("dim_") else name for name in names]
@@ -68,8 +72,22 @@ def axes_of(
             "axes", f"channel axis {channel_axis}: the array has {n} axes, 0 to {n - 1}"
         )
     if any(names):
-        return _named(shape, [name or "" for name in names], channel_axis, chosen or {})
-    return _unnamed(shape, channel_axis)
+        return _named(shape, [name or "" for name in names], channel_axis, chosen or {}, volume)
+    if not volume:
+        return _unnamed(shape, channel_axis)
+    if n != 3 + (channel_axis is not None):
+        raise ImageError(
+            "axes",
+            f"an array of shape {tuple(shape)} without names of its axes: a volume is z, y, x, and "
+            "--channel-axis says where its channels are",
+        )
+    z = 1 if channel_axis is not None and channel_axis % n == 0 else 0
+    c = None if channel_axis is None else channel_axis % n - (channel_axis % n > z)
+    rest = _unnamed([size for axis, size in enumerate(shape) if axis != z], c)
+    y, x, c = (one if one is None or one < z else one + 1 for one in (rest.y, rest.x, rest.c))
+    assert y is not None
+    assert x is not None
+    return Axes(y, x, c, (), rest.how, z)
 
 
 def _named(
@@ -77,6 +95,7 @@ def _named(
     names: Sequence[str],
     channel_axis: int | None,
     chosen: Mapping[str, int | None],
+    volume: bool,
 ) -> Axes:
     found = {
         "y": [i for i, name in enumerate(names) if name in ROW_NAMES],
@@ -91,7 +110,10 @@ def _named(
             f"axes named {', '.join(names)}: one y, one x and at most one channel are needed",
         )
     c = found["c"][0] if found["c"] else None
-    taken = {found["y"][0], found["x"][0], c}
+    z = names.index("z") if volume and "z" in names else None
+    if volume and z is None:
+        raise ImageError("axes", f"axes {', '.join(names)} without z: it is no volume")
+    taken = {found["y"][0], found["x"][0], c, z}
     at = []
     for axis, name in enumerate(names):
         if axis in taken:
@@ -108,7 +130,7 @@ def _named(
             )
         at.append((axis, index or 0))
     how = "one channel" if c is None else f"the channel is axis {c}, {names[c] or 'as asked'!r}"
-    return Axes(found["y"][0], found["x"][0], c, tuple(at), how)
+    return Axes(found["y"][0], found["x"][0], c, tuple(at), how, z)
 
 
 def _unnamed(shape: Sequence[int], channel_axis: int | None) -> Axes:
@@ -197,6 +219,23 @@ def require_picture(n_channels: int, names: Sequence[str] = ()) -> None:
 
 def take_window(array: Any, axes: Axes, window: Window) -> np.ndarray:
     """(h, w, c) of a window of an array."""
+    if axes.z is not None:
+        rows = array.shape[axes.y]
+        return np.concatenate(
+            [
+                take_window(
+                    array,
+                    replace(axes, z=None, at=(*axes.at, (axes.z, plane))),
+                    Window(
+                        max(window.y0 - plane * rows, 0),
+                        window.x0,
+                        min(window.y1 - plane * rows, rows),
+                        window.x1,
+                    ),
+                )
+                for plane in range(window.y0 // rows, -(-window.y1 // rows))
+            ]
+        )
     index: list[Any] = [slice(None)] * len(array.shape)
     index[axes.y] = slice(window.y0, window.y1)
     index[axes.x] = slice(window.x0, window.x1)

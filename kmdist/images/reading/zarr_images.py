@@ -187,11 +187,18 @@ def _multiscale(path: str, scales: Any, attributes: Any, ctime_ns: int) -> ZarrP
 def grid_of(picture: ZarrPicture, axes: Axes) -> Grid:
     """Where the pixels lie; pixels of one where the image does not say."""
 
-    def both(values: Sequence[T], default: T) -> tuple[T, T]:
-        known = len(values) == len(picture.array.shape)
-        return (values[axes.y], values[axes.x]) if known else (default, default)
+    places = [axis for axis in (axes.z, axes.y, axes.x) if axis is not None]
 
-    return Grid(both(picture.scale, 1.0), both(picture.translation, 0.0), both(picture.units, ""))
+    def each(values: Sequence[T], default: T) -> tuple[T, ...]:
+        known = len(values) == len(picture.array.shape)
+        return tuple(values[axis] if known else default for axis in places)
+
+    return Grid(
+        each(picture.scale, 1.0),
+        each(picture.translation, 0.0),
+        each(picture.units, ""),
+        0 if axes.z is None else picture.array.shape[axes.z],
+    )
 
 
 def _axes(picture: ZarrPicture) -> Axes:

@@ -41,7 +41,7 @@ def segment_image(piece: Piece, wanted: Wanted, writer: RunWriter) -> Fits:
     for k, fit in fits.items():
         picture, totals = label_pixels(values, valid, fit.model)
         if wanted.min_region:
-            join_small_regions(picture, valid, wanted.min_region)
+            join_small_regions(picture, valid, wanted.min_region, source.planes)
         prefix = wanted.prefix(k)
         group = writer.image_group(source.name, prefix)
         attributes = write_fit(writer, group, fit, totals, sample)

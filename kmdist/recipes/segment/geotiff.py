@@ -23,13 +23,18 @@ TABLE_NAME = "clusters.csv"
 
 
 def export_labels(run: Run, folder: Path, stems: Mapping[str, str]) -> None:
-    """Write ``STEM.tif`` for each image that lies somewhere on earth, and the table of clusters.
+    """Write ``STEM.tif`` for each image that lies somewhere on earth, ``STEM.ome.tif`` for each
+    volume, and the table of clusters.
 
     The TIFF holds labels, tiled and deflated, with the colours of the clusters where k ≤ 256, the
     label of pixels without data as GDAL's no-data, and the place tags of the source as they are.
     """
     for name, stem in stems.items():
         image = run.images[name]
+        if image.planes:
+            how: dict[str, Any] = {"photometric": "minisblack", "metadata": {"axes": "ZYX"}}
+            _write_tiles(folder / f"{stem}.ome.tif", image, ome=True, **how)
+            continue
         place, by_gdal = place_of(image.source), is_gdal(image.source)
         if place or (by_gdal and os.path.exists(image.source)):
             path = folder / f"{stem}.tif"
@@ -57,8 +62,6 @@ def place_of(path: str) -> list[tuple[int, int, int, Any, bool]]:
 def _write_labels(
     path: Path, run: Run, image: RunImage, place: list[tuple[int, int, int, Any, bool]]
 ) -> None:
-    import tifffile
-
     labels = image.labels()
     palette = image.palette if image.palette is not None else run.palette
     how: dict[str, Any] = {"photometric": "minisblack"}
@@ -69,6 +72,13 @@ def _write_labels(
     if image.unclustered is not None:
         text = str(image.unclustered)
         place = [*place, (_NODATA_TAG, 2, len(text) + 1, text, True)]
+    _write_tiles(path, image, metadata=None, extratags=place, **how)
+
+
+def _write_tiles(path: Path, image: RunImage, **how: Any) -> None:
+    import tifffile
+
+    labels = image.labels()
     partial = path.with_name(f".{path.name}.part")
     try:
         tifffile.imwrite(
@@ -78,8 +88,6 @@ def _write_labels(
             dtype=labels.dtype,
             tile=(TILE, TILE),
             compression="zlib",
-            metadata=None,
-            extratags=place,
             bigtiff=labels.nbytes > 2**31,
             **how,
         )
@@ -89,14 +97,14 @@ def _write_labels(
 
 
 def _tiles(image: RunImage) -> Iterator[np.ndarray]:
-    """Tiles of a label map, row by row, those at its edges filled up."""
-    height, width = image.height, image.width
-    for y in range(0, height, TILE):
-        band = image.read_labels(0, (slice(y, y + TILE), slice(None)))
-        for x in range(0, width, TILE):
-            part = band[:, x : x + TILE]
-            missing = ((0, TILE - part.shape[0]), (0, TILE - part.shape[1]))
-            yield np.pad(part, missing, mode="edge")
+    """Tiles of a label map, plane by plane, row by row, those at its edges filled up."""
+    for plane in range(max(image.planes, 1)):
+        for y in range(0, image.height, TILE):
+            band = image.read_labels(0, (slice(y, y + TILE), slice(None)), plane=plane)
+            for x in range(0, image.width, TILE):
+                part = band[:, x : x + TILE]
+                missing = ((0, TILE - part.shape[0]), (0, TILE - part.shape[1]))
+                yield np.pad(part, missing, mode="edge")
 
 
 def clusters_csv(run: Run) -> str:

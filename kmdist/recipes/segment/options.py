@@ -163,6 +163,10 @@ class SegmentOptions(FittingOptions, frozen=True, kw_only=True):
         Option("Which axis is the channel, from 0; default: by its name, else the short one."),
     ] = None
     z: Annotated[NaturalInt | None, Option("Which plane of a volume, from 0.")] = None
+    volume: Annotated[
+        bool,
+        Option("All planes of a volume are one image, whose label map is (z, y, x)."),
+    ] = False
     t: Annotated[NaturalInt | None, Option("Which time point, from 0.")] = None
     init: Annotated[
         str | Path | Centers,
@@ -183,6 +187,8 @@ class SegmentOptions(FittingOptions, frozen=True, kw_only=True):
         super().__post_init__()
         if self.choices and not self.shared:
             raise UsageError(f"k = {self.k} chooses one k for the collection; give a number")
+        if self.volume and (self.z is not None or self.bands):
+            raise UsageError("volume takes all planes of each file: it goes without z and bands")
         if self.fit_only and not self.shared:
             raise UsageError("fit_only makes one set of clusters; it needs shared=True")
 

@@ -40,10 +40,12 @@ class FalseColor:
             files = [Found(f"{image.name}/{one.name}", str(one)) for one in beside]
             found = scenes(files, asked.bands)[0]
         self._source = ProbeRaster(asked)(found, max_pixels=limit)
-        if (self._source.width, self._source.height) != (image.width, image.height):
+        self._top = (self._source.planes // 2) * self._source.plane_height
+        size = (self._source.width, self._source.plane_height, self._source.grid.planes)
+        if size != (image.width, image.height, image.planes):
             raise ImageError("changed", f"the original {image.source} has another size now")
         side = Window(0, 0, min(image.height, SAMPLE_SIDE), min(image.width, SAMPLE_SIDE))
-        values, valid = read_raster(self._source, side)
+        values, valid = self._read(side)
         shown = values[valid][:, self._shown].astype(np.float64)
         if not len(shown):
             shown = np.zeros((1, 3))
@@ -61,9 +63,14 @@ class FalseColor:
         """Of the file."""
         return self._source.size_bytes
 
+    def _read(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
+        """As `read_raster`, of the middle plane of a volume."""
+        below = replace(window, y0=window.y0 + self._top, y1=window.y1 + self._top)
+        return read_raster(self._source, below)
+
     def rgb(self, window: Window) -> np.ndarray:
         """(y, x, 3) uint8 of a window; black where there is no data."""
-        values, valid = read_raster(self._source, window)
+        values, valid = self._read(window)
         shown = (values[:, :, self._shown].astype(np.float64) - self._low) / self._range
         rgb = np.round(255 * np.clip(np.nan_to_num(shown), 0, 1)).astype(np.uint8)
         rgb[~valid] = 0

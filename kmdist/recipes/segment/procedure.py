@@ -140,6 +140,7 @@ class SegmentFit:
             o.bands,
             o.coordinates > 0,
             o.strict,
+            o.volume,
         )
 
     def open(self, options: JobOptions, pool: Pool, watch: Watcher) -> Photographs:

@@ -25,12 +25,16 @@ from kmdist.job.work import Piece, read_piece
 from kmdist.recipes.segment.bands import Scene, require_alike
 from kmdist.recipes.segment.geo import is_gdal, opened_raster, read_bands
 from kmdist.recipes.segment.model import coordinates_dtype, with_coordinates
-from kmdist.store import PIXELS
+from kmdist.store import PIXELS, Grid
 from kmdist.store.zarr_trees import open_guarded, require_stored, tree_status
 
 PLAIN = Axes(0, 1, None)
 """Rows and columns of one channel."""
-_TIFF_AXES = {"Y": "y", "X": "x", "S": "c", "C": "c", "Z": "z", "T": "t"}
+_PAGES = "pages"
+"""An axis that a TIFF does not name: channels, or planes of a volume."""
+_TIFF_AXES = {
+    "Y": "y", "X": "x", "S": "c", "C": "c", "Z": "z", "T": "t", "Q": _PAGES, "I": _PAGES,
+}  # fmt: skip
 _ALPHA = (1, 2)
 """ExtraSamples of TIFF that are alpha: associated, unassociated (TIFF 6.0, section 18)."""
 _GDAL_NODATA_TAG = 42113
@@ -47,6 +51,7 @@ class Asked:
     bands : names of files that are bands of a scene, globs among them; empty: a file is a scene.
     coordinates : column and row are two further channels.
     strict : NaN is an error and not no data.
+    volume : planes are one image.
     """
 
     channels: tuple[str, ...] = ()
@@ -57,6 +62,7 @@ class Asked:
     bands: tuple[str, ...] = ()
     coordinates: bool = False
     strict: bool = False
+    volume: bool = False
 
     def record(self) -> dict[str, Any]:
         """As the parameters of a run hold it."""
@@ -151,7 +157,9 @@ class ProbeRaster:
     def _probe(self, found: Found, max_pixels: int) -> Raster:
         if isinstance(found, Scene):
             return self._scene(found, max_pixels)
-        stored = _stored(found.path, max_pixels)
+        stored, volume = _stored(found.path, max_pixels), self.asked.volume
+        if volume and (stored is None or stored.kind == "gdal"):
+            raise ImageError("axes", "a picture, whose planes cannot be one volume")
         if stored is None:
             return self._picture(probe(found, max_pixels=max_pixels))
         if stored.dtype.kind not in "uif" or stored.dtype in (np.uint64, np.int64):
@@ -160,13 +168,17 @@ class ProbeRaster:
                 f"values of type {stored.dtype}: integers of 8 to 32 bits and floating point are "
                 "allowed",
             )
+        letters = ["z" if volume else "c"] * len(stored.axes)
         axes = axes_of(
             stored.shape,
-            stored.axes,
+            [b if a == _PAGES else a for a, b in zip(stored.axes, letters, strict=True)],
             channel_axis=self.asked.channel_axis,
             chosen={"z": self.asked.z, "t": self.asked.t},
+            volume=volume,
         )
         height, width = stored.shape[axes.y], stored.shape[axes.x]
+        planes = 0 if axes.z is None else stored.shape[axes.z]
+        height *= max(planes, 1)
         if not stored.windowed and height * width > max_pixels:
             raise ImageError(
                 "too_large",
@@ -199,7 +211,7 @@ class ProbeRaster:
             names=tuple(names[i] for i in taken),
             nodata=(*stored.nodata, *self.asked.nodata),
             alpha=stored.alpha,
-            grid=PIXELS if stored.picture is None else grid_of(stored.picture, axes),
+            grid=grid_of(stored.picture, axes) if stored.picture else _pixels_of(planes),
         )
 
     def _scene(self, scene: Scene, max_pixels: int) -> Raster:
@@ -240,6 +252,10 @@ class ProbeRaster:
             nodata=self.asked.nodata,
             alpha=3 if source.channels == 4 else None,
         )
+
+
+def _pixels_of(planes: int) -> Grid:
+    return Grid((1.0,) * 3, (0.0,) * 3, ("",) * 3, planes) if planes else PIXELS
 
 
 def chosen_channels(
@@ -300,6 +316,7 @@ def read_raster(source: Raster, window: Window | None = None) -> tuple[np.ndarra
             )
     if source.coordinates:
         values = with_coordinates(values, window.y0, window.x0)
+        values[:, :, -1] %= source.plane_height
     return values, valid
 
 
@@ -383,7 +400,7 @@ def _stored_tiff(file: Any, size_bytes: int) -> _Stored:
             "tiff",
             shape,
             np.dtype(page.dtype) if page.dtype is not None else np.dtype(object),
-            [_TIFF_AXES.get(letter, "c" if letter in "QI" else letter) for letter in letters],
+            [_TIFF_AXES.get(letter, letter) for letter in letters],
             names,
             _tiff_nodata(page),
             alpha,

@@ -193,7 +193,7 @@ def channels_of(sources: Sequence[ImageSource]) -> Channels:
     exact = common.itemsize <= 2 and common.kind in "ui"
     single = exact or common in (np.float32, np.float16)
     scaled = np.dtype(np.float32 if single else np.float64)
-    side = max(max(source.width, source.height) for source in sources)
+    side = max(max(source.width, source.plane_height) for source in sources)
     names: tuple[str, ...] = sources[0].names  # type: ignore[attr-defined]
     return Channels(names, common if exact else scaled, scaled, side)
 

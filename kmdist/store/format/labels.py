@@ -37,17 +37,20 @@ MAX_COLORS = 256
 
 @dataclass(frozen=True)
 class Grid:
-    """Where the pixels of an image lie, row and column.
+    """Where the pixels of an image lie: by plane of a volume, row and column.
 
     Parameters
     ----------
     scale : size of a pixel. translation : place of the centre of the first.
     units : as OME-Zarr names them (micrometer), or empty.
+    planes : of a volume, which is an image of planes below one another wherever rows are counted;
+        0: of a picture.
     """
 
-    scale: tuple[float, float] = (1.0, 1.0)
-    translation: tuple[float, float] = (0.0, 0.0)
-    units: tuple[str, str] = ("", "")
+    scale: tuple[float, ...] = (1.0, 1.0)
+    translation: tuple[float, ...] = (0.0, 0.0)
+    units: tuple[str, ...] = ("", "")
+    planes: int = 0
 
 
 PIXELS = Grid()
@@ -75,18 +78,19 @@ class LabelMap:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Height and width of the image."""
-        height, width = self.levels[0].shape
-        return height, width
+        """Rows of all planes, and columns."""
+        height, width = self.levels[0].shape[-2:]
+        return height * max(self.grid.planes, 1), width
 
     def windows(self, level: int) -> list[tuple[int, int, int, int]]:
         """Windows (y0, x0, y1, x1) of one level that different workers can write safely.
 
         Each is at most 8,192² and consists of whole chunks and shards.
         """
-        height, width = self.levels[level].shape
+        height, width = self.levels[level].shape[-2:]
         return [
-            (y, x, min(y + SHARD, height), min(x + SHARD, width))
+            (top + y, x, top + min(y + SHARD, height), min(x + SHARD, width))
+            for top in range(0, height * max(self.grid.planes, 1), height)
             for y in range(0, height, SHARD)
             for x in range(0, width, SHARD)
         ]
@@ -100,16 +104,19 @@ def label_map(
     Parameters
     ----------
     key : ``images/NAME``, below a prefix if there is one.
-    shape : height and width, both at least 1.
+    shape : rows of all planes and columns, both at least 1.
     marked : whether some pixels may not be clustered.
     """
     if len(shape) != 2 or min(shape) < 1:
         raise ValueError(f"{image}: labels must be (y, x) with at least one pixel, got {shape}")
     dtype = label_dtype(k, marked)
     marker = unclustered_value(k, marked)
+    height, width = int(shape[0]) // max(grid.planes, 1), int(shape[1])
     levels = tuple(
-        label_array(f"{key}/labels/{LABELS_NAME}/s{i}/labels", size, dtype, marker or 0)
-        for i, size in enumerate(pyramid_shapes((int(shape[0]), int(shape[1]))))
+        label_array(
+            f"{key}/labels/{LABELS_NAME}/s{i}/labels", size, dtype, marker or 0, grid.planes
+        )
+        for i, size in enumerate(pyramid_shapes((height, width)))
     )
     return LabelMap(image, key, k, marker, levels, grid)
 
@@ -125,9 +132,11 @@ def write_metadata(
         choice to them.
     attributes : more for the image's group, beside name, source, height, width, unclustered.
     """
-    height, width = labels.shape
+    height, width = labels.levels[0].shape[-2:]
     own = {"name": labels.image, "source": labels.image, "height": height, "width": width}
     own["unclustered"] = labels.unclustered
+    if labels.grid.planes:
+        own["planes"] = labels.grid.planes
     target.put(f"{labels.key}/zarr.json", group_metadata({**own, **attributes}))
     target.put(f"{labels.key}/labels/zarr.json", _LABELS_GROUP)
     base = f"{labels.key}/labels/{LABELS_NAME}"
@@ -155,10 +164,24 @@ def write_window(
     ------
     ValueError : a label is outside 0 … k − 1, or the window is not aligned.
     """
-    spec = labels.levels[level]
     found = np.asarray(values)
-    check_region(spec, origin, found.shape)
-    return write_region(target, spec, origin, encode_labels(labels, found, mask))
+    place, parted = _by_plane(labels, level, origin, found)
+    check_region(labels.levels[level], place, parted.shape)
+    encoded = encode_labels(labels, found, mask).reshape(parted.shape)
+    return write_region(target, labels.levels[level], place, encoded)
+
+
+def _by_plane(
+    labels: LabelMap, level: int, origin: tuple[int, int], values: NDArray[Any]
+) -> tuple[tuple[int, ...], NDArray[Any]]:
+    """Origin and values as the array has them; of volumes a part of a plane, or whole planes."""
+    if not labels.grid.planes:
+        return origin, values
+    rows, columns = labels.levels[level].shape[1:]
+    plane, y0 = divmod(origin[0], rows)
+    if y0 + len(values) <= rows:
+        return (plane, y0, origin[1]), values[None]
+    return (plane, y0, origin[1]), values.reshape(-1, rows, columns)
 
 
 def encode_labels(
@@ -201,21 +224,22 @@ def write_image(
     -------
     int : bytes stored.
     """
-    level = encode_labels(labels, np.asarray(values), mask)
+    place, level = _by_plane(labels, 0, (0, 0), encode_labels(labels, np.asarray(values), mask))
     stored = 0
     for number, spec in enumerate(labels.levels):
         if number:
-            level = np.ascontiguousarray(level[::2, ::2])
-        stored += write_region(target, spec, (0, 0), level)
+            level = np.ascontiguousarray(level[..., ::2, ::2])
+        stored += write_region(target, spec, place, level)
     return stored
 
 
 def read_labels(target: Target, labels: LabelMap) -> NDArray[Any]:
-    """The first level of a map, whole."""
+    """The first level of a map, whole, planes below one another."""
     import zarr
 
     store, path = target.zarr_store(), labels.levels[0].key
-    return np.asarray(zarr.open_array(store, path=path, mode="r", zarr_format=3)[...])
+    stored = np.asarray(zarr.open_array(store, path=path, mode="r", zarr_format=3)[...])
+    return stored.reshape(labels.shape)
 
 
 def write_pyramid_window(
@@ -239,17 +263,20 @@ def write_pyramid_window(
         )
     spec = labels.levels[level]
     y0, x0, y1, x1 = window
-    check_region(spec, (y0, x0), (y1 - y0, x1 - x0))
+    made = np.empty((y1 - y0, x1 - x0), dtype=spec.dtype)
+    place, parted = _by_plane(labels, level, (y0, x0), made)
+    check_region(spec, place, parted.shape)
+    (*plane, y0, x0) = place
     below = labels.levels[level - 1].key
     source = zarr.open_array(target.zarr_store(), path=below, mode="r", zarr_format=3)
-    made = np.empty((y1 - y0, x1 - x0), dtype=spec.dtype)
-    for rows, columns in _patches(y1 - y0, x1 - x0):
-        part = source[
-            2 * (y0 + rows.start) : 2 * (y0 + rows.stop),
-            2 * (x0 + columns.start) : 2 * (x0 + columns.stop),
-        ]
-        made[rows, columns] = np.asarray(part)[::2, ::2]
-    return write_region(target, spec, (y0, x0), made)
+    for rows, columns in _patches(*made.shape):
+        twice: tuple[Any, ...] = (
+            *plane,
+            slice(2 * (y0 + rows.start), 2 * (y0 + rows.stop)),
+            slice(2 * (x0 + columns.start), 2 * (x0 + columns.stop)),
+        )
+        made[rows, columns] = np.asarray(source[twice])[::2, ::2]
+    return write_region(target, spec, place, parted)
 
 
 def _patches(height: int, width: int) -> Iterator[tuple[slice, slice]]:
@@ -317,25 +344,23 @@ def _image_label(k: int, unclustered: int | None, colors: bytes) -> str:
 @lru_cache(maxsize=64)
 def _multiscales(levels: int, grid: Grid) -> str:
     """Axes and levels. A pixel of level n covers 2ⁿ pixels a side; its centre moves with it."""
+    names = "zyx" if grid.planes else "yx"
     datasets = []
     for level in range(levels):
-        size = float(2**level)
-        shift = (size - 1) / 2
+        sizes = [1.0 if name == "z" else float(2**level) for name in names]
+        places = zip(grid.translation, grid.scale, sizes, strict=True)
         transformations = [
-            {"type": "scale", "scale": [size * one for one in grid.scale]},
+            {"type": "scale", "scale": [a * b for a, b in zip(sizes, grid.scale, strict=True)]},
             {
                 "type": "translation",
-                "translation": [
-                    start + shift * one
-                    for start, one in zip(grid.translation, grid.scale, strict=True)
-                ],
+                "translation": [start + (size - 1) / 2 * one for start, one, size in places],
             },
         ]
         path = f"s{level}/labels"
         datasets.append({"path": path, "coordinateTransformations": transformations})
     axes = [
         {"name": axis, "type": "space", **({"unit": unit} if unit else {})}
-        for axis, unit in zip("yx", grid.units, strict=True)
+        for axis, unit in zip(names, grid.units, strict=True)
     ]
     scales = [{"name": LABELS_NAME, "axes": axes, "datasets": datasets, "type": "nearest"}]
     return json.dumps(scales, separators=(",", ":"))

@@ -133,16 +133,23 @@ def array_spec(
     return ArraySpec(key, shape, name, cut, shards, tuple(dimension_names), fill_value)
 
 
-def label_array(key: str, shape: tuple[int, int], dtype: DTypeLike, fill_value: int) -> ArraySpec:
-    """One level of a label map (y, x): chunks of 1,024², shards of 8,192² for long sides."""
-    shards = (SHARD, SHARD) if max(shape) > SHARD_ABOVE else None
+def label_array(
+    key: str, shape: tuple[int, int], dtype: DTypeLike, fill_value: int, planes: int = 0
+) -> ArraySpec:
+    """One level of a label map (y, x): chunks of 1,024², shards of 8,192² for long sides.
+
+    Parameters
+    ----------
+    planes : of a volume, whose map is (z, y, x) in chunks of one plane; 0: of a picture.
+    """
+    sharded, several = max(shape) > SHARD_ABOVE, planes > 0
     return array_spec(
         key,
-        shape,
+        (planes, *shape) if several else shape,
         dtype,
-        chunks=(CHUNK, CHUNK),
-        shards=shards,
-        dimension_names=("y", "x"),
+        chunks=(1, CHUNK, CHUNK)[not several :],
+        shards=(1, SHARD, SHARD)[not several :] if sharded else None,
+        dimension_names=("z", "y", "x")[not several :],
         fill_value=fill_value,
     )
 

@@ -12,7 +12,7 @@ import kmdist
 from kmdist.errors import KmdistError, UsageError
 from kmdist.recipes.predict import predict
 from kmdist.recipes.segment.recipe import segment
-from tests.support.scenes import PLACE, fields, write_bands
+from tests.support.scenes import PLACE, fields, write_bands, write_micrograph
 
 SCENE = fields(96, 112, 12)
 
@@ -162,23 +162,7 @@ def test_without_strict_nan_is_no_data(tmp_path: Path) -> None:
 def test_labels_lie_where_the_channels_of_a_micrograph_do(shared: bool, tmp_path: Path) -> None:
     from ome_zarr_models.v05.image_label import ImageLabel
 
-    axes = [{"name": "c", "type": "channel"}] + [
-        {"name": axis, "type": "space", "unit": "micrometer"} for axis in "zyx"
-    ]
-    names = ["DAPI", "GFP", "RFP", "Cy5", "BF"]
-    moves = [
-        {"type": "scale", "scale": [1, 2.0, 0.5, 0.25]},
-        {"type": "translation", "translation": [0, 0, 10.0, 20.0]},
-    ]
-    scales = [{"axes": axes, "datasets": [{"path": "0", "coordinateTransformations": moves}]}]
-    ome = {
-        "version": "0.5",
-        "multiscales": scales,
-        "omero": {"channels": [{"label": name} for name in names]},
-    }
-    group = zarr.create_group(tmp_path / "cells.zarr", attributes={"ome": ome})
-    planes = np.moveaxis(fields(160, 144), -1, 0)
-    group.create_array("0", data=np.stack([planes] * 20, axis=1))
+    write_micrograph(tmp_path / "cells.zarr", np.stack([fields(160, 144)] * 20))
     with pytest.raises(KmdistError, match="--z says which"):
         segment(tmp_path / "cells.zarr", tmp_path / "run.zarr", k=3)
     run = segment(
