@@ -17,6 +17,7 @@ FLAGS = {
     "resume": "resume=True",
     "shared": "shared=True",
     "strict": "strict=True",
+    "volume": "volume=True",
 }
 """Options of the command line that are on or off, as Python has them."""
 

@@ -172,6 +172,7 @@ def test_scaled_channels_weigh_alike_and_centroids_keep_their_units(
     np.testing.assert_allclose(sorted(run.centroids[:, 0]), means, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_bytes_do_not_depend_on_workers_tiles_or_kept_rows(
     scene: np.ndarray, tmp_path: Path
 ) -> None:
