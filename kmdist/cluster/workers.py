@@ -179,8 +179,10 @@ def _reviver_of(client: Any) -> _Reviver | None:
 
 
 def _is_dead(nanny: Any) -> bool:
+    """Whether a nanny, or the worker that it had, has ended; one that begins has none yet."""
     over = ("closed", "failed", "stopped")
-    return nanny.status.name in over or nanny.process is None or nanny.process.status.name in over
+    process = nanny.process
+    return nanny.status.name in over or (process is not None and process.status.name in over)
 
 
 @contextmanager

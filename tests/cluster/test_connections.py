@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from click.testing import CliRunner
 import kmdist
 from kmdist.cli import cli
 from kmdist.cluster import Compute, connect, local_workers, profile_of, read_profile
+from kmdist.cluster import workers as pools
 from kmdist.cluster.connection import is_loopback, join, require_kmdist
 from kmdist.errors import KmdistError, UsageError
 from kmdist.recipes.registry import recipe_names
@@ -326,6 +328,36 @@ def test_workers_with_kmdist_pass(dask_cluster: DaskProcesses) -> None:
 def test_threads_for_small_work_processes_for_large(workers: int, mpx: float, kind: str) -> None:
     compute = Compute(workers=workers)
     assert local_workers(profile_of(compute), compute, mpx) == (workers, kind)
+
+
+@pytest.mark.parametrize(
+    ("nanny", "process", "replaced"),
+    [
+        ("init", None, False),  # at work on its first worker
+        ("running", "starting", False),
+        ("running", "running", False),
+        ("running", "stopped", True),
+        ("running", "failed", True),
+        ("failed", None, True),
+        ("closed", None, True),
+    ],
+)
+def test_a_worker_that_begins_is_not_replaced(
+    nanny: str, process: str | None, replaced: bool
+) -> None:
+    def state(name: str | None, **more: Any) -> Any:
+        return None if name is None else SimpleNamespace(status=SimpleNamespace(name=name), **more)
+
+    closed: list[Any] = []
+    cluster = SimpleNamespace(
+        workers={0: state(nanny, process=state(process), close="close")},
+        loop=SimpleNamespace(add_callback=closed.append),
+        scale=lambda n: closed.append(n),
+    )
+    revive = pools._Reviver(cluster, 1)
+    for _ in range(3):
+        revive()
+    assert closed[:2] == (["close", 1] if replaced else [])
 
 
 def test_a_client_that_finds_no_scheduler_leaves_nothing_to_the_garbage_collector() -> None:

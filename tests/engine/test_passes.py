@@ -1,10 +1,12 @@
 """Passes give the same bytes whatever finishes first, and bound what is in flight."""
 
+import operator
 import os
 import signal
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -253,6 +255,33 @@ def test_what_is_prepared_is_bounded_like_what_is_in_flight() -> None:
     pool.close()
     assert prepared == list(range(50))
     assert total == reference_tree([noisy_sum(i, 1.0) for i in range(50)], 8)
+
+
+def blamed_at_first(path: str) -> int:
+    """As a broadcast value that was made anew beside a task that kills workers."""
+    if not os.path.exists(path):
+        open(path, "w").close()
+        raise type("KilledWorker", (Exception,), {})
+    return 10
+
+
+def test_a_broadcast_value_that_was_blamed_is_made_again(tmp_path: Path) -> None:
+    from distributed import Client
+
+    items = list(range(20))
+    with Client(
+        processes=False, n_workers=1, threads_per_worker=2, dashboard_address=None
+    ) as client:
+        pool = DaskPool(client)
+        for merge in (sum, None):
+            found: dict[int, Any] = {}
+            made = str(tmp_path / f"made for {merge}")
+            total = run_pass(
+                pool, operator.add, items, pool.submit(blamed_at_first, made), merge=merge,
+                on_done=found.__setitem__, rescue=lambda index, alone: alone(items[index]),
+            )  # fmt: skip
+            assert total == (sum(items) + 200 if merge else None)
+            assert found == {i: None if merge else i + 10 for i in items}
 
 
 def slow_or_deadly(item: str) -> list[str]:

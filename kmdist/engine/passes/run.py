@@ -127,6 +127,13 @@ class _Flight:
         self._taken += 1
         return self._index_of.pop(future), future
 
+    def renew_arguments(self) -> None:
+        """Run again what every task takes, where deaths of others were blamed on it."""
+        self._arguments = [
+            self._pool.retry(one) if getattr(one, "status", "") == "error" else one
+            for one in self._arguments
+        ]
+
     def alone(self, item: Any) -> Any:
         """The finished future of an item that is tried while no other leaf is in flight.
 
@@ -211,6 +218,8 @@ def run_pass(
                 suspects.append(index)
             else:
                 settle(index, future, result)
+        if suspects:
+            flight.renew_arguments()
         for index in sorted(suspects):
             future = rescue(index, flight.alone) if rescue else None
             settle(index, future, None if tree else fetched(pool, future))
