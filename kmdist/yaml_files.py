@@ -14,6 +14,7 @@ from kmdist.errors import UsageError
 from kmdist.urls import require_on_disk
 
 MAX_BYTES = 256 * 1024
+MAX_INT_BITS = 256
 MAX_ALIASES = 16
 """Sixteen aliases multiply what they stand for by 400 at most."""
 
@@ -50,12 +51,23 @@ class _Loader(yaml.SafeLoader):
         for key, _ in node.value:
             if key.tag == "tag:yaml.org,2002:merge":
                 continue
+            if not isinstance(key.value, str):
+                raise ConstructorError(None, None, "a key is no word", key.start_mark)
             if key.value in seen:
                 reason = f"key {key.value!r} is given twice"
                 raise ConstructorError(None, None, reason, key.start_mark)
-            if isinstance(key.value, str):
-                seen.add(key.value)
+            seen.add(key.value)
         return super().construct_mapping(node, deep)
+
+    def construct_yaml_int(self, node: Any) -> int:
+        value = super().construct_yaml_int(node)
+        if value.bit_length() > MAX_INT_BITS:  # Python cannot even print it
+            reason = f"a whole number of {value.bit_length():,} bits"
+            raise ConstructorError(None, None, reason, node.start_mark)
+        return int(value)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
 
 
 def read_mapping(path: str | Path, what: str) -> dict[str, Any]:
@@ -99,15 +111,18 @@ def parse(text: str) -> Any:
     ------
     ValueError : it is none of the kind that is read.
     """
-    loader = _Loader(text)
     try:
-        return loader.get_single_data()
-    except yaml.YAMLError as error:
-        raise ValueError(str(error)) from error
+        loader = _Loader(text)
+        try:
+            return loader.get_single_data()
+        finally:
+            loader.dispose()  # type: ignore[no-untyped-call]
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
-    finally:
-        loader.dispose()  # type: ignore[no-untyped-call]
+    except (LookupError, AttributeError) as error:  # of tags whose values are not of them
+        raise ValueError(f"a value is not what its tag says: {error}") from error
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from error
 
 
 def _short(value: Any) -> str:

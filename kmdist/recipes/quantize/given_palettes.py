@@ -34,7 +34,10 @@ def read_palette(path: str | Path) -> np.ndarray:
             f"--init {str(path)!r}: {error.reason}; give random, k-means++, or a palette: .gpl, "
             ".json, .npy or a run"
         ) from error
-    except (ValueError, KeyError, TypeError, OSError) as error:
+    except (
+        ValueError, LookupError, TypeError, AttributeError, OSError, EOFError, RecursionError,
+        MemoryError,
+    ) as error:  # fmt: skip
         raise UsageError(f"--init {path}: holds no palette ({error})") from error
     if colors.ndim != 2 or colors.shape[1] not in (3, 4) or not len(colors):
         raise UsageError(f"--init {path}: a palette is (k, 3) sRGB, found shape {colors.shape}")

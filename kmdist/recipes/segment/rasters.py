@@ -11,6 +11,7 @@ from kmdist.errors import ImageError
 from kmdist.images import Found, ImageSource, Window, decode, probe
 from kmdist.images.finding.files import file_status, open_regular
 from kmdist.images.reading.axes import Axes, axes_of, take_window
+from kmdist.images.reading.numpy_files import members_of, open_numpy
 from kmdist.images.reading.quiet import silenced
 from kmdist.images.reading.tiff import (
     SEGMENT_PIXELS,
@@ -418,21 +419,15 @@ def _tiff_nodata(page: Any) -> tuple[float, ...]:
 
 def _stored_numpy(path: str, suffix: str) -> _Stored:
     inside = ""
-    try:
-        if suffix == ".npz":
-            with np.load(path, allow_pickle=False) as archive:
-                if len(archive.files) != 1:
-                    raise ImageError(
-                        "unsupported",
-                        f"an .npz of {len(archive.files)} arrays: one is needed "
-                        f"({', '.join(archive.files[:10])})",
-                    )
-                inside = archive.files[0]
-                array = archive[inside]
-        else:
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError, KeyError) as error:
-        raise ImageError("corrupt", f"corrupt NumPy file: {error}") from error
+    if suffix == ".npz":
+        names = members_of(path)
+        if len(names) != 1:
+            raise ImageError(
+                "unsupported",
+                f"an .npz of {len(names)} arrays: one is needed ({', '.join(names[:10])})",
+            )
+        inside = names[0]
+    array = open_numpy(path, inside)
     return _Stored(
         suffix[1:] or "npy",
         array.shape,
@@ -486,7 +481,4 @@ def _read(source: Raster, window: Window) -> np.ndarray:
         return read_bands(source.path, window)
     if source.format == "zarr":
         return take_window(open_guarded(source.path, source.inside, source.ctime_ns), axes, window)
-    if source.format == "npz":
-        with np.load(source.path, allow_pickle=False) as archive:
-            return take_window(archive[source.inside], axes, window)
-    return take_window(np.load(source.path, mmap_mode="r", allow_pickle=False), axes, window)
+    return take_window(open_numpy(source.path, source.inside), axes, window)

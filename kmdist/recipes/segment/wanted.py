@@ -12,7 +12,8 @@ from kmdist.engine.lloyd import Options, iterate
 from kmdist.engine.rows import Rows
 from kmdist.engine.seeding import seed_centroids
 from kmdist.engine.state import State
-from kmdist.errors import UsageError, quantity
+from kmdist.errors import ImageError, UsageError, quantity
+from kmdist.images.reading.numpy_files import open_numpy
 from kmdist.job.choices import selection_record
 from kmdist.recipes.segment.model import Scaling, SegmentModel, cluster_colors
 from kmdist.recipes.segment.options import SegmentOptions
@@ -171,8 +172,8 @@ def _history(states: list[State]) -> np.ndarray:
 def _read_centers(given: Any) -> np.ndarray:
     if isinstance(given, str):
         try:
-            given = np.load(given, allow_pickle=False)
-        except (OSError, ValueError) as error:
+            given = np.array(open_numpy(given))
+        except ImageError as error:
             raise UsageError(
                 f"init {given!r}: neither {', '.join(METHODS)} nor a .npy file: {error}"
             ) from error

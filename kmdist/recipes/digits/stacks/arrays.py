@@ -12,17 +12,21 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
-from zipfile import ZipFile
 
 import numpy as np
 
-from kmdist.errors import KmdistError, UsageError
+from kmdist.errors import ImageError, KmdistError, UsageError
+from kmdist.images.finding.files import file_status, open_regular
+from kmdist.images.reading.numpy_files import members_of, open_numpy
 from kmdist.recipes.digits.stacks.levels import BLOCK_IMAGES, Levels, levels_of
-from kmdist.recipes.digits.stacks.stack import require_finite, require_whole
+from kmdist.recipes.digits.stacks.stack import (
+    Status,
+    require_finite,
+    require_same,
+    require_whole,
+)
 
 SAMPLE = "sample:digits"
-MAX_MEMBER_BYTES = 2 << 30
-"""Of an array in an ``.npz``: each worker process holds all of it."""
 MAX_PIXELS = 1 << 24
 """Of one image of a stack; of all images together where hardly any chunk is stored."""
 _IMAGE_KEYS = ("images", "x", "X", "x_train", "data", "arr_0")
@@ -39,6 +43,7 @@ class ArrayStack:
     key : member of an ``.npz`` or Zarr group; empty for none.
     sizes : n, height, width.
     levels : what its values mean.
+    status : `file_status` when it was opened; of a Zarr array that of its tree.
     """
 
     path: str
@@ -46,6 +51,7 @@ class ArrayStack:
     key: str
     sizes: tuple[int, int, int]
     levels: Levels
+    status: Status
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -62,24 +68,22 @@ class ArrayStack:
 
         Raises
         ------
-        KmdistError : NaN or infinity, or fewer images than before.
+        KmdistError : NaN or infinity, fewer images than before, or the file has changed.
         """
         try:
-            found = np.asarray(_array(self.path, self.kind, self.key)[start:stop])
+            found = np.array(_array(self.path, self.kind, self.key, self.status)[start:stop])
         except Exception as error:  # codecs and stores fail in ways of their own
             raise _unreadable(self.path, error) from error
+        if self.kind != "zarr":  # of which each chunk is asked as it is read
+            require_same(self.path, self.status)
         images = require_whole(self.path, found, stop - start)
         require_finite(self.path, images, start)
         return self.levels.of(images)
 
     def identity(self) -> Sequence[Any]:
-        """Name, size and time of the file, or of a Zarr array's metadata."""
-        path = Path(self.path)
-        if path.is_dir():
-            names = [path / self.key / name for name in ("zarr.json", ".zarray")]
-            path = next((name for name in names if name.is_file()), path)
-        status = os.stat(path)
-        return [Path(self.path).name, self.key, status.st_size, status.st_mtime_ns]
+        """Name, size and time of the file, or of all files of a Zarr array."""
+        size_bytes, mtime_ns, _ = self.status
+        return [Path(self.path).name, self.key, size_bytes, mtime_ns]
 
 
 @dataclass(frozen=True)
@@ -118,45 +122,29 @@ def sample_stack() -> tuple[SampleStack, np.ndarray]:
     return SampleStack(), _sample()[1]
 
 
-def _array(path: str, kind: str, key: str) -> Any:
-    status = os.stat(path)
-    return _opened(path, kind, key, (status.st_ino, status.st_size, status.st_mtime_ns))
+def _status_of(path: str, kind: str) -> Status:
+    if kind != "zarr":
+        return file_status(path)
+    from kmdist.store.zarr_trees import tree_status
+
+    tree = tree_status(path)
+    return tree.size_bytes, tree.mtime_ns, tree.ctime_ns
 
 
 @lru_cache(maxsize=4)
-def _opened(path: str, kind: str, key: str, _: tuple[int, ...]) -> Any:
+def _array(path: str, kind: str, key: str, status: Status) -> Any:
     """An array, opened once while its file stays as it is.
 
     The map of a file that has become shorter ends the process where it is read.
     """
-    if kind == "npy":
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    if kind == "npz":
-        return _member(path, key)
+    if kind != "zarr":
+        require_same(path, status)
+        return open_numpy(path, key)
     from kmdist.store.zarr_trees import open_guarded, require_stored, tree_status
 
-    array = open_guarded(path, key)
+    array = open_guarded(path, key, status[2])
     require_stored(array, tree_status(path).files, MAX_PIXELS)
     return array
-
-
-def _member(path: str, key: str) -> np.ndarray:
-    """An array of an ``.npz``, which is inflated whole, if it is not too large for that.
-
-    Raises
-    ------
-    UsageError : it is.
-    """
-    with ZipFile(path) as members:
-        size = next((m.file_size for m in members.infolist() if m.filename == f"{key}.npy"), 0)
-    if size > MAX_MEMBER_BYTES:
-        raise UsageError(
-            f"{path}: {key!r} is of {size:,} bytes and would be inflated whole; up to "
-            f"{MAX_MEMBER_BYTES:,} are allowed: store it as .npy or Zarr, which are read in parts"
-        )
-    with np.load(path, allow_pickle=False) as archive:
-        array: np.ndarray = archive[key]
-        return array
 
 
 def open_array(path: Path) -> tuple[ArrayStack, np.ndarray | None]:
@@ -168,9 +156,10 @@ def open_array(path: Path) -> tuple[ArrayStack, np.ndarray | None]:
     """
     kind = "zarr" if path.is_dir() else path.suffix.lower()[1:]
     try:
+        status = _status_of(str(path), kind)
         key, class_key = _keys(path, kind)
-        array = _array(str(path), kind, key)
-        classes = _array(str(path), kind, class_key)[...] if class_key else None
+        array = _array(str(path), kind, key, status)
+        classes = _array(str(path), kind, class_key, status)[...] if class_key else None
     except Exception as error:  # zarr, zipfile and NumPy fail in ways of their own on broken bytes
         raise _unreadable(path, error) from error
     shape = tuple(array.shape)
@@ -192,12 +181,12 @@ def open_array(path: Path) -> tuple[ArrayStack, np.ndarray | None]:
         raise UsageError(f"{path}: an array of {array.dtype}; expected real numbers")
     blocks = (np.asarray(array[i : i + BLOCK_IMAGES]) for i in range(0, shape[0], BLOCK_IMAGES))
     levels = levels_of(str(path), blocks)
-    stack = ArrayStack(str(path), kind, key, (shape[0], shape[1], shape[2]), levels)
+    stack = ArrayStack(str(path), kind, key, (shape[0], shape[1], shape[2]), levels, status)
     return stack, None if classes is None else np.asarray(classes)
 
 
 def _unreadable(path: str | Path, error: Exception) -> KmdistError:
-    if isinstance(error, UsageError | MemoryError):
+    if isinstance(error, MemoryError) or type(error) in (KmdistError, UsageError):
         raise error
     said = getattr(error, "reason", None) or " ".join(str(error).split())[:200]
     return KmdistError(f"{path}: cannot be read: {said or type(error).__name__}")
@@ -208,8 +197,7 @@ def _keys(path: Path, kind: str) -> tuple[str, str]:
     if kind == "npy":
         return "", ""
     if kind == "npz":
-        with np.load(path, allow_pickle=False) as members:
-            names = list(members)
+        names = members_of(str(path))
     else:
         from kmdist.store.zarr_trees import open_guarded
 
@@ -242,12 +230,14 @@ class IdxFile:
     path : the file. zipped : whether it is gzipped.
     type : NumPy type of the values as stored.
     shape : size of each axis.
+    status : `file_status` when it was opened.
     """
 
     path: str
     zipped: bool
     type: str
     shape: tuple[int, ...]
+    status: Status
 
     def values(self, start: int, stop: int) -> np.ndarray:
         """Entries along the first axis, in native byte order."""
@@ -255,6 +245,7 @@ class IdxFile:
         entry = int(np.prod(self.shape[1:], dtype=np.int64)) * dtype.itemsize
         first = 4 + 4 * len(self.shape) + start * entry
         data = _read(self.path, self.zipped, first, (stop - start) * entry)
+        require_same(self.path, self.status)
         usable = len(data) // max(entry, 1) * entry
         values = np.frombuffer(data[:usable], dtype).reshape(-1, *self.shape[1:])
         return values.astype(dtype.newbyteorder("="), copy=False)
@@ -265,9 +256,9 @@ def is_idx(path: Path) -> bool:
     if any(part in _plain_name(path) for part in (_IMAGES, _LABELS)):
         return True
     try:
-        with path.open("rb") as file:
+        with open_regular(str(path)) as file:
             start = file.read(4)
-    except OSError:
+    except (OSError, ImageError):
         return False
     return start[:2] == _GZIP_MAGIC or (
         len(start) == 4 and start[:2] == b"\0\0" and start[2] in _TYPES and 1 <= start[3] <= 4
@@ -282,10 +273,11 @@ def open_idx(path: Path, *, check: bool = True) -> IdxFile:
     KmdistError : wrong magic, truncated, corrupt gzip, or too long.
     """
     try:
-        with path.open("rb") as file:
+        status = file_status(str(path))
+        with open_regular(str(path)) as file:
             zipped = file.read(2) == _GZIP_MAGIC
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}") from error
+    except (OSError, ImageError) as error:
+        raise UsageError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
     start = _read(str(path), zipped, 0, 4)
     if len(start) < 4 or start[:2] != b"\0\0" or start[2] not in _TYPES or not start[3]:
         raise KmdistError(
@@ -296,7 +288,9 @@ def open_idx(path: Path, *, check: bool = True) -> IdxFile:
     sizes = _read(str(path), zipped, 4, 4 * n_axes)
     if len(sizes) < 4 * n_axes:
         raise KmdistError(f"{path}: truncated: it ends within its header")
-    found = IdxFile(str(path), zipped, _TYPES[start[2]], struct.unpack(f">{n_axes}I", sizes))
+    found = IdxFile(
+        str(path), zipped, _TYPES[start[2]], struct.unpack(f">{n_axes}I", sizes), status
+    )
     if check:
         _require_size(found)
     return found
@@ -342,12 +336,11 @@ def _content_size(path: str) -> int:
 
 def _gzip_file(path: str) -> Any:
     """The file, with the index that this process has made of it, while it stays as it is."""
-    status = os.stat(path)
-    return _indexed(path, status.st_size, status.st_mtime_ns)
+    return _indexed(path, file_status(path))
 
 
 @lru_cache(maxsize=8)
-def _indexed(path: str, size_bytes: int, mtime_ns: int) -> Any:
+def _indexed(path: str, status: Status) -> Any:
     from indexed_gzip import IndexedGzipFile
 
     return IndexedGzipFile(path, spacing=_SPACING)
@@ -388,8 +381,8 @@ class IdxStack:
 
     def identity(self) -> Sequence[Any]:
         """Name, size and time of the file."""
-        status = os.stat(self.file.path)
-        return [Path(self.file.path).name, status.st_size, status.st_mtime_ns]
+        size_bytes, mtime_ns, _ = self.file.status
+        return [Path(self.file.path).name, size_bytes, mtime_ns]
 
 
 def images_of(path: Path) -> IdxStack:
@@ -406,6 +399,8 @@ def images_of(path: Path) -> IdxStack:
             f"{path}: an IDX file with {len(found.shape)} axes; images have 3 (magic "
             f"00 00 08 03){hint}"
         )
+    if not all(found.shape):
+        raise UsageError(f"{path}: an IDX file of shape {found.shape}: it holds no images")
     starts = range(0, found.shape[0], BLOCK_IMAGES)
     blocks = (found.values(i, min(i + BLOCK_IMAGES, found.shape[0])) for i in starts)
     return IdxStack(found, levels_of(str(path), blocks))

@@ -22,11 +22,12 @@ from kmdist.images import (
     Found,
     ImageSource,
     Rejection,
-    decode,
+    Window,
     find_images,
     probe,
 )
 from kmdist.images.pixels import full_scale, over
+from kmdist.job.work import Piece, read_piece
 from kmdist.recipes.digits.stacks.stack import NoImagesError, Usable
 from kmdist.urls import is_url
 
@@ -105,7 +106,7 @@ def decoded_grey(source: ImageSource) -> np.ndarray:
     ------
     ImageError : it cannot be decoded.
     """
-    pixels = decode(source)
+    pixels = read_piece(Piece(source, Window(0, 0, source.height, source.width)))
     if pixels.dtype == np.uint16:
         pixels = pixels.astype(np.float32) / np.float32(65535)
     if pixels.shape[2] == 1:

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from kmdist.errors import KmdistError, UsageError
+from kmdist.errors import ImageError, KmdistError, UsageError
 from kmdist.images import EVERYTHING, Choice, Rejection
 from kmdist.images.finding.formats import is_zarr
+from kmdist.images.reading.numpy_files import open_numpy
 from kmdist.recipes.digits.stacks import arrays, files
 from kmdist.recipes.digits.stacks.stack import Stack, StackSource
 from kmdist.urls import is_url, require_on_disk
@@ -153,8 +154,8 @@ def read_labels(path: Path) -> np.ndarray:
         raise UsageError(f"labels {path}: not there; give a file, or 'rows' for a sheet")
     if path.suffix.lower() == ".npy":
         try:
-            values = np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
+            values = np.array(open_numpy(str(path)))
+        except ImageError as error:
             raise KmdistError(f"labels {path}: cannot be read: {error}") from error
     elif arrays.is_idx(path):
         return arrays.labels_of(path)

@@ -7,11 +7,15 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from kmdist.errors import KmdistError
+from kmdist.errors import ImageError, KmdistError
 from kmdist.images import Rejection
+from kmdist.images.finding.files import file_status
 from kmdist.images.pixels import full_scale
 
 SAMPLE_IMAGES = 512
+
+Status = tuple[int, int, int]
+"""Size, times of modification and of change: see `kmdist.images.finding.files.file_status`."""
 
 
 class StackSource(Protocol):
@@ -208,6 +212,21 @@ def require_whole(name: str, images: np.ndarray, wanted: int) -> np.ndarray:
             "while the job ran"
         )
     return images
+
+
+def require_same(path: str, status: Status) -> None:
+    """Refuse what was read of a file that is no longer what was opened.
+
+    Asked after the reading, so that nothing can come between.
+    """
+    try:
+        found: Status | None = file_status(path)
+    except ImageError:
+        found = None
+    if found != status:
+        raise KmdistError(
+            f"{path}: {'changed' if found else 'vanished'} while the job ran; run the job again"
+        )
 
 
 def require_finite(name: str, images: np.ndarray, start: int) -> None:
