@@ -37,6 +37,18 @@ class Amount(click.ParamType[Any]):
     default="share",
     help="Order of the colours in the files of the palette.",
 )
+@click.option(
+    "--polygons",
+    is_flag=True,
+    help="Write regions as GeoJSON, in the reference system of the source (kmdist[geo]).",
+)
+@click.option(
+    "--min-area",
+    type=float,
+    default=0.0,
+    metavar="AREA",
+    help="Of the smallest polygon, in units of that system (m²), or pixels.",
+)
 @click.option("--overwrite", is_flag=True, help="Write into DIR though it is not empty.")
 @click.option("--workers", type=click.IntRange(1), help="Threads; default: all cores.")
 @click.option("-q", "--quiet", is_flag=True, help="Errors only.")

@@ -32,6 +32,7 @@ from kmdist.pictures.output_files import (
 )
 from kmdist.pictures.palette_files import Sort, write_palette
 from kmdist.pictures.png import PngWriter
+from kmdist.pictures.polygons import require_polygons, write_polygons
 from kmdist.pictures.run_pictures import BAND_PIXELS, BAND_ROWS, RunPicture, try_original
 from kmdist.recipes.registry import recipe_named
 from kmdist.store import Run, RunImage, image_key
@@ -194,20 +195,27 @@ class Look:
     ----------
     dither : share of the errors that is diffused, 0 … 1.
     sort : order of the colours in the files of the palette.
+    polygons, min_area : see `export`.
 
     Raises
     ------
-    UsageError : neither.
+    UsageError : a value that is none of these.
     """
 
     dither: float = 0.0
     sort: Sort = "share"
+    polygons: bool = False
+    min_area: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.dither <= 1:
             raise UsageError(f"--dither {self.dither:g}: must be 0 (no errors) to 1 (all of them)")
         if self.sort not in get_args(Sort):
             raise UsageError(f"--sort {self.sort!r}: must be {', '.join(get_args(Sort))}")
+        if not 0 <= self.min_area < math.inf:
+            raise UsageError(f"--min-area {self.min_area:g}: must be a number, 0 or more")
+        if self.min_area and not self.polygons:
+            raise UsageError("--min-area is of polygons: give --polygons")
 
 
 def export(
@@ -216,6 +224,8 @@ def export(
     *,
     dither: bool | float = False,
     sort: Sort = "share",
+    polygons: bool = False,
+    min_area: float = 0.0,
     overwrite: bool = False,
     workers: int | None = None,
     watch: Watcher = watch_nothing,
@@ -235,6 +245,9 @@ def export(
         not with a palette that has alpha. Else every pixel has the colour of its label.
     sort : order of the colours in the files of the palette, by ``share``, ``hue`` or
         ``lightness``.
+    polygons : write ``STEM.geojson`` besides, a polygon for each region of one cluster, in the
+        reference system of the source; needs ``kmdist[geo]``.
+    min_area : of the smallest polygon, in squared units of that system, or pixels.
     overwrite : write into a folder that is not empty.
     workers : threads; None: the usable cores, fewer where their memory does not suffice.
 
@@ -248,8 +261,10 @@ def export(
         would be dithered.
     KmdistError : the run's clusters have no colours, or a file cannot be written.
     """
-    look = Look(float(dither), sort)
+    look = Look(float(dither), sort, polygons, float(min_area))
     run = opened(run)
+    if polygons:
+        require_polygons(run)
     if dither and any(one.attributes.get("alpha") for one in [run, *run.runs.values()]):
         raise UsageError(f"--dither: the palette of {run.path} has alpha, which is not dithered")
     with written_to(check_folder(folder, overwrite=overwrite)) as inside, interpreting(run):
@@ -353,6 +368,10 @@ def _export_one(
     finally:
         pool.close()
     recipe_named(run.recipe).export_further(run, folder, stems)
+    for picture in pictures if look.polygons else ():
+        place = folder / stems[picture.image.name]
+        path = place.with_name(f"{place.name}.geojson")
+        write_polygons(path, picture, place.with_name(f"{place.name}.tif"), look.min_area)
     return [row for row in rows if row is not None]
 
 

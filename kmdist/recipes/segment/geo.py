@@ -1,6 +1,7 @@
 """Rasters that GDAL reads, through rasterio: the extra ``kmdist[geo]``."""
 
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -10,6 +11,9 @@ import numpy as np
 
 from kmdist.errors import ImageError
 from kmdist.images import Window
+
+# That a raster lies nowhere is no fault of it.
+warnings.filterwarnings("ignore", message="Dataset has no geotransform")
 
 SUFFIXES = frozenset({".vrt", ".img", ".nc", ".jp2"})
 

@@ -1,5 +1,6 @@
 """What clusters are made of, and what is said of them."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from kmdist.recipes.predict import predict
 from kmdist.recipes.segment.recipe import segment
 from kmdist.store import Run
 from tests.support.runs import bytes_of
-from tests.support.scenes import fields
+from tests.support.scenes import PLACE, fields
 
 SCENE = fields(96, 112)
 ROWS = SCENE.reshape(-1, 5).astype(np.float64)
@@ -155,3 +156,47 @@ def test_seeds_belong_to_pixels_and_not_to_tiles(keep: str, tmp_path: Path) -> N
     assert bytes_of(Path(runs[1].path)) == bytes_of(Path(runs[2].path))
     alone = segment(scene[:, 37:], tmp_path / "c.zarr", k=5, keep_pixels=keep, scale="robust")
     np.testing.assert_array_equal(labels_of(alone), labels_of(runs[0])[:, 37:])
+
+
+@pytest.mark.parametrize("placed", [True, False])
+def test_polygons_cover_the_regions_that_are_large_enough(tmp_path: Path, *, placed: bool) -> None:
+    rasterio = pytest.importorskip("rasterio")
+    from rasterio.features import rasterize
+
+    scene = SCENE.copy()
+    scene[40:50, 20:70] = 0
+    tags = {"extratags": PLACE} if placed else {}
+    tifffile.imwrite(
+        tmp_path / "a.tif", scene, planarconfig="contig", photometric="minisblack", **tags
+    )
+    run = segment(tmp_path / "a.tif", tmp_path / "run.zarr", k=4, nodata=0)
+    side = 28.5 if placed else 1.0
+    for least in (0, 100):
+        out = tmp_path / f"out{least}"
+        words = [
+            "export",
+            str(run.path),
+            str(out),
+            "--polygons",
+            "--min-area",
+            str(least * side**2),
+        ]
+        done = CliRunner().invoke(cli, words, catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        collection = json.loads((out / "a.geojson").read_text())
+        transform = rasterio.Affine.identity()
+        if placed:
+            name = collection["crs"]["properties"]["name"]
+            with rasterio.open(out / "a.tif") as made:
+                transform = made.transform
+                assert rasterio.CRS.from_user_input(name) == made.crs
+        found = [(one["geometry"], one["properties"]["cluster"]) for one in collection["features"]]
+        drawn = rasterize(found, SCENE.shape[:2], fill=255, transform=transform, dtype=np.uint8)
+        expected = labels_of(run).copy()
+        sizes = regions(expected, 4)
+        expected[(sizes < least) | (expected == 255)] = 255
+        np.testing.assert_array_equal(drawn, expected)
+        areas = [one["properties"]["area"] / side**2 for one in collection["features"]]
+        assert sum(areas) == pytest.approx((expected != 255).sum())
+    with pytest.raises(UsageError, match="--polygons"):
+        kmdist.export(run, tmp_path / "c", min_area=3)
