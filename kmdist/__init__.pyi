@@ -63,7 +63,8 @@ def digits(
     client: typing.Any = ...,
     trust: collections.abc.Sequence[str] = ...,
     insecure: bool = ...,
-    watch: collections.abc.Callable[[kmdist.job.progress.Event | kmdist.job.progress.Message], None] = ...,
+    watch: collections.abc.Callable[[kmdist.job.progress.Event | kmdist.job.progress.Message], None] | None = ...,
+    progress: bool | None = ...,
     command: collections.abc.Sequence[str] = ...,
 ) -> Run: ...
 
@@ -88,7 +89,8 @@ def merge(
     client: typing.Any = ...,
     trust: collections.abc.Sequence[str] = ...,
     insecure: bool = ...,
-    watch: collections.abc.Callable[[kmdist.job.progress.Event | kmdist.job.progress.Message], None] = ...,
+    watch: collections.abc.Callable[[kmdist.job.progress.Event | kmdist.job.progress.Message], None] | None = ...,
+    progress: bool | None = ...,
     command: collections.abc.Sequence[str] = ...,
 ) -> Run: ...
 
@@ -113,7 +115,8 @@ def split(
     client: typing.Any = ...,
     trust: collections.abc.Sequence[str] = ...,
     insecure: bool = ...,
-    watch: collections.abc.Callable[[kmdist.job.progress.Event | kmdist.job.progress.Message], None] = ...,
+    watch: collections.abc.Callable[[kmdist.job.progress.Event | kmdist.job.progress.Message], None] | None = ...,
+    progress: bool | None = ...,
     command: collections.abc.Sequence[str] = ...,
 ) -> Run: ...
 
@@ -139,7 +142,8 @@ def predict(
     client: typing.Any = ...,
     trust: collections.abc.Sequence[str] = ...,
     insecure: bool = ...,
-    watch: collections.abc.Callable[[kmdist.job.progress.Event | kmdist.job.progress.Message], None] = ...,
+    watch: collections.abc.Callable[[kmdist.job.progress.Event | kmdist.job.progress.Message], None] | None = ...,
+    progress: bool | None = ...,
     command: collections.abc.Sequence[str] = ...,
 ) -> Run: ...
 
@@ -175,7 +179,8 @@ def quantize(
     client: typing.Any = ...,
     trust: collections.abc.Sequence[str] = ...,
     insecure: bool = ...,
-    watch: collections.abc.Callable[[kmdist.job.progress.Event | kmdist.job.progress.Message], None] = ...,
+    watch: collections.abc.Callable[[kmdist.job.progress.Event | kmdist.job.progress.Message], None] | None = ...,
+    progress: bool | None = ...,
     command: collections.abc.Sequence[str] = ...,
 ) -> Run: ...
 
@@ -218,7 +223,8 @@ def segment(
     client: typing.Any = ...,
     trust: collections.abc.Sequence[str] = ...,
     insecure: bool = ...,
-    watch: collections.abc.Callable[[kmdist.job.progress.Event | kmdist.job.progress.Message], None] = ...,
+    watch: collections.abc.Callable[[kmdist.job.progress.Event | kmdist.job.progress.Message], None] | None = ...,
+    progress: bool | None = ...,
     command: collections.abc.Sequence[str] = ...,
 ) -> Run: ...
 
@@ -257,6 +263,7 @@ def texture(
     client: typing.Any = ...,
     trust: collections.abc.Sequence[str] = ...,
     insecure: bool = ...,
-    watch: collections.abc.Callable[[kmdist.job.progress.Event | kmdist.job.progress.Message], None] = ...,
+    watch: collections.abc.Callable[[kmdist.job.progress.Event | kmdist.job.progress.Message], None] | None = ...,
+    progress: bool | None = ...,
     command: collections.abc.Sequence[str] = ...,
 ) -> Run: ...

@@ -5,9 +5,8 @@ from pathlib import Path
 import click
 
 from kmdist.cli.say import say
+from kmdist.cluster.profiles import DEFAULT_FILE
 from kmdist.errors import KmdistError, UsageError, quantity
-
-DEFAULT_FILE = "cluster.yaml"
 
 
 @click.group()
@@ -58,13 +57,7 @@ def check(
 
 
 def _spec(profile: str | None) -> str | None:
-    """What ``--cluster`` would be: a bare name is one of ./cluster.yaml."""
-    if profile and (":" in profile or Path(profile).exists()):
-        return profile
-    if Path(DEFAULT_FILE).exists():
-        return f"{DEFAULT_FILE}:{profile}" if profile else DEFAULT_FILE
-    if profile in (None, "local"):
+    """What ``--cluster`` would be: without a profile ./cluster.yaml, if it is there."""
+    if profile in (None, "local") and not Path(DEFAULT_FILE).exists():
         return None
-    raise UsageError(
-        f"there is no {DEFAULT_FILE} here to find profile {profile!r} in; give FILE:PROFILE"
-    )
+    return profile or DEFAULT_FILE

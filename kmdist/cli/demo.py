@@ -12,8 +12,8 @@ def demo(output: str, k: int) -> None:
     """Quantize bundled photographs and draw the result; needs no network."""
     from pathlib import Path
 
-    from kmdist.cli.progress import Reporter
     from kmdist.cli.summary import say_result
+    from kmdist.job.reporter import Reporter
     from kmdist.pictures.view import draw_run
     from kmdist.recipes.quantize.recipe import quantize
     from kmdist.urls import require_on_disk
@@ -25,7 +25,7 @@ def demo(output: str, k: int) -> None:
         run = quantize(
             ["sample:photos"], folder / "photos.zarr", k=k, overwrite=True, watch=reporter
         )
-    say_result(run)
+    say_result(run, where=run.path)
     picture = folder / "photos.png"
     draw_run(run, picture)
     say(f"picture: {picture}")

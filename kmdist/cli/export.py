@@ -63,8 +63,8 @@ def export(run: str, folder: str, quiet: bool, verbose: bool, **options: Any) ->
     \b
     kmdist export run.zarr pictures/ --dither
     """
-    from kmdist.cli.progress import Reporter
     from kmdist.cli.summary import say_table
+    from kmdist.job.reporter import Reporter
     from kmdist.pictures.export import export as run_export
     from kmdist.store import open_run
 

@@ -87,7 +87,7 @@ def run(
     kmdist nightly run jobs/nightly.yaml --set grace=1h --until 06:00
     kmdist nightly run jobs/nightly.yaml --watch
     """
-    from kmdist.cli.progress import Reporter
+    from kmdist.job.reporter import Reporter
     from kmdist.nightly import run_night, watch_nights
     from kmdist.nightly.outcome import InputError
 
@@ -228,7 +228,7 @@ def repair(spec: str | None, overrides: tuple[str, ...], results: str | None) ->
     \b
     kmdist nightly repair --spec jobs/nightly.yaml
     """
-    from kmdist.cli.progress import Reporter
+    from kmdist.job.reporter import Reporter
     from kmdist.nightly import Settings
     from kmdist.nightly import repair as nightly_repair
 

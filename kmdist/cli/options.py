@@ -1,6 +1,8 @@
 """From a class of options to a command: its arguments, options, help, and what runs it."""
 
+import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Annotated, Any, get_origin
 
 import click
@@ -12,16 +14,15 @@ from kmdist.options import Declared, Option, Options, declared
 COMMAND_KEY = "kmdist.command"
 """Where the group keeps the command line for its commands, in click's `Context.meta`."""
 
-OUTPUT = click.Option(
-    ["-o", "--output"], required=True, metavar="RUN.zarr", help="The run to write."
-)
-
 
 class Verbosity(Options, frozen=True, kw_only=True):
     """How much a command says."""
 
-    quiet: Annotated[bool, Option("Errors and the result only.", short="-q")] = False
-    verbose: Annotated[bool, Option("Name every rejected image.", short="-v")] = False
+    quiet: Annotated[bool, Option("Errors only.", short="-q")] = False
+    verbose: Annotated[
+        bool, Option("Details, and the name of every rejected image.", short="-v")
+    ] = False
+    json: Annotated[bool, Option("Progress and result as JSON, an object a line.")] = False
 
 
 def command_line() -> list[str]:
@@ -41,6 +42,7 @@ def job_command(
     options: type[Options],
     arguments: Sequence[click.Argument],
     function: Callable[..., Any],
+    further: Sequence[click.Option] = (),
 ) -> click.Command:
     """A command that writes a run.
 
@@ -49,35 +51,61 @@ def job_command(
     options : what it takes; the docstring is its help.
     arguments : what it takes by position, before the output.
     function : called with the arguments, the output, and the options as one object.
+    further : options that `function` takes as keywords; where there are some it says itself what
+        is missing without an output.
     """
 
-    def run(output: str, **values: Any) -> None:
-        verbosity = Verbosity(quiet=values.pop("quiet"), verbose=values.pop("verbose"))
+    def run(output: str | None, **values: Any) -> None:
+        verbosity = Verbosity(**{name: values.pop(name) for name in declared(Verbosity)})
         given = [*(values.pop(str(argument.name)) for argument in arguments), output]
-        run_and_say(function, given, options.of(values), verbosity)
+        besides = {str(one.name): values.pop(str(one.name)) for one in further}
+        where = output or besides.get("folder")
+        job = partial(function, **besides)
+        run_and_say(job, given, options.of(values), verbosity, where)
 
     declarations = [*declared(options).values(), *declared(Verbosity).values()]
     asked = [click_option(one) for one in declarations if not one.option.python_only]
     return click.Command(
         name,
-        params=[*arguments, OUTPUT, *asked],
+        params=[*arguments, output_option(required=not further), *further, *asked],
         callback=run,
         help=options.__doc__,
     )
 
 
 def run_and_say(
-    function: Any, given: Sequence[Any], options: Options, verbosity: Verbosity
+    function: Any,
+    given: Sequence[Any],
+    options: Options,
+    verbosity: Verbosity,
+    where: str | None = None,
 ) -> None:
     """Call a function that writes a run, show its progress, and print the run."""
-    from kmdist.cli.progress import Reporter
     from kmdist.cli.summary import exit_code_of, say_result
 
-    with Reporter(quiet=verbosity.quiet) as reporter:
+    with reporter_of(verbosity) as reporter:
         run = function(*given, options=options, watch=reporter, command=command_line())
-    say_result(run, verbose=verbosity.verbose)
+    if run is None:
+        return
+    if verbosity.json:
+        click.echo(json.dumps({"event": "result", "path": str(run.path), **run.info()}))
+    elif not verbosity.quiet:
+        say_result(run, where=where or run.path, verbose=verbosity.verbose)
     if code := exit_code_of(run):
         click.get_current_context().exit(code)
+
+
+def reporter_of(verbosity: Verbosity) -> Any:
+    """What shows progress as much as is asked for."""
+    from kmdist.job.reporter import Reporter
+
+    return Reporter(quiet=verbosity.quiet, verbose=verbosity.verbose, as_json=verbosity.json)
+
+
+def output_option(*, required: bool) -> click.Option:
+    """Where a command writes its run."""
+    said = "The run to write." if required else "The run to write; or a picture, of one photograph."
+    return click.Option(["-o", "--output"], required=required, metavar="RUN.zarr", help=said)
 
 
 def click_option(one: Declared) -> click.Option:

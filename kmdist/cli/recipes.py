@@ -3,15 +3,30 @@
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
+from pathlib import PurePosixPath
 from typing import Any
 
 import click
 
 from kmdist.cli.options import job_command
+from kmdist.cli.say import say
+from kmdist.errors import UsageError
 from kmdist.job.options import JobOptions
+from kmdist.job.progress import Message, Watcher
 from kmdist.recipes.digits.options import MergeOptions, SplitOptions
 from kmdist.recipes.options import PredictOptions
-from kmdist.recipes.registry import recipe_named
+from kmdist.recipes.registry import plan_of, recipe_named
+
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".gif", ".bmp")
+"""Of an output that is meant to be a picture."""
+
+
+EXPORT = click.Option(
+    ["--export", "folder"],
+    metavar="DIR",
+    help="Write recoloured pictures there, as kmdist export does; the run itself need not be kept.",
+)
+DRY_RUN = click.Option(["--dry-run"], is_flag=True, help="Say what would be done; do nothing.")
 
 
 def recipe_command(name: str) -> click.Command:
@@ -20,14 +35,59 @@ def recipe_command(name: str) -> click.Command:
     several: dict[str, Any] = {} if options.ONE_INPUT else {"nargs": -1}
     metavar = "INPUT" if options.ONE_INPUT else "INPUT..."
     inputs = click.Argument(["inputs"], required=True, metavar=metavar, **several)
-    return job_command(name, options, [inputs], partial(run_recipe, name))
+    further = [DRY_RUN] if recipe_named(name).pictures else [EXPORT, DRY_RUN]
+    return job_command(name, options, [inputs], partial(run_recipe, name), further)
 
 
-def run_recipe(name: str, inputs: Any, output: str, *, options: Any, **how: Any) -> Any:
-    """Run a recipe, whichever it is."""
+def run_recipe(
+    name: str,
+    inputs: Any,
+    output: str | None,
+    *,
+    options: Any,
+    folder: str | None = None,
+    dry_run: bool = False,
+    **how: Any,
+) -> Any:
+    """Run a recipe, whichever it is, and write pictures of the run where they are asked for.
+
+    Parameters
+    ----------
+    output : the run; or, of one photograph, a picture. None: a temporary run.
+    folder : where pictures are exported to.
+
+    Returns
+    -------
+    Run, or None where nothing was run.
+    """
     from kmdist.job.running import run_job
 
-    return run_job(recipe_named(name).fit(inputs, options), output, options, **how)
+    if output is None and folder is None:
+        raise UsageError("-o is missing: the run to write, such as -o run.zarr")
+    if dry_run:
+        say_plan(plan_of(name, inputs, output or str(folder), options), how["watch"])
+        return None
+    picture = output if PurePosixPath(output or "").suffix.lower() in PICTURE_SUFFIXES else None
+    if picture is None and folder is None:
+        return run_job(recipe_named(name).fit(inputs, options), output, options, **how)
+    from kmdist.cli.pictures import check_pictures, write_pictures
+
+    check_pictures(inputs, picture, folder, options)
+    place = None if picture else output
+    run = run_job(recipe_named(name).fit(inputs, options), place, options, **how)
+    write_pictures(run, picture, folder, options, how["watch"])
+    return run
+
+
+def say_plan(plan: Any, watch: Watcher) -> None:
+    """Print what a job would do; an error where it cannot fit."""
+    for line in plan.lines():
+        say(line)
+    for rejection in plan.rejected[:10]:
+        say(f"  {rejection.image}: {rejection.reason} [{rejection.code}]")
+    if plan.memory is not None:
+        watch(Message(plan.memory.explained, detail=True))
+        plan.memory.require()
 
 
 def _of_module(module: str, name: str) -> Callable[..., Any]:

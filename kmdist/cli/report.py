@@ -18,7 +18,7 @@ def report(run: str, output: str, quiet: bool) -> None:
     \b
     kmdist report run.zarr -o report.html
     """
-    from kmdist.cli.progress import Reporter
+    from kmdist.job.reporter import Reporter
     from kmdist.pages.run_report import report as write
     from kmdist.store import open_run
 

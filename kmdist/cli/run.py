@@ -5,9 +5,8 @@ from typing import Any
 
 import click
 
-from kmdist.cli.options import Verbosity, run_and_say
-from kmdist.cli.recipes import run_recipe
-from kmdist.cli.say import say
+from kmdist.cli.options import Verbosity, reporter_of, run_and_say
+from kmdist.cli.recipes import run_recipe, say_plan
 from kmdist.cli.specs import SPEC_KEYS, inputs_of, options_from, read_spec, recipe_of
 from kmdist.errors import UsageError
 from kmdist.options import declared
@@ -22,8 +21,9 @@ from kmdist.recipes.registry import plan_of, recipe_named
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing run once this is done.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
-@click.option("-q", "--quiet", is_flag=True)
-@click.option("-v", "--verbose", is_flag=True)
+@click.option("-q", "--quiet", is_flag=True, help="Errors only.")
+@click.option("-v", "--verbose", is_flag=True, help="Details, and every rejected image.")
+@click.option("--json", is_flag=True, help="Progress and result as JSON, an object a line.")
 def run(
     spec: str,
     overrides: tuple[str, ...],
@@ -55,15 +55,6 @@ def run(
         raise UsageError(f"job spec {spec}: 'output' is missing")
     output = str(job["output"])
     if dry_run:
-        _say_plan(plan_of(recipe, inputs, output, options))
+        say_plan(plan_of(recipe, inputs, output, options), reporter_of(verbosity))
         return
     run_and_say(partial(run_recipe, recipe), [inputs, output], options, verbosity)
-
-
-def _say_plan(plan: Any) -> None:
-    for line in plan.lines():
-        say(line)
-    for rejection in plan.rejected[:10]:
-        say(f"  {rejection.image}: {rejection.reason} [{rejection.code}]")
-    if plan.memory is not None:
-        plan.memory.require()

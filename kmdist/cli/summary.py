@@ -23,16 +23,18 @@ PIPE_WIDTH = 160
 """Columns where the output is no terminal: tables are then not squeezed."""
 
 
-def say_result(run: Any, *, verbose: bool = False) -> None:
+def say_result(run: Any, *, where: Any, verbose: bool = False) -> None:
     """Print a finished run: where it is, each k with its figures, what was rejected."""
-    say(run.path)
+    say(where)
     for one in run.runs.values() or [run]:
         say(_figures(one))
+        _say_fidelity(one)
         if one.palette is not None:
             _say_palette(one.palette, one.counts, everything=False)
     _say_rejected(run.attributes.get("rejected") or [], everything=verbose)
     for one in run.runs.values() or [run]:
         _say_classes(one, everything=verbose)
+        _say_items(one)
     _say_tree(run.attributes.get("tree") or [])
 
 
@@ -58,10 +60,15 @@ def say_run(run: Any, *, everything: bool = False) -> None:
         _say_runs(run.runs.values())
     else:
         say(_figures(run))
+        _say_fidelity(run)
         selection = attributes.get("selection") or {}
         if selection.get("reason"):
             say(f"k chosen     {selection['reason']}")
         _say_scores(attributes.get("scores") or {})
+        table = run.array("confusion")
+        if table is not None:
+            _say_confusion(table, attributes["class_names"], attributes["maps"])
+        _say_tree(attributes.get("tree") or [])
         if run.palette is not None:
             _say_palette(run.palette, run.counts, everything=everything)
     _say_images(first, own_fit=run.palette is None and not run.runs, everything=everything)
@@ -111,7 +118,7 @@ def _table_line(row: Any) -> list[str]:
 
 
 def _total_line(rows: Sequence[Any]) -> list[str]:
-    from kmdist.pictures.export import psnr_db
+    from kmdist.recipes.quantize.fidelity import psnr_db
 
     total = sum(row.bytes for row in rows)
     pixels = sum(row.width * row.height for row in rows)
@@ -141,6 +148,24 @@ def _figures(run: Any) -> str:
     return ", ".join(parts)
 
 
+def _say_fidelity(run: Any) -> None:
+    """How near the pictures are to their originals: all of them, and the worst."""
+    near = run.attributes.get("fidelity")
+    if not near:
+        return
+    line = f"PSNR {_psnr(near['psnr_db'])}, SSIM {_number(near['ssim'], 4)}"
+    worst = near["worst"]
+    if len(run.images) > 1:
+        line += f"; worst {worst['image']}: {_psnr(worst['psnr_db'])}, "
+        line += f"SSIM {_number(worst['ssim'], 4)}"
+    say(line)
+
+
+def _psnr(value: float | None) -> str:
+    """In dB; None, or infinite, where pictures are equal."""
+    return "∞ (exact)" if value is None or math.isinf(value) else f"{value:.2f} dB"
+
+
 def _say_runs(runs: Iterable[Any]) -> None:
     """The table of several k."""
     listed = list(runs)
@@ -149,9 +174,15 @@ def _say_runs(runs: Iterable[Any]) -> None:
     for run in listed:
         figures = [str(run.k), _number(run.inertia, 6, "g"), str(run.n_iter)]
         figures += [str(run.attributes.get("stop_reason"))]
+        near = run.attributes.get("fidelity") or {}
+        figures += [_psnr(near["psnr_db"]), _number(near["ssim"], 4)] if near else ["-", "-"]
         figures += [_number(_scores(run)[name], 4) for name in scores]
         lines.append([*figures, str(run.path)])
-    _print_table(["k", "inertia", "iterations", "stopped", *scores, "path"], lines, left_from=-1)
+    _print_table(
+        ["k", "inertia", "iterations", "stopped", "PSNR", "SSIM", *scores, "path"],
+        lines,
+        left_from=-1,
+    )
 
 
 def _scores(run: Any) -> dict[str, float | None]:
@@ -175,6 +206,23 @@ def _say_classes(run: Any, *, everything: bool) -> None:
     table = run.array("confusion")
     if table is not None and (run.k <= LISTED_CLUSTERS or everything):
         _say_confusion(table, run.attributes["class_names"], run.attributes["maps"])
+
+
+def _say_items(run: Any) -> None:
+    """Print the cluster of each new image that is a file, and the class that cluster stands for."""
+    if run.attributes.get("stop_reason") != "predicted" or not run.names:
+        return
+    maps, names = run.attributes.get("maps") or {}, run.attributes.get("class_names") or []
+    labels = run.labels()[:SHOWN_IMAGES]
+    for name, label in zip(run.names, labels.tolist(), strict=False):
+        stands = ""
+        if label < run.k and "majority" in maps and names:
+            share = maps.get("majority_share", [])[label:][:1]
+            said = f", {share[0]:.1%}" if share else ""
+            stands = f" (class {names[maps['majority'][label]]}{said})"
+        say(f"{name} → cluster {label}{stands}")
+    if len(run.names) > SHOWN_IMAGES:
+        say(f"… and {quantity(len(run.names) - SHOWN_IMAGES, 'more image')} (run.labels())")
 
 
 def _say_confusion(table: Any, class_names: Sequence[str], maps: dict[str, list[int]]) -> None:
@@ -224,7 +272,9 @@ def _say_images(run: Any, *, own_fit: bool, everything: bool) -> None:
         fit = ""
         if palette is not None:
             fit = f"k = {len(palette):<3} {''.join(map(_swatch, palette[:SHOWN_COLORS].tolist()))} "
-        say(f"  {image.width:>6} × {image.height:<6} {fit}{name}")
+        near = run.fidelity.get(name)
+        figures = f"{_psnr(near[0]):>9}  {_number(near[1], 4):>6}  " if near else ""
+        say(f"  {image.width:>6} × {image.height:<6} {figures}{fit}{name}")
     if not everything and len(run.images) > SHOWN_IMAGES:
         say(f"  … and {quantity(len(run.images) - SHOWN_IMAGES, 'more image')} (-v, or --json)")
 

@@ -5,5 +5,6 @@ from .profiles import Compute as Compute
 from .profiles import Profile as Profile
 from .profiles import profile_of as profile_of
 from .profiles import read_profile as read_profile
+from .workers import client_of as client_of
 from .workers import local_workers as local_workers
 from .workers import open_pool as open_pool

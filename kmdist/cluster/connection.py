@@ -35,6 +35,8 @@ _EXTRAS = {
     "dask_kubernetes": "dask-kubernetes",
     "cryptography": "cryptography",
 }
+REFUSED_S = 5.0
+"""Seconds in which a machine refuses a connection, if it is there."""
 _ENCRYPTED = ("tls", "wss", "inproc")
 
 
@@ -61,6 +63,8 @@ def connect(
     cluster = None if profile.address else _start(profile, trust, security, insecure)
     try:
         try:
+            if profile.address:
+                _require_listening(profile.address)
             client = join(profile.address or cluster, security=security, timeout=profile.timeout)
         except (OSError, ValueError, TypeError, TimeoutError) as error:
             raise KmdistError(_no_answer(profile, error)) from error
@@ -98,6 +102,24 @@ def join(scheduler: Any, *, security: Any = None, timeout: float) -> Any:
 
     # Not the default client: losing its scheduler would leave Dask pointing at it.
     return ClosedOnFailure(scheduler, security=security, timeout=timeout, set_as_default=False)
+
+
+def _require_listening(address: str) -> None:
+    """Fail at once where nothing listens; a client would ask again until its time is up.
+
+    Raises
+    ------
+    ConnectionRefusedError : by the machine of the address.
+    """
+    scheme, _, rest = address.rpartition("://")
+    host, _, port = rest.partition("/")[0].rpartition(":")
+    if scheme in ("", "tcp", "tls", "ws", "wss") and port.isdecimal():
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=REFUSED_S).close()
+        except ConnectionRefusedError:
+            raise
+        except OSError:
+            return  # no answer yet, which the client waits for
 
 
 def await_workers(client: Any, profile: Profile) -> None:
@@ -345,8 +367,9 @@ def _no_answer(profile: Profile, error: Exception) -> str:
     reason = " ".join(str(error).split()) or type(error).__name__
     if profile.security is None and str(profile.address).startswith("tls"):
         reason += "; tls:// needs 'security' with the certificates"
+    refused = isinstance(error, ConnectionRefusedError)
+    when = "" if refused else f" within {profile.timeout:g} s"
     return (
-        f"{profile.where}: no Dask scheduler answers at {profile.address} within "
-        f"{profile.timeout:g} s ({reason}). Start one with `dask scheduler`, or correct the "
-        "address or the certificates."
+        f"{profile.where}: no Dask scheduler answers at {profile.address}{when} ({reason}). Start "
+        "one with `dask scheduler`, or correct the address or the certificates."
     )

@@ -11,6 +11,9 @@ from kmdist.errors import UsageError
 from kmdist.options import Option, Options, PositiveInt, texts_option
 from kmdist.urls import require_on_disk
 
+DEFAULT_FILE = "cluster.yaml"
+"""Of the working directory, in which a profile is looked for that is named without a file."""
+
 WorkerKind = Literal["auto", "thread", "process"]
 
 
@@ -33,7 +36,11 @@ class Compute(Options, frozen=True, kw_only=True):
         WorkerKind, Option("auto: threads for small work, one process per core for large.")
     ] = "auto"
     cluster: Annotated[
-        str | None, Option("Run where this cluster file says.", metavar="FILE[:PROFILE]")
+        str | None,
+        Option(
+            "Run where this cluster file says; PROFILE alone is of ./cluster.yaml.",
+            metavar="FILE[:PROFILE]",
+        ),
     ] = None
     scheduler: Annotated[str | None, Option("Run on this Dask scheduler.", metavar="URL")] = None
     client: Annotated[
@@ -174,7 +181,8 @@ def read_profile(spec: str) -> Profile:
 
     Parameters
     ----------
-    spec : ``FILE`` or ``FILE:PROFILE``; without a name, the file's ``default``.
+    spec : ``FILE`` or ``FILE:PROFILE``; without a name, the file's ``default``. A name alone is a
+        profile of the working directory's ``cluster.yaml``.
 
     Raises
     ------
@@ -195,8 +203,11 @@ def read_profile(spec: str) -> Profile:
 
 def _split_spec(spec: str) -> tuple[str, str | None]:
     require_on_disk(spec, "cluster file")
-    if Path(spec).exists() or ":" not in spec:
+    if Path(spec).exists():
         return spec, None
+    if ":" not in spec:
+        is_name = not spec.endswith((".yaml", ".yml")) and Path(DEFAULT_FILE).exists()
+        return (DEFAULT_FILE, spec) if is_name else (spec, None)
     path, _, name = spec.rpartition(":")
     return path, name
 

@@ -10,7 +10,7 @@ from typing import Any
 from kmdist.cluster.connection import connect
 from kmdist.cluster.profiles import Compute, Profile, profile_of
 from kmdist.engine.cores import usable_cores
-from kmdist.engine.passes import DaskPool, Pool, ThreadPool, memory_limit_bytes
+from kmdist.engine.passes import DaskPool, Pool, ThreadPool, active_client, memory_limit_bytes
 
 PROCESS_MPX = 400.0
 """Work above this many megapixels starts one process per core; below, threads do (start-up of
@@ -56,6 +56,15 @@ LOCAL_PATIENCE_S = 60.0
 """Seconds that there may be no worker on this machine before a job gives up."""
 
 
+def client_of(compute: Compute) -> Any:
+    """The connected client to run on: the given one or, where nothing is, Dask's active one.
+
+    A client is active from when a user makes it until it is closed.
+    """
+    asked = compute.remote or compute.workers is not None or compute.worker_kind != "auto"
+    return compute.client if asked else active_client()
+
+
 @contextmanager
 def open_pool(compute: Compute, *, work_mpx: float) -> Iterator[Pool]:
     """Workers for a job of the given size, released at the end.
@@ -70,8 +79,9 @@ def open_pool(compute: Compute, *, work_mpx: float) -> Iterator[Pool]:
     UsageError : the cluster file or the options are not as they must be.
     KmdistError : no scheduler answers, or too few workers come in time.
     """
-    if compute.client is not None:
-        yield DaskPool(compute.client, top_up=_reviver_of(compute.client))
+    client = client_of(compute)
+    if client is not None:
+        yield DaskPool(client, top_up=_reviver_of(client))
         return
     profile = profile_of(compute)
     if profile.local:

@@ -1,6 +1,5 @@
 """What estimators accept as rows and weights, and the pool that works on them."""
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from numbers import Real
@@ -10,7 +9,7 @@ import numpy as np
 
 from kmdist.engine.cores import usable_cores
 from kmdist.engine.dask_rows import as_dask_array, dask_values, is_dask, rows_of_dask
-from kmdist.engine.passes import DaskPool, Pool, ThreadPool
+from kmdist.engine.passes import DaskPool, Pool, ThreadPool, active_client
 from kmdist.engine.rows import Rows, require_unmasked, rows_of_array
 
 
@@ -19,18 +18,6 @@ def usable_threads() -> int:
     from dask import config
 
     return int(config.get("num_workers", None) or usable_cores())
-
-
-def active_client() -> Any:
-    """The `distributed.Client` in use, or None; does not import distributed."""
-    if "distributed" not in sys.modules:
-        return None
-    from distributed import default_client
-
-    try:
-        return default_client()
-    except ValueError:
-        return None
 
 
 @contextmanager

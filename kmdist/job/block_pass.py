@@ -7,6 +7,7 @@ without the tiles of images that were left out, and removes what was written of 
 Tasks: one a block; ⌈n/f⌉ + ⌈n/f²⌉ + … to merge what workers save; two a block that is prepared.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, Self
@@ -30,13 +31,15 @@ class Item(Sized, Protocol):
 
     Attributes
     ----------
-    index : of the block in its passes.
+    index : of the block in its passes. n_images : it has.
     names : what is left out if the block kills its workers: its images.
     tile_of : the image of which the block is a tile; None: its images are whole.
     """
 
     @property
     def index(self) -> int: ...
+    @property
+    def n_images(self) -> int: ...
     @property
     def names(self) -> Sequence[str]: ...
     @property
@@ -195,7 +198,7 @@ class BlockPass:
                 writer.mark_done(self.name, index, noted.pack(result))
 
         todo = [item for item in items if item.index not in results]
-        self._fly(todo, results, finished, done_before=len(items) - len(todo))
+        self._fly(todo, results, finished)
         return results
 
     def _fly(
@@ -203,11 +206,13 @@ class BlockPass:
         items: Sequence[Item],
         done: Mapping[int, Any],
         on_done: Callable[[int, Any], None],
-        done_before: int = 0,
     ) -> Any:
-        """`run_pass` with progress in blocks and megapixels, and its seconds recorded."""
+        """`run_pass` with progress in images and megapixels, and its seconds recorded."""
         job, stage = self._job, self._stage
-        finished, mpx = done_before, 0.0
+        tiles = Counter(item.tile_of for item in items)
+        whole = sum(item.n_images for item in items if item.tile_of is None)
+        total, total_mpx = whole + len(set(tiles) - {None}), sum(map(_mpx, items))
+        finished, mpx = 0, 0.0
 
         def given(position: int) -> Any:
             item = items[position]
@@ -217,9 +222,15 @@ class BlockPass:
 
         def advance(position: int, result: Any) -> None:
             nonlocal finished, mpx
-            finished, mpx = finished + 1, mpx + items[position].pixels / 1e6
-            on_done(items[position].index, result)
-            job.watch(Event(stage.name, finished, len(items) + done_before, mpx=mpx))
+            item = items[position]
+            tiles[item.tile_of] -= 1
+            if item.tile_of is None:
+                finished += item.n_images
+            elif not tiles[item.tile_of]:
+                finished += 1
+            mpx += _mpx(item)
+            on_done(item.index, result)
+            job.watch(Event(stage.name, finished, total, mpx=mpx, total_mpx=total_mpx))
 
         with job.timed(stage.name):
             return run_pass(
@@ -308,6 +319,10 @@ class BlockPass:
             if name in tiled or rejection.code in GIVEN_UP:
                 for prefix in self._prefixes:
                     self._job.writer.remove_labels(name, prefix)
+
+
+def _mpx(item: Item) -> float:
+    return item.pixels / 1e6
 
 
 def _saved(

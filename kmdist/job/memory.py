@@ -201,9 +201,15 @@ class Budget:
         return self.needed_bytes <= self.limit_bytes
 
     def __str__(self) -> str:
+        peak, limit = self.total_bytes / 1e9, self.limit_bytes / 1e9
+        return f"memory: projected peak {peak:.2f} GB; may use {limit:.2f} GB"
+
+    @property
+    def explained(self) -> str:
+        """What the peak is made of."""
         listed = ", ".join(f"{name} {size / 1e9:.2f}" for name, size in self.parts if size >= 5e6)
         kept = f"; {self.keep} kept between passes" if self.keep else ""
-        return f"memory: projected peak {self.total_bytes / 1e9:.2f} GB ({listed}){kept}"
+        return f"memory: of the peak, in GB: {listed}{kept}"
 
     def require(self) -> None:
         """Refuse a job that cannot fit.

@@ -7,7 +7,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from kmdist.cluster import Compute, connect, local_workers, profile_of
+from kmdist.cluster import Compute, client_of, connect, local_workers, profile_of
 from kmdist.engine.passes import DaskPool, ThreadPool, memory_limit_bytes
 from kmdist.errors import quantity
 from kmdist.images import Rejection
@@ -59,7 +59,7 @@ class Plan:
             f"{quantity(len(self.rejected), 'file')} cannot be used",
             f"blocks   {self.blocks:,} on {quantity(self.workers, f'{self.worker_kind} worker')}",
             f"passes   {self.passes} over the pixels, {quantity(self.tasks, 'task')}",
-            f"{self.memory}; may use {self.memory.limit_bytes / 1e9:.2f} GB",
+            str(self.memory),
             f"disk     at most {self.disk_bytes / 1e9:.3f} GB of results and about "
             f"{self.checkpoint_bytes / 1e9:.3f} GB of checkpoints while it runs{free}",
         ]
@@ -114,6 +114,10 @@ def plan_job(procedure: Procedure[W], output: str | Path, options: JobOptions) -
 
 def planned_slots(compute: Compute, work_mpx: float) -> tuple[PlannedSlots, str]:
     """Workers the job would get. A scheduler that runs is asked; none is started."""
+    client = client_of(compute)
+    if client is not None:
+        pool = DaskPool(client)
+        return PlannedSlots(pool.threads, pool.memory_bytes, pool.processes), "cluster"
     profile = profile_of(compute)
     if profile.local:
         threads, kind = local_workers(profile, compute, work_mpx)

@@ -46,7 +46,7 @@ def probe_all(
         nonlocal n_probed
         results[index] = batch
         n_probed += len(batch)
-        watch(Event("probe", n_probed, len(found), unit="images"))
+        watch(Event("probe", n_probed, len(found)))
 
     run_pass(pool, probe_batch, batches, max_pixels, probe, on_done=collect)
     flat = [result for batch in results for result in batch]

@@ -13,24 +13,26 @@ class Event:
     stage : a word, such as ``histogram``, ``fit``, ``label``.
     done, total : in `unit`; total 0 where the end is not known.
     unit : what is counted.
-    mpx : megapixels behind `done`, or 0.
+    mpx, total_mpx : megapixels that are done, and of all; 0 where they are not what takes time.
     note : what else matters now, such as the inertia.
     """
 
     stage: str
     done: int
     total: int
-    unit: str = "blocks"
+    unit: str = "images"
     mpx: float = 0.0
+    total_mpx: float = 0.0
     note: str = ""
 
 
 @dataclass(frozen=True)
 class Message:
-    """A line to say once; warnings are said even where little is."""
+    """A line to say once: warnings even where little is said, details where much is."""
 
     text: str
     warning: bool = False
+    detail: bool = False
 
 
 Watcher = Callable[[Event | Message], None]

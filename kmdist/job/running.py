@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from kmdist.cluster import open_pool, profile_of
+from kmdist.cluster import client_of, open_pool, profile_of
 from kmdist.engine.cores import usable_cores
 from kmdist.engine.passes import ThreadPool
 from kmdist.errors import quantity
@@ -84,7 +84,7 @@ def open_job(
         started_s = time.perf_counter()
         if not options.resume:  # before millions of files are probed; again when it is claimed
             check_output(local_path(output), overwrite=options.overwrite)
-        if options.client is not None or not profile_of(options).local:
+        if client_of(options) is not None or not profile_of(options).local:
             pool = stack.enter_context(open_pool(options, work_mpx=0.0))
             workload = procedure.open(options, pool, watch)
         else:  # how many workers, and of which kind, depends on what is found
@@ -129,6 +129,7 @@ def _require_memory(job: Job, procedure: Procedure[W], workload: W) -> None:
 
     _, memory = choose_outline(outline_of, job.pool, job.options.keep_pixels)
     job.watch(Message(str(memory)))
+    job.watch(Message(memory.explained, detail=True))
     memory.require()
     job.keep = bool(memory.keep)
 

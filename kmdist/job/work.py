@@ -41,6 +41,11 @@ class Work:
         return max(piece.window.pixels for piece in self.pieces)
 
     @property
+    def n_images(self) -> int:
+        """How many images, whole or in part."""
+        return len(self.names)
+
+    @property
     def names(self) -> tuple[str, ...]:
         """Names of the images."""
         return tuple(dict.fromkeys(piece.source.name for piece in self.pieces))

@@ -20,8 +20,9 @@ from kmdist.errors import UsageError, shown
 from kmdist.images import Window
 from kmdist.images.color import over_black_and_white
 from kmdist.job.memory import DECODE_BYTES
-from kmdist.job.progress import Event, Watcher, watch_nothing
+from kmdist.job.progress import Event, Watcher
 from kmdist.job.recipe import Original
+from kmdist.job.reporter import watcher
 from kmdist.pictures.dither import Ditherer
 from kmdist.pictures.output_files import (
     check_folder,
@@ -34,6 +35,7 @@ from kmdist.pictures.palette_files import Sort, write_palette
 from kmdist.pictures.png import PngWriter
 from kmdist.pictures.polygons import require_polygons, write_polygons
 from kmdist.pictures.run_pictures import BAND_PIXELS, BAND_ROWS, RunPicture, try_original
+from kmdist.recipes.quantize.fidelity import psnr_db
 from kmdist.recipes.registry import recipe_named
 from kmdist.store import Run, RunImage, image_key
 from kmdist.store.reader import interpreting, opened
@@ -125,13 +127,6 @@ class Fidelity:
             self._ssim_values += values.size
         keep = slice(max(len(original) - 2 * _EDGE, 0), None)
         self._carried = (original[keep].copy(), shown[keep].copy(), counts[keep].copy())
-
-
-def psnr_db(squared_error: int, n_values: int) -> float:
-    """PSNR of 8-bit values from the sum of their squared errors."""
-    if not n_values:
-        return math.nan
-    return 10 * math.log10(255**2 * n_values / squared_error) if squared_error else math.inf
 
 
 @dataclass(frozen=True)
@@ -228,7 +223,8 @@ def export(
     min_area: float = 0.0,
     overwrite: bool = False,
     workers: int | None = None,
-    watch: Watcher = watch_nothing,
+    watch: Watcher | None = None,
+    progress: bool | None = None,
 ) -> list[ExportedImage]:
     """Write every image of a run recoloured, the palettes, and a table.
 
@@ -250,6 +246,8 @@ def export(
     min_area : of the smallest polygon, in squared units of that system, or pixels.
     overwrite : write into a folder that is not empty.
     workers : threads; None: the usable cores, fewer where their memory does not suffice.
+    watch : called with progress.
+    progress : show it on standard error; None: on a terminal and in a notebook.
 
     Returns
     -------
@@ -262,7 +260,7 @@ def export(
     KmdistError : the run's clusters have no colours, or a file cannot be written.
     """
     look = Look(float(dither), sort, polygons, float(min_area))
-    run = opened(run)
+    run, watch = opened(run), watcher(watch, progress)
     if polygons:
         require_polygons(run)
     if dither and any(one.attributes.get("alpha") for one in [run, *run.runs.values()]):
@@ -359,7 +357,7 @@ def _export_one(
         nonlocal n_done, mpx
         rows[position] = row
         n_done, mpx = n_done + 1, mpx + row.width * row.height / 1e6
-        watch(Event(stage, n_done, len(names), unit="images", mpx=mpx))
+        watch(Event(stage, n_done, len(names), mpx=mpx))
 
     images = [picture.image for picture in pictures]
     pool = ThreadPool(export_threads(images, workers), memory_bytes=1)

@@ -10,6 +10,7 @@ from kmdist.errors import UsageError
 from kmdist.job.endings import Deadline, temporary_output
 from kmdist.job.options import JobOptions
 from kmdist.job.progress import Watcher, watch_nothing
+from kmdist.job.reporter import watcher
 from kmdist.job.running import run_job
 from kmdist.options import declared, with_keywords
 from kmdist.recipes.options import PredictOptions
@@ -25,7 +26,8 @@ def predict(
     output: str | Path | None = None,
     *,
     options: PredictOptions,
-    watch: Watcher = watch_nothing,
+    watch: Watcher | None = None,
+    progress: bool | None = None,
     command: Sequence[str] = (),
 ) -> Run:
     """Label new images with the clusters of a run.
@@ -41,6 +43,7 @@ def predict(
         stack, or a list of folders and image files, which are brought to the size of its images.
     output : the run to write; None: a temporary one, removed when this process ends.
     watch : called with progress.
+    progress : show it on standard error; None: on a terminal and in a notebook.
     command : the command line, to say how to resume.
 
     Returns
@@ -54,6 +57,7 @@ def predict(
     UsageError : the model has no single set of clusters, or an input is not as it must be.
     KmdistError : no image can be used, or the job cannot be done; what is finished is kept.
     """
+    watch = watcher(watch, progress)
     return label_inputs(model, inputs, output, options, watch=watch, command=command)
 
 

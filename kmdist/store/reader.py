@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -97,12 +98,25 @@ class Run(Fit):
             found[int(name[1:])] = Run(self.path / name, self._target, path, attributes)
         return found
 
+    @cached_property
+    def fidelity(self) -> dict[str, tuple[float, float]]:
+        """PSNR in dB (infinite: equal) and SSIM (not a number: too small) of each image by name.
+
+        Of the picture in the colours of its labels against the original; empty where the run has
+        none.
+        """
+        figures = self.array("fidelity")
+        if figures is None:
+            return {}
+        return {name: (p, s) for name, (p, s) in zip(self.images, figures.tolist(), strict=True)}
+
     def image(self, name: str) -> RunImage:
-        """One image, by its name, or by the node name below ``images/``.
+        """One image, by its name, its file's name where one image has it, or its node's name.
 
         Raises
         ------
-        UsageError : the run has no such image, and similar names are listed; or several k.
+        UsageError : the run has no such image, and similar names are listed; several images have
+            the name; or the run has several k.
         """
         self._require_one_k()
         if name in self.images:
@@ -110,6 +124,12 @@ class Run(Fit):
         for candidate in self.images if len(self.images) <= 10_000 else ():
             if self.images[candidate].key == name or self.images[candidate].source == name:
                 return self.images[candidate]
+        ending = [one for one in self.images if one.endswith(f"/{name}")]
+        if len(ending) == 1:
+            return self.images[ending[0]]
+        if ending:
+            listed = ", ".join(ending[:3]) + (" …" if len(ending) > 3 else "")
+            raise UsageError(f"{self.path} has {len(ending)} images {name!r}: {listed}")
         near = difflib.get_close_matches(name, list(self.images)[:10_000], n=3, cutoff=0.3)
         hint = f"; similar: {', '.join(near)}" if near else ""
         raise UsageError(f"{self.path} has no image {name!r} (of {len(self.images)}){hint}")
@@ -228,7 +248,14 @@ class Run(Fit):
         found["n_iter"] = self.n_iter
         found.update({key: record.get(key) for key in ("stop_reason", "seed")})
         first = next(iter(self.runs.values()), self)  # each k has the same images
-        found["images"] = [image.info() for image in map(first.images.__getitem__, first.images)]
+        near = first.fidelity
+        found["images"] = [
+            {**first.images[name].info(), **_figures(*near[name])}
+            if name in near
+            else first.images[name].info()
+            for name in first.images
+        ]
+        found["fidelity"] = record.get("fidelity")
         found["rejected"] = record.get("rejected", [])
         found.update(self.clusters_info())
         found["selection"] = record.get("selection")
@@ -238,6 +265,12 @@ class Run(Fit):
         if self.runs:
             found["runs"] = {f"k{k}": run.info() for k, run in self.runs.items()}
         return found
+
+
+def _figures(psnr_db: float, ssim: float) -> dict[str, float | None]:
+    """As JSON: None for what is no finite number."""
+    figures = {"psnr_db": round(psnr_db, 4), "ssim": round(ssim, 6)}
+    return {name: value if math.isfinite(value) else None for name, value in figures.items()}
 
 
 def open_run(path: str | os.PathLike[str]) -> Run:

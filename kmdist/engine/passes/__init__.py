@@ -3,7 +3,7 @@
 `pools` is where tasks run; `run` is one function on every item, merged in a fixed tree.
 """
 
-from kmdist.engine.passes.dask_pool import DaskPool
+from kmdist.engine.passes.dask_pool import DaskPool, active_client
 from kmdist.engine.passes.pools import LostBlockError, Pool, memory_limit_bytes
 from kmdist.engine.passes.run import (
     FAN_IN,
@@ -22,6 +22,7 @@ __all__ = [
     "LostBlockError",
     "Pool",
     "ThreadPool",
+    "active_client",
     "fetched",
     "in_flight",
     "memory_limit_bytes",

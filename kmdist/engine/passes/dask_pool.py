@@ -1,6 +1,7 @@
 """Tasks on the workers of a Dask cluster."""
 
 import asyncio
+import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,6 +11,18 @@ from kmdist.errors import KmdistError
 
 LOOK_EVERY_S = 5.0
 """Seconds without a result after which a pool looks whether there are workers at all."""
+
+
+def active_client() -> Any:
+    """The `distributed.Client` in use, or None; does not import distributed."""
+    if "distributed" not in sys.modules:
+        return None
+    from distributed import default_client
+
+    try:
+        return default_client()
+    except ValueError:
+        return None
 
 
 class _DaskCompletion:

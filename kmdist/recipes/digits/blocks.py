@@ -40,6 +40,11 @@ class Range:
         return self.stop - self.start
 
     @property
+    def n_images(self) -> int:
+        """The same, as a block of a pass has it."""
+        return self.n
+
+    @property
     def pixels(self) -> int:
         """Pixels of all images."""
         _, height, width = self.source.shape
@@ -122,6 +127,11 @@ class Scored:
     def largest_pixels(self) -> int:
         """All, as of a `Range`."""
         return self.pixels
+
+    @property
+    def n_images(self) -> int:
+        """How many images."""
+        return self.part.n
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kmdist.errors import quantity
-from kmdist.job.progress import Watcher, watch_nothing
+from kmdist.job.progress import Watcher
 from kmdist.job.recipe import Procedure, Recipe
 from kmdist.options import with_keywords
 from kmdist.recipes.digits.options import DigitsOptions
@@ -22,7 +22,8 @@ def digits(
     output: str | Path | None = None,
     *,
     options: DigitsOptions,
-    watch: Watcher = watch_nothing,
+    watch: Watcher | None = None,
+    progress: bool | None = None,
     command: Sequence[str] = (),
 ) -> "Run":
     """Group images of characters.
@@ -37,6 +38,7 @@ def digits(
     inputs : see `kmdist.recipes.digits.stacks.open_stack`; labels only score the result.
     output : the run to write; None: a temporary one, removed when this process ends.
     watch : called with progress.
+    progress : show it on standard error; None: on a terminal and in a notebook.
     command : the command line, to say how to resume.
 
     Returns
@@ -48,8 +50,10 @@ def digits(
     UsageError : an option or an input is not as it must be.
     KmdistError : a file is damaged, or the job cannot be done; what is finished is kept.
     """
+    from kmdist.job.reporter import watcher
     from kmdist.job.running import run_job
 
+    watch = watcher(watch, progress)
     return run_job(RECIPE.fit(inputs, options), output, options, watch=watch, command=command)
 
 

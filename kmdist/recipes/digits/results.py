@@ -168,8 +168,10 @@ def scores_by(table: np.ndarray, learnt: Mapping[str, Any] | None = None) -> dic
         return {} if learnt is None else {"maps": dict(learnt)}
     if learnt is not None:
         return {"scores": scores_on(table, learnt), "maps": dict(learnt)}
-    maps = {
+    maps: dict[str, Any] = {
         "majority": majority_map(table).tolist(),
         "hungarian": hungarian_map(table).tolist(),
     }
+    shares = table.max(axis=1) / np.maximum(table.sum(axis=1), 1)
+    maps["majority_share"] = [round(float(share), 6) for share in shares]
     return {"scores": scores_of(table), "maps": maps}

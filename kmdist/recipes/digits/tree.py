@@ -17,8 +17,9 @@ from kmdist.job.job import Job
 from kmdist.job.labelling import model_record
 from kmdist.job.memory import Outline
 from kmdist.job.options import JobOptions
-from kmdist.job.progress import Watcher, watch_nothing
+from kmdist.job.progress import Watcher
 from kmdist.job.recipe import Results
+from kmdist.job.reporter import watcher
 from kmdist.job.running import run_job
 from kmdist.options import with_keywords
 from kmdist.recipes.digits.fitting import affinity_block, fit_models
@@ -52,7 +53,8 @@ def split(
     output: str | Path | None = None,
     *,
     options: SplitOptions,
-    watch: Watcher = watch_nothing,
+    watch: Watcher | None = None,
+    progress: bool | None = None,
     command: Sequence[str] = (),
 ) -> Run:
     """Divide one cluster of a digits run into k, by the preset of the run.
@@ -62,6 +64,7 @@ def split(
     run : of digits, with one k; one that was split or merged before, too.
     output : the run to write; None: a temporary one, removed when this process ends.
     watch : called with progress.
+    progress : show it on standard error; None: on a terminal and in a notebook.
 
     Returns
     -------
@@ -95,6 +98,7 @@ def split(
 
     asked = {"split": {"cluster": cluster, "k": k}}
     procedure = DigitChange(run, model, asked, options.images, change)
+    watch = watcher(watch, progress)
     return run_job(procedure, output, options, watch=watch, command=command)
 
 
@@ -104,7 +108,8 @@ def merge(
     output: str | Path | None = None,
     *,
     options: MergeOptions,
-    watch: Watcher = watch_nothing,
+    watch: Watcher | None = None,
+    progress: bool | None = None,
     command: Sequence[str] = (),
 ) -> Run:
     """Join clusters of a digits run: those named, or as many as it takes to leave `to`.
@@ -139,6 +144,7 @@ def merge(
     named = None if groups is None else [sorted(map(int, group)) for group in clusters]
     asked = {"merge": {"clusters": named, "to": to, "method": method if to else None}}
     procedure = DigitChange(run, model, asked, options.images, change)
+    watch = watcher(watch, progress)
     return run_job(procedure, output, options, watch=watch, command=command)
 
 

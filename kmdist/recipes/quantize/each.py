@@ -1,18 +1,24 @@
 """One palette an image: decode, count, fit, label and write in one task a block."""
 
+from collections.abc import Mapping
 from typing import Any
 
-from kmdist.errors import ImageError
+from kmdist.errors import ImageError, quantity
 from kmdist.job.each_image import EachImage, Fits, summary
 from kmdist.job.job import Job
 from kmdist.job.photographs import Photographs
 from kmdist.job.pixels import decode_piece
+from kmdist.job.progress import Message
 from kmdist.job.work import Piece, Work
+from kmdist.recipes.quantize.fidelity import Fidelity, fidelity_of, write_fidelity
 from kmdist.recipes.quantize.kernels.histogram import ColorCounter
 from kmdist.recipes.quantize.kernels.label_table import ColorLabels
 from kmdist.recipes.quantize.shared import Group, attributes_of, write_arrays
 from kmdist.recipes.quantize.wanted import Wanted
 from kmdist.store import RunWriter
+
+NAMED = 10
+"""Images of which warnings are said one by one."""
 
 
 def quantize_each(job: Job, workload: Photographs, wanted: Wanted) -> dict[int, dict[str, Any]]:
@@ -31,10 +37,22 @@ def quantize_each(job: Job, workload: Photographs, wanted: Wanted) -> dict[int, 
     attributes = {}
     for k in wanted.ks:
         of_k = [fit[k] for fit in fits.values()]
+        fidelity = {name: Fidelity(*fit[k]["fidelity"]) for name, fit in fits.items()}
+        figures = write_fidelity(job.writer, wanted.prefix(k), fidelity)
+        _say_warnings(job, {name: fit[k]["warning"] for name, fit in fits.items()})
         markers = [fit["unclustered"] for fit in of_k if fit["unclustered"] is not None]
         marker, shown = max(markers, default=None), wanted.transparency.record()
-        attributes[k] = {**summary(of_k), **shown, "unclustered": marker}
+        attributes[k] = {**summary(of_k), **shown, **figures, "unclustered": marker}
     return attributes
+
+
+def _say_warnings(job: Job, warnings: Mapping[str, str | None]) -> None:
+    """Say what is to be said of single images, of the first few by name."""
+    said = [f"{name}: {warning}" for name, warning in warnings.items() if warning]
+    for text in said[:NAMED]:
+        job.watch(Message(text, warning=True))
+    if len(said) > NAMED:
+        job.watch(Message(f"… and {quantity(len(said) - NAMED, 'more image')}", warning=True))
 
 
 def quantize_image(piece: Piece, wanted: Wanted, writer: RunWriter) -> Fits:
@@ -54,7 +72,8 @@ def quantize_image(piece: Piece, wanted: Wanted, writer: RunWriter) -> Fits:
     for k, fit in wanted.fit_all(wanted.cloud(colors)).items():
         with ColorLabels.borrowed(colors, fit.labels) as label_of:
             labels = label_of(pixels.rgb)
-        attributes = attributes_of(fit)
+        fidelity = fidelity_of(piece, pixels.rgb, labels, fit.palette, pixels.unclustered)
+        attributes = {**attributes_of(fit), "fidelity": fidelity}
         prefix = wanted.prefix(k)
         marker = writer.write_labels(
             piece.source.name,

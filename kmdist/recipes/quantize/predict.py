@@ -7,8 +7,8 @@ block. Bytes that reach this process: 8 k a block.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -29,6 +29,7 @@ from kmdist.job.label_maps import (
 from kmdist.job.photographs import Photographs
 from kmdist.job.pixels import Pixels, decode_pieces
 from kmdist.job.work import Work
+from kmdist.recipes.quantize.fidelity import Fidelity, fidelity_of, merged, write_fidelity
 from kmdist.recipes.quantize.kernels.histogram import ColorCounter
 from kmdist.recipes.quantize.kernels.label_table import ColorLabels
 from kmdist.recipes.quantize.model import Model
@@ -48,16 +49,19 @@ class Predicted:
     counts: tuple[int, ...]
     inertia: tuple[float, ...] = ()
     rejected: tuple[Rejection, ...] = ()
+    fidelity: Mapping[str, Fidelity] = field(default_factory=dict)
 
     def record(self) -> list[Any]:
         """As JSON, for the manifest."""
-        return [list(self.counts), list(self.inertia), pack_rejected(self.rejected)]
+        rejected, fidelity = pack_rejected(self.rejected), list(self.fidelity.items())
+        return [list(self.counts), list(self.inertia), rejected, fidelity]
 
     @staticmethod
     def of_record(record: Sequence[Any]) -> "Predicted":
         """From the manifest of an interrupted run."""
-        counts, inertia, rows = record
-        return Predicted(tuple(counts), tuple(inertia), unpack_rejected(rows))
+        counts, inertia, rows, figures = record
+        fidelity = {name: Fidelity(*sums) for name, sums in figures}
+        return Predicted(tuple(counts), tuple(inertia), unpack_rejected(rows), fidelity)
 
     @staticmethod
     def merge(parts: Sequence["Predicted"]) -> "Predicted":
@@ -67,6 +71,7 @@ class Predicted:
             tuple(counts.tolist()),
             tuple(one for part in parts for one in part.inertia),
             tuple(one for part in parts for one in part.rejected),
+            merged(part.fidelity for part in parts),
         )
 
 
@@ -105,8 +110,10 @@ def label_photographs(job: Job, workload: Photographs, model: Model) -> dict[str
     job.writer.write_array("counts", np.array(found.counts, np.int64), ("cluster",))
     history = np.array([[inertia, 0.0, 0.0]])
     job.writer.write_array("history", history, ("iteration", "quantity"))
+    fidelity = {name: one for name, one in found.fidelity.items() if name not in job.rejected}
     return {
         "k": k,
+        **write_fidelity(job.writer, "", fidelity),
         "space": model.space,
         **model.transparency.record(),
         "inertia": inertia,
@@ -135,10 +142,15 @@ def predict_block(work: Work, sink: LabelSink, model: Model) -> Predicted:
         return nothing
     found, counts, inertia = model.label_colors(colors)
     labels = sink.open(work.pieces)
+    fidelity: list[dict[str, Fidelity]] = []
     with ColorLabels.borrowed(colors, found) as label_of:
         for one in decode_pieces(work, convert) if work.in_shard else decoded:
             if isinstance(one, Rejection):
                 return replace(nothing, rejected=(one,))
-            labels.put(one.piece, 0, label_of(one.rgb), one.unclustered)
+            of_piece = label_of(one.rgb)
+            near = fidelity_of(one.piece, one.rgb, of_piece, model.palette, one.unclustered)
+            fidelity.append({one.piece.source.name: near})
+            labels.put(one.piece, 0, of_piece, one.unclustered)
     labels.close()
-    return Predicted(tuple(map(int, counts)), (float(inertia),), tuple(rejected))
+    counted = tuple(map(int, counts))
+    return Predicted(counted, (float(inertia),), tuple(rejected), merged(fidelity))

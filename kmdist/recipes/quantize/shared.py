@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from kmdist.engine.state import State
-from kmdist.errors import KmdistError
+from kmdist.errors import ImageError, KmdistError, UsageError
+from kmdist.images import Rejection
 from kmdist.job.block_pass import BlockPass
 from kmdist.job.endings import NoUsableImageError
 from kmdist.job.job import Job
@@ -23,6 +24,7 @@ from kmdist.job.photographs import Photographs
 from kmdist.job.progress import Event, Message
 from kmdist.job.work import Work
 from kmdist.recipes.quantize.blocks import COUNT, Counted, decode_block
+from kmdist.recipes.quantize.fidelity import Fidelity, write_fidelity
 from kmdist.recipes.quantize.kernels.label_table import ColorLabels
 from kmdist.recipes.quantize.labels import LABEL
 from kmdist.recipes.quantize.palette import Palette
@@ -89,26 +91,38 @@ class Group:
         cloud = wanted.cloud(counted.colors, _local_threads(job))
         if wanted.choices:
             low, high = wanted.choices[0], wanted.choices[-1]
-            job.watch(Message(f"fitting and scoring k = {low} … {high}: the longest part"))
-        with job.timed("fit"):
-            fits = wanted.fit_all(cloud, on_state=self._say_state)
+            job.watch(Message(f"trying k = {low} … {high}"))
+        try:
+            with job.timed("fit"):
+                fits = wanted.fit_all(cloud, on_state=self._say_state)
+        except ImageError as error:  # not as good as is asked for, with --strict
+            if not at_image:
+                raise UsageError(error.reason) from error
+            job.reject([Rejection(self.work[0].pieces[0].source.name, error.code, error.reason)])
+            raise
+        by_layer: Sequence[Mapping[str, Fidelity]] = [{} for _ in fits]
         if label:
-            self._label(counted, kept, fits, wanted, prefix_of)
+            by_layer = self._label(counted, kept, fits, wanted, prefix_of)
         name = self.work[0].pieces[0].source.name
         if at_image and name in job.rejected:
             raise KmdistError(f"{name}: {job.rejected[name].reason}")
         results = {}
-        for k, fit in fits.items():
+        for (k, fit), fidelity in zip(fits.items(), by_layer, strict=True):
             key = prefix_of[k]
+            figures: dict[str, Any] = (
+                {"fidelity": fidelity[name]}
+                if at_image
+                else write_fidelity(job.writer, key, fidelity)
+            )
             if at_image:
                 key = job.writer.image_group(name, key)
             write_arrays(job.writer, key, fit)
             marker = unclustered_value(fit.k, bool(counted.marked))
             shown = wanted.transparency.record()
-            results[k] = {**attributes_of(fit), **shown, "unclustered": marker}
-            if fit.selection:
+            results[k] = {**attributes_of(fit), **shown, **figures, "unclustered": marker}
+            if fit.selection and not at_image:
                 job.watch(Message(str(fit.selection["reason"])))
-            if fit.warning:
+            if fit.warning and not at_image:
                 job.watch(Message(fit.warning, warning=True))
         return results
 
@@ -130,14 +144,19 @@ class Group:
         fits: Mapping[int, Palette],
         wanted: Wanted,
         prefix_of: Mapping[int, str],
-    ) -> None:
+    ) -> list[Mapping[str, Fidelity]]:
+        """Label and write; fidelity by name, one a fit."""
         job = self.job
         items = label_items(self.work, job.rejected, kept)
         layers = [Layer(prefix_of[k], fit.k, fit.palette) for k, fit in fits.items()]
         sink = open_sink(job, items, layers, frozenset(counted.marked))
         tables = [ColorLabels.of(counted.colors, fit.labels) for fit in fits.values()]
         shared = job.pool.broadcast(tables), wanted.transparency
-        label_blocks(job, LABEL, items, sink, *shared, group=self.name, kept=kept)
+        found = label_blocks(job, LABEL, items, sink, *shared, group=self.name, kept=kept)
+        return [
+            {name: one for name, one in layer.items() if name not in job.rejected}
+            for layer in found.fidelity or [{} for _ in fits]
+        ]
 
 
 def write_arrays(writer: Any, key: str, fit: Palette) -> None:

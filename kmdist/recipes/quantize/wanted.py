@@ -1,13 +1,14 @@
 """What palettes a quantize job is asked for."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from kmdist.errors import UsageError, quantity
-from kmdist.job.choices import selection_record
+from kmdist.errors import ImageError, UsageError, quantity
+from kmdist.estimators.selection import find_elbow
 from kmdist.recipes.quantize.given_palettes import read_palette
 from kmdist.recipes.quantize.kernels.histogram import Colors
 from kmdist.recipes.quantize.options import MAX_K, QuantizeOptions
@@ -17,8 +18,14 @@ from kmdist.recipes.quantize.palette import (
     PaletteOptions,
     fit_palette,
     fit_to_psnr,
+    psnr,
 )
 from kmdist.recipes.quantize.transparency import OVER_WHITE, Transparency
+
+SCORED = 16
+"""Numbers of colours that are tried where one is to be chosen."""
+SCORING_ITERATIONS = 8
+"""Of the fits that are tried: PSNR is then within 0.1 dB of what it comes to."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +35,12 @@ class Wanted:
     Parameters
     ----------
     ks : numbers of colours, ascending; one entry of 0 where `choices` or `psnr_db` decides.
-    choices : numbers of colours of which one is chosen by label-free scores; or empty.
+    choices : numbers of colours of which that at the knee of the quality is chosen; or empty.
     psnr_db : quality to reach with the fewest colours found, or None.
     space : colour space of distances.
     fit : how each palette is fitted.
     transparency : what becomes of it.
+    strict : refuse what cannot reach `psnr_db`, instead of coming as near as can be.
     """
 
     ks: tuple[int, ...]
@@ -41,6 +49,7 @@ class Wanted:
     space: str
     fit: PaletteOptions
     transparency: Transparency = OVER_WHITE
+    strict: bool = False
 
     def parameters(self, options: QuantizeOptions) -> dict[str, Any]:
         """What a run records of its options."""
@@ -88,28 +97,45 @@ class Wanted:
         """The palette that reaches a quality; its `selection` tells what it reaches."""
         found = fit_to_psnr(cloud, psnr_db, self.fit)
         k = found.palette.k
+        if found.psnr_db < psnr_db:
+            reason = f"{psnr_db:g} dB cannot be reached: {quantity(k, 'colour')} reach "
+            reason += f"{found.psnr_db:.2f} dB"
+            if self.strict:
+                raise ImageError("quality", f"{reason}. Ask for less, or give -k")
+            return replace(found.palette, warning=reason)
         reason = f"k = {k} reaches {found.psnr_db:.2f} dB"
         if found.psnr_db_below is not None:
             reason += f", one colour less {found.psnr_db_below:.2f} dB"
         return replace(found.palette, selection={"k": k, "reason": reason, "scores": []})
 
     def _choose(self, cloud: ColorCloud, on_state: Any) -> Palette:
-        """The palette of the recommended k; its `selection` tells the scores of all."""
-        from kmdist.estimators.selection import select_k
+        """The palette at the knee of PSNR against k; its `selection` tells the PSNR of all k."""
+        if len(cloud.colors) <= self.choices[-1]:
+            k, reason = len(cloud.colors), "as many colours as there are"
+            selection = {"k": k, "reason": f"k = {k}: {reason}", "scores": []}
+            return replace(fit_palette(cloud, k, self.fit), selection=selection)
+        coarse = cloud.colors.coarse()
+        tried = self.cloud(coarse) if len(coarse) > self.choices[-1] else cloud
+        few = replace(self.fit, n_init=1, max_iter=min(SCORING_ITERATIONS, self.fit.max_iter))
+        reached = {}
+        for k in _spread(self.choices):
+            fit = fit_palette(tried, k, few, on_state=on_state)
+            reached[k] = psnr(tried.colors, fit.palette, fit.labels)
+        ks, psnrs = np.array(list(reached)), np.array(list(reached.values()))
+        k = find_elbow(ks, -psnrs) or int(ks[-1])
+        reason = f"k = {k}: the knee of PSNR against k, at {reached[k]:.1f} dB; k = {ks[0]} "
+        reason += f"reaches {psnrs[0]:.1f} dB and k = {ks[-1]} {psnrs[-1]:.1f} dB"
+        scores = [{"k": k, "psnr_db": value} for k, value in reached.items()]
+        selection = {"k": k, "reason": reason, "scores": scores}
+        return replace(fit_palette(cloud, k, self.fit), selection=selection)
 
-        options = self.fit
-        selection = select_k(
-            cloud.points,
-            [k for k in self.choices if k <= len(cloud.points)] or [len(cloud.points)],
-            sample_weight=cloud.colors.counts.astype(np.float64),
-            max_iter=options.max_iter,
-            tol=options.tol,
-            random_state=options.seed,
-            on_state=on_state,
-        )
-        return replace(
-            fit_palette(cloud, selection.k, options), selection=selection_record(selection)
-        )
+
+def _spread(ks: Sequence[int]) -> list[int]:
+    """At most `SCORED` of them, closer where they are small, as there PSNR rises fastest."""
+    if len(ks) <= SCORED:
+        return list(ks)
+    wanted = np.geomspace(ks[0], ks[-1], SCORED)
+    return [ks[i] for i in sorted({int(np.abs(np.array(ks) - one).argmin()) for one in wanted})]
 
 
 def wanted_palettes(options: QuantizeOptions) -> Wanted:
@@ -131,4 +157,12 @@ def wanted_palettes(options: QuantizeOptions) -> Wanted:
             f"the initial palette has {quantity(len(fit.init), 'colour')}; give -k "
             f"{len(fit.init)} alone"
         )
-    return Wanted(ks, options.choices, options.psnr, options.space, fit, options.transparency)
+    return Wanted(
+        ks,
+        options.choices,
+        options.psnr,
+        options.space,
+        fit,
+        options.transparency,
+        strict=options.strict,
+    )

@@ -5,6 +5,7 @@ import numpy as np
 
 def exercise_palette_kernels(space: str) -> None:
     """Use every kernel of a quantize job once."""
+    from kmdist.recipes.quantize.kernels.fidelity import NOTHING_SKIPPED, squared_error, ssim_sum
     from kmdist.recipes.quantize.kernels.histogram import ColorCounter, merge_colors
     from kmdist.recipes.quantize.kernels.label_table import ColorLabels
     from kmdist.recipes.quantize.palette import ColorCloud, fit_palette
@@ -18,4 +19,7 @@ def exercise_palette_kernels(space: str) -> None:
     colors = merge_colors([colors, colors])
     fit = fit_palette(ColorCloud(colors, space), 3)
     with ColorLabels.borrowed(colors, fit.labels) as label_of:
-        label_of(pixels)
+        labels = label_of(pixels)
+    for skip in (NOTHING_SKIPPED, unclustered):
+        squared_error(pixels, labels, fit.palette, skip)
+        ssim_sum(pixels, labels, fit.palette, skip, 0, 0, 1)

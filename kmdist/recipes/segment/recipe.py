@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from kmdist.job.photograph_recipe import PhotographRecipe
-from kmdist.job.progress import Watcher, watch_nothing
+from kmdist.job.progress import Watcher
 from kmdist.job.recipe import Inputs, Original, Procedure
 from kmdist.options import with_keywords
 from kmdist.recipes.segment.options import SegmentOptions
@@ -22,7 +22,8 @@ def segment(
     output: str | Path | None = None,
     *,
     options: SegmentOptions,
-    watch: Watcher = watch_nothing,
+    watch: Watcher | None = None,
+    progress: bool | None = None,
     command: Sequence[str] = (),
 ) -> "Run":
     """Cluster pixels of any number of channels by exact k-means, in their own precision.
@@ -33,6 +34,7 @@ def segment(
         (c, y, x) of NumPy, Dask or xarray, whose named dimensions say which is which.
     output : the run to write; None: a temporary one, removed when this process ends.
     watch : called with progress.
+    progress : show it on standard error; None: on a terminal and in a notebook.
     command : the command line, to say how to resume.
 
     Returns
@@ -44,11 +46,13 @@ def segment(
     UsageError : an option or an input is not as it must be.
     KmdistError : no image can be used, or the job cannot be done; what is finished is kept.
     """
+    from kmdist.job.reporter import watcher
     from kmdist.job.running import run_job
     from kmdist.recipes.segment.arrays import stored
 
     with stored(inputs) as listed:
         fit = RECIPE.fit(listed, options)
+        watch = watcher(watch, progress)
         return run_job(fit, output, options, watch=watch, command=command)
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from kmdist.errors import UsageError
 from kmdist.job.photograph_recipe import PhotographRecipe
-from kmdist.job.progress import Watcher, watch_nothing
+from kmdist.job.progress import Watcher
 from kmdist.job.recipe import Inputs, Procedure
 from kmdist.options import with_keywords
 from kmdist.recipes.texture.options import TextureOptions
@@ -25,7 +25,8 @@ def texture(
     output: str | Path | None = None,
     *,
     options: TextureOptions,
-    watch: Watcher = watch_nothing,
+    watch: Watcher | None = None,
+    progress: bool | None = None,
     command: Sequence[str] = (),
 ) -> "Run":
     """Segment photographs by texture: k-means on pooled responses of a filter bank.
@@ -35,6 +36,7 @@ def texture(
     inputs : folders, globs, files, text files that list files, or ``sample:photos``.
     output : the run to write; None: a temporary one, removed when this process ends.
     watch : called with progress.
+    progress : show it on standard error; None: on a terminal and in a notebook.
     command : the command line, to say how to resume.
 
     Returns
@@ -47,8 +49,10 @@ def texture(
     UsageError : an option or an input is not as it must be.
     KmdistError : no image can be used, or the job cannot be done; what is finished is kept.
     """
+    from kmdist.job.reporter import watcher
     from kmdist.job.running import run_job
 
+    watch = watcher(watch, progress)
     return run_job(RECIPE.fit(inputs, options), output, options, watch=watch, command=command)
 
 

@@ -306,14 +306,14 @@ _MAX_K = 256
 
 @dataclass(frozen=True)
 class PsnrFit:
-    """A palette that just reaches a PSNR.
+    """A palette that just reaches a PSNR, or comes as near as 256 colours do.
 
     Attributes
     ----------
     palette : the palette found.
     psnr_db : what it reaches.
     psnr_db_below : what the palette of one colour less, fitted in the same way, reaches;
-        None for a palette of one colour.
+        None for a palette of one colour, and for one that falls short.
     """
 
     palette: Palette
@@ -356,6 +356,8 @@ def fit_to_psnr(
 ) -> PsnrFit:
     """Find by bisection a palette that reaches a PSNR where one colour less does not.
 
+    Where 256 colours do not reach it, theirs.
+
     Quality need not rise with every colour added, so this is not always the smallest k there
     is; that k − 1 as fitted falls short is checked, not inferred. At most 9 fits.
 
@@ -366,7 +368,7 @@ def fit_to_psnr(
 
     Raises
     ------
-    UsageError : 256 colours do not reach it, or it is not a number, or the options fix k.
+    UsageError : it is not a number, or the options fix k.
     """
     options = options or PaletteOptions()
     if math.isnan(psnr_db):
@@ -384,10 +386,7 @@ def fit_to_psnr(
 
     short, enough = 0, min(_MAX_K, len(cloud.colors))
     if not reaches(enough):
-        raise UsageError(
-            f"{psnr_db:g} dB cannot be reached: {enough} colours reach {fits[enough][1]:.2f} dB. "
-            "Ask for less, or give -k"
-        )
+        return PsnrFit(*fits[enough], None)
     while enough - short > 1:
         k = (short + enough) // 2
         if reaches(k):

@@ -1,0 +1,156 @@
+"""PSNR and SSIM that a run says of itself, and numbers of colours chosen by them."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from skimage.metrics import structural_similarity
+
+import kmdist
+from kmdist.cli import cli
+from kmdist.errors import KmdistError, UsageError
+from kmdist.recipes.quantize.kernels import fidelity as kernels
+from kmdist.recipes.quantize.kernels.fidelity import (
+    NOTHING_SKIPPED,
+    UNIT,
+    squared_error,
+    ssim_sum,
+    window_step,
+)
+
+PALETTE = np.random.default_rng(3).integers(0, 256, (5, 3), np.uint8)
+
+
+def pictures(height: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A picture, labels and where it is transparent."""
+    random = np.random.default_rng(height)
+    pixels = cv2.GaussianBlur(random.integers(0, 256, (height, width, 3), np.uint8), (9, 9), 3)
+    labels = random.integers(0, 5, (height, width), np.uint8)
+    return pixels, labels, random.random((height, width)) < 0.1
+
+
+@pytest.mark.parametrize("step", [1, 3, 8])
+@pytest.mark.parametrize("masked", [False, True])
+def test_the_kernels_are_those_of_scikit_image(step: int, masked: bool) -> None:
+    pixels, labels, skip = pictures(40, 55)
+    shown = PALETTE[labels]
+    counts = ~skip if masked else np.ones(labels.shape, bool)
+    shown[~counts] = pixels[~counts]
+    given = pixels, labels, PALETTE, skip if masked else NOTHING_SKIPPED
+    error, n = squared_error(*given)
+    assert n == 3 * counts.sum()
+    assert error == ((pixels.astype(int) - shown) ** 2)[counts].sum()
+    _, full = structural_similarity(pixels, shown, channel_axis=2, data_range=255, full=True)
+    windows = full[3:-3, 3:-3][::step, ::step][counts[3:-3, 3:-3][::step, ::step]]
+    total, n_windows = ssim_sum(*given, 0, 0, step)
+    assert n_windows == windows.size
+    assert total / UNIT / n_windows == pytest.approx(windows.mean(), abs=1e-6)
+
+
+def test_sums_do_not_depend_on_how_an_image_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Along chunks, of which the kernels' is 1,024 pixels wide."""
+    pixels, labels, _ = pictures(1500, 1100)
+    step = window_step(1500, 1100)
+    whole = ssim_sum(pixels, labels, PALETTE, NOTHING_SKIPPED, 0, 0, step)
+    parts = []
+    for y, x in ((0, 0), (0, 1024), (1024, 0), (1024, 1024)):
+        part = np.s_[y : y + 1024, x : x + 1024]
+        parts.append(ssim_sum(pixels[part], labels[part], PALETTE, NOTHING_SKIPPED, y, x, step))
+    assert whole == tuple(map(sum, zip(*parts, strict=True)))
+    assert 0.5 * kernels.MOST_WINDOWS < whole[1] / 3 <= kernels.MOST_WINDOWS
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_run_says_how_good_it_is(shared: bool, photographs: Path, tmp_path: Path) -> None:
+    run = kmdist.quantize(photographs, tmp_path / "r.zarr", k=5, shared=shared)
+    rows = {row.image: row for row in kmdist.export(run, tmp_path / "out")}
+    assert set(run.fidelity) == set(rows)
+    for name, (psnr_db, ssim) in run.fidelity.items():
+        assert psnr_db == pytest.approx(rows[name].psnr_db, rel=1e-12)
+        assert ssim == pytest.approx(rows[name].ssim, abs=0.02)
+    said = run.attributes["fidelity"]
+    error = sum(row.squared_error for row in rows.values())
+    n_values = sum(row.n_values for row in rows.values())
+    expected = 10 * np.log10(255**2 * n_values / error)
+    assert said["psnr_db"] == pytest.approx(expected, abs=1e-4)
+    worst = min(rows.values(), key=lambda row: row.psnr_db)
+    assert said["worst"]["image"] == worst.image
+    done = CliRunner().invoke(cli, ["info", str(tmp_path / "r.zarr")])
+    assert f"PSNR {expected:.2f} dB, SSIM 0." in done.output
+    assert f"worst {worst.image}: {worst.psnr_db:.2f} dB" in done.output
+    for row in rows.values():
+        assert f"{row.psnr_db:.2f} dB" in done.output
+
+
+def test_new_photographs_too(photographs: Path, tmp_path: Path) -> None:
+    run = kmdist.quantize(photographs, tmp_path / "r.zarr", k=5)
+    again = kmdist.predict(run, photographs, tmp_path / "p.zarr")
+    assert again.fidelity == run.fidelity
+    assert again.attributes["fidelity"] == run.attributes["fidelity"]
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_nothing_of_it_depends_on_blocks_and_workers(
+    shared: bool, photographs: Path, tmp_path: Path
+) -> None:
+    one = kmdist.quantize(photographs, k=5, shared=shared, workers=1)
+    other = kmdist.quantize(photographs, k=5, shared=shared, workers=3, block_mpx=0.01)
+    assert one.fidelity == other.fidelity
+
+
+def test_an_image_of_few_colours_is_exact(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((20, 20, 3), np.uint8))
+    run = kmdist.quantize(tmp_path / "a.png", tmp_path / "r.zarr", k=1)
+    assert run.fidelity == {"a.png": (np.inf, 1.0)}
+    assert run.info()["images"][0]["psnr_db"] is None
+    done = CliRunner().invoke(cli, ["info", str(tmp_path / "r.zarr")])
+    assert "PSNR ∞ (exact), SSIM 1.0000" in done.output
+
+
+def test_auto_takes_the_knee_of_quality(photographs: Path, tmp_path: Path) -> None:
+    run = kmdist.quantize(photographs, tmp_path / "r.zarr", k="auto")
+    selection = run.attributes["selection"]
+    ks = np.array([row["k"] for row in selection["scores"]])
+    psnrs = np.array([row["psnr_db"] for row in selection["scores"]])
+    assert (ks[0], ks[-1]) == (2, 32)
+    x, y = (ks - 2) / 30, (psnrs - psnrs[0]) / (psnrs[-1] - psnrs[0])
+    assert run.k == ks[np.argmax(y - x)]
+    assert 4 < run.k < 20
+    assert selection["reason"].startswith(f"k = {run.k}: the knee of PSNR")
+    again = kmdist.quantize(photographs, k=run.k)
+    np.testing.assert_array_equal(again.centroids, run.centroids)
+
+
+@pytest.mark.parametrize("n_colors", [1, 2, 3, 40])
+def test_auto_of_few_colours(n_colors: int, tmp_path: Path) -> None:
+    pixels = np.zeros((10, 40, 3), np.uint8)
+    pixels[..., 0] = np.arange(40) % n_colors
+    cv2.imwrite(str(tmp_path / "a.png"), pixels)
+    run = kmdist.quantize(tmp_path / "a.png", k="auto")
+    assert run.k == n_colors if n_colors < 32 else 2 <= run.k <= 32
+
+
+def test_a_quality_that_cannot_be_reached(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    noise, flat = random.integers(0, 256, (60, 60, 3), np.uint8), np.zeros((60, 60, 3), np.uint8)
+    cv2.imwrite(str(tmp_path / "noise.png"), noise)
+    cv2.imwrite(str(tmp_path / "flat.png"), flat)
+    inputs = [str(tmp_path / "noise.png"), str(tmp_path / "flat.png")]
+    for how in ([], ["--per-image"]):
+        words = ["quantize", *inputs, "-o", str(tmp_path / "r.zarr"), "--psnr", "60", *how]
+        done = CliRunner().invoke(cli, [*words, "--overwrite"])
+        assert done.exit_code == 0, done.output
+        named = "noise.png: " if how else ""
+        assert f"{named}60 dB cannot be reached: 256 colours reach " in done.stderr
+        assert kmdist.open_run(tmp_path / "r.zarr").k == 256
+        strict = CliRunner().invoke(cli, [*words, "--strict", *(["-o", str(tmp_path / "s.zarr")])])
+        assert strict.exit_code != 0
+        assert "60 dB cannot be reached" in strict.stderr
+        assert not (tmp_path / "s.zarr").exists()
+        assert not list(tmp_path.glob(".s.zarr*"))
+    with pytest.raises(UsageError, match="cannot be reached"):
+        kmdist.quantize(inputs, psnr=60, strict=True)
+    with pytest.raises(KmdistError, match=r"noise\.png: 60 dB cannot be reached"):
+        kmdist.quantize(inputs, psnr=60, shared=False, strict=True)
