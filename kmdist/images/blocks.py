@@ -13,6 +13,10 @@ from kmdist.store.format.layout import CHUNK, SHARD, SHARD_ABOVE
 
 IMAGE_PX = 65_536
 """What opening a file and writing its labels costs, in pixels decoded and labelled: about 1 ms."""
+SPREAD = 32
+"""Blocks of whole images that there are at least, for all cores to have work to the end."""
+LEAST_PIXELS = 1e6
+"""Of such blocks: 30 ms of decoding and labelling, to which a task adds 1 or 2."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,8 @@ def plan_blocks(sources: Sequence[ImageSource], *, block_mpx: float = 16.0) -> l
     The plan depends on the sources and `block_mpx` alone. Images are taken in order. An image
     larger than a block is a block of its own or, where it can be read by window, one block a
     tile. All others are batched: of n = ⌈total / block⌉ blocks each takes about total / n, so
-    that the last is not a small rest. In these sums an image counts `IMAGE_PX` more than it has.
+    that the last is not a small rest. Small collections make `SPREAD` blocks, or as many as
+    have a megapixel. In these sums an image counts `IMAGE_PX` more than it has.
 
     Tiles are h × w px with h and w multiples of 1,024, of which the largest pair is taken that
     makes at most 1.1 blocks of the image; where a side of the image exceeds 16,384 px, h and w
@@ -85,9 +90,11 @@ def plan_blocks(sources: Sequence[ImageSource], *, block_mpx: float = 16.0) -> l
     limit = block_mpx * 1e6
     tiled = [source.windowed and source.pixels > limit for source in sources]
     batched = [position for position, is_tiled in enumerate(tiled) if not is_tiled]
+    together = sum(sources[position].pixels + IMAGE_PX for position in batched)
+    batch_limit = min(limit, max(together / SPREAD, LEAST_PIXELS))
     groups = [
         [Part(position, whole_window(sources[position])) for position in batch]
-        for batch in _balanced(batched, sources, limit)
+        for batch in _balanced(batched, sources, batch_limit)
     ]
     for position, is_tiled in enumerate(tiled):
         if is_tiled:
