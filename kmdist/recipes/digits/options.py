@@ -76,7 +76,7 @@ class DigitsOptions(JobOptions, frozen=True, kw_only=True):
         Literal["raw", "deskew", "gradient", "landmark", "refined"] | None,
         Option(
             "How images are described and grouped.",
-            default="landmark from 2,000 images on, else gradient",
+            default="landmark from 5,000 images on, refined from 200, else gradient",
         ),
     ] = None
     cell: Annotated[tuple[int, int] | None, CELL] = None
