@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from kmdist.engine.blas import one_blas_thread
@@ -136,6 +137,14 @@ def _stored(run: Any, group: str) -> dict[str, np.ndarray]:
     return arrays
 
 
+class ClassMaps(Struct):
+    """The class that each cluster stands for, by two rules, and the share of the commonest one."""
+
+    majority: list[int]
+    hungarian: list[int]
+    majority_share: list[float] = []
+
+
 class DigitRecord(RunRecord, kw_only=True):
     """What is recorded of a run of digits."""
 
@@ -144,7 +153,7 @@ class DigitRecord(RunRecord, kw_only=True):
     image_size: tuple[int, int] | None = None
     dark_ink: bool | None = None
     class_names: list[str] | None = None
-    maps: dict[str, list[int]] | None = None
+    maps: ClassMaps | None = None
 
 
 @dataclass(frozen=True)

@@ -199,8 +199,8 @@ def test_blocks_that_are_done_are_not_done_again(
     events: list[Event | Message] = []
     digits(sample, tmp_path / "r.zarr", resume=True, watch=events.append, **options)
     assert bytes_of(tmp_path / "r.zarr") == bytes_of(Path(whole.path))
-    totals = {event.stage: event.total for event in events if isinstance(event, Event)}
-    assert totals[stage] == 8
+    done = [event for event in events if isinstance(event, Event) and event.stage == stage]
+    assert len(done) == 8
     assert len(seen) == len(set(seen))
     assert 0 < len(seen) <= 8 - 4  # one more may have been saved while the job was being stopped
 
