@@ -17,9 +17,6 @@ from numba import njit
 # Colours per leaf and node, at most (tuned on 12 Kodak images, k = 8 … 256).
 LEAF_SIZE = 48
 _NODE_SIZE = 768
-# Loops over the colours of a leaf run to a multiple of this, past its end, so that the
-# compiler's vector body covers all of them.
-LANES = 16
 # Nodes are grouped into chunks of about this many colours: the unit of parallel work, and of
 # the order in which float64 partial sums are added.
 _CHUNK_SIZE = 1 << 16
@@ -35,7 +32,7 @@ class ColorTree:
 
     Attributes
     ----------
-    points : (3, n + padding) float32, coordinates in the space that is clustered.
+    points : (3, n) float32, coordinates in the space that is clustered.
     weights : (n,) int64 for points with integer coordinates (sums are then exact), else float64.
     leaf_starts : (n_leaves + 1,) int64 into the points.
     leaf_boxes : (n_leaves, 6) float32: centre, then half side, rounded up.
@@ -89,8 +86,7 @@ def build_tree(
             "a tree needs at least one point, with one code and one weight each; received "
             f"codes {codes.shape}, points {points.shape}, weights {weights.shape}"
         )
-    columns = np.zeros((3, n + LANES), np.float32)
-    columns[:, :n] = points.T
+    columns = np.ascontiguousarray(points.T)
     starts = np.empty(n + 1, np.int64)
     leaf_starts = starts[: _split(codes, LEAF_SIZE, starts) + 1].copy()
     node_points = starts[: _split(codes, _NODE_SIZE, starts) + 1].copy()
@@ -254,8 +250,6 @@ def _run(
         np.empty(k + 1, np.int32),
         np.empty((3, k + 1), np.float32),
         np.empty(k + 1, np.int32),
-        np.empty(LEAF_SIZE + LANES, np.float64),
-        np.empty(LEAF_SIZE + LANES, np.int32),
     )
     return inertia
 
@@ -296,32 +290,27 @@ def _filter(centroids, index, n, boxes, box, distances, out, out_index):  # type
     limit = best * more
     kept = 0
     for j in range(n):
-        out[0, kept] = centroids[0, j]
-        out[1, kept] = centroids[1, j]
-        out[2, kept] = centroids[2, j]
-        out_index[kept] = index[j]
-        kept += distances[j] <= limit
+        if distances[j] <= limit:
+            out[0, kept] = centroids[0, j]
+            out[1, kept] = centroids[1, j]
+            out[2, kept] = centroids[2, j]
+            out_index[kept] = index[j]
+            kept += 1
     return kept
 
 
-@njit(nogil=True, cache=True)
-def _find_nearest(points, start, padded, centroids, index, n, best, winner):  # type: ignore[no-untyped-def]
-    """Squared distance and index of the nearest of n centroids, for a leaf's points."""
-    for i in range(padded):
-        best[i] = np.inf
+@njit(nogil=True, cache=True, inline="always")
+def _find_nearest(points, i, centroids, n):  # type: ignore[no-untyped-def]
+    """Place of the nearest of n centroids for a point, and its squared distance."""
+    px, py, pz = np.float64(points[0, i]), np.float64(points[1, i]), np.float64(points[2, i])
+    best, nearest = np.inf, 0
     for j in range(n):
-        cx = np.float64(centroids[0, j])
-        cy = np.float64(centroids[1, j])
-        cz = np.float64(centroids[2, j])
-        label = index[j]
-        for i in range(padded):
-            x = cx - points[0, start + i]
-            y = cy - points[1, start + i]
-            z = cz - points[2, start + i]
-            distance = x * x + y * y + z * z
-            closer = distance < best[i]
-            best[i] = distance if closer else best[i]
-            winner[i] = label if closer else winner[i]
+        x, y, z = centroids[0, j] - px, centroids[1, j] - py, centroids[2, j] - pz
+        distance = x * x + y * y + z * z
+        closer = distance < best
+        best = distance if closer else best
+        nearest = j if closer else nearest
+    return nearest, best
 
 
 @njit(nogil=True, cache=True)
@@ -342,8 +331,6 @@ def _assign(  # type: ignore[no-untyped-def]
     node_index,
     of_leaf,
     leaf_index,
-    best,
-    winner,
 ):
     """Add to `sums`; if `labels` are not empty, write them and return the inertia."""
     k = centroids.shape[1]
@@ -361,21 +348,19 @@ def _assign(  # type: ignore[no-untyped-def]
                     sums[leaf_index[0], column] += leaf_sums[leaf, column]
                 if not labelling:
                     continue
-            start = leaf_starts[leaf]
-            size = leaf_starts[leaf + 1] - start
-            padded = (size + LANES - 1) // LANES * LANES
-            _find_nearest(points, start, padded, of_leaf, leaf_index, n_leaf, best, winner)
-            if n_leaf > 1:
-                for i in range(size):
-                    weight, label = weights[start + i], winner[i]
-                    sums[label, 0] += weight * value(points[0, start + i])
-                    sums[label, 1] += weight * value(points[1, start + i])
-                    sums[label, 2] += weight * value(points[2, start + i])
+            # A point after the other: a dozen is too few for the compiler's vector loops, which
+            # take 1.5 times as long.
+            of_cell = 0.0
+            for i in range(leaf_starts[leaf], leaf_starts[leaf + 1]):
+                nearest, distance = _find_nearest(points, i, of_leaf, n_leaf)
+                weight, label = weights[i], leaf_index[nearest]
+                if n_leaf > 1:
+                    sums[label, 0] += weight * value(points[0, i])
+                    sums[label, 1] += weight * value(points[1, i])
+                    sums[label, 2] += weight * value(points[2, i])
                     sums[label, 3] += weight
-            if labelling:
-                of_cell = 0.0
-                for i in range(size):
-                    labels[start + i] = winner[i]
-                    of_cell += weights[start + i] * best[i]
-                inertia += of_cell
+                if labelling:
+                    labels[i] = label
+                    of_cell += weight * distance
+            inertia += of_cell
     return inertia
