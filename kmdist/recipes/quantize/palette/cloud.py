@@ -138,6 +138,8 @@ class AlphaCloud(ColorCloud):
 class Means:
     """The steps of Lloyd's method (1982): squared distances and means."""
 
+    relaxes = True
+
     @staticmethod
     def step(
         cloud: ColorCloud, centroids: Float32Array
@@ -181,6 +183,8 @@ class Means:
 
 class AlphaMeans:
     """The steps of Lloyd's method on an `AlphaCloud`; inertia is the mean over black and white."""
+
+    relaxes = True
 
     @staticmethod
     def step(
@@ -234,6 +238,8 @@ class Medians:
     Values are 8-bit integers and so are their (lower) medians: distances, inertia and medians are
     exact. Only in `rgb`; elsewhere coordinates cannot be counted.
     """
+
+    relaxes = False
 
     @staticmethod
     def step(

@@ -23,6 +23,7 @@ from kmdist.recipes.quantize.palette.cloud import (
     Medians,
 )
 from kmdist.recipes.quantize.palette.seeding import (
+    pace,
     plus_plus_seeds,
     random_seeds,
     random_stream,
@@ -120,6 +121,9 @@ def iterate_palette(
 ) -> Generator[State, None, None]:
     """Fit k centroids by Lloyd's method (1982), one state after another.
 
+    From seeds, steps are over-relaxed, which ends in a fixed point of Lloyd's all the same; from
+    given colours they are Lloyd's own, as in other programs.
+
     Parameters
     ----------
     k : 1 … 65,536. As many centroids as there are colours, at most.
@@ -144,6 +148,7 @@ def iterate_palette(
     centroids, iteration, shift = state.centroids.astype(np.float32), state.iteration, state.shift
     n_repaired, stop_reason = state.n_repaired, state.stop_reason
     tolerance = options.tol * cloud.variance
+    relaxed = method.relaxes and isinstance(options.init, str)
     while True:
         if stop_reason is None and iteration >= options.max_iter:
             stop_reason = "max_iter"
@@ -156,10 +161,16 @@ def iterate_palette(
             yield State(centroids, counts, inertia, iteration, stop_reason, shift, n_repaired)
             return
         yield State(centroids, counts, inertia, iteration, None, shift, n_repaired)
-        shift = float(((updated.astype(np.float64) - centroids) ** 2).sum())
-        centroids, n_repaired, iteration = updated, next_repaired, iteration + 1
+        iteration, n_repaired = iteration + 1, next_repaired
+        own = not relaxed or n_repaired or iteration == options.max_iter
+        step = 1.0 if own else pace(iteration)
+        move = step * (updated.astype(np.float64) - centroids)
+        shift = float((move**2).sum())
         if shift <= tolerance:
             stop_reason = "tolerance"
+        elif step > 1:
+            updated = (centroids + move).astype(np.float32)
+        centroids = updated
 
 
 def fit_palette(

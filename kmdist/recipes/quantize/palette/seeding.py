@@ -17,7 +17,7 @@ from kmdist.recipes.quantize.kernels.color_tree import ColorTree, build_tree, su
 
 _CELLS_PER_CENTROID = 16
 _MIN_CELLS = 2048
-_REFINEMENTS = 10
+_REFINEMENTS = 12
 # Final inertia against one attempt, means of 8 seeds, 6 photographs and 12 together: -1.1 % at
 # k = 8, -1.6 % at 16, -1.2 % at 32, -0.2 % at 64, for a tenth more time.
 _ATTEMPTED_SEEDS = 128
@@ -27,6 +27,16 @@ _MOST_WITH_ALPHA = 20_000
 
 Float32Array = npt.NDArray[np.float32]
 Float64Array = npt.NDArray[np.float64]
+
+
+def pace(iteration: int) -> float:
+    """How many times as far as to the means of their clusters centroids go in an iteration.
+
+    Any pace below 2 lowers the inertia, which is quadratic for each assignment; of 1.5 … 1.9 this
+    takes the fewest iterations (28 in place of 36 on 24 photographs, k = 256, to 0.3 % less
+    inertia). Every fourth step is Lloyd's own, which ends where no label changes.
+    """
+    return 1.8 if iteration % 4 else 1.0
 
 
 def random_stream(seed: int, start: int) -> np.random.Generator:
@@ -80,8 +90,9 @@ def plus_plus_seeds(
         # As many candidates a centre as scikit-learn tries.
         uniforms = random.random((k, 2 + int(math.log(k))))
         seeds = points[seed_indices(points, masses, uniforms)]
-        for _ in range(_REFINEMENTS):
-            seeds, explained = _refine(tree, seeds)
+        for i in range(_REFINEMENTS):
+            means, explained = _refine(tree, seeds)
+            seeds += np.float32(pace(i + 1)) * (means - seeds)
         if explained > best_explained:
             best_explained, best = explained, seeds
     return best
