@@ -14,13 +14,13 @@ def demo(output: str, k: int) -> None:
 
     from kmdist.cli.summary import say_result
     from kmdist.job.reporter import Reporter
+    from kmdist.pictures.output_files import make_folder
     from kmdist.pictures.view import draw_run
     from kmdist.recipes.quantize.recipe import quantize
     from kmdist.urls import require_on_disk
 
     require_on_disk(output, "-o")
-    folder = Path(output)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = make_folder(Path(output))
     with Reporter() as reporter:
         run = quantize(
             ["sample:photos"], folder / "photos.zarr", k=k, overwrite=True, watch=reporter

@@ -114,17 +114,22 @@ class Ledger:
     @classmethod
     @contextmanager
     def open(cls, path: Path) -> Iterator["Ledger"]:
-        """Open a ledger, made where there is none.
+        """Open a ledger, made where there is none; to read it where its folder cannot be written.
 
         Raises
         ------
         KmdistError : it is damaged, of another version, or cannot be written.
         """
         with cls._plain_errors(path):
-            connection = sqlite3.connect(path, isolation_level=None, timeout=30)
+            place, readonly = str(path), path.is_file() and not os.access(path.parent, os.W_OK)
+            if readonly:  # without a log there is no writer: SQLite need not make one to read
+                log = path.with_name(f"{path.name}-wal").exists()
+                place = f"{path.absolute().as_uri()}?{'mode=ro' if log else 'immutable=1'}"
+            connection = sqlite3.connect(place, isolation_level=None, timeout=30, uri=readonly)
             try:
-                connection.execute("PRAGMA journal_mode=WAL")
-                connection.execute("PRAGMA synchronous=FULL")
+                if not readonly:
+                    connection.execute("PRAGMA journal_mode=WAL")
+                    connection.execute("PRAGMA synchronous=FULL")
                 version = connection.execute("PRAGMA user_version").fetchone()[0]
                 if version not in (0, SCHEMA):
                     raise KmdistError(f"{path}: ledger of version {version}; update kmdist")
@@ -145,8 +150,8 @@ class Ledger:
             code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
             if code in _NOT_DAMAGE:
                 raise KmdistError(
-                    f"{path}: {error}. What is finished is kept; a full disk needs room and a "
-                    "next night"
+                    f"{path}: {error}. What is finished is kept: make room, or let this user "
+                    "write there, and run the next night"
                 ) from error
             raise LedgerDamagedError(
                 f"{path} is damaged: {error}. `kmdist nightly repair` rebuilds it from the runs"

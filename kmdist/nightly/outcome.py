@@ -7,9 +7,13 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
+
 from kmdist.errors import KmdistError
 from kmdist.nightly.ledger import QUARANTINED, FileRow
 
+NIGHTS = "nights"
+"""Folder of what nights did, in the results folder."""
 _STAMP = "%Y%m%dT%H%M%SZ"
 
 
@@ -75,7 +79,7 @@ class Night:
         ------
         KmdistError : it cannot be written.
         """
-        folder = results / "nights"
+        folder = results / NIGHTS
         path = folder / f"{self.stamp}.json"
         half = path.with_suffix(".half")
         try:
@@ -87,3 +91,22 @@ class Night:
                     old.unlink()
         except OSError as error:
             raise KmdistError(f"{path}: {error.strerror}; the night's work is recorded") from error
+
+
+def read_nights(results: Path, last: int) -> list[Night]:
+    """What the last nights did, in their order.
+
+    Raises
+    ------
+    KmdistError : a file is damaged; names it.
+    """
+    nights = []
+    for path in sorted((results / NIGHTS).glob("*.json"))[-last:]:
+        try:
+            nights.append(msgspec.json.decode(path.read_bytes(), type=Night))
+        except (OSError, msgspec.MsgspecError, RecursionError) as error:
+            raise KmdistError(
+                f"{path} is damaged: {error}. It is only told from what that night did, and can be "
+                "removed"
+            ) from error
+    return nights

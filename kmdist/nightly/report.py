@@ -1,12 +1,13 @@
 """What is known, without changing it: how things stand, and where a file's labels are."""
 
-import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from kmdist.errors import UsageError
 from kmdist.nightly.ledger import LEDGER, QUARANTINED, Ledger
+from kmdist.nightly.outcome import read_nights
 
 
 def open_ledger(results: Path) -> Any:
@@ -32,14 +33,14 @@ def status(results: Path) -> dict[str, Any]:
     """
     with open_ledger(results) as ledger:
         bad = ledger.files("state = ? AND NOT gone", QUARANTINED)
-        nights = sorted((results / "nights").glob("*.json"))
+        nights = read_nights(results, 1)
         return {
             "files": ledger.counts(),
             "quarantined": {os.fsdecode(path): row.error for path, row in bad.items()},
             "started": [run["run"] for run in ledger.runs("started")],
             "runs": len(ledger.runs("published")),
             "models": sorted(ledger.models()),
-            "night": json.loads(nights[-1].read_text("utf-8")) if nights else None,
+            "night": asdict(nights[0]) if nights else None,
         }
 
 

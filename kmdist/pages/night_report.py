@@ -1,12 +1,13 @@
 """`kmdist nightly report`: what the nights did, as one page."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from kmdist.job.exhibits import Curves, Exhibit, Table
+from kmdist.nightly.outcome import read_nights
 from kmdist.nightly.report import open_ledger, status
 from kmdist.pages.page import render
 from kmdist.pictures.output_files import check_picture_path, write_text, written_to
@@ -32,7 +33,7 @@ def night_report(results: Path, output: str | Path) -> str | Path:
     found = status(results)
     with open_ledger(results) as ledger:
         models = ledger.models()
-    nights = [json.loads(one.read_text("utf-8")) for one in _night_files(results)]
+    nights = [asdict(night) for night in read_nights(results, SHOWN)]
     files = found["files"]
     facts = [(f"{n:,}", state) for state, n in sorted(files.items())]
     facts.append((f"{len(found['models']):,}", "models"))
@@ -46,10 +47,6 @@ def night_report(results: Path, output: str | Path) -> str | Path:
     with written_to(place) as path:
         write_text(path, page)
     return place
-
-
-def _night_files(results: Path) -> list[Path]:
-    return sorted((results / "nights").glob("*.json"))[-SHOWN:]
 
 
 def _exhibits(
