@@ -58,7 +58,7 @@ def test_a_dry_run_says_the_plan_and_writes_nothing(tmp_path: Path) -> None:
     output = tmp_path / "run.zarr"
     done = kmdist_run(spec_of(tmp_path, output=str(output), k=[4, 8], block_mpx=0.3), "--dry-run")
     assert done.exit_code == 0, done.output
-    for fact in ("images   6", "blocks   ", "passes   ", "memory: about", "disk     "):
+    for fact in ("images   6", "blocks   ", "passes   ", "memory: projected", "disk     "):
         assert fact in done.output
     assert [path.name for path in tmp_path.iterdir()] == ["job.yaml"]
 
