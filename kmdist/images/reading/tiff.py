@@ -89,6 +89,14 @@ def whole_page(file: BinaryIO, size_bytes: int) -> Iterator[tuple[Any, Any]]:
         yield tiff, page
 
 
+def mask_of(tiff: Any, page: Any) -> Any | None:
+    """The page that masks another, 0 where this has no data (TIFF 6.0, section 8); None: none."""
+    size = (page.imagelength, page.imagewidth)
+    pages = (tiff.pages[number] for number in range(1, len(tiff.pages)))
+    masks = (one for one in pages if one.is_mask and not one.is_reduced)
+    return next((one for one in masks if (one.imagelength, one.imagewidth) == size), None)
+
+
 def probe_tiff(file: BinaryIO, size_bytes: int) -> Header:
     """Read the directory of a TIFF's first page and count its pages.
 

@@ -68,8 +68,23 @@ def locate(path: str, source: str) -> None:
         made.crs, made.transform = crs, transform
 
 
+def mask_place(raster: Any) -> int | None:
+    """Band of alpha, the number of bands where there is a mask besides, None: neither."""
+    from rasterio.enums import MaskFlags
+
+    flags = raster.mask_flag_enums[0]
+    if MaskFlags.per_dataset not in flags:
+        return None
+    kinds = [str(kind.name) for kind in raster.colorinterp]
+    return kinds.index("alpha") if "alpha" in kinds else int(raster.count)
+
+
 def read_bands(path: str, window: Window) -> np.ndarray:
-    """(h, w, c) of a window."""
+    """(h, w, c) of a window, and of its mask if there is one."""
     with opened_raster(path) as raster:
-        rows, columns = (window.y0, window.y1), (window.x0, window.x1)
-        return np.moveaxis(raster.read(window=(rows, columns)), 0, -1)
+        place = (window.y0, window.y1), (window.x0, window.x1)
+        bands = raster.read(window=place)
+        if mask_place(raster) == raster.count:
+            mask = raster.read_masks(1, window=place)
+            bands = np.concatenate([bands, mask[None].astype(bands.dtype)])
+        return np.moveaxis(bands, 0, -1)

@@ -16,6 +16,7 @@ from kmdist.images.reading.quiet import silenced
 from kmdist.images.reading.tiff import (
     SEGMENT_PIXELS,
     channel_names,
+    mask_of,
     readable_by_row,
     require_segments,
     whole_page,
@@ -24,7 +25,7 @@ from kmdist.images.reading.tiff_window import read_samples
 from kmdist.images.reading.zarr_images import ZarrPicture, grid_of, open_picture
 from kmdist.job.work import Piece, read_piece
 from kmdist.recipes.segment.bands import Scene, require_alike
-from kmdist.recipes.segment.geo import is_gdal, opened_raster, read_bands
+from kmdist.recipes.segment.geo import is_gdal, mask_place, opened_raster, read_bands
 from kmdist.recipes.segment.model import coordinates_dtype, with_coordinates
 from kmdist.store import PIXELS, Grid
 from kmdist.store.zarr_trees import open_guarded, require_stored, tree_status
@@ -95,7 +96,7 @@ class Raster(ImageSource):
     axes : where the picture lies in the array.
     taken : channels that are clustered, by index. names : of these.
     nodata : values of any of these that stand for no data. alpha : channel that does where it is
-        0, or None.
+        0, the one after the last where the file has a mask besides, or None.
     bands : the files of a scene of several.
     coordinates, strict : as of `Asked`.
     """
@@ -374,8 +375,11 @@ def _stored_gdal(path: str) -> _Stored:
     with opened_raster(path) as raster:
         names = [name or str(i + 1) for i, name in enumerate(raster.descriptions)]
         nodata = () if raster.nodata is None else (float(raster.nodata),)
-        shape, axes = (raster.height, raster.width, raster.count), ("y", "x", "c")
-        return _Stored("gdal", shape, np.result_type(*raster.dtypes), axes, names, nodata)
+        alpha = mask_place(raster)
+        if alpha == raster.count:
+            names.append("mask")
+        shape, axes = (raster.height, raster.width, len(names)), ("y", "x", "c")
+        return _Stored("gdal", shape, np.result_type(*raster.dtypes), axes, names, nodata, alpha)
 
 
 def _stored_tiff(file: Any, size_bytes: int) -> _Stored:
@@ -395,6 +399,10 @@ def _stored_tiff(file: Any, size_bytes: int) -> _Stored:
             planar = [letter for letter in letters if letter not in "YX" and planes > 1]
             shape = (height, width, planes * contiguous)
             letters = ["Y", "X", planar[0] if planar else "S"]
+        if len(series.pages) == 1 and alpha is None and mask_of(tiff, page) is not None:
+            alpha = shape[2]
+            shape = (*shape[:2], alpha + 1)
+            names = [*names, "mask"]
         tall = page.chunks[-3 if page.axes.endswith("S") else -2]
         across = page.tilewidth if page.is_tiled else page.imagewidth
         return _Stored(
@@ -473,6 +481,9 @@ def _read(source: Raster, window: Window) -> np.ndarray:
             tiff, page = opened
             if len(tiff.series[0].pages) == 1:
                 samples = read_samples(tiff, page, window)
+                if source.alpha == samples.shape[2]:
+                    there = read_samples(tiff, mask_of(tiff, page), window)
+                    samples = np.concatenate([samples, there.astype(samples.dtype)], axis=2)
                 return take_window(samples, axes, Window(0, 0, *samples.shape[:2]))
             import zarr
 

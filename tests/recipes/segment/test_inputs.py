@@ -116,12 +116,13 @@ def test_plates_and_conversions_are_entered(tmp_path: Path) -> None:
     assert list(named.images) == ["A/1/0", "A/1/1"]
 
 
-@pytest.mark.parametrize("kind", ["VRT", "HFA", "netCDF"])
+@pytest.mark.parametrize("kind", ["VRT", "HFA", "netCDF", "JP2OpenJPEG"])
 def test_what_gdal_reads(kind: str, whole: Any, tmp_path: Path) -> None:
     rasterio = pytest.importorskip("rasterio")
     from rasterio.shutil import copy
 
-    path = tmp_path / {"VRT": "a.vrt", "HFA": "a.img", "netCDF": "a.nc"}[kind]
+    suffixes = {"VRT": "vrt", "HFA": "img", "netCDF": "nc", "JP2OpenJPEG": "jp2"}
+    path = tmp_path / f"a.{suffixes[kind]}"
     if kind == "netCDF":
         import xarray
 
@@ -137,7 +138,8 @@ def test_what_gdal_reads(kind: str, whole: Any, tmp_path: Path) -> None:
         tifffile.imwrite(
             source, SCENE, photometric="minisblack", planarconfig="contig", extratags=PLACE
         )
-        copy(source, path, driver=kind)
+        lossless = {"QUALITY": "100", "REVERSIBLE": "YES"} if kind == "JP2OpenJPEG" else {}
+        copy(source, path, driver=kind, **lossless)
     run = segment(path, tmp_path / "run.zarr", k=4)
     (name,) = whole.images
     np.testing.assert_array_equal(run.labels(path.name)[:], whole.labels(name)[:])

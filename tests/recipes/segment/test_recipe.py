@@ -117,11 +117,32 @@ def test_landsat_as_scikit_learn(tmp_path: Path) -> None:
     np.testing.assert_array_equal(labels[clear], other.labels_[clear])
 
 
-@pytest.mark.parametrize("kind", ["nan", "value", "file", "alpha"])
+def write_masked(path: Path, scene: np.ndarray, *, rows: int, as_vrt: bool) -> Path:
+    """A TIFF whose mask, a page of its own, says that its first rows hold no data."""
+    rasterio = pytest.importorskip("rasterio")
+    height, width, count = scene.shape
+    form = {"height": height, "width": width, "count": count, "dtype": "uint16", "tiled": True}
+    with (
+        rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
+        rasterio.open(path, "w", driver="GTiff", blockxsize=64, blockysize=64, **form) as raster,
+    ):
+        raster.write(np.moveaxis(scene, -1, 0))
+        mask = np.full((height, width), 255, np.uint8)
+        mask[:rows] = 0
+        raster.write_mask(mask)
+    if not as_vrt:
+        return path
+    from rasterio.shutil import copy
+
+    copy(path, path.with_suffix(".vrt"), driver="VRT")
+    return path.with_suffix(".vrt")
+
+
+@pytest.mark.parametrize("kind", ["nan", "value", "file", "alpha", "mask", "vrt"])
 def test_pixels_without_data_influence_nothing(
     kind: str, scene: np.ndarray, first: np.ndarray, tmp_path: Path
 ) -> None:
-    dtype = np.uint16 if kind in ("file", "alpha") else np.float32
+    dtype = np.float32 if kind in ("nan", "value") else np.uint16
     alone = segment(scene[16:].astype(dtype), tmp_path / "alone.zarr", k=4, init=first)
     options: dict[str, Any] = {}
     holed: Any = scene.astype(np.float32)
@@ -148,6 +169,8 @@ def test_pixels_without_data_influence_nothing(
             planarconfig="contig",
             extrasamples=[0, 0, 0, 0, 2],
         )
+    elif kind in ("mask", "vrt"):
+        holed = write_masked(tmp_path / "mask.tif", scene, rows=16, as_vrt=kind == "vrt")
     run = segment(holed, tmp_path / "run.zarr", k=4, init=first, **options)
     labels = run.labels(next(iter(run.images)))[:]
     assert (labels[:16] == 255).all()
