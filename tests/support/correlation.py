@@ -1,17 +1,14 @@
 """Filter responses by direct correlation in float64."""
 
 import numpy as np
-import scipy.ndimage
+import scipy.signal
 
 
 def direct(image, kernels):
     """Correlation in float64 on an image padded by NumPy, one kernel at a time."""
     halo = kernels.shape[1] // 2
     padded = np.pad(np.asarray(image, np.float64), halo, mode="reflect")
-    inner = slice(halo, -halo)
-    return np.stack(
-        [scipy.ndimage.correlate(padded, k, mode="constant")[inner, inner] for k in kernels], -1
-    )
+    return np.stack([scipy.signal.correlate2d(padded, k, mode="valid") for k in kernels], -1)
 
 
 def assert_close(got, expected, tolerance=1e-5):
