@@ -13,6 +13,7 @@ from kmdist.nightly.ledger import DONE, QUARANTINED, FileRow, Ledger
 from kmdist.nightly.models import model_path
 from kmdist.nightly.report import open_ledger
 from kmdist.store import Run, open_run
+from kmdist.store.format.layout import group_metadata
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,8 @@ def _run(
         if root_digest(path) != digest:
             text = f"{path}: its attributes or arrays are not what was written"
             yield Finding(text, tuple(rows), path.stem)
+        elif (path / "images").is_dir() and not _is_group(path / "images" / "zarr.json"):
+            yield Finding(f"{path}: its group of images is damaged", tuple(rows), path.stem)
         if model is not None and not is_made_with(run, model):
             yield Finding(f"{path}: was labelled with another model than {model.path}")
     except (KmdistError, OSError) as error:
@@ -106,6 +109,11 @@ def _run(
                 yield Finding(text, (row,))
         except (KmdistError, OSError) as error:
             yield Finding(f"{path}: the labels of {name} cannot be read: {error}", (row,))
+
+
+def _is_group(path: Path) -> bool:
+    """Whether it is what all groups of images have; digests are of what differs."""
+    return path.is_file() and path.read_bytes() == group_metadata()
 
 
 def is_made_with(run: Run, model: Run) -> bool:

@@ -71,13 +71,13 @@ def test_damaged_labels_are_made_anew_as_they_were(world: World) -> None:
     assert mended(world).remade == 0  # again: nothing is left to do
 
 
-@pytest.mark.parametrize("damage", ["removed", "root", "palette"])
+@pytest.mark.parametrize("damage", ["removed", "root", "palette", "images"])
 def test_a_run_that_is_lost_or_damaged_as_a_whole_is_made_anew(world: World, damage: str) -> None:
     path = run_of(world, "a.png")
     if damage == "removed":
         shutil.rmtree(path)
     else:
-        (path / {"root": "zarr.json", "palette": "palette/zarr.json"}[damage]).write_text("{}")
+        (path / ("" if damage == "root" else damage) / "zarr.json").write_text("{}")
     done = mended(world)
     assert (done.remade, done.left) == (2, [])
     assert verify(world.results) == []
