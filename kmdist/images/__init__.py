@@ -8,6 +8,7 @@ Files that cannot be used are rejected with a code:
 ``link_loop``       a symbolic link that leads back to itself or to a folder above it
 ``not_regular``     a FIFO, socket, device or folder where a file is expected
 ``unreadable``      permission denied, or the disk cannot read it
+``unreachable``     the object store did not answer, asked four times
 ``not_image``       no known image header
 ``unsupported``     a picture of a kind kmdist does not read: CIE Lab, volumes; or not yet installed
 ``truncated``       the file ends before the picture does

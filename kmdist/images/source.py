@@ -87,7 +87,7 @@ LOST = "lost"
 """Code of images that killed their workers."""
 SHORT_OF_MEMORY = "memory"
 """Code of images that took more memory than there was."""
-NOT_THEIR_OWN = frozenset({LOST, SHORT_OF_MEMORY, "changed"})
+NOT_THEIR_OWN = frozenset({LOST, SHORT_OF_MEMORY, "changed", "unreachable"})
 """Codes of images left out for reasons that may be the machine's: they are worth another try."""
 
 

@@ -235,6 +235,13 @@ def test_demo(tmp_path: Path) -> None:
     assert cv2.imread(str(tmp_path / "demo" / "photos.png")).shape[1] > 1000
 
 
+def test_a_demo_where_no_folder_can_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    done = CliRunner().invoke(cli, ["demo", "-o", str(tmp_path / "file" / "demo")])
+    assert isinstance(done.exception, SystemExit)
+    assert "cannot make" in done.output
+
+
 def children_of(process: int) -> set[int]:
     """Processes below one, at any depth."""
     found, todo = set(), [process]

@@ -8,10 +8,13 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+import cv2
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -22,9 +25,13 @@ from kmdist.errors import KmdistError, UsageError
 from kmdist.images import open_images
 from kmdist.store import FsspecTarget
 from kmdist.store.claims.url_claims import staging_url
+from tests.support.bad_network import FAULTS, bad_network
 from tests.support.folders import ROOT
 
 pytestmark = pytest.mark.slow
+
+NETWORK_RUNS = int(os.environ.get("KMDIST_NETWORK_RUNS", "1"))
+"""Runs through a bad network; 300 take an hour."""
 
 SECRET = "kmdist-test-secret-0123456789"
 
@@ -240,3 +247,45 @@ def test_jobs_in_memory_and_what_is_refused(photographs: Path) -> None:
     assert SECRET not in str(caught.value)
     with pytest.raises(UsageError, match="nosuchscheme"):
         kmdist.quantize("nosuchscheme://x", f"{place}/other.zarr", k=4)
+
+
+def test_a_bad_network_changes_no_byte(
+    s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Resets, lost replies, cut and late ones, and busy servers: what ends early is resumed."""
+    server = urlsplit(os.environ["AWS_ENDPOINT_URL"])
+    rng = np.random.default_rng(0)
+    for name in ("a", "b"):
+        pixels = rng.integers(0, 256, (60, 80, 3), np.uint8)
+        s3.pipe_file(f"bucket/photos/{name}.png", cv2.imencode(".png", pixels)[1].tobytes())
+    options: dict[str, Any] = {"k": 3, "workers": 1, "keep_pixels": "never", "block_mpx": 0.01}
+    kmdist.quantize("s3://bucket/photos", "s3://bucket/plain.zarr", **options)
+    plain_run = objects_of(FsspecTarget("s3://bucket/plain.zarr"))
+    faults: Counter[str] = Counter()
+    interrupted = 0
+    for n in range(NETWORK_RUNS):
+        with bad_network((str(server.hostname), int(server.port or 0)), 0.1, n) as proxy:
+            to_server(monkeypatch, proxy.url)
+            url = f"s3://bucket/{n}.zarr"
+            while True:
+                try:
+                    run = kmdist.quantize("s3://bucket/photos", url, resume=True, **options)
+                    assert run.attributes["rejected"] == []
+                    break
+                except KmdistError:
+                    interrupted += 1
+            faults += proxy.done
+        to_server(monkeypatch, server.geturl())
+        assert objects_of(FsspecTarget(url)) == plain_run, n
+        left = s3.find(staging_url(url).removeprefix("s3://"))
+        assert not left, (n, left)
+    sys.stdout.write(f"{NETWORK_RUNS} runs, {interrupted} interrupted; {dict(faults)}\n")
+    assert set(faults) == set(FAULTS) or NETWORK_RUNS < 10
+
+
+def to_server(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    import s3fs
+
+    monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")  # botocore waits half a second before each
+    s3fs.S3FileSystem.clear_instance_cache()

@@ -8,12 +8,15 @@ a URL is refused, since URLs are recorded in runs.
 import errno
 import os
 import stat
-from collections.abc import Iterator
-from typing import BinaryIO
+import time
+from collections.abc import Callable, Iterator
+from typing import BinaryIO, TypeVar
 
 from kmdist.errors import ImageError, KmdistError, UsageError
 from kmdist.images.finding.choice import is_system
 from kmdist.urls import file_system, is_url
+
+T = TypeVar("T")
 
 
 def open_regular(path: str, *, buffering: int = -1) -> BinaryIO:
@@ -120,6 +123,8 @@ def _kind(mode: int) -> str:
     return next((kind for test, kind in kinds if test(mode)), "something else")
 
 
+WAITS_S = (0.1, 0.4, 1.6)
+"""Before an object is asked for again: stores' own clients repeat requests, and give up sooner."""
 READ_AHEAD_BYTES = 1 << 18
 """Of one request while a header is read; whole images are fetched by one request."""
 
@@ -161,13 +166,10 @@ def open_url(url: str) -> BinaryIO:
 
     Raises
     ------
-    ImageError : missing or unreadable.
+    ImageError : missing, unreadable or unreachable.
     """
     fs, path = file_system(url)
-    try:
-        opened: BinaryIO = fs.open(path, "rb", block_size=READ_AHEAD_BYTES)
-    except Exception as error:  # each store fails in its own ways
-        raise _fault(error) from error
+    opened: BinaryIO = _answered(lambda: fs.open(path, "rb", block_size=READ_AHEAD_BYTES))
     return opened
 
 
@@ -176,13 +178,10 @@ def read_url(url: str) -> bytes:
 
     Raises
     ------
-    ImageError : missing or unreadable.
+    ImageError : missing, unreadable or unreachable.
     """
     fs, path = file_system(url)
-    try:
-        return bytes(fs.cat_file(path))
-    except Exception as error:  # each store fails in its own ways
-        raise _fault(error) from error
+    return _answered(lambda: bytes(fs.cat_file(path)))
 
 
 def url_status(url: str) -> tuple[int, int]:
@@ -190,13 +189,10 @@ def url_status(url: str) -> tuple[int, int]:
 
     Raises
     ------
-    ImageError : missing or unreadable.
+    ImageError : missing, unreadable or unreachable.
     """
     fs, path = file_system(url)
-    try:
-        info = fs.info(path)
-    except Exception as error:  # each store fails in its own ways
-        raise _fault(error) from error
+    info = _answered(lambda: fs.info(path))
     modified = next(
         (info[key] for key in ("LastModified", "mtime", "updated", "created") if info.get(key)), 0
     )
@@ -205,7 +201,22 @@ def url_status(url: str) -> tuple[int, int]:
     return int(info["size"]), nanoseconds
 
 
-def _fault(error: Exception) -> ImageError:
-    if isinstance(error, FileNotFoundError):
-        return ImageError("missing", "not there")
-    return ImageError("unreadable", f"cannot be read: {error}")
+def _answered(ask: Callable[[], T]) -> T:
+    """What a store answers, asked again where the network or the store is at fault.
+
+    Raises
+    ------
+    ImageError : missing, unreadable, or unreachable.
+    """
+    for wait_s in (*WAITS_S, None):
+        try:
+            return ask()
+        except FileNotFoundError as error:
+            raise ImageError("missing", "not there") from error
+        except PermissionError as error:
+            raise ImageError("unreadable", f"cannot be read: {error}") from error
+        except Exception as error:  # each store fails in its own ways
+            if wait_s is None:
+                raise ImageError("unreachable", f"the store does not answer: {error}") from error
+            time.sleep(wait_s)
+    raise AssertionError("the last try returns or raises")
