@@ -91,10 +91,13 @@ def test_an_old_run_between_two_renames_comes_back(path):
     assert value_of(path) == 1
 
 
-@pytest.mark.parametrize("kind", ["folder", "file", "zarr"])
+@pytest.mark.parametrize("kind", ["folder", "file", "zarr", "FIFO"])
 def test_overwrite_spares_what_is_no_run(path, kind):
     if kind == "file":
         path.write_text("mine")
+    elif kind == "FIFO":
+        path.mkdir()
+        os.mkfifo(path / "zarr.json")
     else:
         path.mkdir()
         (path / "zarr.json").write_text('{"zarr_format":3,"node_type":"group","attributes":{}}')

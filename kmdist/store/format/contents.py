@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from kmdist import __version__
+from kmdist.errors import KmdistError
 from kmdist.store.format import labels
 from kmdist.store.format.labels import PIXELS, Grid, LabelMap, label_map
 from kmdist.store.format.layout import (
@@ -22,7 +23,7 @@ from kmdist.store.format.layout import (
     write_region,
 )
 from kmdist.store.format.names import image_key
-from kmdist.store.targets import STATE, Target
+from kmdist.store.targets import STATE, LocalTarget, Target
 
 
 class RunContents:
@@ -279,8 +280,8 @@ def write_root(
 def read_attributes(folder: Path) -> dict[str, Any] | None:
     """``attributes.kmdist`` of a folder; None if it is not the root of a run, whole or half."""
     try:
-        return attributes_of((folder / "zarr.json").read_bytes())
-    except OSError:
+        return attributes_of(LocalTarget(folder).get("zarr.json"))
+    except KmdistError:  # a FIFO, or unreadable
         return None
 
 
