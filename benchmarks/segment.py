@@ -34,7 +34,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--exact-side", type=int, default=4_096)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--memory", default="1.5GiB")
-    parser.add_argument("--block-mpx", type=float, default=4.0)
+    parser.add_argument("--block-mpx", type=float, default=16.0)
     parser.add_argument("--without", nargs="*", default=[], help="of: scene minibatch exact")
     options = parser.parse_args(argv)
     options.folder.mkdir(parents=True, exist_ok=True)

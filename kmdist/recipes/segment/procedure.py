@@ -48,6 +48,9 @@ from kmdist.recipes.segment.steps import outline, predict_steps
 from kmdist.recipes.segment.wanted import Fitted, Wanted, fit_sampled
 from kmdist.store import Run, unclustered_value
 
+PICTURE_BYTES = 4
+"""A pixel of a photograph, of which a block has as many as ``--block-mpx`` says: of larger pixels
+it has as many fewer, so that the default fits workers of 1.5 GiB whatever the channels."""
 SUFFIXES = frozenset({".npy", ".npz"}) | geo.SUFFIXES
 """Of files that are read besides images."""
 
@@ -76,9 +79,6 @@ def open_rasters(
     if not rasters:
         return opened
     names = rasters[0].names
-    others = [one for one in rasters if one.names != names]
-    if not others:
-        return opened
     rejected = [
         Rejection(
             one.name,
@@ -86,16 +86,13 @@ def open_rasters(
             f"channels {', '.join(one.names[:20])}; those of {rasters[0].name} are "
             f"{', '.join(names[:20])}",
         )
-        for one in others
+        for one in rasters
+        if one.names != names
     ]
-    left = {one.name for one in others}
-    blocks = [work.without(left) for work in opened.blocks]
-    return replace(
-        opened,
-        sources=[one for one in rasters if one.name not in left],
-        blocks=[work for work in blocks if work.pieces],
-        rejected=[*opened.rejected, *rejected],
-    )
+    pixel_bytes = max(one.channels * np.dtype(one.dtype).itemsize for one in rasters)
+    block_mpx = options.block_mpx * PICTURE_BYTES / max(PICTURE_BYTES, pixel_bytes)
+    left = opened.without({one.image for one in rejected}, block_mpx)
+    return replace(left, rejected=[*left.rejected, *rejected])
 
 
 def _responses_of(given: str | Path | Found) -> list[str | Path | Found]:

@@ -1,6 +1,7 @@
 """Pixels of any channels: the same clusters from every kind of file, and as scikit-learn finds."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,14 @@ import zarr
 from sklearn.cluster import KMeans
 
 import kmdist
+from kmdist.engine.passes import ThreadPool
 from kmdist.errors import KmdistError, UsageError
 from kmdist.images.reading.axes import axes_of
+from kmdist.job.memory import budget_of
 from kmdist.recipes.predict import predict
-from kmdist.recipes.segment.recipe import segment
+from kmdist.recipes.segment.options import SegmentOptions
+from kmdist.recipes.segment.recipe import RECIPE, segment
+from kmdist.recipes.segment.steps import outline
 from kmdist.store import open_run
 from tests.support.folders import DATA
 
@@ -350,3 +355,28 @@ def test_axes_are_told_by_name_first() -> None:
     assert axes_of((48, 64, 64), [None] * 3).c == 0
     with pytest.raises(KmdistError, match="--channel-axis"):
         axes_of((5, 100, 6), [None] * 3)
+
+
+@pytest.mark.parametrize(
+    ("n_channels", "dtype"), [(3, "uint8"), (8, "uint16"), (12, "float64"), (48, "float32")]
+)
+def test_default_blocks_fit_small_workers_whatever_the_channels(
+    n_channels: int, dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two workers of 1.5 GiB and a scene of 20,000² px, of which a header is enough."""
+    path = tmp_path / "a.zarr"
+    zarr.create_array(
+        path, shape=(20_000, 20_000, n_channels), dtype=dtype, chunks=(1024, 1024, n_channels),
+        dimension_names=["y", "x", "c"],
+    )  # fmt: skip
+    monkeypatch.setattr("kmdist.recipes.segment.rasters.require_stored", lambda *_: None)
+    options = SegmentOptions(k=8)
+    fit = RECIPE.fit(str(path), options)
+    pool = ThreadPool(1)
+    try:
+        workload = fit.open(options, pool, lambda _: None)
+    finally:
+        pool.close()
+    slots = SimpleNamespace(threads=2, processes=3, memory_bytes=int(0.9 * 2 * 1.5 * 2**30))
+    planned = outline(workload, fit.wanted, shared=True, label=True, keep=False)
+    assert budget_of(planned, slots).fits
