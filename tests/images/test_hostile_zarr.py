@@ -305,3 +305,17 @@ def test_digits_refuse_them_too(tmp_path: Path, harm: Callable[..., None]) -> No
 
     with pytest.raises(KmdistError):
         read_all()
+
+
+def test_a_scale_that_is_no_number_is_not_told_on(tmp_path: Path) -> None:
+    zarr.create_array(str(tmp_path / "a.zarr/0"), data=np.eye(20, dtype=np.uint8))
+    level = {"path": "0", "coordinateTransformations": [{"type": "scale", "scale": [1, 1e400]}]}
+    scales = {"axes": [{"name": "y"}, {"name": "x"}], "datasets": [level]}
+    node = {
+        "zarr_format": 3,
+        "node_type": "group",
+        "attributes": {"ome": {"multiscales": [scales]}},
+    }
+    (tmp_path / "a.zarr/zarr.json").write_text(json.dumps(node))
+    source = probe(Found("a.zarr", str(tmp_path / "a.zarr")))
+    assert source.grid.scale == (1.0, 1.0)

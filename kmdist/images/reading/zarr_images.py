@@ -169,7 +169,9 @@ def _multiscale(path: str, scales: Any, attributes: Any, ctime_ns: int) -> ZarrP
     found: dict[str, tuple[float, ...]] = {}
     for one in level.get("coordinateTransformations", ()):
         if isinstance(one.get(one.get("type")), list):
-            found[one["type"]] = tuple(float(value) for value in one[one["type"]])
+            values = tuple(float(value) for value in one[one["type"]])
+            if all(map(math.isfinite, values)):  # JSON of labels has no word for what is not
+                found[one["type"]] = values
     return ZarrPicture(
         str(level["path"]),
         array,
