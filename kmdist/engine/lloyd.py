@@ -106,7 +106,7 @@ def iterate(
         return
     state = start or State(current, np.zeros(len(current)), np.inf, 0)
     while True:
-        sums = run_step(rows, state.centroids, options.bounds, typical_distance(rows, state))
+        sums = _call_step(rows, state, options.bounds)
         state = advance(rows, state, sums, options)
         if state.stop_reason is not None:
             break
@@ -157,6 +157,14 @@ def last(states: Iterator[State]) -> State:
     for state in states:
         final = state
     return final
+
+
+def _call_step(rows: Rows, state: State, bounds: str) -> PartialSums:
+    """`run_step`, without tasks where workers hold the rows."""
+    distance = typical_distance(rows, state)
+    centers = Centers(state.centroids, bounds, distance, rows.spacious)
+    sums: PartialSums | None = rows.call(step, centers, rows.frame, merge=merge_sums)
+    return run_step(rows, state.centroids, bounds, distance) if sums is None else sums
 
 
 def run_step(

@@ -14,7 +14,7 @@ import numpy as np
 from kmdist.engine.kernels.frame import Frame, make_frame
 from kmdist.engine.kernels.moments import Moments, merge_moments, moments
 from kmdist.engine.kernels.subspace import Subspace, points_bytes
-from kmdist.engine.passes import Pool, run_pass
+from kmdist.engine.passes import Holders, Pool, run_pass
 
 BLOCK_BYTES = 8 << 20
 """An array in memory is worked on in blocks of this size: about 1 ms of work at the least."""
@@ -269,6 +269,7 @@ class Rows:
         self.dtype = np.dtype(dtype)
         self.kept = kept
         self._places = places
+        self._holders: Holders | None = None
         if not self.sources:
             raise ValueError("the data have no blocks: at least one row is required")
         self.moments: Moments = moments or run_pass(
@@ -344,6 +345,29 @@ class Rows:
         chosen = range(len(self.sources)) if only is None else only
         items = [self.sources[i] if each is None else [self.sources[i], each[i]] for i in chosen]
         return run_pass(self.pool, function, items, *arguments, merge=merge, on_done=on_done)
+
+    def call(
+        self, function: Callable[..., Any], *arguments: Any, merge: Callable[[list[Any]], Any]
+    ) -> Any:
+        """One pass by the workers that hold the blocks, without tasks.
+
+        Parameters
+        ----------
+        function, arguments, merge : as of `run`; arguments are values, and how `merge` groups
+            results does not matter.
+
+        Returns
+        -------
+        The merged result; None where that cannot be done, or a worker is gone: use `run`.
+        """
+        if self._holders is None and self.kept:
+            self._holders = self.pool.holders(self.sources)
+        if self._holders is None:
+            return None
+        result = self._holders.apply(function, *arguments, merge=merge)
+        if result is None:
+            self._holders = None
+        return result
 
     def _check(self) -> None:
         m = self.moments

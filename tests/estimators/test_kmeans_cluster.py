@@ -19,6 +19,7 @@ from kmdist import KMeans
 from kmdist.engine.dask_rows import rows_of_dask
 from kmdist.engine.lloyd import run_step
 from kmdist.engine.passes import DaskPool, tree_shape
+from kmdist.engine.passes.dask_pool import DaskHolders
 from tests.support.network import counted_bytes
 
 distributed = pytest.importorskip("distributed")
@@ -157,6 +158,7 @@ def test_tasks_of_an_iteration_are_those_of_the_formula(client: Any, blocks: int
     rows = rows_of_dask(X, None, DaskPool(client))
     centroids = np.random.default_rng(0).random((5, 4))
     rows.pool.gather([rows.frame_future])
+    distributed.wait(rows.sources)  # some may be on their way to the other worker
     client.run_on_scheduler(clear_log)
     run_step(rows, centroids)
     counted = client.run_on_scheduler(count_tasks)
@@ -189,3 +191,27 @@ def test_bytes_of_an_iteration_are_those_of_the_formula(client: Any, blocks: int
     levels = len(rows.frame.grid.rows) + 1
     formula = (many - few) * 8 * (d + d + levels * d + 1)
     assert sent[many] - sent[few] == pytest.approx(formula, rel=0.03)
+
+
+@pytest.mark.parametrize("deadly", [0, 5])
+def test_workers_that_hold_the_rows_are_called_and_may_die_of_it(
+    data: np.ndarray, client: Any, deadly: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lazy = da.from_array(data, chunks=(3000, 16))
+    client.wait_for_workers(2)
+    answers = []
+
+    def apply(holders: DaskHolders, *arguments: Any, **merge: Any) -> Any:
+        if len(answers) + 1 == deadly:
+            os.kill(next(iter(client.cluster.workers.values())).pid, signal.SIGKILL)
+        answers.append(called(holders, *arguments, **merge))
+        return answers[-1]
+
+    called = DaskHolders.apply
+    monkeypatch.setattr(DaskHolders, "apply", apply)
+    client.run_on_scheduler(clear_log)
+    assert fit(lazy)[:2] == fit(data)[:2]
+    assert [i for i, answer in enumerate(answers, 1) if answer is None] == [deadly][:deadly]
+    assert len(answers) > 15
+    if not deadly:  # those of the first iteration, and of no more
+        assert client.run_on_scheduler(count_tasks)["step"] <= 8

@@ -4,7 +4,7 @@
 """
 
 from kmdist.engine.passes.dask_pool import DaskPool, active_client
-from kmdist.engine.passes.pools import LostBlockError, Pool, memory_limit_bytes
+from kmdist.engine.passes.pools import Holders, LostBlockError, Pool, memory_limit_bytes
 from kmdist.engine.passes.run import (
     FAN_IN,
     SUSPICIOUS,
@@ -19,6 +19,7 @@ __all__ = [
     "FAN_IN",
     "SUSPICIOUS",
     "DaskPool",
+    "Holders",
     "LostBlockError",
     "Pool",
     "ThreadPool",

@@ -50,6 +50,85 @@ def _identity(value: Any) -> Any:
     return value
 
 
+MOST_CALLED = 256
+"""Blocks of a pass that workers are called for: keys travel with each call, to each worker."""
+
+
+class DaskHolders:
+    """Workers that hold results, to be called without the scheduler's planning.
+
+    A call of two workers takes 2 ms, a pass of 8 tasks on them 19 ms. What goes wrong with it is
+    not looked into: tasks find out, and make what is lost again.
+
+    Parameters
+    ----------
+    client : connected client.
+    keys : of the results, by the address of a worker that has them.
+    """
+
+    def __init__(self, client: Any, keys: dict[str, list[Any]]) -> None:
+        self._client, self._keys = client, keys
+
+    def apply(
+        self,
+        function: Callable[..., Any],
+        *arguments: Any,
+        merge: Callable[[list[Any]], Any],
+    ) -> Any:
+        """Merged results of ``function(item, *arguments)`` for all that is held; None: it failed.
+
+        `merge` must not depend on how results are grouped.
+        """
+        call = self._client.run(
+            _apply_here,
+            self._keys,
+            function,
+            arguments,
+            merge,
+            workers=list(self._keys),
+            on_error="return",
+            asynchronous=True,
+        )
+        answers = asyncio.run_coroutine_threadsafe(call, self._client.loop.asyncio_loop)
+        while True:
+            try:
+                parts = [answers.result(timeout=LOOK_EVERY_S).get(one) for one in self._keys]
+                break
+            except TimeoutError:
+                if answers.done() or not self._all_there():
+                    answers.cancel()
+                    return None
+            except OSError:
+                return None
+            except BaseException:
+                answers.cancel()
+                raise
+        if any(part is None or isinstance(part, BaseException) for part in parts):
+            return None
+        return merge(parts)
+
+    def _all_there(self) -> bool:
+        known = self._client.scheduler_info(n_workers=-1)["workers"]
+        return self._client.status == "running" and set(self._keys) <= set(known)
+
+
+async def _apply_here(
+    keys: dict[str, list[Any]],
+    function: Callable[..., Any],
+    arguments: tuple[Any, ...],
+    merge: Callable[[list[Any]], Any],
+    dask_worker: Any,
+) -> Any:
+    """A worker's part of `DaskHolders.apply`, in the threads in which it runs tasks."""
+    items = [dask_worker.data.get(key) for key in keys[dask_worker.address]]
+    if any(item is None for item in items):
+        return None
+    run = asyncio.get_running_loop().run_in_executor
+    threads = dask_worker.executors["default"]
+    parts = await asyncio.gather(*(run(threads, function, item, *arguments) for item in items))
+    return await run(threads, merge, list(parts))
+
+
 class DaskPool:
     """Tasks on the workers of a `distributed.Client`.
 
@@ -131,6 +210,18 @@ class DaskPool:
                 excess[homes[i]] -= 1
                 excess[least] += 1
         return spread
+
+    def holders(self, futures: Sequence[Any]) -> DaskHolders | None:
+        """Workers that can be called for results; None where some are not there, or too many."""
+        if len(futures) > MOST_CALLED:
+            return None
+        keys: dict[str, list[Any]] = {}
+        homes = self.client.who_has(list(futures))
+        for future in futures:
+            if not homes.get(future.key):
+                return None
+            keys.setdefault(min(homes[future.key]), []).append(future.key)
+        return DaskHolders(self.client, keys)
 
     def broadcast(self, value: Any) -> Any:
         import dask

@@ -33,6 +33,9 @@ class Pool(Protocol):
     def spread(self, futures: Sequence[Any]) -> list[Any]:
         """The same finished results, an even share of them on each worker."""
 
+    def holders(self, futures: Sequence[Any]) -> "Holders | None":
+        """Workers to call for finished results; None where there is nothing to gain by that."""
+
     def broadcast(self, value: Any) -> Any:
         """A future of `value`, which travels to each worker once."""
 
@@ -47,6 +50,15 @@ class Pool(Protocol):
 
     def cancel(self, futures: Sequence[Any]) -> None:
         """Forget tasks that have not run, and free what the others hold."""
+
+
+class Holders(Protocol):
+    """Workers that hold results between passes."""
+
+    def apply(
+        self, function: Callable[..., Any], *arguments: Any, merge: Callable[[list[Any]], Any]
+    ) -> Any:
+        """Merged results of ``function(item, *arguments)`` for each; None where a call failed."""
 
 
 class Completion(Protocol):

@@ -82,6 +82,9 @@ class ThreadPool:
     def spread(self, futures: Sequence[Any]) -> list[Any]:
         return list(futures)
 
+    def holders(self, futures: Sequence[Any]) -> None:
+        """None: threads hold all there is."""
+
     def broadcast(self, value: Any) -> "ThreadFuture[Any]":
         future: ThreadFuture[Any] = ThreadFuture()
         future.set_result(value)
