@@ -1,35 +1,14 @@
 """Errors a user can meet: each says what was wrong, what was received and what to do.
 
 Messages name options as the command line does (``--overwrite``). `str` of an error, which is what
-Python shows, says them as Python does too, by the one table here; the commands show
-`on_command_line`. A test holds the table against the options of the commands.
+Python shows, says them as Python does too; the commands show `on_command_line`.
 """
 
 import re
 
-FLAGS = {
-    "alpha": "alpha=True",
-    "fit-only": "fit_only=True",
-    "insecure": "insecure=True",
-    "keep-responses": "keep_responses=True",
-    "overwrite": "overwrite=True",
-    "per-image": "shared=False",
-    "resume": "resume=True",
-    "shared": "shared=True",
-    "strict": "strict=True",
-    "volume": "volume=True",
-}
-"""Options of the command line that are on or off, as Python has them."""
-
-VALUES = frozenset({
-    "background", "bands", "block-mpx", "cell", "channel-axis", "channels", "cluster",
-    "color-weight", "components", "coordinates", "exclude", "include", "init", "keep-pixels",
-    "labels", "max-iter", "max-pixels", "metric", "min-region", "n-init", "nodata", "polarity",
-    "pool-px", "preset", "psnr", "sample", "scale", "scales", "scheduler", "seed", "space", "t",
-    "test", "test-labels", "textons", "tol", "trust", "weight", "whiten", "worker-kind",
-    "workers", "z",
-})  # fmt: skip
-"""Options with a value; Python has the same names, with underscores."""
+KEYWORDS: dict[str, str] = {}
+"""Options of the command line as Python writes them: ``overwrite`` is ``overwrite=True``, and
+``block-mpx`` is ``block_mpx=``. Each class of `kmdist.options.Options` adds its own."""
 
 _OPTION = re.compile(r"(?<![\w/-])--([a-z]+(?:-[a-z]+)*)(?![\w-])")
 _BOTH = re.compile(r"[a-z_]+=(?:True|False)?/(--[a-z]+(?:-[a-z]+)*)")
@@ -43,10 +22,8 @@ def in_python(text: str) -> str:
     """
 
     def both(found: re.Match[str]) -> str:
-        name = found[1]
-        if name in FLAGS:
-            return f"{FLAGS[name]}/{found[0]}"
-        return f"{name.replace('-', '_')}=/{found[0]}" if name in VALUES else found[0]
+        keyword = KEYWORDS.get(found[1])
+        return f"{keyword}/{found[0]}" if keyword else found[0]
 
     return _OPTION.sub(both, text)
 

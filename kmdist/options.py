@@ -30,7 +30,7 @@ import msgspec
 from msgspec import Meta, Struct
 from msgspec import inspect as inspect_type
 
-from kmdist.errors import UsageError
+from kmdist.errors import KEYWORDS, UsageError
 
 T = TypeVar("T")
 
@@ -216,6 +216,16 @@ class Options(Struct, frozen=True, kw_only=True):
     """
 
     OMITTED: ClassVar[tuple[str, ...]] = ()
+
+    def __init_subclass__(cls, **_: Any) -> None:
+        for attribute, hint in inspect.get_annotations(cls).items():
+            option = _option_of(hint)
+            if option is not None:
+                name = option.name or attribute
+                is_flag = get_args(hint)[0] is bool
+                KEYWORDS[name.replace("_", "-")] = f"{name}={'True' * is_flag}"
+                if option.off:
+                    KEYWORDS[option.off.removeprefix("--")] = f"{name}=False"
 
     def __post_init__(self) -> None:
         for one in _fields(type(self)):
