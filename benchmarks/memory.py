@@ -20,6 +20,9 @@ from benchmarks.quantize_collection import hard_links, make_photographs, project
 LOOSEST = 1.5
 """Projected bytes for each measured one, at most."""
 
+SEGMENT = ["segment", "-k", "8", "--max-iter", "10"]
+"""Few iterations: what a job holds does not depend on their number."""
+
 JOBS: dict[str, tuple[str, list[str]]] = {
     "quantize, shared": ("large", ["quantize", "-k", "256"]),
     "quantize, shared, pixels not kept": (
@@ -36,7 +39,10 @@ JOBS: dict[str, tuple[str, list[str]]] = {
     "texture, per image": ("middling", ["texture", "-k", "6"]),
     "digits": ("mnist", ["digits"]),
     "digits, gradient": ("mnist", ["digits", "--preset", "gradient", "-k", "10"]),
-    "segment": ("bands", ["segment", "-k", "8", "--scale", "standard"]),
+    "segment": ("bands", [*SEGMENT, "--scale", "standard"]),
+    "segment, rows not kept": ("bands", [*SEGMENT, "--keep-pixels", "never"]),
+    "segment, components, regions": ("scene", [*SEGMENT, "--components", "3", "--min-region", "9"]),
+    "segment, per image": ("bands", [*SEGMENT, "--scale", "robust", "--per-image"]),
 }
 """Inputs and command of each job."""
 
@@ -56,6 +62,18 @@ def make_bands(work: Path) -> Path:
     return folder
 
 
+def make_scene(work: Path) -> Path:
+    """One image of four 16-bit channels, larger than a block."""
+    import tifffile
+
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(200, 4000, (4, 96, 96))
+    image = coarse.repeat(64, 1).repeat(64, 2) + rng.integers(0, 200, (4, 6144, 6144))
+    path = work / "scene.tif"
+    tifffile.imwrite(path, image.astype(np.uint16), photometric="minisblack", tile=(256, 256))
+    return path
+
+
 def make_large(work: Path) -> Path:
     """Sixteen photographs of 12 Mpx."""
     hard_links(make_photographs(work / "of-large", 4000, 3000), work / "large", 16)
@@ -73,6 +91,7 @@ INPUTS: dict[str, Callable[[Path], Path]] = {
     "middling": make_middling,
     "mnist": lambda _: DATA / "mnist" / "train-images-idx3-ubyte.gz",
     "bands": make_bands,
+    "scene": make_scene,
 }
 
 

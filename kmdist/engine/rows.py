@@ -25,14 +25,20 @@ MEMORY_SHARE = 0.7
 _SPACIOUS_SHARE = 0.5
 """Of the pool's memory that kept rows and projections of them may take."""
 
-ROW_OVERHEAD_BYTES = 20
+WEIGHT_BYTES = 8
+"""Of a kept row that has a weight."""
+ROW_OVERHEAD_BYTES = 12 + WEIGHT_BYTES
 """Of a kept row: label, bounds and weight."""
+
+
+def kept_row_bytes(row_bytes: int) -> int:
+    """Of a row that is kept and has no weight, with what a fit remembers of it at the most."""
+    return row_bytes + points_bytes(row_bytes) + ROW_OVERHEAD_BYTES - WEIGHT_BYTES
 
 
 def projections_fit(n: int, row_bytes: int, memory_bytes: int) -> bool:
     """Whether there is memory for projections of n kept rows (`kmdist.engine.kernels.subspace`)."""
-    each = row_bytes + points_bytes(row_bytes) + ROW_OVERHEAD_BYTES
-    return n * each <= _SPACIOUS_SHARE * memory_bytes
+    return n * (kept_row_bytes(row_bytes) + WEIGHT_BYTES) <= _SPACIOUS_SHARE * memory_bytes
 
 
 def require_unmasked(values: Any, name: str) -> None:

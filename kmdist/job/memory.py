@@ -103,6 +103,7 @@ class Step:
     tasks : of a pass, merging included.
     times : how many such passes there are.
     reads : whether they read images.
+    keeps : whether what is kept between passes is there meanwhile.
     remedy : what to do where this step needs more than there is; empty: smaller blocks.
     """
 
@@ -113,6 +114,7 @@ class Step:
     fan_in: int = FAN_IN
     times: int = 1
     reads: bool = True
+    keeps: bool = True
     remedy: str = ""
 
     def bytes(self, slots: Slots) -> int:
@@ -121,13 +123,15 @@ class Step:
         total = workers * self.held.worker + self.held.here
         if n:
             at_once = min(slots.threads, n)
+            each = [
+                self.held.pixel * one.largest_pixels + self.held.block * one.pixels + self.held.task
+                for one in self.blocks
+            ]
             block = max(one.pixels for one in self.blocks)
-            largest = max(one.largest_pixels for one in self.blocks)
-            held = self.held.pixel * largest + self.held.block * block + self.held.task
             waiting = min(at_once + self.fan_in, n) * self.held.result(block)
             if n > self.fan_in:  # what is merged of the first waits for the last
                 waiting += self.fan_in * self.held.result(self.pixels)
-            total += at_once * held + waiting
+            total += sum(sorted(each)[-at_once:]) + waiting
         return int(total)
 
     @property
@@ -240,9 +244,14 @@ def budget_of(outline: Outline, slots: Slots) -> Budget:
     """
     threads = THREAD_BYTES * slots.threads
     processes = PROCESS_BYTES * slots.processes + LIBRARY_BYTES + threads
-    largest = max(outline.steps, key=lambda step: step.bytes(slots), default=Step("", NOTHING))
+    done = [step for step in outline.steps if step.times]
+
+    def with_kept(step: Step) -> int:
+        return step.bytes(slots) + outline.kept_bytes * step.keeps
+
+    largest = max(done, key=with_kept, default=Step("", NOTHING))
     parts = [("processes", processes), (largest.name, largest.bytes(slots))]
-    if outline.kept_bytes:
+    if outline.kept_bytes and largest.keeps:
         parts.append((f"kept {outline.kept}", outline.kept_bytes))
     needed = sum(size for _, size in parts) - (PROCESS_BYTES if slots.processes > 1 else 0)
     keep = outline.kept if outline.kept_bytes else ""

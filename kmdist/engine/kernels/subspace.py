@@ -46,8 +46,9 @@ class Subspace(NamedTuple):
 
 
 def points_bytes(row_bytes: int) -> int:
-    """What the projection of a row takes at the most: a third of the row."""
-    return row_bytes // 3
+    """What the projection of a row takes at the most: a third of the row, or nothing of a short."""
+    most = row_bytes // 3
+    return most if most >= 4 * SIZES[0] else 0
 
 
 def find_subspace(

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from kmdist.engine.fits import FitOptions
-from kmdist.engine.kernels.subspace import points_bytes
-from kmdist.engine.rows import ROW_OVERHEAD_BYTES
+from kmdist.engine.rows import kept_row_bytes
 from kmdist.job.fitting import ROWS
 from kmdist.job.memory import Held, Outline, Step, row_pass
 from kmdist.recipes.digits.blocks import Range
@@ -106,8 +105,7 @@ class Sizes:
     @property
     def kept_bytes(self) -> int:
         """Of rows that are kept, their labels and bounds, and projections of them."""
-        each = self.row_bytes + ROW_OVERHEAD_BYTES + points_bytes(self.row_bytes)
-        return int(self.n * each)
+        return int(self.n * kept_row_bytes(self.row_bytes))
 
 
 def outline(sizes: Sizes, fit: FitOptions, *, keep: bool) -> Outline:

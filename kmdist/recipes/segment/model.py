@@ -11,6 +11,9 @@ from kmdist.errors import UsageError
 from kmdist.estimators.model import predict_rows
 from kmdist.store import Run
 
+CHUNK_ROWS = 1 << 14
+"""Scaled at a time, so that float64 numbers never take the room of a whole block."""
+
 
 @dataclass(frozen=True)
 class Scaling:
@@ -33,7 +36,12 @@ class Scaling:
         """(n, c) or (n, m) rows of values in the units of the input."""
         if self.offset is None or self.factor is None:
             return np.ascontiguousarray(values, self.dtype)
-        return self.scaled(values).astype(self.dtype)
+        n_features = values.shape[1] if self.components is None else self.components.shape[1]
+        rows = np.empty((len(values), n_features), self.dtype)
+        for first in range(0, len(values), CHUNK_ROWS):
+            here = slice(first, first + CHUNK_ROWS)
+            rows[here] = self.scaled(values[here])
+        return rows
 
     def scaled(self, values: np.ndarray) -> np.ndarray:
         """As `rows`, in float64."""

@@ -47,11 +47,6 @@ class Features:
         """Whether values are taken as they are."""
         return self.scale == "none" and not (self.weights or self.components or self.coordinates)
 
-    @property
-    def passes(self) -> int:
-        """Over the pixels, to find the scaling, beside the first, which takes their moments."""
-        return (self.scale == "robust") + 2 * (self.components > 0)
-
 
 @dataclass(frozen=True)
 class Channels:
@@ -73,7 +68,7 @@ class Channels:
 def find_scaling(
     rows_of: Callable[[Scaling], Rows], features: Features, channels: Channels, seed: int
 ) -> Scaling:
-    """Statistics of all pixels with data; `Features.passes` passes over them.
+    """Statistics of all pixels with data; see `kmdist.recipes.segment.steps` for the passes.
 
     Parameters
     ----------

@@ -1,13 +1,12 @@
 """What a segment job does, pass by pass: its dry run and its budget of memory are made of this."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from kmdist.engine.coreset import coreset_size
-from kmdist.engine.kernels.subspace import points_bytes
-from kmdist.engine.rows import ROW_OVERHEAD_BYTES, centroid_dtype
+from kmdist.engine.rows import centroid_dtype, kept_row_bytes
 from kmdist.job.each_image import each_stage
 from kmdist.job.fitting import ROWS
 from kmdist.job.label_maps import (
@@ -45,7 +44,6 @@ class Pixel:
     n_channels : as they are read. n_features : of its row.
     stored : of its channels. plain, row : of its row, as it is and as it is clustered.
     centroid : of a number of a centroid.
-    scaled : whether the two rows differ.
     """
 
     n_channels: int
@@ -54,7 +52,6 @@ class Pixel:
     plain: int
     row: int
     centroid: int
-    scaled: bool
 
     @staticmethod
     def of(blocks: Sequence[Work], n_components: int, *, scaled: bool) -> "Pixel":
@@ -71,7 +68,6 @@ class Pixel:
             n_channels * channels.plain.itemsize,
             n_features * dtype.itemsize,
             centroid_dtype(dtype).itemsize,
-            scaled,
         )
 
     @property
@@ -81,9 +77,8 @@ class Pixel:
 
     @property
     def loading(self) -> int:
-        """As its row is made, in float64 where it is scaled."""
-        numbers = self.n_channels + (self.n_features if self.n_features < self.n_channels else 0)
-        return max(self.reading, 2 * self.stored + 16 * numbers * self.scaled + self.row)
+        """As its row is made."""
+        return max(self.reading, 2 * self.stored + self.row)
 
     @property
     def labelling(self) -> int:
@@ -93,7 +88,7 @@ class Pixel:
     @property
     def kept(self) -> int:
         """Of a row that is kept, with what a fit remembers of it."""
-        return self.row + ROW_OVERHEAD_BYTES + points_bytes(self.row)
+        return kept_row_bytes(self.row)
 
     @property
     def each(self) -> int:
@@ -137,13 +132,16 @@ def _shared_steps(
     ks, features, fit = wanted.at_most, wanted.features, wanted.fit
     measured = not (keep and features.plain)
     counting = pixel.stored + (pixel.stored + pixel.plain) * measured
-    loading = Held(pixel=pixel.loading, block=2 * pixel.row)
-    drawing = loading + Held(block=DRAWING_BYTES)
+    loading = Held(pixel=pixel.loading, block=pixel.row)  # pieces of a block, joined to its rows
+    drawing = loading + Held(block=pixel.row + DRAWING_BYTES)
+    products = loading + Held(block=8 * pixel.n_channels)
     steps = [
         COUNT.step(blocks, Held(pixel=max(pixel.reading, counting))),
-        row_pass("scale", blocks, drawing, times=features.passes),
+        row_pass("scale", blocks, drawing, times=features.scale == "robust"),
+        row_pass("components", blocks, products, times=2 * (features.components > 0)),
     ]
     centroids = Held(task=24 * max(ks) * pixel.n_features)
+    steps = [replace(step, keeps=False) for step in steps]
     if keep:
         times = len(ks) * fit.n_init * (SEEDING_PASSES + fit.max_iter)
         steps += [
@@ -158,10 +156,10 @@ def _shared_steps(
             row_pass("sample", blocks, drawing + Held(here=2 * sample), times=times),
             Step("fit", centroids + Held(here=COPIES * sample)),
         ]
-    steps.append(_label_step(blocks, pixel, ks))
+    last = [_label_step(blocks, pixel, ks)]
     if label:
-        steps += write_steps(blocks, ks, regions=wanted.min_region > 0)
-    return steps
+        last += write_steps(blocks, ks, regions=wanted.min_region > 0)
+    return [*steps, *(replace(step, keeps=False) for step in last)]
 
 
 def _each_steps(blocks: Sequence[Work], wanted: Wanted) -> list[Step]:
