@@ -30,6 +30,7 @@ import msgspec
 from msgspec import Meta, Struct
 from msgspec import inspect as inspect_type
 
+from kmdist.arguments import check_arguments
 from kmdist.errors import KEYWORDS, UsageError
 
 T = TypeVar("T")
@@ -328,7 +329,8 @@ def with_keywords(options: type[Options]) -> Callable[[Callable[..., T]], Callab
     known = declared(options)
 
     def decorate(function: Callable[..., T]) -> Callable[..., T]:
-        own = inspect.signature(function).parameters
+        signature = inspect.signature(function)
+        own, name = signature.parameters, getattr(function, "__name__", "")
 
         @wraps(function)
         def public(*positional: Any, **keywords: Any) -> T:
@@ -337,8 +339,13 @@ def with_keywords(options: type[Options]) -> Callable[[Callable[..., T]], Callab
             if unknown:
                 close = get_close_matches(unknown[0], known, 1)
                 hint = f"; did you mean {close[0]!r}?" if close else ""
-                name = getattr(function, "__name__", "")
                 raise TypeError(f"{name}() has no keyword {unknown[0]!r}{hint}")
+            missing = [
+                n for n, one in known.items() if one.required and one.attribute not in values
+            ]
+            if missing:
+                raise TypeError(f"{name}() needs the keyword {missing[0]!r}")
+            check_arguments(signature, signature.bind_partial(*positional, **keywords).arguments)
             return function(*positional, **keywords, options=options(**values))
 
         keyword = inspect.Parameter.KEYWORD_ONLY
@@ -348,8 +355,8 @@ def with_keywords(options: type[Options]) -> Callable[[Callable[..., T]], Callab
         ]
         positional = [one for one in own.values() if one.kind is not keyword]
         further = [one for one in own.values() if one.kind is keyword and one.name != "options"]
-        signature = inspect.Signature([*positional, *asked, *further], return_annotation="Run")
-        public.__dict__["__signature__"] = signature
+        shown = inspect.Signature([*positional, *asked, *further], return_annotation="Run")
+        public.__dict__["__signature__"] = shown
         public.__doc__ = _explained(inspect.getdoc(function) or "", known)
         return public
 

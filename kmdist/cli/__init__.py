@@ -55,6 +55,16 @@ def cli() -> None:
     \b
     kmdist quantize photos/ -o run.zarr -k 16
     kmdist view run.zarr -o picture.png
+
+    \b
+    Exit codes:
+      0    done; files that cannot be used are left out and listed
+      1    not done; what is finished is kept for --resume
+      2    a mistake in what was asked for
+      3    done, but files were left out that may be usable another time: they killed
+           workers or had changed; of nights, an input is missing
+      75   another night is still running
+      130  interrupted
     """
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
+from kmdist.arguments import checked_arguments
 from kmdist.estimators.inputs import require_one_of
 
 
@@ -28,6 +29,7 @@ class Merged:
     linkage: np.ndarray
 
 
+@checked_arguments
 def merge_clusters(
     centroids: np.ndarray,
     counts: np.ndarray,

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kmdist.arguments import checked_arguments
 from kmdist.engine.blas import one_blas_thread
 from kmdist.engine.block_steps import Centers
 from kmdist.engine.kernels.assign import assign
@@ -185,6 +186,7 @@ class Selection:
         return next(row for row in self.table if row.k == self.k)
 
 
+@checked_arguments
 def select_k(
     X: Any,
     ks: Iterable[int],

@@ -11,6 +11,7 @@ import dask.array as da
 import numpy as np
 from numpy.typing import NDArray
 
+from kmdist.arguments import checked_arguments
 from kmdist.errors import UsageError
 from kmdist.filters import FilterBank, grey, tile_responses, with_halo
 
@@ -48,6 +49,7 @@ def _as_grey(image: Any) -> da.Array:
     return da.map_blocks(grey, array, dtype=np.float32)
 
 
+@checked_arguments
 def responses(image: Any, bank: FilterBank) -> da.Array:
     """Responses of an image of any size to every kernel of a bank, lazily.
 

@@ -7,10 +7,11 @@ import dask.array as da
 import numpy as np
 from dask.delayed import delayed
 
+from kmdist.arguments import checked_arguments
 from kmdist.errors import ImageError
 from kmdist.images.blocks import Window, plan_blocks
 from kmdist.images.finding.choice import EVERYTHING, Choice
-from kmdist.images.finding.find import find_images
+from kmdist.images.finding.find import find_images, listed_inputs
 from kmdist.images.reading.decoding import decode
 from kmdist.images.reading.header import MAX_PIXELS, probe
 from kmdist.images.source import ImageSource, Rejection
@@ -61,6 +62,7 @@ def _chunk(source: ImageSource, window: Window) -> da.Array:
     return da.from_delayed(lazy, shape, dtype=np.dtype(source.dtype))
 
 
+@checked_arguments
 def open_images(
     inputs: str | Path | Sequence[str | Path],
     *,
@@ -84,9 +86,7 @@ def open_images(
     ------
     UsageError : an input does not exist or matches nothing.
     """
-    found, rejected = find_images(
-        [inputs] if isinstance(inputs, str | Path) else list(inputs), choice
-    )
+    found, rejected = find_images(listed_inputs(inputs), choice)
     sources = []
     for one in found:
         try:

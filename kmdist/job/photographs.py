@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from kmdist.engine.passes import Pool
 from kmdist.errors import quantity
 from kmdist.images import Found, ImageSource, Rejection, find_images, plan_blocks, probe
+from kmdist.images.finding.find import listed_inputs
 from kmdist.job.options import JobOptions
 from kmdist.job.probing import fingerprint, probe_all
 from kmdist.job.progress import Message, Watcher
@@ -120,7 +120,7 @@ def open_photographs(
     suffixes : of files that it reads besides images.
     gather : makes of the files found what is probed.
     """
-    listed = [inputs] if isinstance(inputs, str | Path) else list(inputs)
+    listed = listed_inputs(inputs)
     found, lost = find_images(listed, replace(options.choice, suffixes=suffixes))
     sources, unusable = probe_all(pool, gather(found), options.max_pixels, watch, probe)
     blocks = work_of(plan_blocks(sources, block_mpx=options.block_mpx), sources)

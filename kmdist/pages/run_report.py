@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from kmdist.arguments import checked_arguments
 from kmdist.errors import quantity
 from kmdist.job.exhibits import Curves, Exhibit, Table
 from kmdist.job.progress import Watcher, watch_nothing
@@ -32,6 +33,7 @@ SAVING = (
 )
 
 
+@checked_arguments
 def report(
     run: Run | str | Path, output: str | Path, *, watch: Watcher = watch_nothing
 ) -> str | Path:

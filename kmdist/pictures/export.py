@@ -14,6 +14,7 @@ from unicodedata import normalize
 
 import numpy as np
 
+from kmdist.arguments import checked_arguments
 from kmdist.engine.cores import usable_cores
 from kmdist.engine.passes import ThreadPool, memory_limit_bytes, run_pass
 from kmdist.errors import UsageError, shown
@@ -213,6 +214,7 @@ class Look:
             raise UsageError("--min-area is of polygons: give --polygons")
 
 
+@checked_arguments
 def export(
     run: Run | str | Path,
     folder: str | Path,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from kmdist.arguments import checked_arguments
 from kmdist.errors import UsageError
 from kmdist.images import Window
 from kmdist.job.recipe import Original
@@ -41,6 +42,7 @@ class Cutout:
     note: str = ""
 
 
+@checked_arguments
 def extract(
     run: Run | str | Path,
     image: str,

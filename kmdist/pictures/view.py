@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from kmdist.arguments import checked_arguments
 from kmdist.errors import ImageError, KmdistError, UsageError, quantity
 from kmdist.filters import FilterBank
 from kmdist.images import Window
@@ -37,6 +38,7 @@ KERNEL_GAP_PX = 6
 FIGURE_DPI = 150
 
 
+@checked_arguments
 def view(
     run: Run | str | Path,
     output: str | Path,
@@ -314,6 +316,7 @@ def _panel_box(size: tuple[int, int]) -> tuple[int, int]:
     return (2 * PANEL_PX if wide else PANEL_PX, PANEL_PX)
 
 
+@checked_arguments
 def draw_bank(bank: FilterBank, path: str | Path) -> str | Path:
     """Draw every kernel, each stretched to its own largest magnitude, grey for 0.
 

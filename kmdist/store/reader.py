@@ -11,6 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kmdist.arguments import checked_arguments
 from kmdist.errors import KmdistError, UsageError, quantity
 from kmdist.store.fits import Fit, Images, RunImage, RunRecord, validated
 from kmdist.store.format.contents import COMPLETE, SCHEMA
@@ -273,6 +274,7 @@ def _figures(psnr_db: float, ssim: float) -> dict[str, float | None]:
     return {name: value if math.isfinite(value) else None for name, value in figures.items()}
 
 
+@checked_arguments
 def open_run(path: str | os.PathLike[str]) -> Run:
     """Open a published run, or one k of it (``RUN.zarr/k8``).
 

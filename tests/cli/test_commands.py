@@ -329,3 +329,15 @@ def test_dask_kmdist(photographs: Path, tmp_path: Path) -> None:
     assert open_run(tmp_path / "r.zarr").k == 3
     failed = subprocess.run([dask, "kmdist", "info", str(tmp_path / "x.zarr")], capture_output=True)
     assert failed.returncode == 2
+
+
+def test_help_explains_the_exit_codes_that_there_are() -> None:
+    from kmdist.cli.summary import WORTH_ANOTHER_TRY
+    from kmdist.errors import KmdistError, UsageError
+    from kmdist.nightly.lock import LockHeldError
+    from kmdist.nightly.outcome import InputError
+
+    said = kmdist_command("--help").output
+    errors = (KmdistError, UsageError, InputError, LockHeldError)
+    for code in (0, WORTH_ANOTHER_TRY, 130, *(error.exit_code for error in errors)):
+        assert f"\n    {code} " in said

@@ -3,11 +3,13 @@
 import glob
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
+from kmdist.arguments import described
 from kmdist.errors import ImageError, UsageError
 from kmdist.images.finding.choice import EVERYTHING, Choice, is_system
 from kmdist.images.finding.files import find_objects, open_regular, require_regular
@@ -80,7 +82,7 @@ def find_images(
     UsageError : an input does not exist or matches nothing, or there is no image at all.
     """
     entries: dict[str, _Entry] = {}
-    for one in inputs:
+    for one in listed_inputs(inputs):
         if isinstance(one, Found) and is_url(one.path):
             entries.setdefault(one.path, _Entry(one.name, one.path, ""))
             continue
@@ -103,6 +105,25 @@ def find_images(
         else:
             rejections.append(Rejection(name, entry.fault.code, entry.fault.reason, entry.path))
     return found, rejections
+
+
+def listed_inputs(inputs: Any) -> list[Any]:
+    """Inputs as a list of what names images.
+
+    Raises
+    ------
+    UsageError : they are no paths.
+    """
+    single = isinstance(inputs, str | bytes | os.PathLike | Found)
+    if single or not isinstance(inputs, Iterable) or hasattr(inputs, "shape"):
+        inputs = [inputs]  # of an array or a table its rows would say less
+    listed = list(inputs)
+    for one in listed:
+        if not isinstance(one, str | os.PathLike | Found):
+            raise UsageError(
+                f"inputs: must be paths of image files, folders or globs, got {described(one)}"
+            )
+    return listed
 
 
 def _expand(text: str, choice: Choice) -> Iterator[_Entry]:

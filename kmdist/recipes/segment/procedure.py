@@ -17,6 +17,7 @@ from kmdist.engine.fits import cluster_order
 from kmdist.engine.passes import Pool
 from kmdist.errors import KmdistError, UsageError
 from kmdist.images import Found, Rejection
+from kmdist.images.finding.find import listed_inputs
 from kmdist.images.finding.formats import zarr_metadata
 from kmdist.job.each_image import EachImage, Fits, summary
 from kmdist.job.endings import NoUsableImageError
@@ -64,7 +65,7 @@ def open_rasters(
     ------
     UsageError : an input does not exist.
     """
-    listed = [inputs] if isinstance(inputs, str | Path) else list(inputs)
+    listed = listed_inputs(inputs)
     expanded = [one for given in listed for one in _responses_of(given)]
     opened = open_photographs(
         expanded,

@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from kmdist.arguments import described
 from kmdist.errors import ImageError, KmdistError, UsageError
 from kmdist.images import EVERYTHING, Choice, Rejection
+from kmdist.images.finding.find import listed_inputs
 from kmdist.images.finding.formats import is_zarr
 from kmdist.images.reading.numpy_files import open_numpy
 from kmdist.recipes.digits.stacks import arrays, files
@@ -53,6 +55,9 @@ def open_stack(
     """
     rejected: list[Rejection] = []
     if isinstance(source, list | tuple):
+        source = listed_inputs(source)
+        if not source:
+            raise UsageError("images of characters: none are given")
         if len(source) > 1 or not isinstance(source[0], str | Path):
             opened = files.open_files(source, size, choice)
             names = ", ".join(str(getattr(one, "path", one)) for one in source[:3])
@@ -60,6 +65,11 @@ def open_stack(
             return listed, opened.rejected
         (source,) = source
     if not isinstance(source, str | Path):
+        if not hasattr(source, "read") or not hasattr(source, "identity"):
+            raise UsageError(
+                f"images of characters: must be a path, a list of paths or a stack, got "
+                f"{described(source)}; save an array (n, height, width) as .npy"
+            )
         return _with_classes(type(source).__name__, source, None, (), "", labels), rejected
     text = str(source)
     if text == arrays.SAMPLE:

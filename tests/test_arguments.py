@@ -1,0 +1,78 @@
+"""Every public function says what is wrong with an argument of another type, and does nothing."""
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import kmdist
+from kmdist.errors import KmdistError, UsageError
+
+FUNCTIONS = [
+    name
+    for names in kmdist.PLACES.values()
+    for name in names
+    if not inspect.isclass(getattr(kmdist, name))
+]
+PIXELS = np.zeros((4, 4, 3), np.uint8)
+WRONG = [None, 7, 1.5, b"abc", {"a": 1}, ["a.png", 3, None], PIXELS, object(), 2j, "x"]
+NOWHERE = "nowhere.zarr"
+"""So that what is refused by nothing else is not found."""
+
+
+def fitting(name: str) -> Any:
+    """A value that an argument may have."""
+    rows = np.zeros((8, 2))
+    values = {"centroids": rows, "counts": np.ones(8), "n_clusters": 2, "X": rows, "ks": [2]}
+    values |= {"image": "coffee.png", "bank": kmdist.filters.leung_malik()}
+    return values.get(name, NOWHERE)
+
+
+def arguments(name: str) -> list[str]:
+    """Names of those that have types, without the options, which their own tests hold."""
+    parameters = inspect.signature(inspect.unwrap(getattr(kmdist, name))).parameters
+    typed = {n for n, one in parameters.items() if one.annotation is not Any}
+    return sorted(typed - {"options", "inputs"})
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"), [(name, wrong) for name in FUNCTIONS for wrong in arguments(name)]
+)
+def test_an_argument_of_another_type_is_named(
+    name: str, wrong: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    function = getattr(kmdist, name)
+    parameters = inspect.signature(inspect.unwrap(function)).parameters
+    required = [n for n, one in parameters.items() if one.default is one.empty and n != "options"]
+    given = {n: fitting(n) for n in required if n != wrong}
+    if name == "split":
+        given["cluster"] = 0
+    refused = 0
+    for value in WRONG:
+        try:
+            function(**given, **{wrong: value})
+        except (KmdistError, ValueError) as error:  # estimators raise scikit-learn's
+            refused += str(error).startswith((f"{wrong} must be ", f"{wrong}: must be "))
+    assert refused >= 6
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["quantize", "texture", "digits", "segment"])
+@pytest.mark.parametrize("value", [None, 7, b"abc", ["a.png", 3], [], {"a": 1}.values(), object()])
+def test_inputs_that_are_none(name: str, value: Any) -> None:
+    with pytest.raises(UsageError):
+        getattr(kmdist, name)(value, k=2)
+
+
+@pytest.mark.parametrize("name", ["quantize", "texture", "digits"])
+def test_an_array_is_no_input_of_recipes_for_files(name: str) -> None:
+    with pytest.raises(UsageError, match=r"must be .* got .*\(ndarray\)"):
+        getattr(kmdist, name)(PIXELS, k=2)
+
+
+def test_an_option_that_is_missing_is_named() -> None:
+    with pytest.raises(TypeError, match=r"split\(\) needs the keyword 'cluster'"):
+        kmdist.split(NOWHERE)
