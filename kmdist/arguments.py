@@ -77,7 +77,8 @@ def _fits(value: Any, hint: Any) -> bool:
     if hint in _NUMBERS:
         return isinstance(value, _NUMBERS[hint]) and not isinstance(value, bool)
     kind = os.PathLike if hint is Path else origin or hint
-    return isinstance(value, kind) or (hint is bool and type(value).__name__ == "bool_")
+    of_numpy = f"{type(value).__module__}.{type(value).__name__}"  # which need not be imported
+    return isinstance(value, kind) or (hint is bool and of_numpy in ("numpy.bool", "numpy.bool_"))
 
 
 def _allowed(hint: Any) -> str:

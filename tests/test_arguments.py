@@ -1,6 +1,7 @@
 """Every public function says what is wrong with an argument of another type, and does nothing."""
 
 import inspect
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 import kmdist
+from kmdist.arguments import checked_arguments
 from kmdist.errors import KmdistError, UsageError
 
 FUNCTIONS = [
@@ -76,3 +78,15 @@ def test_an_array_is_no_input_of_recipes_for_files(name: str) -> None:
 def test_an_option_that_is_missing_is_named() -> None:
     with pytest.raises(TypeError, match=r"split\(\) needs the keyword 'cluster'"):
         kmdist.split(NOWHERE)
+
+
+def test_scalars_of_numpy_are_what_their_kind_is() -> None:
+    def function(
+        flag: bool, number: int | None, share: float, at: Sequence[tuple[int, int]]
+    ) -> None:
+        pass
+
+    point = np.array([[1, 2]])
+    checked_arguments(function)(np.True_, np.int64(3), np.float32(0.5), point)
+    with pytest.raises(UsageError, match=r"flag must be True or False, got np.int64\(1\)"):
+        checked_arguments(function)(np.int64(1), None, 1, [(1, 2)])
