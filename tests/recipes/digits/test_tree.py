@@ -114,7 +114,7 @@ def test_wrong_usage(runs: dict[str, Run], tmp_path: Path) -> None:
         split(run, cluster=10)
     with pytest.raises(UsageError, match="which make 2 to"):
         split(run, cluster=1, k=900)
-    with pytest.raises(UsageError, match="either --clusters 2,5 or --to"):
+    with pytest.raises(UsageError, match="either clusters=/--clusters 2,5 or to=/--to"):
         merge(run, clusters=[(1, 2)], to=3)
     with pytest.raises(UsageError, match="has 10 clusters"):
         merge(run, to=10)
