@@ -15,7 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kmdist.cluster import Compute, open_pool
-from kmdist.engine.passes import DaskPool, LostBlockError, ThreadPool, run_pass, tree_shape
+from kmdist.engine.passes import (
+    DaskPool,
+    LostBlockError,
+    ThreadPool,
+    fetched,
+    run_pass,
+    tree_shape,
+)
 from kmdist.errors import KmdistError
 
 
@@ -282,6 +289,38 @@ def test_a_broadcast_value_that_was_blamed_is_made_again(tmp_path: Path) -> None
             )  # fmt: skip
             assert total == (sum(items) + 200 if merge else None)
             assert found == {i: None if merge else i + 10 for i in items}
+
+
+def fails_in_turn(value: int, *failing: int, calls: str) -> int:
+    """The value, but for calls of these numbers, which are blamed for a death."""
+    with open(calls, "a+") as file:
+        file.write("x")
+        number = file.tell() - 1
+    if number in failing:
+        raise type("KilledWorker", (Exception,), {})
+    return value
+
+
+def lose(key: Any, dask_scheduler: Any) -> None:
+    dask_scheduler.transitions({key: "released"}, stimulus_id="the test loses a result")
+
+
+def test_an_input_that_failed_behind_a_lost_result_is_made_again(tmp_path: Path) -> None:
+    from distributed import Client, wait
+
+    with Client(
+        processes=False, n_workers=1, threads_per_worker=1, dashboard_address=None
+    ) as client:
+        pool = DaskPool(client)
+        kept = client.submit(fails_in_turn, 5, 1, calls=str(tmp_path / "kept"), pure=False)
+        result = pool.submit(operator.neg, kept)
+        merged = client.submit(fails_in_turn, result, 0, calls=str(tmp_path / "merged"), pure=False)
+        wait([merged])
+        del result
+        client.run_on_scheduler(lose, key=kept.key)
+        wait([kept])
+        assert (kept.status, merged.status) == ("error", "error")
+        assert fetched(pool, merged) == -5
 
 
 def slow_or_deadly(item: str) -> list[str]:

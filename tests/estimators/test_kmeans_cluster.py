@@ -116,6 +116,10 @@ def test_deaths_in_the_middle_of_a_fit(
     for turn in range(DEATHS):
         client.wait_for_workers(2)
         nannies = list(client.cluster.workers.values())
+        while not all(
+            nanny.process and nanny.process.status.name == "running" for nanny in nannies
+        ):
+            time.sleep(0.01)  # a nanny does not start a worker again that it never saw running
         victim = nannies[turn % len(nannies)].pid
         moment = scheduler.transition_counter + transitions * (turn + 1) // (DEATHS + 1)
         done, killed = threading.Event(), threading.Event()

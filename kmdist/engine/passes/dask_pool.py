@@ -50,6 +50,29 @@ def _identity(value: Any) -> Any:
     return value
 
 
+def _erred_walk() -> Callable[..., list[Any]]:
+    """A function for the scheduler, which need not have this package: what it has to run again.
+
+    The scheduler follows errors only from one task that failed to the next, and waits for ever
+    where one lies behind a task that was merely released: an input that failed while its result
+    was in memory, which was then lost with its worker.
+    """
+
+    def erred(key: Any, dask_scheduler: Any) -> list[Any]:
+        found, seen, stack = [], set(), [key]
+        while stack:
+            task = dask_scheduler.tasks.get(stack.pop())
+            if task is None or task.key in seen or task.state == "memory":
+                continue
+            seen.add(task.key)
+            if task.state == "erred":
+                found.append(task.key)
+            stack.extend(one.key for one in task.dependencies)
+        return found
+
+    return erred
+
+
 MOST_CALLED = 256
 """Blocks of a pass that workers are called for: keys travel with each call, to each worker."""
 
@@ -278,9 +301,10 @@ class DaskPool:
 
     def retry(self, future: Any) -> Any:
         client = self.client
+        erred = client.run_on_scheduler(_erred_walk(), key=future.key)
         # Client.retry knows only tasks whose futures it still holds, and an error that is on its
         # way to it would fail the same future again: hence a new one.
-        client.sync(client.scheduler.retry, keys=[future.key], client=client.id)
+        client.sync(client.scheduler.retry, keys=[future.key, *erred], client=client.id)
         return self.submit(_identity, future)
 
     def cancel(self, futures: Sequence[Any]) -> None:
