@@ -16,6 +16,7 @@ import pytest
 from sklearn.datasets import make_blobs
 
 from kmdist import KMeans
+from kmdist.cluster.workers import _Reviver
 from kmdist.engine.dask_rows import rows_of_dask
 from kmdist.engine.lloyd import run_step
 from kmdist.engine.passes import DaskPool, tree_shape
@@ -98,6 +99,18 @@ def slowly(block: np.ndarray) -> np.ndarray:
     return block
 
 
+def _both_running(client: Any) -> list[Any]:
+    """Nannies that have seen their workers run: else they do not start them again."""
+    revive = _Reviver(client.cluster, 2)
+    while True:
+        nannies = list(client.cluster.workers.values())
+        running = [one for one in nannies if one.process and one.process.status.name == "running"]
+        if len(running) == 2 == len(client.scheduler_info()["workers"]):
+            return running
+        revive()
+        time.sleep(0.2)
+
+
 @pytest.mark.parametrize("kept", [True, False])
 def test_deaths_in_the_middle_of_a_fit(
     data: np.ndarray, client: Any, kept: bool, monkeypatch: pytest.MonkeyPatch
@@ -114,12 +127,7 @@ def test_deaths_in_the_middle_of_a_fit(
     assert fit(lazy, **parameters) == expected
     transitions = scheduler.transition_counter - started
     for turn in range(DEATHS):
-        client.wait_for_workers(2)
-        nannies = list(client.cluster.workers.values())
-        while not all(
-            nanny.process and nanny.process.status.name == "running" for nanny in nannies
-        ):
-            time.sleep(0.01)  # a nanny does not start a worker again that it never saw running
+        nannies = _both_running(client)
         victim = nannies[turn % len(nannies)].pid
         moment = scheduler.transition_counter + transitions * (turn + 1) // (DEATHS + 1)
         done, killed = threading.Event(), threading.Event()
