@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import dask
@@ -122,35 +122,33 @@ def test_deaths_in_the_middle_of_a_fit(
     expected = fit(lazy, **parameters)
     if not kept:
         monkeypatch.setattr(dask_rows, "MEMORY_SHARE", 1e-9)
-    scheduler = client.cluster.scheduler
-    started = scheduler.transition_counter
+    started = time.monotonic()
     assert fit(lazy, **parameters) == expected
-    transitions = scheduler.transition_counter - started
+    lasts_s = time.monotonic() - started
     for turn in range(DEATHS):
-        nannies = _both_running(client)
-        victim = nannies[turn % len(nannies)].pid
-        moment = scheduler.transition_counter + transitions * (turn + 1) // (DEATHS + 1)
-        done, killed = threading.Event(), threading.Event()
+        victim = _both_running(client)[turn % 2].pid
+        while not _killed_during(
+            lambda: fit(lazy, **parameters), expected, victim, lasts_s * (turn + 1) / (DEATHS + 1)
+        ):
+            lasts_s /= 2
 
-        def kill(
-            victim: int = victim,
-            moment: int = moment,
-            done: threading.Event = done,
-            killed: threading.Event = killed,
-        ) -> None:
-            while scheduler.transition_counter < moment and not done.wait(0.001):
-                pass
-            if not done.is_set():
-                os.kill(victim, signal.SIGKILL)
-                killed.set()
 
-        thread = threading.Thread(target=kill)
-        thread.start()
-        got = fit(lazy, **parameters)
-        done.set()
-        thread.join()
-        assert got == expected, f"death {turn} changed the result"
-        assert killed.is_set(), "the fit ended before the worker was killed: no test"
+def _killed_during(fitted: Callable[[], Any], expected: Any, victim: int, after_s: float) -> bool:
+    """Whether a fit was still going on when a worker was killed; its result is as expected."""
+    done, killed = threading.Event(), threading.Event()
+
+    def kill() -> None:
+        if not done.wait(after_s):
+            os.kill(victim, signal.SIGKILL)
+            killed.set()
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    got = fitted()
+    done.set()
+    thread.join()
+    assert got == expected
+    return killed.is_set()
 
 
 def count_tasks(dask_scheduler: Any) -> Counter[str]:
