@@ -90,3 +90,10 @@ def test_scalars_of_numpy_are_what_their_kind_is() -> None:
     checked_arguments(function)(np.True_, np.int64(3), np.float32(0.5), point)
     with pytest.raises(UsageError, match=r"flag must be True or False, got np.int64\(1\)"):
         checked_arguments(function)(np.int64(1), None, 1, [(1, 2)])
+
+
+@pytest.mark.parametrize("name", ["quantize", "texture", "segment"])
+def test_paths_may_be_gone_through_once(name: str, tmp_path: Path) -> None:
+    paths = (path for path in [tmp_path / "nowhere.png"])
+    with pytest.raises(KmdistError, match=r"nowhere\.png"):
+        getattr(kmdist, name)(paths, tmp_path / "run.zarr", k=2)

@@ -1,6 +1,6 @@
 """A collection of images as lazy Dask arrays."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import dask.array as da
@@ -64,7 +64,7 @@ def _chunk(source: ImageSource, window: Window) -> da.Array:
 
 @checked_arguments
 def open_images(
-    inputs: str | Path | Sequence[str | Path],
+    inputs: str | Path | Iterable[str | Path],
     *,
     choice: Choice = EVERYTHING,
     max_pixels: int = MAX_PIXELS,

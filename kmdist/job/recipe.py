@@ -1,6 +1,6 @@
 """What a recipe says of itself, so that one job serves them all."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, Union
@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # recipes are listed before any of these is needed
     from kmdist.job.memory import Outline
     from kmdist.store import Run, RunImage
 
-Inputs = str | Path | Sequence[Union[str, Path, "Found"]]
+Inputs = str | Path | Iterable[Union[str, Path, "Found"]]
 """Image files, as users name them."""
 
 
