@@ -4,7 +4,6 @@ import json
 import sys
 import time
 from dataclasses import asdict
-from types import TracebackType
 from typing import Self
 
 import click
@@ -44,12 +43,7 @@ class Reporter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._end_line()
 
     def __call__(self, event: Event | Message) -> None:
