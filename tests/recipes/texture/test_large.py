@@ -1,11 +1,5 @@
 """Textures of images that are stored in shards and read by tile, and of whole processes killed."""
 
-import os
-import random
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +13,7 @@ from kmdist.recipes.registry import plan_of
 from kmdist.recipes.texture.options import TextureOptions
 from kmdist.store import Run
 from tests.support.dask_processes import DaskProcesses
-from tests.support.folders import ROOT
+from tests.support.kills import check_killed_at_random
 from tests.support.runs import bytes_of
 from tests.support.textures import mosaic, tiled_tiff
 
@@ -127,43 +121,11 @@ def test_a_dry_run_counts_the_tasks(
     assert written <= plan.disk_bytes
 
 
-N_KILLS = int(os.environ.get("KMDIST_KILLS", "3"))
-
-
-def start(arguments: list[str]) -> "subprocess.Popen[bytes]":
-    return subprocess.Popen(
-        [sys.executable, "-m", "kmdist", "texture", *arguments],
-        cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-
-
 def test_killed_at_random_moments(tmp_path: Path) -> None:
     """SIGKILL of the whole command on 60 blocks: resumed until it ends, the bytes are the same."""
-    folder, target = tmp_path / "many", tmp_path / "r.zarr"
+    folder = tmp_path / "many"
     folder.mkdir()
     for number in range(60):
         tifffile.imwrite(folder / f"{number:02d}.tif", mosaic(60, 70, number), photometric="rgb")
-    options = ["-k", "4", "--shared", "--preset", "gabor", "--block-mpx", "0.01", "-q"]
-    options += ["--workers", "2", "--keep-pixels", "never", "--overwrite"]
-    calm = tmp_path / "calm.zarr"
-    assert start([str(folder), "-o", str(calm), *options]).wait() == 0
-    started_s = time.monotonic()
-    assert start([str(folder), "-o", str(calm), *options]).wait() == 0
-    lasts_s = time.monotonic() - started_s
-    expected = bytes_of(calm)
-    chance = random.Random(0)
-    again = [str(folder), "-o", str(target), *options, "--resume"]
-    for _ in range(N_KILLS):
-        process = start(again)
-        try:
-            process.wait(timeout=chance.uniform(0.4, 1.0) * lasts_s)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-        assert bytes_of(target) in ({}, expected)
-    assert start(again).wait() == 0
-    assert bytes_of(target) == expected
-    assert [path.name for path in tmp_path.glob(".*")] == []
+    options = ["--shared", "--preset", "gabor", "--block-mpx", "0.01", "--keep-pixels", "never"]
+    check_killed_at_random(["texture", str(folder), *options], tmp_path)
