@@ -9,6 +9,8 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, ForwardRef, Literal, ParamSpec, TypeVar, Union, get_args, get_origin
 
+import numpy as np
+
 from kmdist.errors import UsageError
 
 P = ParamSpec("P")
@@ -74,6 +76,8 @@ def _fits(value: Any, hint: Any) -> bool:
         return fits and all(_fits(one, of[0]) for one in listed)
     if origin is Callable:
         return callable(value)
+    if hint is np.ndarray:
+        return hasattr(value, "__array__")  # as frames and Dask's arrays have it too
     if hint in _NUMBERS:
         return isinstance(value, _NUMBERS[hint]) and not isinstance(value, bool)
     kind = os.PathLike if hint is Path else origin or hint
@@ -94,9 +98,11 @@ def _allowed(hint: Any) -> str:
     if origin is tuple:
         return f"({', '.join(map(_allowed, of))})"
     if origin in (Sequence, Iterable):
-        return f"a list of {_allowed(of[0])}"
+        return "a list" if of[0] is Any else f"a list of {_allowed(of[0])}"
     if origin is Callable:
         return "a function"
     if hint is Path or origin is os.PathLike:
         return "a path"
+    if hint is np.ndarray:
+        return "an array"
     return _WORDS.get(hint, f"a {getattr(hint, '__name__', hint)}")

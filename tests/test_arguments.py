@@ -1,10 +1,11 @@
 """Every public function says what is wrong with an argument of another type, and does nothing."""
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import dask.array as da
 import numpy as np
 import pytest
 
@@ -90,6 +91,14 @@ def test_scalars_of_numpy_are_what_their_kind_is() -> None:
     checked_arguments(function)(np.True_, np.int64(3), np.float32(0.5), point)
     with pytest.raises(UsageError, match=r"flag must be True or False, got np.int64\(1\)"):
         checked_arguments(function)(np.int64(1), None, 1, [(1, 2)])
+
+
+@pytest.mark.parametrize("kind", [np.ndarray.tolist, da.from_array, np.ma.asarray])
+def test_arrays_may_be_lists_or_whatever_becomes_one(kind: Callable[[np.ndarray], Any]) -> None:
+    centroids, counts = np.array([[0.0], [1.0], [9.0]]), np.array([3, 1, 2])
+    merged = kmdist.merge_clusters(kind(centroids), kind(counts), 2)
+    assert merged.labels.tolist() == [0, 0, 1]
+    assert merged.centroids.tolist() == [[0.25], [9.0]]
 
 
 @pytest.mark.parametrize("name", ["quantize", "texture", "segment"])

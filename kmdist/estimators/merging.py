@@ -1,5 +1,6 @@
 """Join clusters to fewer: Ward's tree of weighted centroids, or spectral clustering of them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,12 +32,12 @@ class Merged:
 
 @checked_arguments
 def merge_clusters(
-    centroids: np.ndarray,
-    counts: np.ndarray,
+    centroids: np.ndarray | Sequence[Any],
+    counts: np.ndarray | Sequence[Any],
     n_clusters: int,
     *,
     method: str = "ward",
-    affinity: np.ndarray | None = None,
+    affinity: np.ndarray | Sequence[Any] | None = None,
 ) -> Merged:
     """Join clusters to fewer.
 
