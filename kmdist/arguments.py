@@ -9,8 +9,6 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, ForwardRef, Literal, ParamSpec, TypeVar, Union, get_args, get_origin
 
-import numpy as np
-
 from kmdist.errors import UsageError
 
 P = ParamSpec("P")
@@ -76,13 +74,17 @@ def _fits(value: Any, hint: Any) -> bool:
         return fits and all(_fits(one, of[0]) for one in listed)
     if origin is Callable:
         return callable(value)
-    if hint is np.ndarray:
+    if _is_array(hint):
         return hasattr(value, "__array__")  # as frames and Dask's arrays have it too
     if hint in _NUMBERS:
         return isinstance(value, _NUMBERS[hint]) and not isinstance(value, bool)
     kind = os.PathLike if hint is Path else origin or hint
     of_numpy = f"{type(value).__module__}.{type(value).__name__}"  # which need not be imported
     return isinstance(value, kind) or (hint is bool and of_numpy in ("numpy.bool", "numpy.bool_"))
+
+
+def _is_array(hint: Any) -> bool:  # without importing NumPy, which `--help` does not need
+    return getattr(hint, "__module__", "") == "numpy" and hint.__name__ == "ndarray"
 
 
 def _allowed(hint: Any) -> str:
@@ -103,6 +105,6 @@ def _allowed(hint: Any) -> str:
         return "a function"
     if hint is Path or origin is os.PathLike:
         return "a path"
-    if hint is np.ndarray:
+    if _is_array(hint):
         return "an array"
     return _WORDS.get(hint, f"a {getattr(hint, '__name__', hint)}")
