@@ -88,6 +88,16 @@ class QuantizeOptions(FittingOptions, frozen=True, kw_only=True):
             schema={"type": "string"},
         ),
     ] = "k-means++"
+    lock: Annotated[
+        str | Path | Colors | Sequence[Sequence[float]] | None,
+        Option(
+            "Colours that must be in the palette, as they are; FILE: a palette (.gpl, .json, .npy, "
+            ".css, .hex), a picture of few colours, or a run.",
+            metavar="FILE",
+            parse=unchanged,
+            schema={"type": "string"},
+        ),
+    ] = None
     alpha: Annotated[
         bool,
         Option("Colours have alpha, as the palette then; else transparency shows the background."),
@@ -110,6 +120,9 @@ class QuantizeOptions(FittingOptions, frozen=True, kw_only=True):
         super().__post_init__()
         if self.k is not None and self.psnr is not None:
             raise UsageError("k and psnr both decide the number of colours: give one of them")
+        given = not isinstance(self.init, str) or self.init not in ("k-means++", "random")
+        if self.lock is not None and given:
+            raise UsageError("init gives all first centres, and lock some for good: give one")
         if self.alpha and self.metric != "euclidean":
             raise UsageError("colours with alpha have no medians: leave out metric, or alpha")
         if self.alpha and self.background != "#ffffff":

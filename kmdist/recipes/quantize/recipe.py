@@ -102,6 +102,13 @@ class Quantize(PhotographRecipe):
 
         return Model.of_run(run)
 
+    def summary(self, run: "Run") -> list[str]:
+        """The images, and the colours that were locked."""
+        from kmdist.images.color import hex_color
+
+        locked = ", ".join(map(hex_color, run.parameters.get("lock") or ()))
+        return [*super().summary(run), *([f"locked       {locked}"] if locked else [])]
+
     def exhibits(self, run: "Run") -> "Sequence[Exhibit]":
         """Quality against k."""
         from kmdist.recipes.quantize.exhibits import quality_by_k

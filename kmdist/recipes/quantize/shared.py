@@ -179,6 +179,7 @@ def attributes_of(fit: Palette) -> dict[str, Any]:
         "stop_reason": fit.state.stop_reason,
         "warning": fit.warning,
         "selection": fit.selection,
+        **({"locked": list(fit.locked)} if fit.locked else {}),
     }
 
 

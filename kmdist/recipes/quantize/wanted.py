@@ -62,6 +62,7 @@ class Wanted:
             "shared": options.shared,
             "space": options.space,
             **self.transparency.record(),
+            **({"lock": self.fit.locked.tolist()} if len(self.fit.locked) else {}),
             "init": init if isinstance(init, str) else np.asarray(init).tolist(),
             "n_init": options.n_init,
             "max_iter": options.max_iter,
@@ -111,9 +112,10 @@ class Wanted:
     def _choose(self, cloud: ColorCloud, on_state: Any) -> Palette:
         """The palette at the knee of PSNR against k; its `selection` tells the PSNR of all k."""
         if len(cloud.colors) <= self.choices[-1]:
-            k, reason = len(cloud.colors), "as many colours as there are"
-            selection = {"k": k, "reason": f"k = {k}: {reason}", "scores": []}
-            return replace(fit_palette(cloud, k, self.fit), selection=selection)
+            k = min(len(cloud.colors) + len(self.fit.locked), self.choices[-1])
+            fit = replace(fit_palette(cloud, k, self.fit), warning=None)
+            reason = f"k = {fit.k}: as many colours as there are"
+            return replace(fit, selection={"k": fit.k, "reason": reason, "scores": []})
         coarse = cloud.colors.coarse()
         tried = self.cloud(coarse) if len(coarse) > self.choices[-1] else cloud
         few = replace(self.fit, n_init=1, max_iter=min(SCORING_ITERATIONS, self.fit.max_iter))
@@ -143,15 +145,22 @@ def wanted_palettes(options: QuantizeOptions) -> Wanted:
 
     Raises
     ------
-    UsageError : the initial palette cannot be read, or has not as many colours as `k`.
+    UsageError : a palette cannot be read, or has not as many colours as `k` needs.
     """
     init: Any = options.init
     if isinstance(init, Path) or (isinstance(init, str) and init not in ("k-means++", "random")):
         init = read_palette(init)
+    locked = _locked_colors(options)
     fit = PaletteOptions(
-        init, options.n_init, options.max_iter, options.tol, options.seed, options.metric
+        init, options.n_init, options.max_iter, options.tol, options.seed, options.metric, locked
     )
-    ks = options.ks
+    ks, choices = options.ks, tuple(k for k in options.choices if k >= len(locked))
+    too_few = [k for k in ks if 0 < k < len(locked)] or (options.choices and not choices)
+    if too_few or len(locked) > MAX_K:
+        raise UsageError(
+            f"{quantity(len(locked), 'colour')} are locked, more than there are to be: give a "
+            f"larger -k (up to {MAX_K}), or lock fewer"
+        )
     if not isinstance(fit.init, str) and (len(ks) > 1 or len(fit.init) != ks[0]):
         raise UsageError(
             f"the initial palette has {quantity(len(fit.init), 'colour')}; give -k "
@@ -159,10 +168,29 @@ def wanted_palettes(options: QuantizeOptions) -> Wanted:
         )
     return Wanted(
         ks,
-        options.choices,
+        choices,
         options.psnr,
         options.space,
         fit,
         options.transparency,
         strict=options.strict,
     )
+
+
+def _locked_colors(options: QuantizeOptions) -> np.ndarray:
+    """(m, 3) uint8 different colours that must be in the palette; (m, 4) with alpha."""
+    given: Any = options.lock
+    if given is None:
+        return np.empty((0, 3), np.uint8)
+    colors = read_palette(given, "lock") if isinstance(given, str | Path) else np.asarray(given)
+    if colors.ndim != 2 or colors.shape[1] not in (3, 4) or not np.isfinite(colors).all():
+        raise UsageError(
+            f"lock must be colours (m, 3), or (m, 4) with alpha, received shape {colors.shape}"
+        )
+    colors = np.rint(np.clip(colors, 0, 255)).astype(np.uint8)
+    if colors.shape[1] == 4 and not options.alpha:
+        if (colors[:, 3] < 255).any():
+            raise UsageError("lock has transparent colours, and the palette none: give alpha too")
+        colors = colors[:, :3]
+    _, first = np.unique(colors, axis=0, return_index=True)
+    return colors[np.sort(first)]

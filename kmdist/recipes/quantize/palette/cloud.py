@@ -142,9 +142,13 @@ class Means:
 
     @staticmethod
     def step(
-        cloud: ColorCloud, centroids: Float32Array
+        cloud: ColorCloud, centroids: Float32Array, n_locked: int = 0
     ) -> tuple[npt.NDArray[np.int64], float, Float32Array, int]:
         """Assign every colour and move the centroids to the means.
+
+        Parameters
+        ----------
+        n_locked : of the first centroids, which are not repaired where their clusters are empty.
 
         Returns
         -------
@@ -159,8 +163,8 @@ class Means:
         inertia = max(0.0, float(cloud.tree.squares - explained))
         counts = sums[:, 3].astype(np.int64)
         n_repaired = 0
-        if not counts.all():
-            sums, n_repaired = _repair(cloud, centroids)
+        if not counts[n_locked:].all():
+            sums, n_repaired = _repair(cloud, centroids, n_locked)
         filled = sums[:, 3] > 0
         updated = centroids.copy()
         updated[filled] = sums[filled, :3] / sums[filled, 3:]
@@ -188,13 +192,13 @@ class AlphaMeans:
 
     @staticmethod
     def step(
-        cloud: ColorCloud, centroids: Float32Array
+        cloud: ColorCloud, centroids: Float32Array, n_locked: int = 0
     ) -> tuple[npt.NDArray[np.int64], float, Float32Array, int]:
         """Assign every colour and move the centroids to the means; as `Means.step`."""
         k, weights = len(centroids), cloud.colors.counts
         labels, costs = _nearest_with_alpha(cloud, centroids)
         counts = _members(labels, weights, k)
-        moves = [] if counts.all() else pick_members(costs, labels, weights, counts)
+        moves = pick_members(costs, labels, weights, counts, n_locked)
         for color, cluster in moves:
             labels[color] = cluster
         filled = _members(labels, weights, k)
@@ -243,9 +247,9 @@ class Medians:
 
     @staticmethod
     def step(
-        cloud: ColorCloud, centroids: Float32Array
+        cloud: ColorCloud, centroids: Float32Array, n_locked: int = 0
     ) -> tuple[npt.NDArray[np.int64], float, Float32Array, int]:
-        """Assign every colour and move the centroids to the medians.
+        """Assign every colour and move the centroids to the medians; parameter of `Means.step`.
 
         Returns
         -------
@@ -256,9 +260,10 @@ class Medians:
         labels, distances = nearest_manhattan(cloud.points, centroids)
         rgb = cloud.colors.rgb
         updated, counts = medians_by_counting(rgb, weights, labels, k)
-        moves = []
-        if not counts.all():
-            moves = pick_members(weights.astype(np.float64) * distances, labels, weights, counts)
+        moves: list[tuple[int, int]] = []
+        if not counts[n_locked:].all():
+            costs = weights.astype(np.float64) * distances
+            moves = pick_members(costs, labels, weights, counts, n_locked)
             for color, cluster in moves:
                 labels[color] = cluster
             updated, filled = medians_by_counting(rgb, weights, labels, k)
@@ -292,13 +297,13 @@ def _label(cloud: ColorCloud, centroids: Float32Array) -> tuple[Labels, Sums, fl
     return labels, sum(parts[1:], parts[0]), float(sum(inertias))
 
 
-def _repair(cloud: ColorCloud, centroids: Float32Array) -> tuple[Sums, int]:
+def _repair(cloud: ColorCloud, centroids: Float32Array, n_locked: int) -> tuple[Sums, int]:
     """Sums after giving empty clusters a colour each, and how many got one."""
     labels, sums, _ = _label(cloud, centroids)
     counts = cloud.colors.counts
     differences = cloud.points.astype(np.float64) - centroids[labels]
     costs = counts * (differences**2).sum(axis=1)
-    moves = pick_members(costs, labels, counts, sums[:, 3].astype(np.int64))
+    moves = pick_members(costs, labels, counts, sums[:, 3].astype(np.int64), n_locked)
     for color, cluster in moves:
         row = np.append(cloud.points[color], np.float32(1)).astype(sums.dtype)
         row *= sums.dtype.type(counts[color])
@@ -316,6 +321,7 @@ def pick_members(
     labels: npt.NDArray[np.integer],
     weights: npt.NDArray[np.int64],
     counts: npt.NDArray[np.int64],
+    n_locked: int = 0,
 ) -> list[tuple[int, int]]:
     """Give each empty cluster the colour that adds most to the inertia.
 
@@ -329,14 +335,17 @@ def pick_members(
     labels : (n,) cluster of each colour.
     weights : (n,) pixels of each colour.
     counts : (k,) pixels of each cluster.
+    n_locked : of the first clusters, which may be empty.
 
     Returns
     -------
     Pairs of a colour and the empty cluster that takes it.
     """
     left = counts.copy()
-    waiting = np.flatnonzero(counts == 0).tolist()[::-1]
-    moves = []
+    waiting = (n_locked + np.flatnonzero(counts[n_locked:] == 0)).tolist()[::-1]
+    moves: list[tuple[int, int]] = []
+    if not waiting:
+        return moves
     for color in np.argsort(-costs, kind="stable").tolist():
         if not waiting or costs[color] == 0:
             break

@@ -23,11 +23,12 @@ from kmdist.recipes.quantize.palette.cloud import (
     Medians,
 )
 from kmdist.recipes.quantize.palette.seeding import (
+    drawn_seeds,
     pace,
     plus_plus_seeds,
     random_seeds,
     random_stream,
-    seeds_with_alpha,
+    seeds_beside,
 )
 
 MAX_COLORS = 65_536
@@ -53,6 +54,7 @@ class PaletteOptions:
     seed : of the random numbers, 0 … 2⁶⁴ − 1.
     metric : ``euclidean`` (k-means), or ``manhattan`` (k-medians, exact, only in `rgb`), for
         which inertia is Σ w Σ|x − c|.
+    locked : (m, 3) uint8 sRGB, different, or (m, 4) with alpha: centroids that never move.
 
     Raises
     ------
@@ -65,6 +67,7 @@ class PaletteOptions:
     tol: float = 1e-4
     seed: int = 0
     metric: str = "euclidean"
+    locked: npt.NDArray[np.uint8] = field(default_factory=lambda: np.empty((0, 3), np.uint8))
 
     def __post_init__(self) -> None:
         if isinstance(self.init, str) and self.init not in ("k-means++", "random"):
@@ -95,6 +98,7 @@ class Palette:
     history : (iterations + 1, 3) float64: inertia, shift, empty clusters repaired.
     warning : None, or what the caller of the fit should be told.
     selection : how k was chosen, where it was not given; set by those who choose.
+    locked : the clusters whose colours were given.
     """
 
     state: State
@@ -104,6 +108,7 @@ class Palette:
     history: npt.NDArray[np.float64] = field(repr=False)
     warning: str | None = None
     selection: Mapping[str, object] | None = field(default=None, repr=False)
+    locked: tuple[int, ...] = ()
 
     @property
     def k(self) -> int:
@@ -142,9 +147,8 @@ def iterate_palette(
     UsageError : k out of range, or initial colours that do not fit it.
     """
     options = options or PaletteOptions()
-    k = min(_check_k(k), len(cloud.colors))
-    method = _method(cloud, options.metric)
-    state = start or State(_initial(cloud, k, options, attempt), np.zeros(k, np.int64), np.inf, 0)
+    method, n_locked = _method(cloud, options.metric), len(options.locked)
+    state = start or _initial_state(cloud, _check_k(k), options, attempt)
     centroids, iteration, shift = state.centroids.astype(np.float32), state.iteration, state.shift
     n_repaired, stop_reason = state.n_repaired, state.stop_reason
     tolerance = options.tol * cloud.variance
@@ -153,7 +157,8 @@ def iterate_palette(
         if stop_reason is None and iteration >= options.max_iter:
             stop_reason = "max_iter"
         if stop_reason is None:
-            counts, inertia, updated, next_repaired = method.step(cloud, centroids)
+            counts, inertia, updated, next_repaired = method.step(cloud, centroids, n_locked)
+            updated[:n_locked] = centroids[:n_locked]
             if np.array_equal(updated, centroids):
                 stop_reason = "converged"
         if stop_reason is not None:
@@ -193,7 +198,8 @@ def fit_palette(
     UsageError : as `iterate_palette`; or `start` with several starts.
     """
     options = options or PaletteOptions()
-    if isinstance(cloud, AlphaCloud) and cloud.is_opaque and isinstance(options.init, str):
+    seeded = isinstance(options.init, str) and not len(options.locked)
+    if isinstance(cloud, AlphaCloud) and cloud.is_opaque and seeded:
         opaque = ColorCloud(cloud.colors, cloud.space, cloud.threads)
         return _with_alpha(fit_palette(opaque, k, options, start=start, on_state=on_state))
     if start is not None and options.n_init > 1:
@@ -209,13 +215,17 @@ def fit_palette(
     best, best_history = min(attempts, key=lambda done: done[0].inertia)
     warning = None
     if len(best.centroids) < k:
+        whose = "the pixels and those locked" if len(options.locked) else "the pixels"
         warning = (
-            f"{quantity(k, 'colour')} asked for, and the pixels have only "
+            f"{quantity(k, 'colour')} asked for, and {whose} have only "
             f"{quantity(len(best.centroids), 'colour')}: the palette is exact"
         )
     best, labels = _sorted(cloud, best, _method(cloud, options.metric))
     colors = cloud.shown(best.centroids)
-    return Palette(best, cloud.space, colors, labels, np.array(best_history, np.float64), warning)
+    given = cloud.placed(options.locked)
+    locked = tuple(int(np.all(best.centroids == one, axis=1).argmax()) for one in given)
+    rows = np.array(best_history, np.float64)
+    return Palette(best, cloud.space, colors, labels, rows, warning, locked=locked)
 
 
 def _with_alpha(fit: Palette) -> Palette:
@@ -273,6 +283,20 @@ def _method(cloud: ColorCloud, metric: str) -> Method:
     return METRICS[metric]
 
 
+def _initial_state(cloud: ColorCloud, k: int, options: PaletteOptions, attempt: int) -> State:
+    n_locked = len(options.locked)
+    if not n_locked:
+        centroids = _initial(cloud, min(k, len(cloud.colors)), options, attempt)
+    elif n_locked > k:
+        raise UsageError(f"{quantity(n_locked, 'colour')} are locked; give -k {n_locked} or more")
+    else:
+        locked = cloud.placed(options.locked)
+        random = random_stream(options.seed, attempt)
+        free = seeds_beside(locked, cloud.points, cloud.colors.counts, k - n_locked, random)
+        centroids = np.concatenate([locked, free])
+    return State(centroids, np.zeros(len(centroids), np.int64), np.inf, 0)
+
+
 def _initial(cloud: ColorCloud, k: int, options: PaletteOptions, attempt: int) -> Float32Array:
     counts, points = cloud.colors.counts, cloud.points
     if len(points) == k:
@@ -290,7 +314,7 @@ def _initial(cloud: ColorCloud, k: int, options: PaletteOptions, attempt: int) -
     if options.init == "random":
         return random_seeds(points, counts, k, random)
     if isinstance(cloud, AlphaCloud):
-        return seeds_with_alpha(points, counts, k, random)
+        return drawn_seeds(points, counts, k, random)
     seeds = plus_plus_seeds(cloud.colors.codes, points, counts, k, random)
     # Medians are values that occur, and so are centres on the way to them.
     return np.rint(seeds) if options.metric == "manhattan" else seeds
@@ -395,7 +419,8 @@ def fit_to_psnr(
             on_fit(k, fits[k][1])
         return fits[k][1] >= psnr_db
 
-    short, enough = 0, min(_MAX_K, len(cloud.colors))
+    n_locked = len(options.locked)
+    short, enough = max(n_locked - 1, 0), min(_MAX_K, len(cloud.colors) + n_locked)
     if not reaches(enough):
         return PsnrFit(*fits[enough], None)
     while enough - short > 1:
@@ -404,4 +429,4 @@ def fit_to_psnr(
             enough = k
         else:
             short = k
-    return PsnrFit(*fits[enough], fits[short][1] if short else None)
+    return PsnrFit(*fits[enough], fits[short][1] if short in fits else None)

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from numba import njit
 
 from kmdist.engine.kernels.plusplus import plus_plus
+from kmdist.estimators.model import predict_rows
 from kmdist.recipes.quantize.kernels.color_tree import ColorTree, build_tree, sum_chunk
 
 _CELLS_PER_CENTROID = 16
@@ -23,7 +24,7 @@ _REFINEMENTS = 12
 _ATTEMPTED_SEEDS = 128
 _MAX_ATTEMPTS = 8
 _MAX_SINGLE_COLORS = 1 << 18
-_MOST_WITH_ALPHA = 20_000
+_MOST_DRAWN = 20_000
 
 Float32Array = npt.NDArray[np.float32]
 Float64Array = npt.NDArray[np.float64]
@@ -98,30 +99,61 @@ def plus_plus_seeds(
     return best
 
 
-def seeds_with_alpha(
-    points: Float32Array, weights: npt.NDArray[np.int64], k: int, random: np.random.Generator
+def drawn_seeds(
+    points: Float32Array,
+    weights: npt.NDArray[np.int64],
+    k: int,
+    random: np.random.Generator,
+    known: Float64Array | None = None,
 ) -> Float32Array:
-    """Seed colours with alpha by greedy k-means++ on at most 20,000 of them, drawn by weight.
+    """Seed by greedy k-means++ on at most 20,000 points, drawn by weight.
 
     Those drawn stand for the others: none weighs less than its share of the pixels.
 
     Parameters
     ----------
-    points : (n, 6) float32, n ≥ k.
+    points : (n, d) float32, n ≥ k.
     weights : (n,) int64.
+    known : (n,) squared distances to centroids that there are besides, or None.
 
     Returns
     -------
-    (k, 6) float32, different.
+    (k, d) float32, different.
     """
-    if len(points) > _MOST_WITH_ALPHA:
+    if len(points) > _MOST_DRAWN:
         keys = random.exponential(size=len(points)) / weights
-        drawn = np.sort(np.argsort(keys, kind="stable")[:_MOST_WITH_ALPHA])
-        share = weights.sum() // _MOST_WITH_ALPHA
+        drawn = np.sort(np.argsort(keys, kind="stable")[:_MOST_DRAWN])
+        share = weights.sum() // _MOST_DRAWN
         points, weights = points[drawn], np.maximum(weights[drawn], share)
+        known = known if known is None else known[drawn]
     masses = weights.astype(np.float64)
     mean = np.average(points, axis=0, weights=masses).astype(np.float32)
-    return points[plus_plus(points - mean, masses, k, random)]
+    return points[plus_plus(points - mean, masses, k, random, known)]
+
+
+def seeds_beside(
+    locked: Float32Array,
+    points: Float32Array,
+    weights: npt.NDArray[np.int64],
+    k: int,
+    random: np.random.Generator,
+) -> Float32Array:
+    """Seed k centroids where there are m already; fewer where fewer points differ from those.
+
+    Parameters
+    ----------
+    locked : (m, d) float32. points : (n, d) float32. weights : (n,) int64.
+
+    Returns
+    -------
+    (at most k, d) float32, different.
+    """
+    nearest = locked[predict_rows(points, locked)].astype(np.float64)
+    known = ((points - nearest) ** 2).sum(axis=1)
+    free = known > 0
+    if not k or int(free.sum()) <= k:
+        return points[free][:k]
+    return drawn_seeds(points[free], weights[free], k, random, known[free])
 
 
 def _refine(tree: ColorTree, seeds: Float32Array) -> tuple[Float32Array, float]:
