@@ -29,7 +29,8 @@ class Amount(click.ParamType[Any]):
     flag_value=1.0,
     default=0.0,
     metavar="[AMOUNT]",
-    help="Diffuse errors (Floyd-Steinberg), or a share of them, 0 to 1: no bands in skies.",
+    help="Diffuse errors (Floyd-Steinberg), or a share of them, 0 to 1, away from edges: no bands "
+    "in skies.",
 )
 @click.option(
     "--sort",

@@ -7,6 +7,10 @@ from numba import njit
 import kmdist.kernel_cache  # noqa: F401  before kernels are decorated
 
 _LEFT_TO_RIGHT = 0
+EDGE = 24
+"""What `export` takes for an edge. 10 photographs in 32 colours, without diffusion: 32.0 dB in 1.67
+bits a pixel, everywhere 28.3 dB in 2.31, so 31.3 dB in 2.05; blurred, where that is smooth, 37.3,
+40.5 and 39.8 dB."""
 
 
 class Ditherer:
@@ -24,6 +28,8 @@ class Ditherer:
         index.
     width : columns of the picture.
     amount : share of each error that is passed on, 0 … 1, in steps of 1/256.
+    edge : difference from the pixels beside and above, in a channel, from which a pixel neither
+        takes nor passes on errors; below it a share that falls linearly. None: all do alike.
 
     Memory: 33.6 MB of table, of which the pages of colours that occur are used.
 
@@ -32,7 +38,13 @@ class Ditherer:
     ValueError : the palette is not (k, 3) uint8, or too large.
     """
 
-    def __init__(self, palette: npt.NDArray[np.uint8], width: int, amount: float = 1) -> None:
+    def __init__(
+        self,
+        palette: npt.NDArray[np.uint8],
+        width: int,
+        amount: float = 1,
+        edge: int | None = None,
+    ) -> None:
         if palette.ndim != 2 or palette.shape[1] != 3 or palette.dtype != np.uint8:
             raise ValueError(
                 f"palette must be (k, 3) uint8, received {palette.shape} {palette.dtype}"
@@ -42,6 +54,8 @@ class Ditherer:
         self._palette = np.ascontiguousarray(palette.T.astype(np.int32))
         self._width = width
         self._amount = np.int32(round(256 * amount))
+        self._edge = np.int32(edge or 0)
+        self._above: npt.NDArray[np.uint8] | None = None
         self._next_row = 0
         # Two rows of errors for the pixels, with a column to spare at either end.
         self._errors = np.zeros((2, width + 2, 3), np.int32)
@@ -80,18 +94,32 @@ class Ditherer:
         out: npt.NDArray[np.unsignedinteger] = np.empty(
             rgb.shape[:2], np.uint8 if few else np.uint16
         )
-        picture = (self._next_row, self._errors, self._nearest, self._amount)
+        shares = self._shares(rgb)
+        picture = (self._next_row, self._errors, self._nearest, shares)
         _diffuse(rgb, skip, self._palette, *picture, out)
         self._next_row += len(rgb)
         return out
 
+    def _shares(self, rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.int16]:
+        """What each pixel takes and passes on, in 1/256: (rows, width), or one share for all."""
+        if not self._edge:
+            return np.full((1, 1), self._amount, np.int16)
+        shares = np.empty(rgb.shape[:2], np.int16)
+        if len(rgb):
+            above = rgb[0] if self._above is None else self._above
+            _fade_at_edges(rgb, above, self._amount, self._edge, shares)
+            self._above = rgb[-1].copy()
+        return shares
+
 
 @njit(nogil=True, cache=True)
 def _diffuse(  # type: ignore[no-untyped-def]
-    rgb, skip, palette, first_row, errors, nearest, amount, out
+    rgb, skip, palette, first_row, errors, nearest, shares, out
 ):
     height, width = out.shape
     masked = skip.shape[0] == height and skip.shape[1] == width
+    alike = shares.size == 1
+    amount = np.int32(shares[0, 0])
     distances = np.empty(palette.shape[1], np.int32)
     for y in range(height):
         row = first_row + y
@@ -104,9 +132,14 @@ def _diffuse(  # type: ignore[no-untyped-def]
                 out[y, x] = 0
                 x += step
                 continue
-            red = _clamped(rgb[y, x, 0], here[x + 1, 0])
-            green = _clamped(rgb[y, x, 1], here[x + 1, 1])
-            blue = _clamped(rgb[y, x, 2], here[x + 1, 2])
+            taken = here[x + 1]
+            if not alike:
+                amount = np.int32(shares[y, x])
+                for channel in range(3):
+                    taken[channel] = amount * taken[channel] >> 8
+            red = _clamped(rgb[y, x, 0], taken[0])
+            green = _clamped(rgb[y, x, 1], taken[1])
+            blue = _clamped(rgb[y, x, 2], taken[2])
             r, g, b = (red + 8) >> 4, (green + 8) >> 4, (blue + 8) >> 4
             code = (r << 16) | (g << 8) | b
             if nearest[code] == 0:
@@ -120,6 +153,20 @@ def _diffuse(  # type: ignore[no-untyped-def]
             error = amount * (blue - 16 * palette[2, index]) >> 8
             _pass_on(here, below, x + 1, step, 2, error)
             x += step
+
+
+@njit(nogil=True, cache=True)
+def _fade_at_edges(rgb, above, amount, edge, shares):  # type: ignore[no-untyped-def]
+    height, width = shares.shape
+    for y in range(height):
+        for x in range(width):
+            most = np.int32(0)
+            for channel in range(3):
+                value = np.int32(rgb[y, x, channel])
+                over = above[x, channel] if y == 0 else rgb[y - 1, x, channel]
+                left, right = rgb[y, max(x - 1, 0), channel], rgb[y, min(x + 1, width - 1), channel]
+                most = max(most, abs(value - over), abs(value - left), abs(value - right))
+            shares[y, x] = amount * max(edge - most, 0) // edge
 
 
 @njit(nogil=True, cache=True, inline="always")

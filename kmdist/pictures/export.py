@@ -24,7 +24,7 @@ from kmdist.job.memory import DECODE_BYTES
 from kmdist.job.progress import Event, Watcher
 from kmdist.job.recipe import Original
 from kmdist.job.reporter import watcher
-from kmdist.pictures.dither import Ditherer
+from kmdist.pictures.dither import EDGE, Ditherer
 from kmdist.pictures.output_files import (
     check_folder,
     make_folder,
@@ -33,7 +33,7 @@ from kmdist.pictures.output_files import (
     written_to,
 )
 from kmdist.pictures.palette_files import Sort, write_palette
-from kmdist.pictures.png import PngWriter
+from kmdist.pictures.png import PACKED_PIXELS, PACKING_BYTES, PngWriter
 from kmdist.pictures.polygons import require_polygons, write_polygons
 from kmdist.pictures.run_pictures import BAND_PIXELS, BAND_ROWS, RunPicture, try_original
 from kmdist.recipes.quantize.fidelity import psnr_db
@@ -239,8 +239,9 @@ def export(
     Parameters
     ----------
     folder : to write to, or its URL in an object store, to which all is uploaded in the end.
-    dither : diffuse errors, as `kmdist.pictures.dither.Ditherer`, all or a share of them, 0 … 1;
-        not with a palette that has alpha. Else every pixel has the colour of its label.
+    dither : diffuse errors, as `kmdist.pictures.dither.Ditherer`, all or a share of them, 0 … 1,
+        where the picture is smooth and would show bands, and less the nearer an edge; not with a
+        palette that has alpha. Else every pixel has the colour of its label.
     sort : order of the colours in the files of the palette, by ``share``, ``hue`` or
         ``lightness``.
     polygons : write ``STEM.geojson`` besides, a polygon for each region of one cluster, in the
@@ -397,6 +398,7 @@ def export_threads(images: Sequence[RunImage], workers: int | None) -> int:
     widest = max(image.width for image in images)
     band = max(BAND_PIXELS, BAND_ROWS * widest)
     each = largest * DECODE_BYTES + band * _BAND_BYTES + _SSIM_BYTES
+    each += min(largest, PACKED_PIXELS) * PACKING_BYTES
     return max(1, min(wanted, memory_limit_bytes() // each))
 
 
@@ -421,7 +423,7 @@ def export_image(
         writer = _png_writer(file, picture)
         ditherer = None
         if look.dither and original:
-            ditherer = Ditherer(picture.palette, image.width, look.dither)
+            ditherer = Ditherer(picture.palette, image.width, look.dither, EDGE)
         for window in picture.bands():
             writer.write_rows(_rows(picture, window, original, ditherer, fidelity))
         writer.close()

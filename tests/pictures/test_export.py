@@ -10,6 +10,7 @@ from unicodedata import normalize
 
 import cv2
 import numpy as np
+import oxipng
 import pytest
 from click.testing import CliRunner
 from PIL import Image
@@ -52,6 +53,16 @@ def test_indexed_png_written_in_bands_reads_back(n_colors: int, width: int) -> N
     rgba = np.asarray(picture.convert("RGBA"))
     np.testing.assert_array_equal(rgba[..., :3], palette[indices])
     np.testing.assert_array_equal(rgba[..., 3] == 0, indices == n_colors - 1)
+
+
+def test_exports_are_as_small_as_oxipng_makes_them(run: Run, tmp_path: Path) -> None:
+    for row in export(run, tmp_path / "out"):
+        data = (tmp_path / "out" / row.file).read_bytes()
+        kept = {"bit_depth_reduction": False, "palette_reduction": False}
+        assert len(data) <= 1.01 * len(oxipng.optimize_from_memory(data, level=4, **kept))
+        labels = run.labels(row.image)[:]
+        indices = np.where(labels == run.unclustered, run.k, labels)
+        np.testing.assert_array_equal(read(tmp_path / "out" / row.file), indices)
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
