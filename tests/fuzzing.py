@@ -28,8 +28,9 @@ with atheris.instrument_imports(include=WATCHED):
     from kmdist.cli.specs import checked, inputs_of, read_spec, recipe_of
     from kmdist.cluster.profiles import read_profile
     from kmdist.errors import KmdistError
+    from kmdist.images import Found
     from kmdist.recipes.registry import recipe_named
-    from tests.images.test_mutations import read
+    from tests.support.damage import outcome
 
 Target = tuple[Callable[[bytes], None], Iterator[bytes]]
 
@@ -43,7 +44,7 @@ def decoders(folder: Path) -> Target:
         if data:
             path = folder / f"x{suffixes[data[0] % len(suffixes)]}"
             path.write_bytes(data[1:])
-            read(path)
+            outcome(Found(path.name, str(path)))
 
     return one, (
         bytes([suffixes.index(Path(name).suffix)]) + content for name, content in files.items()

@@ -17,6 +17,7 @@ CODES = frozenset(
     }
 )
 
+MAX_PIXELS = 10_000_000
 
 FORMS = {
     "jpeg": encode(photo(96, 120), "JPEG", quality=90),
@@ -35,7 +36,7 @@ FORMS = {
 def outcome(found: Found) -> tuple[int, int] | str:
     """Size of a usable image, or the code of its fault."""
     try:
-        source = probe(found)
+        source = probe(found, max_pixels=MAX_PIXELS)
         rgb, _ = to_rgb8(decode(source))
     except ImageError as error:
         return error.code if error.reason else "no reason"
