@@ -151,6 +151,8 @@ class Recipe(Protocol):
         clusters and no labels.
     pictures : names of what `figure` draws; without one of them label maps are drawn, if any.
     recolors : whether label maps stand for the picture, and are compared with it, or lie over it.
+    colors_of_images : whether clusters have colours of the images, not some that tell them apart.
+    exported : suffixes of the files that an export may write for an image.
     """
 
     name: ClassVar[str]
@@ -159,6 +161,8 @@ class Recipe(Protocol):
     model_options: ClassVar[Mapping[str, Any]] = {}
     pictures: ClassVar[tuple[str, ...]] = ()
     recolors: ClassVar[bool] = False
+    colors_of_images: ClassVar[bool] = True
+    exported: ClassVar[tuple[str, ...]] = (".png",)
 
     def fit(self, inputs: Any, options: Any) -> Procedure[Any]:
         """Cluster inputs.

@@ -28,6 +28,7 @@ from kmdist.pictures.dither import EDGE, Ditherer
 from kmdist.pictures.output_files import (
     check_folder,
     make_folder,
+    refuse_originals,
     replacing,
     write_text,
     written_to,
@@ -138,7 +139,8 @@ class ExportedImage:
     ----------
     k : colours; `folder` and `file` say where the picture is.
     bytes : of the PNG; `original_bytes` of the original file, None where it is gone.
-    squared_error, n_values, ssim : see `Fidelity`; nothing compared where the original is gone.
+    squared_error, n_values, ssim : see `Fidelity`; nothing compared where the original is gone,
+        or colours only tell clusters apart.
     note : what was not as asked for, or empty.
     """
 
@@ -258,8 +260,8 @@ def export(
 
     Raises
     ------
-    UsageError : `folder` is not empty, an option is not as it must be, or a palette with alpha
-        would be dithered.
+    UsageError : `folder` is not empty or holds originals that would be overwritten, an option is
+        not as it must be, or colours would be dithered that have alpha or only name clusters.
     KmdistError : the run's clusters have no colours, or a file cannot be written.
     """
     look = Look(float(dither), sort, polygons, float(min_area))
@@ -268,7 +270,15 @@ def export(
         require_polygons(run)
     if dither and any(one.attributes.get("alpha") for one in [run, *run.runs.values()]):
         raise UsageError(f"--dither: the palette of {run.path} has alpha, which is not dithered")
-    with written_to(check_folder(folder, overwrite=overwrite)) as inside, interpreting(run):
+    if dither and not recipe_named(run.recipe).colors_of_images:
+        raise UsageError(
+            f"--dither: the colours of {run.path} only tell clusters apart (recipe {run.recipe}); "
+            "there is nothing to diffuse"
+        )
+    place = check_folder(folder, overwrite=overwrite)
+    for name, one in _by_folder(run).items() if overwrite else ():
+        _refuse_originals(one, f"{place}/{name}".rstrip("/"))
+    with written_to(place) as inside, interpreting(run):
         rows = _export_all(run, inside, look, workers, watch)
         write_text(inside / TABLE_NAME, table_csv(rows))
     return rows
@@ -280,9 +290,20 @@ def _export_all(
     if not run.runs:
         return _export_one(run, folder, look, workers, watch)
     rows: list[ExportedImage] = []
-    for name, one in {f"k{k}": run for k, run in run.runs.items()}.items():
+    for name, one in _by_folder(run).items():
         rows += _export_one(one, folder / name, look, workers, watch, stage=f"export {name}")
     return rows
+
+
+def _by_folder(run: Run) -> dict[str, Run]:
+    """Runs of one k by the folder that each is exported to, below the one that is given."""
+    return {f"k{k}": one for k, one in run.runs.items()} or {"": run}
+
+
+def _refuse_originals(run: Run, folder: str) -> None:
+    stems, suffixes = file_stems(list(run.images)), recipe_named(run.recipe).exported
+    places = (f"{folder}/{stem}{suffix}" for stem in stems.values() for suffix in suffixes)
+    refuse_originals(places, (run.images[name].source for name in stems))
 
 
 def table_csv(rows: Iterable[ExportedImage]) -> str:
@@ -413,6 +434,7 @@ def export_image(
         make_folder(own.parent)
         write_palette(own, image.name, picture.palette, picture.counts, look.sort)
     original, note = try_original(picture)
+    compared = original if recipe_named(picture.run.recipe).colors_of_images else None
     if original is None and look.dither:
         note += "; not dithered"
     if stem != image.name.removesuffix(PurePosixPath(image.name).suffix):
@@ -425,7 +447,7 @@ def export_image(
         if look.dither and original:
             ditherer = Ditherer(picture.palette, image.width, look.dither, EDGE)
         for window in picture.bands():
-            writer.write_rows(_rows(picture, window, original, ditherer, fidelity))
+            writer.write_rows(_rows(picture, window, compared, ditherer, fidelity))
         writer.close()
     return ExportedImage(
         image.name,

@@ -15,6 +15,7 @@ from kmdist.pictures.output_files import (
     check_folder,
     check_picture_path,
     make_folder,
+    refuse_originals,
     replacing,
     written_to,
 )
@@ -112,7 +113,8 @@ def extract_all(
 
     Raises
     ------
-    UsageError : each image has clusters of its own, or as of `extract`.
+    UsageError : each image has clusters of its own, originals would be overwritten, or as of
+        `extract`.
     KmdistError : a file cannot be written.
     """
     run = single_k(run, "extract")
@@ -121,9 +123,13 @@ def extract_all(
             f"{run.path}: each image has clusters of its own; give the name of one image"
         )
     place = check_folder(folder, overwrite=True)
-    if isinstance(place, Path):
-        make_folder(place)
     stems = file_stems(list(run.images))
+    sources = (run.images[name].source for name in stems)
+    refuse_originals((f"{place}/{stem}.png" for stem in stems.values()), sources)
+    for path in (
+        {(place / stem).parent for stem in stems.values()} if isinstance(place, Path) else ()
+    ):
+        make_folder(path)
     return [
         extract(run, name, f"{place}/{stem}.png", clusters=clusters, mask=mask)
         for name, stem in stems.items()

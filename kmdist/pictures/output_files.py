@@ -2,11 +2,11 @@
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from kmdist.errors import KmdistError, UsageError
 from kmdist.store import run_location
@@ -89,8 +89,7 @@ def check_picture_path(
     suffix = PurePosixPath(place).suffix
     if suffix.lower() not in allowed:
         raise UsageError(f"-o {place}: the name must end in {' or '.join(allowed)}, not {suffix!r}")
-    if place == not_over:
-        raise UsageError(f"-o {place}: is the original photograph; choose another name")
+    refuse_originals([place], [not_over] if not_over else [])
     if isinstance(place, str):
         file_system(place)
         return place
@@ -100,10 +99,39 @@ def check_picture_path(
         raise UsageError(f"-o {path}: is a folder; give the name of a file")
     if not os.path.isdir(path.parent):
         raise UsageError(f"-o {path}: the folder {path.parent} does not exist; make it first")
-    both_exist = not_over is not None and os.path.exists(path) and os.path.exists(not_over)
-    if both_exist and os.path.samefile(path, str(not_over)):
-        raise UsageError(f"-o {path}: is the original photograph; choose another name")
     return path
+
+
+def refuse_originals(places: Iterable[str | Path], originals: Iterable[str]) -> None:
+    """Refuse to write over the photographs that pictures are made from.
+
+    Parameters
+    ----------
+    places : paths and URLs that are to be written.
+    originals : paths and URLs of the photographs; those that are gone do no harm.
+
+    Raises
+    ------
+    UsageError : one is the other, by whatever name.
+    """
+    kept = {_identity(one) for one in originals} - {None}
+    for place in places if kept else ():
+        if _identity(place) in kept:
+            raise UsageError(
+                f"-o {place}: is the original photograph, which is never overwritten; choose "
+                "another name or folder"
+            )
+
+
+def _identity(place: str | Path) -> Any:
+    """What is equal for names of one file; None where there is none."""
+    if is_url(place):
+        return str(place)
+    try:
+        found = os.stat(Path(place).expanduser())
+    except (OSError, ValueError):  # there is none, or no file can have that name
+        return None
+    return found.st_dev, found.st_ino
 
 
 def check_folder(folder: str | Path, *, overwrite: bool) -> str | Path:

@@ -21,7 +21,7 @@ from kmdist.cli import cli
 from kmdist.errors import KmdistError, UsageError
 from kmdist.pictures import run_pictures as run_images
 from kmdist.pictures.export import TABLE_NAME, Fidelity, export, file_stems
-from kmdist.pictures.extract import extract
+from kmdist.pictures.extract import extract, extract_all
 from kmdist.pictures.palette_files import write_palette
 from kmdist.pictures.png import PngWriter
 from kmdist.recipes.quantize.given_palettes import read_palette
@@ -355,6 +355,47 @@ def test_extract_refuses_what_is_not_there(run: Run, photographs: Path, tmp_path
     with pytest.raises(UsageError, match="original photograph"):
         attempt(output=photographs / "0.png", clusters=(0,))
     assert not (tmp_path / "c.png").exists()
+
+
+@pytest.mark.parametrize("made", ["export", "extract"])
+@pytest.mark.parametrize("recipe", ["quantize", "segment"])
+def test_originals_are_never_overwritten(made: str, recipe: str, tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    (folder / "b").mkdir(parents=True)
+    pixels = np.random.default_rng(3).integers(0, 256, (20, 30, 3), np.uint8)
+    for name in ("a.png", "b/c.png", "d.jpg", "e.tif"):
+        Image.fromarray(pixels).save(folder / name)
+    before = {path: path.read_bytes() for path in folder.rglob("*.*")}
+    run = getattr(kmdist, recipe)(folder, tmp_path / "r.zarr", k=2, workers=1)
+
+    def write(place: Path) -> None:
+        if made == "export":
+            kmdist.export(run, place, overwrite=True)
+        else:
+            extract_all(run, place, [0])
+
+    (tmp_path / "link").symlink_to(folder)
+    for place in (folder, tmp_path / "link"):
+        with pytest.raises(UsageError, match="original photograph"):
+            write(place)
+        assert {path: path.read_bytes() for path in folder.rglob("*.*")} == before
+    write(folder / "b")
+    write(tmp_path / "other")
+    assert (tmp_path / "other/b/c.png").exists(), "folders are those of the images"
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_colors_that_only_tell_clusters_apart_are_not_compared(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(3).integers(0, 256, (20, 30, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.tif")
+    run = kmdist.segment(tmp_path / "a.tif", tmp_path / "r.zarr", k=3, workers=1)
+    (row,) = kmdist.export(run, tmp_path / "out")
+    assert row.row()["psnr_db"] is None
+    assert row.row()["ssim"] is None
+    assert row.original_bytes == (tmp_path / "a.tif").stat().st_size
+    with pytest.raises(UsageError, match="only tell clusters apart"):
+        kmdist.export(run, tmp_path / "dithered", dither=True)
+    assert not (tmp_path / "dithered").exists()
 
 
 PALETTE = np.array(

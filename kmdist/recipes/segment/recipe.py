@@ -62,6 +62,8 @@ class Segment(PhotographRecipe):
     name = "segment"
     options = SegmentOptions
     pictures = ("signatures",)
+    colors_of_images = False
+    exported = (".png", ".tif", ".ome.tif")
     model_options: ClassVar[Mapping[str, Any]] = {"shared": True, "fit_only": True}
 
     def fit(self, inputs: Inputs, options: SegmentOptions) -> Procedure[Any]:
