@@ -137,7 +137,8 @@ def _total_line(rows: Sequence[Any]) -> list[str]:
 
 
 def _figures(run: Any) -> str:
-    parts = [f"k = {run.k}"]
+    chosen_by_image = run.attributes.get("per_image") and run.parameters.get("choose")
+    parts = [f"k up to {run.k}, by image" if chosen_by_image else f"k = {run.k}"]
     if run.inertia is not None:
         parts.append(f"inertia {run.inertia:.6g}")
     if run.n_iter is not None:
@@ -202,7 +203,7 @@ def _say_classes(run: Any, *, everything: bool) -> None:
     for title, key in (("images", "scores"), ("test", "scores_test")):
         if run.attributes.get(key):
             figures = "  ".join(f"{n} {v:.4f}" for n, v in run.attributes[key].items())
-            say(f"k = {run.k} {title:<6}  {figures}")
+            say(f"k = {run.k}, {title}: {figures}")
     table = run.array("confusion")
     if table is not None and (run.k <= LISTED_CLUSTERS or everything):
         _say_confusion(table, run.attributes["class_names"], run.attributes["maps"])
@@ -271,7 +272,9 @@ def _say_images(run: Any, *, own_fit: bool, everything: bool) -> None:
         palette = image.palette if own_fit else None
         fit = ""
         if palette is not None:
-            fit = f"k = {len(palette):<3} {''.join(map(_swatch, palette[:SHOWN_COLORS].tolist()))} "
+            swatches = "".join(map(_swatch, palette[:SHOWN_COLORS].tolist()))
+            swatches += "  " * (min(run.k, SHOWN_COLORS) - len(palette[:SHOWN_COLORS]))
+            fit = f"k = {len(palette):<3} {swatches} "
         near = run.fidelity.get(name)
         figures = f"{_psnr(near[0]):>9}  {_number(near[1], 4):>6}  " if near else ""
         say(f"  {image.width:>6} × {image.height:<6} {figures}{fit}{name}")

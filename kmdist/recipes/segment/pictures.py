@@ -117,16 +117,21 @@ def cluster_table(run: Run) -> list[str]:
     if stored is None or not set(QUARTILES) <= set(shares):
         return []
     between = stored[:, [shares.index(one) for one in QUARTILES]]
-    lines = [f"cluster    share  {'  '.join(names[:12])}{' …' if len(names) > 12 else ''}"]
+    more = [" …"] if len(names) > 12 else []
+    table = [["cluster", "share", *names[:12], *more]]
     for number, (count, row, spread, quartiles) in enumerate(
         zip(counts, mean, sd, between, strict=True)
     ):
-        values = "  ".join(
+        values = [
             f"{m:.4g} ± {s:.2g} ({low:.4g}–{high:.4g})"
             for m, s, low, high in zip(row[:12], spread[:12], *quartiles[:, :12], strict=True)
-        )
-        lines.append(f"{number:7d}  {100 * count / total:6.2f}%  {values}")
-    return lines
+        ]
+        table.append([str(number), f"{count / total:7.2%}", *values, *[""] * len(more)])
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return [
+        "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in table
+    ]
 
 
 def channel_exhibits(run: Run) -> Sequence[Exhibit]:

@@ -39,7 +39,10 @@ def test_quantiles_are_those_of_the_clusters_pixels(tmp_path: Path) -> None:
         np.testing.assert_allclose(found, np.quantile(own, shares, axis=0))
         np.testing.assert_allclose(run.array("channel_sd")[cluster], own.std(axis=0))
     said = CliRunner().invoke(cli, ["info", str(run.path)])
-    assert "cluster    share" in said.output
+    lines = [one for one in said.output.splitlines() if "±" in one or "cluster    share" in one]
+    assert len(lines) == 5
+    ends = [[i for i, c in enumerate(line) if c == ")"] for line in lines[1:]]
+    assert all(one == ends[0] for one in ends), "columns stand below each other"
     drawn = kmdist.view(run, tmp_path / "s.png", what="signatures")
     assert Path(drawn).stat().st_size > 10_000
     assert kmdist.view(run, tmp_path / "maps.png")
