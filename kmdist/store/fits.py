@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from kmdist.errors import KmdistError, quantity
+from kmdist.errors import KmdistError, UsageError, quantity
 from kmdist.store import arrays
 from kmdist.store.format.labels import LABELS_NAME
 from kmdist.store.format.names import candidate_keys, name_of_key
@@ -299,10 +299,17 @@ class RunImage(Fit):
 
         Raises
         ------
-        KmdistError : there is none, or it is not of this image.
+        UsageError : there is no such level.
+        KmdistError : there is no label map, or it is not of this image.
         """
         key = f"labels/{LABELS_NAME}/s{level}/labels"
-        found = self.lazy(key)
+        try:
+            found = self.lazy(key)
+        except KmdistError as error:
+            if level in range(levels := self.levels) or not levels:
+                raise
+            what = f"level {level}: {self.name} has levels 0 to {levels - 1}"
+            raise UsageError(what) from error
         size = (self.planes, self.height, self.width)[not self.planes :]
         fits = (
             found.ndim == len(size) and found.size < math.prod(size)

@@ -15,8 +15,10 @@ from ome_zarr.io import parse_url
 from ome_zarr.reader import Reader
 from ome_zarr_models.v05.image_label import ImageLabel
 
-from kmdist.store import RunWriter
+from kmdist.errors import UsageError
+from kmdist.store import RunWriter, open_run
 from kmdist.store.format import layout
+from kmdist.store.format.names import name_of_key
 
 PALETTE = np.random.default_rng(1).integers(0, 256, (7, 3), dtype=np.uint8)
 LARGE, SMALL, CLEAR = "images/a=2Flarge.png", "images/small.jpg", "images/clear.png"
@@ -169,6 +171,9 @@ def test_ome_zarr_py(run):
             np.testing.assert_array_equal(data.compute(), array)
         scales = [step[0]["scale"] for step in node.metadata["coordinateTransformations"]]
         assert scales == [[2.0**level] * 2 for level in range(levels)]
+        name = name_of_key(image.removeprefix("images/"))
+        with pytest.raises(UsageError, match=f"levels 0 to {levels - 1}$"):
+            open_run(path / base).images[name].labels(level=levels)
 
 
 @pytest.mark.slow
