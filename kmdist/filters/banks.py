@@ -5,7 +5,7 @@ with the sign that it shows. All banks are pure functions of their arguments.
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal
 
@@ -47,7 +47,7 @@ class FilterBank:
     for banks that arrived at a worker by pickle.
     """
 
-    kernels: NDArray[np.float64]
+    kernels: NDArray[np.float64] = field(repr=False)
     names: tuple[str, ...]
     quadrature: bool = False
 

@@ -96,7 +96,8 @@ class Settings:
     def __post_init__(self) -> None:
         _ = recipe_named(self.recipe)
         for place in (*self.inputs, str(self.results)):
-            if "://" in place or ":/" in place:
+            if ":/" in place:  # a Path keeps one slash of a URL
+                place = place if "://" in place else place.replace(":/", "://", 1)
                 raise UsageError(
                     f"nightly: {place}: a night needs folders (ledger and lock are files, and "
                     "what is new is seen by times and sizes); mount the bucket"

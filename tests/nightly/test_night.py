@@ -300,7 +300,7 @@ def test_a_ledger_keeps_what_it_is_given(tmp_path: Path) -> None:
         ({"keep_nights": 0}, "'keep_nights': 0 is not a valid integer from 1"),
         ({"relabel": "perhaps"}, "'relabel' must be true or false"),
         ({"inputs": ("s3://bucket/inbox",)}, "a night needs folders"),
-        ({"results": Path("s3://bucket/results")}, "a night needs folders"),
+        ({"results": Path("s3://bucket/results")}, "s3://bucket/results: a night needs folders"),
         ({"recipe": "sheets"}, "recipe 'sheets' is not known"),
     ],
 )
