@@ -113,6 +113,21 @@ class Numbers(click.ParamType[Any]):
     help="Keep the cluster at this column and row, after EXIF orientation. Several are allowed.",
 )
 @click.option("--mask", is_flag=True, help="Write white on black instead of the pixels.")
+@click.option(
+    "--min-region",
+    type=int,
+    default=0,
+    metavar="N",
+    help="Drop regions of fewer pixels, and fill holes of fewer.",
+)
+@click.option("--largest", is_flag=True, help="Keep the largest region alone.")
+@click.option(
+    "--feather",
+    type=float,
+    default=0.0,
+    metavar="PX",
+    help="Fade out over so many pixels on either side of the edge.",
+)
 def extract(run: str, image: str | None, output: str, at: tuple[Any, ...], **options: Any) -> None:
     """Cut the pixels of some clusters out of an image; the rest becomes transparent.
 
@@ -121,7 +136,7 @@ def extract(run: str, image: str | None, output: str, at: tuple[Any, ...], **opt
 
     \b
     kmdist quantize portrait.jpg -o face.zarr -k 3
-    kmdist extract face.zarr portrait.jpg --at 250,120 -o cutout.png
+    kmdist extract face.zarr portrait.jpg --at 250,120 --largest --feather 2 -o cutout.png
     kmdist extract face.zarr --clusters 1 -o cutouts/
     """
     from kmdist.errors import UsageError

@@ -125,3 +125,27 @@ def _join(labels: Any, valid: Any, min_pixels: int, parent: Any, size: Any, bord
                     root = np.int64(_unite(parent, size, i, v * width + u))
         if size[root] < min_pixels:
             heapq.heappush(queue, (np.int64(size[root]), np.int64(root)))
+
+
+def largest_region(inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """(h, w) True in the largest region of what is True, of equals the one that comes first.
+
+    Regions hang together by sides of pixels, as of `join_small_regions`; time and memory too.
+    """
+    if not inside.any():
+        return inside
+    n_pixels = inside.size
+    parent, size = np.empty((2, n_pixels), np.int32 if n_pixels < 2**31 else np.int64)
+    whole = np.ascontiguousarray(inside)
+    _regions(whole, whole, parent, size)
+    is_root = parent == np.arange(n_pixels, dtype=parent.dtype)
+    largest = int(np.where(is_root & whole.ravel(), size, 0).argmax())
+    found = np.zeros(whole.shape, np.bool_)
+    _mark(whole.ravel(), parent, largest, found.ravel())
+    return found
+
+
+@njit(cache=True, nogil=True)
+def _mark(inside: Any, parent: Any, root: int, found: Any) -> None:
+    for i in range(inside.size):
+        found[i] = inside[i] and _root(parent, i) == root

@@ -1,13 +1,17 @@
 """Cut out the pixels of some clusters of an image: a face from its background."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
 
 from kmdist.arguments import checked_arguments
 from kmdist.errors import UsageError
+from kmdist.filters.regions import join_small_regions, largest_region
 from kmdist.images import Window
 from kmdist.job.recipe import Original
 from kmdist.pictures.export import file_stems
@@ -23,6 +27,8 @@ from kmdist.pictures.png import PngWriter
 from kmdist.pictures.run_pictures import RunPicture, find_image, try_original
 from kmdist.store import Run
 from kmdist.store.reader import single_k
+
+MAX_FEATHER_PX = 1000
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,9 @@ def extract(
     clusters: Sequence[int] = (),
     at: Sequence[tuple[int, int]] = (),
     mask: bool = False,
+    min_region: int = 0,
+    largest: bool = False,
+    feather: float = 0.0,
 ) -> Cutout:
     """Write the pixels of some clusters as an RGBA PNG, transparent elsewhere.
 
@@ -67,13 +76,17 @@ def extract(
     clusters : to keep, 0 … k − 1.
     at : points (column, row) after EXIF orientation; the clusters there are kept as well.
     mask : write a grey picture instead: 255 where a pixel is kept, 0 elsewhere.
+    min_region : drop regions of fewer pixels, and fill holes of fewer; as `segment` joins them.
+    largest : keep the largest region alone. Either holds 10 bytes a pixel in memory.
+    feather : pixels on either side of the edge over which alpha fades.
 
     Raises
     ------
     UsageError : no such image, cluster or point; nothing to keep; the point lies on a pixel that
-        is not clustered; `output` is no .png or is the original.
+        is not clustered; `output` is no .png or is the original; an option is not as it must be.
     KmdistError : the file cannot be written.
     """
+    shape = Shape(min_region, largest, float(feather))
     run = single_k(run, "extract")
     picture = RunPicture(run, find_image(run, image))
     if picture.image.planes:
@@ -86,22 +99,20 @@ def extract(
     original, note = (None, "") if mask else try_original(picture)
     if note:
         note += "; the cutout shows the colours of its clusters instead"
-    n_kept = 0
+    cut, n_kept = _Kept(picture, kept, shape), 0
     width, height = picture.image.width, picture.image.height
     with written_to(place) as path, replacing(path) as file:
         writer = PngWriter(file, width, height, channels=1 if mask else 4)
         for window in picture.bands():
-            labels = picture.labels(window)
-            inside = _is_kept(picture, labels, kept)
-            n_kept += int(inside.sum())
-            alpha = np.where(inside, 255, 0).astype(np.uint8)
-            writer.write_rows(alpha if mask else _cut(picture, window, labels, alpha, original))
+            alpha = cut.alpha(window)
+            n_kept += int(cut.inside(window).sum())
+            writer.write_rows(alpha if mask else _cut(picture, window, alpha, original))
         writer.close()
     return Cutout(place, kept, n_kept, width * height, note)
 
 
 def extract_all(
-    run: Run | str | Path, folder: str | Path, clusters: Sequence[int], *, mask: bool = False
+    run: Run | str | Path, folder: str | Path, clusters: Sequence[int], **options: Any
 ) -> list[Cutout]:
     """Write the pixels of some clusters of every image of a run, ``STEM.png`` each.
 
@@ -109,7 +120,7 @@ def extract_all(
     ----------
     run : of one k, whose images share their clusters.
     folder : or the URL of a prefix, made if need be; files of the same names in it are replaced.
-    clusters, mask : as of `extract`.
+    clusters, options : as of `extract`.
 
     Raises
     ------
@@ -131,7 +142,7 @@ def extract_all(
     ):
         make_folder(path)
     return [
-        extract(run, name, f"{place}/{stem}.png", clusters=clusters, mask=mask)
+        extract(run, name, f"{place}/{stem}.png", clusters=clusters, **options)
         for name, stem in stems.items()
     ]
 
@@ -167,22 +178,88 @@ def chosen_clusters(
     return tuple(sorted(chosen))
 
 
-def _is_kept(picture: RunPicture, labels: np.ndarray, clusters: Sequence[int]) -> np.ndarray:
-    keep = np.zeros(picture.k + 1, bool)
-    keep[list(clusters)] = True
-    # The marker of unclustered pixels is no index: it becomes k, which is never kept.
-    return keep[np.minimum(labels, picture.k)]
+@dataclass(frozen=True)
+class Shape:
+    """What becomes of the outline; see `extract`.
+
+    Raises
+    ------
+    UsageError : a value that is not allowed.
+    """
+
+    min_region: int = 0
+    largest: bool = False
+    feather: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.min_region < 0:
+            raise UsageError(
+                f"--min-region {self.min_region}: must be a number of pixels, 0 or more"
+            )
+        if not 0 <= self.feather <= MAX_FEATHER_PX:
+            raise UsageError(f"--feather {self.feather:g}: must be 0 to {MAX_FEATHER_PX} pixels")
+
+
+class _Kept:
+    """Pixels that are kept, band by band; of regions all at once."""
+
+    def __init__(self, picture: RunPicture, clusters: Sequence[int], shape: Shape) -> None:
+        self._picture, self._shape = picture, shape
+        self._keep = np.zeros(picture.k + 1, bool)
+        self._keep[list(clusters)] = True
+        self._whole = self._tidied() if shape.min_region > 1 or shape.largest else None
+
+    def inside(self, window: Window) -> np.ndarray:
+        """(y, x) True where a pixel is kept."""
+        if self._whole is not None:
+            return self._whole[window.y0 : window.y1, window.x0 : window.x1]
+        # The marker of unclustered pixels is no index: it becomes k, which is never kept.
+        return self._keep[np.minimum(self._picture.labels(window), self._picture.k)]
+
+    def alpha(self, window: Window) -> np.ndarray:
+        """(y, x) uint8; bands see as far beyond their edges as alpha fades."""
+        feather = self._shape.feather
+        if not feather:
+            return np.where(self.inside(window), 255, 0).astype(np.uint8)
+        beyond = math.ceil(feather) + 1
+        y0 = max(window.y0 - beyond, 0)
+        y1 = min(window.y1 + beyond, self._picture.image.height)
+        inside = self.inside(Window(y0, window.x0, y1, window.x1)).astype(np.uint8)
+        within, without = (
+            np.minimum(cv2.distanceTransform(one, cv2.DIST_L2, cv2.DIST_MASK_PRECISE), beyond)
+            for one in (inside, 1 - inside)
+        )
+        depth = np.where(inside, within - 0.5, 0.5 - without)
+        faded = np.rint(255 * np.clip((depth + feather) / (2 * feather), 0, 1)).astype(np.uint8)
+        faded = faded[window.y0 - y0 :][: window.y1 - window.y0]
+        nowhere = self._picture.unclustered(self._picture.labels(window))
+        return faded if nowhere is None else np.where(nowhere, np.uint8(0), faded)
+
+    def _tidied(self) -> np.ndarray:
+        image = self._picture.image
+        whole = np.zeros((image.height, image.width), np.int32)
+        there = np.ones(whole.shape, bool)
+        for window in self._picture.bands():
+            rows, labels = slice(window.y0, window.y1), self._picture.labels(window)
+            whole[rows] = self._keep[np.minimum(labels, self._picture.k)]
+            there[rows] = labels < self._picture.k
+        join_small_regions(whole, there, self._shape.min_region)
+        inside = (whole > 0) & there
+        return largest_region(inside) if self._shape.largest else inside
 
 
 def _cut(
     picture: RunPicture,
     window: Window,
-    labels: np.ndarray,
     alpha: np.ndarray,
     original: Original | None,
 ) -> np.ndarray:
     """RGBA rows; colours are black where they do not show, which compresses and hides nothing."""
-    colors = picture.recolored(labels) if original is None else original.rgb(window)
+    shown = original.rgb(window) if original else None
+    colors = picture.recolored(picture.labels(window)) if shown is None else shown
     if colors.shape[2] == 3:
         colors = np.concatenate([colors, alpha[..., None]], axis=2)
+    else:
+        colors = colors.copy()
+        colors[..., 3] = (colors[..., 3] * alpha.astype(np.uint16) + 127) // 255
     return np.where(alpha[..., None] == 0, np.uint8(0), colors)
