@@ -158,6 +158,7 @@ def quantize(
     metric: typing.Literal['euclidean', 'manhattan'] = ...,
     init: str | pathlib.Path | kmdist.recipes.quantize.options.Colors | collections.abc.Sequence[collections.abc.Sequence[float]] = ...,
     lock: str | pathlib.Path | kmdist.recipes.quantize.options.Colors | collections.abc.Sequence[collections.abc.Sequence[float]] | None = ...,
+    weights: str | pathlib.Path | None = ...,
     alpha: bool = ...,
     background: str = ...,
     fit_only: bool = ...,

@@ -5,10 +5,11 @@ could not use instead of failing for all.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
+from kmdist.errors import ImageError
 from kmdist.images import Rejection
 from kmdist.job.block_pass import Codec, Stage, rejected_arrays, unpack_rejected
 from kmdist.job.memory import DECODE_BYTES, Held
@@ -22,6 +23,7 @@ from kmdist.recipes.quantize.kernels.histogram import (
     merge_colors,
 )
 from kmdist.recipes.quantize.transparency import Transparency
+from kmdist.recipes.quantize.weights import WeighedPixels, weighed
 
 COUNT_FAN_IN, COUNT_AHEAD = 4, 2
 """Histograms merged by one task, and blocks in flight per thread: what waits is held in memory."""
@@ -47,10 +49,8 @@ class DecodedBlock:
     @property
     def nbytes(self) -> int:
         """Bytes of the arrays."""
-        return sum(
-            p.rgb.nbytes + (p.unclustered.nbytes if p.unclustered is not None else 0)
-            for p in self.pixels
-        )
+        arrays = [(p.rgb, p.unclustered, getattr(p, "weights", None)) for p in self.pixels]
+        return sum(array.nbytes for three in arrays for array in three if array is not None)
 
     def __sizeof__(self) -> int:
         """What Dask accounts for when it keeps the block in a worker's memory."""
@@ -64,16 +64,18 @@ class Counted:
     Parameters
     ----------
     marked : images with pixels that are not clustered.
+    weighted : the colours as masks weigh them; empty without masks.
     """
 
     colors: Colors
     marked: tuple[str, ...] = ()
     rejected: tuple[Rejection, ...] = ()
+    weighted: Colors = field(default_factory=Colors.empty)
 
 
 def decode_block(work: Work, transparency: Transparency) -> DecodedBlock:
     """Decode all pieces of a block, to be kept."""
-    decoded = list(decode_pieces(work, transparency.convert))
+    decoded = [_weigh(one) for one in decode_pieces(work, transparency.convert)]
     return DecodedBlock(
         work.index,
         tuple(one for one in decoded if isinstance(one, Pixels)),
@@ -86,24 +88,37 @@ def pixels_of(
 ) -> Iterable[Pixels | Rejection]:
     """Pixels of a block, those that were kept or decoded one piece at a time."""
     if isinstance(block, Work):
-        return decode_pieces(block, transparency.convert)
+        return map(_weigh, decode_pieces(block, transparency.convert))
     return (*block.pixels, *block.rejected)
+
+
+def _weigh(one: Pixels | Rejection) -> Pixels | Rejection:
+    """With weights; an image whose mask cannot be read is in no pass."""
+    if isinstance(one, Rejection):
+        return one
+    try:
+        return weighed(one)
+    except ImageError as error:
+        return Rejection(one.piece.source.name, error.code, error.reason)
 
 
 def count_block(block: Work | DecodedBlock, transparency: Transparency) -> Counted:
     """Count the distinct colours of one block."""
     marked: list[str] = []
     rejected: list[Rejection] = []
+    weighted: list[Colors] = []
     with ColorCounter() as counter:
         for one in pixels_of(block, transparency):
             if isinstance(one, Rejection):
                 rejected.append(one)
                 continue
+            if isinstance(one, WeighedPixels):
+                weighted.append(Colors.weighted(one.rgb, one.weights))
             counter.add(one.rgb, one.unclustered)
             if one.unclustered is not None and one.unclustered.any():
                 marked.append(one.piece.source.name)
         colors = counter.colors()
-    return Counted(colors, tuple(marked), tuple(rejected))
+    return Counted(colors, tuple(marked), tuple(rejected), merge_colors(weighted))
 
 
 def merge_counted(parts: list[Counted]) -> Counted:
@@ -112,6 +127,7 @@ def merge_counted(parts: list[Counted]) -> Counted:
         merge_colors([part.colors for part in parts]),
         tuple(name for part in parts for name in part.marked),
         tuple(rejection for part in parts for rejection in part.rejected),
+        merge_colors([part.weighted for part in parts]),
     )
 
 
@@ -120,6 +136,8 @@ def pack_counted(counted: Counted) -> dict[str, np.ndarray]:
     return {
         "codes": counted.colors.codes,
         "counts": _narrow(counted.colors.counts),
+        "weighted_codes": counted.weighted.codes,
+        "weighted_counts": _narrow(counted.weighted.counts),
         "marked": np.array(counted.marked, dtype=np.str_),
         **rejected_arrays(counted.rejected),
     }
@@ -133,8 +151,12 @@ def _narrow(counts: np.ndarray) -> np.ndarray:
 
 def unpack_counted(saved: Mapping[str, np.ndarray]) -> Counted:
     """From a checkpoint."""
-    colors = Colors(saved["codes"], saved["counts"].astype(np.int64))
-    return Counted(colors, tuple(map(str, saved["marked"])), unpack_rejected(saved["rejected"]))
+    colors, weighted = (
+        Colors(saved[f"{which}codes"], saved[f"{which}counts"].astype(np.int64))
+        for which in ("", "weighted_")
+    )
+    marked = tuple(map(str, saved["marked"]))
+    return Counted(colors, marked, unpack_rejected(saved["rejected"]), weighted)
 
 
 def photographic_colors(pixels: int) -> int:

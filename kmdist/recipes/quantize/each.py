@@ -11,10 +11,11 @@ from kmdist.job.pixels import decode_piece
 from kmdist.job.progress import Message
 from kmdist.job.work import Piece, Work
 from kmdist.recipes.quantize.fidelity import Fidelity, fidelity_of, write_fidelity
-from kmdist.recipes.quantize.kernels.histogram import ColorCounter
+from kmdist.recipes.quantize.kernels.histogram import ColorCounter, Colors
 from kmdist.recipes.quantize.kernels.label_table import ColorLabels
 from kmdist.recipes.quantize.shared import Group, attributes_of, write_arrays
 from kmdist.recipes.quantize.wanted import Wanted
+from kmdist.recipes.quantize.weights import WeighedPixels, weighed
 from kmdist.store import RunWriter
 
 NAMED = 10
@@ -62,14 +63,17 @@ def quantize_image(piece: Piece, wanted: Wanted, writer: RunWriter) -> Fits:
     ------
     ImageError : it cannot be read, or has no pixel that can be clustered.
     """
-    pixels = decode_piece(piece, wanted.transparency.convert)
+    pixels = weighed(decode_piece(piece, wanted.transparency.convert))
     with ColorCounter() as counter:
         counter.add(pixels.rgb, pixels.unclustered)
         colors = counter.colors()
     if not len(colors):
         raise ImageError("transparent", "every pixel is transparent; none can be clustered")
     results = {}
-    for k, fit in wanted.fit_all(wanted.cloud(colors)).items():
+    weighted = Colors.empty()
+    if isinstance(pixels, WeighedPixels):
+        weighted = Colors.weighted(pixels.rgb, pixels.weights)
+    for k, fit in wanted.fit_all(colors, weighted).items():
         with ColorLabels.borrowed(colors, fit.labels) as label_of:
             labels = label_of(pixels.rgb)
         fidelity = fidelity_of(piece, pixels.rgb, labels, fit.palette, pixels.unclustered)

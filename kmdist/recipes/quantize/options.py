@@ -9,7 +9,7 @@ from msgspec import Meta
 from kmdist.errors import UsageError
 from kmdist.job.choices import K, k_option
 from kmdist.job.options import FittingOptions
-from kmdist.options import Option, unchanged
+from kmdist.options import Option, path_or_text, unchanged
 
 if TYPE_CHECKING:
     from kmdist.recipes.quantize.transparency import Transparency
@@ -95,6 +95,16 @@ class QuantizeOptions(FittingOptions, frozen=True, kw_only=True):
             ".css, .hex), a picture of few colours, or a run.",
             metavar="FILE",
             parse=unchanged,
+            schema={"type": "string"},
+        ),
+    ] = None
+    weights: Annotated[
+        str | Path | None,
+        Option(
+            "Masks of what matters more, named as the images: white counts fully, black not at "
+            "all.",
+            metavar="MASKS",
+            parse=path_or_text,
             schema={"type": "string"},
         ),
     ] = None

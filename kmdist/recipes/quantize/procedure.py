@@ -9,13 +9,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from kmdist.engine.passes import Pool
 from kmdist.errors import quantity
 from kmdist.job.compiling import compile_kernels
 from kmdist.job.job import Job
 from kmdist.job.memory import Outline
 from kmdist.job.options import JobOptions
 from kmdist.job.photographs import PhotographProcedure, Photographs
-from kmdist.job.progress import Message
+from kmdist.job.probing import fingerprint
+from kmdist.job.progress import Message, Watcher
 from kmdist.job.recipe import Results
 from kmdist.recipes.quantize.blocks import PHOTOGRAPHIC
 from kmdist.recipes.quantize.each import quantize_each
@@ -24,6 +26,7 @@ from kmdist.recipes.quantize.shared import quantize_shared
 from kmdist.recipes.quantize.steps import each_steps, shared_steps
 from kmdist.recipes.quantize.wanted import Wanted
 from kmdist.recipes.quantize.warm_up import exercise_palette_kernels
+from kmdist.recipes.quantize.weights import masks_of, with_masks
 
 CHECKPOINT_BYTES = 8
 """A distinct colour in a checkpoint."""
@@ -42,9 +45,18 @@ class QuantizeFit(PhotographProcedure):
     wanted: Wanted
     recipe: str = "quantize"
 
+    def open(self, options: JobOptions, pool: Pool, watch: Watcher) -> Photographs:
+        """Find and probe the image files, and their masks."""
+        workload = super().open(options, pool, watch)
+        if self.options.weights is None:
+            return workload
+        return with_masks(workload, self.options.weights, options, pool, watch)
+
     def parameters(self, workload: Photographs, options: JobOptions) -> Mapping[str, Any]:
         """All that decides the result."""
-        return self.wanted.parameters(self.options)
+        masks = masks_of(workload.sources)
+        weighed = {"weights": fingerprint(masks)} if masks else {}
+        return {**self.wanted.parameters(self.options), **weighed}
 
     def outline(self, workload: Photographs, options: JobOptions, *, keep: bool) -> Outline:
         """Passes, what is kept, checkpoints and results."""
@@ -56,7 +68,8 @@ class QuantizeFit(PhotographProcedure):
         keep = keep and label
         steps = shared_steps(blocks, ks, keep=keep, label=label)
         checkpoints = int(CHECKPOINT_BYTES * PHOTOGRAPHIC * workload.pixels)
-        kept = (4 if self.wanted.transparency.alpha else 3) * workload.pixels * keep
+        each = (4 if self.wanted.transparency.alpha else 3) + (self.options.weights is not None)
+        kept = each * workload.pixels * keep
         return Outline(steps, "pixels", kept, checkpoints, results)
 
     def run(self, job: Job, workload: Photographs) -> Results:

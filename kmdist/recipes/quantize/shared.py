@@ -88,13 +88,14 @@ class Group:
                 "no pixel can be clustered: every image is transparent or unreadable",
                 job.rejected.values(),
             )
-        cloud = wanted.cloud(counted.colors, _local_threads(job))
         if wanted.choices:
             low, high = wanted.choices[0], wanted.choices[-1]
             job.watch(Message(f"trying k = {low} … {high}"))
         try:
             with job.timed("fit"):
-                fits = wanted.fit_all(cloud, on_state=self._say_state)
+                fits = wanted.fit_all(
+                    counted.colors, counted.weighted, _local_threads(job), self._say_state
+                )
         except ImageError as error:  # not as good as is asked for, with --strict
             if not at_image:
                 raise UsageError(error.reason) from error

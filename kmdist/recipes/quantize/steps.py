@@ -20,6 +20,7 @@ from kmdist.recipes.quantize.blocks import (
 from kmdist.recipes.quantize.kernels.histogram import N_CODES, TABLE_MEMORY_BYTES
 from kmdist.recipes.quantize.labels import LABEL
 from kmdist.recipes.quantize.palette import fit_memory_bytes
+from kmdist.recipes.quantize.weights import WEIGHING_BYTES, WeightedSource
 from kmdist.store import label_dtype
 
 TASK_FIT_BYTES = fit_memory_bytes(1) - fit_memory_bytes(0)
@@ -38,12 +39,18 @@ def shared_steps(
     count = replace(COUNT, prepare=decode_block) if keep else COUNT
     pixels = sum(work.pixels for work in blocks)
     fit = Held(here=fit_memory_bytes(photographic_colors(pixels)))
-    steps = [count.step(blocks), Step("fit", fit)]
+    steps = [count.step(blocks, weighing(blocks)), Step("fit", fit)]
     if label:
         items, tables = label_items(blocks, ()), sum(table_bytes(k) for k in ks)
         task = shard_bytes(blocks, ks)
         steps.append(LABEL.step(items, Held(worker=tables, task=task), reads=not keep))
     return steps
+
+
+def weighing(blocks: Sequence[Work]) -> Held:
+    """What masks take besides."""
+    weighed = any(isinstance(work.pieces[0].source, WeightedSource) for work in blocks)
+    return Held(pixel=WEIGHING_BYTES * weighed)
 
 
 def each_steps(blocks: Sequence[Work], ks: Sequence[int]) -> list[Step]:
@@ -54,7 +61,7 @@ def each_steps(blocks: Sequence[Work], ks: Sequence[int]) -> list[Step]:
         pixel=max(DECODE_BYTES, fitting),
         task=TABLE_MEMORY_BYTES + fit_memory_bytes(0) + max(table_bytes(k) for k in ks),
     )
-    steps = [each_stage("quantize", each).step(whole)] if whole else []
+    steps = [each_stage("quantize", each).step(whole, weighing(whole))] if whole else []
     for tiles in tiles_of(blocks).values():
         steps += shared_steps(tiles, ks, keep=False)
     return steps

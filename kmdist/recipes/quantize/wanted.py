@@ -18,6 +18,7 @@ from kmdist.recipes.quantize.palette import (
     PaletteOptions,
     fit_palette,
     fit_to_psnr,
+    palette_for,
     psnr,
 )
 from kmdist.recipes.quantize.transparency import OVER_WHITE, Transparency
@@ -86,8 +87,23 @@ class Wanted:
         """Colours in the space of distances."""
         return ColorCloud.of(colors, self.space, threads, alpha=self.transparency.alpha)
 
-    def fit_all(self, cloud: ColorCloud, on_state: Any = None) -> dict[int, Palette]:
-        """Fit every palette that is wanted, by the number of colours asked for."""
+    def fit_all(
+        self, colors: Colors, weighted: Colors, threads: int = 1, on_state: Any = None
+    ) -> dict[int, Palette]:
+        """Fit every palette that is wanted, by the number of colours asked for.
+
+        Parameters
+        ----------
+        colors : of all pixels, which are labelled and counted.
+        weighted : as masks weigh them, which are fitted; empty: without masks.
+        """
+        cloud = self.cloud(colors, threads)
+        if not len(weighted):
+            return self._fit_all(cloud, on_state)
+        fits = self._fit_all(self.cloud(weighted, threads), on_state)
+        return {k: palette_for(cloud, fit, self.fit) for k, fit in fits.items()}
+
+    def _fit_all(self, cloud: ColorCloud, on_state: Any) -> dict[int, Palette]:
         if self.psnr_db is not None:
             return {0: self._reach(cloud, self.psnr_db)}
         if self.choices:

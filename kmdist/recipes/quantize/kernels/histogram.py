@@ -153,6 +153,15 @@ class Colors:
         return cls(np.empty(0, np.uint32), np.empty(0, np.int64))
 
     @classmethod
+    def weighted(cls, pixels: npt.NDArray[np.uint8], weights: npt.NDArray[np.integer]) -> Self:
+        """Those of pixels (..., 3) or (..., 4) of which each counts as many times as it weighs."""
+        encode = encode_with_alpha if pixels.shape[-1] == 4 else encode_colors
+        seen = weights > 0
+        codes, inverse = np.unique(encode(pixels[seen]), return_inverse=True)
+        counts = np.bincount(inverse, weights[seen], len(codes))  # exact below 2^53
+        return cls(codes, counts.astype(np.int64))
+
+    @classmethod
     def with_alpha(cls, rgba: npt.NDArray[np.uint8]) -> Self:
         """Those of pixels (n, 4), sorted: 100 ns a pixel."""
         codes, counts = np.unique(encode_with_alpha(rgba), return_counts=True)

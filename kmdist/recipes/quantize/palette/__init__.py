@@ -15,6 +15,7 @@ from kmdist.recipes.quantize.palette.fit import (
     fit_to_psnr,
     iterate_palette,
     label_colors,
+    palette_for,
     psnr,
 )
 
@@ -30,5 +31,6 @@ __all__ = [
     "fit_to_psnr",
     "iterate_palette",
     "label_colors",
+    "palette_for",
     "psnr",
 ]

@@ -37,6 +37,7 @@ METRICS: dict[str, Method] = {"euclidean": Means, "manhattan": Medians}
 
 Float32Array = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.unsignedinteger]
+_NO_COLOR = np.empty(0, np.uint8)
 
 
 @dataclass(frozen=True)
@@ -220,12 +221,18 @@ def fit_palette(
             f"{quantity(k, 'colour')} asked for, and {whose} have only "
             f"{quantity(len(best.centroids), 'colour')}: the palette is exact"
         )
-    best, labels = _sorted(cloud, best, _method(cloud, options.metric))
-    colors = cloud.shown(best.centroids)
-    given = cloud.placed(options.locked)
-    locked = tuple(int(np.all(best.centroids == one, axis=1).argmax()) for one in given)
     rows = np.array(best_history, np.float64)
-    return Palette(best, cloud.space, colors, labels, rows, warning, locked=locked)
+    unsorted = Palette(best, cloud.space, _NO_COLOR, _NO_COLOR, rows, warning)
+    return palette_for(cloud, unsorted, options)
+
+
+def palette_for(cloud: ColorCloud, fit: Palette, options: PaletteOptions) -> Palette:
+    """The palette of a fit with clusters sorted, labels, counts and inertia of some colours."""
+    state, labels = _sorted(cloud, fit.state, _method(cloud, options.metric))
+    given = cloud.placed(options.locked)
+    locked = tuple(int(np.all(state.centroids == one, axis=1).argmax()) for one in given)
+    colors = cloud.shown(state.centroids)
+    return replace(fit, state=state, palette=colors, labels=labels, locked=locked)
 
 
 def _with_alpha(fit: Palette) -> Palette:
