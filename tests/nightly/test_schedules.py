@@ -152,7 +152,7 @@ def test_the_command_of_the_dask_job_runs(site: Path, dask_cluster: Any) -> None
 
 
 def test_slurm_profile_makes_a_job_script(tmp_path: Path) -> None:
-    """No SLURM is here to run it: the script that dask-jobqueue would submit is looked at."""
+    """As shipped, for more cores than are here; tests/cluster/test_slurm.py runs smaller jobs."""
     jobqueue = pytest.importorskip("dask_jobqueue", reason="dask-jobqueue is not installed")
     pytest.importorskip("cryptography", reason="cryptography, for certificates, is not installed")
     profile = read_profile(f"{ROOT / 'cluster.yaml'}:slurm")
