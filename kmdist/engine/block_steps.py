@@ -9,15 +9,22 @@ import numpy as np
 
 from kmdist.engine.blas import one_blas_thread
 from kmdist.engine.kernels.assign import assign
-from kmdist.engine.kernels.bounds import Work, assign_bounded, lengths_of_moves
+from kmdist.engine.kernels.bounds import assign_bounded, lengths_of_moves
 from kmdist.engine.kernels.distances import Farthest, farthest_rows, inertia_bins
 from kmdist.engine.kernels.frame import Frame, reaching
-from kmdist.engine.kernels.guide import Guide, make_guide
+from kmdist.engine.kernels.guide import Guide, make_guide, make_projected_guide
 from kmdist.engine.kernels.neighbours import Neighbours, find_neighbours, panels_pay
+from kmdist.engine.kernels.projected import (
+    Groups,
+    ProjectedWork,
+    assign_projected,
+    group_centroids,
+)
 from kmdist.engine.kernels.subspace import (
     PAID_WITHIN,
     Subspace,
     find_subspace,
+    most_groups,
     plain_cost,
     project,
     projected_cost,
@@ -120,13 +127,32 @@ class Centers:
         found: Subspace | None = self._once(("subspace", memory.centroids is None), find)
         return found
 
-    def guide(self, frame: Frame, subspace: Subspace | None) -> Guide:
-        """`kmdist.engine.kernels.bounds.make_guide`."""
+    def groups(self, subspace: Subspace, frame: Frame, most: int) -> Groups:
+        """`kmdist.engine.kernels.projected.group_centroids`."""
 
-        def make() -> tuple[Guide, Subspace | None]:
-            return make_guide(self.centroids, frame, subspace), subspace  # kept: `id` is the key
+        def find() -> tuple[Groups, Subspace]:
+            with one_blas_thread():
+                projected = project(self.centroids, subspace, frame)
+                return group_centroids(projected, most), subspace  # kept: `id` is the key
 
-        guide: Guide = self._once(id(subspace), make)[0]
+        groups: Groups = self._once(("groups", id(subspace), most), find)[0]
+        return groups
+
+    def guide(self, frame: Frame) -> Guide:
+        """`kmdist.engine.kernels.guide.make_guide`."""
+        guide: Guide = self._once("guide", lambda: make_guide(self.centroids, frame))
+        return guide
+
+    def projected_guide(self, points: Points, frame: Frame) -> Guide:
+        """`kmdist.engine.kernels.guide.make_projected_guide`."""
+        groups = points.groups
+
+        def make() -> tuple[Guide, Groups]:
+            with one_blas_thread():
+                guide = make_projected_guide(self.centroids, frame, points.subspace, groups.slots)
+            return guide, groups
+
+        guide: Guide = self._once(("projected", id(groups)), make)[0]
         return guide
 
     def moves(self, previous: np.ndarray, frame: Frame) -> np.ndarray:
@@ -138,15 +164,15 @@ class Centers:
         moves: np.ndarray = self._once(("moves", id(previous)), find)[0]
         return moves
 
-    def neighbours(self, frame: Frame, subspace: Subspace | None) -> Neighbours:
+    def neighbours(self, frame: Frame) -> Neighbours:
         """`kmdist.engine.kernels.neighbours.find_neighbours`, with panels of the guide's scores."""
 
         def find() -> Neighbours:
-            scores = self.guide(frame, subspace).scores if self.panels_pay(frame) else None
+            scores = self.guide(frame).scores if self.panels_pay(frame) else None
             with self._one_blas_thread():
                 return find_neighbours(self.centroids, frame, scores=scores)
 
-        neighbours: Neighbours = self._once(("neighbours", id(subspace)), find)
+        neighbours: Neighbours = self._once("neighbours", find)
         return neighbours
 
 
@@ -176,9 +202,10 @@ def _kept_step(block: Block, centers: Centers, frame: Frame) -> PartialSums:
     """An iteration of a block that remembers the last one."""
     memory = _memory_for(block, centers, frame)
     if memory.centroids is None and _begins_projected(block, memory, centers, frame):
-        _gather_in_first(block, memory, centers, frame)
-    if _wants_bounds(block, memory, centers, frame):
-        sums = _bounded_step(block, memory, centers, frame)
+        sums = _projected_step(block, memory, centers, frame)
+    elif _wants_bounds(block, memory, centers, frame):
+        bounded = _bounded_step if memory.points is None else _projected_step
+        sums = bounded(block, memory, centers, frame)
     else:
         sums = _plain_step(block, memory, centers, frame)
     memory.centroids, memory.sums, memory.counts = centers.centroids, sums.sums, sums.counts
@@ -217,8 +244,13 @@ def _projects(block: Block, memory: Memory, centers: Centers, frame: Frame) -> b
         if memory.centroids is not None:
             memory.wait, memory.next_wait = memory.next_wait, 4 * memory.next_wait
         return False
+    n, d = block.rows.shape
+    most = most_groups(block.rows.dtype.itemsize * d, subspace)
+    groups = centers.groups(subspace, frame, most)
     with one_blas_thread():
-        memory.points = Points(subspace, project(block.rows, subspace, frame))
+        values = project(block.rows, subspace, frame)
+    memory.points = Points(subspace, groups, values, np.zeros((n, groups.number), np.float32))
+    memory.upper = np.full(n, np.inf, np.float32)
     return True
 
 
@@ -231,16 +263,6 @@ def _begins_projected(block: Block, memory: Memory, centers: Centers, frame: Fra
     if centers.bounds != "auto" or 4 * k < d or k * d < _EARLY_WORK or not centers.bounded(frame):
         return False
     return _projects(block, memory, centers, frame)
-
-
-def _gather_in_first(block: Block, memory: Memory, centers: Centers, frame: Frame) -> None:
-    """Put all rows into the first cluster, which bounds can start from."""
-    k, d = centers.centroids.shape
-    block.labels[:] = 0
-    first = assign(block.rows, block.weights, centers.centroids[:1], frame)
-    sums = no_sums(k, d, frame.grid)
-    sums.sums[:1], sums.counts[:1] = first.sums, first.counts
-    memory.centroids, memory.sums, memory.counts = centers.centroids, sums.sums, sums.counts
 
 
 def _plain_step(block: Block, memory: Memory, centers: Centers, frame: Frame) -> PartialSums:
@@ -281,11 +303,9 @@ def _bounded_step(block: Block, memory: Memory, centers: Centers, frame: Frame) 
     if memory.upper is None or memory.lower is None:
         memory.upper, memory.lower = np.full(n, np.inf, np.float32), np.zeros(n, np.float32)
     partial = PartialSums(sums, memory.counts)
-    points = memory.points
-    subspace = points.subspace if points else None
     # Half-way through, bounds, labels and sums do not match: should this fail, start afresh.
     memory.centroids = None
-    work = assign_bounded(
+    scored = assign_bounded(
         block.rows,
         block.weights,
         centers.centroids,
@@ -294,24 +314,55 @@ def _bounded_step(block: Block, memory: Memory, centers: Centers, frame: Frame) 
         memory.upper,
         memory.lower,
         centers.moves(previous, frame),
-        centers.neighbours(frame, subspace),
+        centers.neighbours(frame),
         partial,
-        centers.guide(frame, subspace),
-        points.values if points else None,
+        centers.guide(frame),
     )
-    if not fresh and not _paid(work, points, k, block.rows.shape[1]) and centers.bounds != "always":
-        memory.upper = memory.lower = memory.points = None
-        memory.pause, memory.next_pause = memory.next_pause, 2 * memory.next_pause
+    if not fresh and scored > _pays_below(k) and centers.bounds != "always":
+        _pause(memory)
     return partial
 
 
-def _paid(work: Work, points: Points | None, k: int, d: int) -> bool:
-    """Whether a pass with bounds took less than one without."""
-    if points is None:
-        return work.scored <= _pays_below(k)
-    m, opened = points.values.shape[1], work.opened
-    # Every other row that is opened has rivals, one or two of them.
-    return projected_cost(k, d, m, work.scored, opened, 0.7 * opened) < plain_cost(k, d)
+def _projected_step(block: Block, memory: Memory, centers: Centers, frame: Frame) -> PartialSums:
+    """An iteration over projections, of a block that knows its labels or begins with it."""
+    k, d = centers.centroids.shape
+    points, upper, previous = memory.points, memory.upper, memory.centroids
+    if points is None or upper is None:
+        raise RuntimeError("there are no projections of the rows")
+    if previous is None or memory.sums is None or memory.counts is None:
+        partial, moves = no_sums(k, d, frame.grid), np.zeros(k)
+    else:
+        partial = PartialSums(memory.sums, memory.counts)
+        moves = centers.moves(previous, frame)
+    memory.centroids = None  # as in `_bounded_step`
+    work = assign_projected(
+        block.rows,
+        block.weights,
+        points.values,
+        frame,
+        block.labels,
+        (upper, points.lower),
+        moves,
+        centers.projected_guide(points, frame),
+        points.groups,
+        partial,
+        fresh=previous is None,
+    )
+    if work.scored < 1.0 and not _paid(work, points, k, d) and centers.bounds != "always":
+        _pause(memory)
+    return partial
+
+
+def _pause(memory: Memory) -> None:
+    """Go without bounds for some iterations."""
+    memory.upper = memory.lower = memory.points = None
+    memory.pause, memory.next_pause = memory.next_pause, 2 * memory.next_pause
+
+
+def _paid(work: ProjectedWork, points: Points, k: int, d: int) -> bool:
+    """Whether a pass over projections took less than one over rows."""
+    cost = projected_cost(k, d, points.values.shape[1], *work)
+    return cost < plain_cost(k, d)
 
 
 def labelled(source: Any, centers: Centers, frame: Frame) -> tuple[Block, np.ndarray]:

@@ -13,11 +13,15 @@ import numpy as np
 
 from kmdist.engine.kernels.frame import Frame, make_frame
 from kmdist.engine.kernels.moments import Moments, merge_moments, moments
+from kmdist.engine.kernels.projected import Groups
 from kmdist.engine.kernels.subspace import Subspace, points_bytes
 from kmdist.engine.passes import Holders, Pool, run_pass
 
 BLOCK_BYTES = 8 << 20
-"""An array in memory is worked on in blocks of this size: about 1 ms of work at the least."""
+"""An array in memory is worked on in blocks of this size at the least: about 1 ms of work."""
+
+_BLOCKS_A_THREAD = 8
+"""Of such an array; each has its own sums, which are merged in every iteration."""
 
 MEMORY_SHARE = 0.7
 """Of the pool's memory that kept rows may take; the rest is for results and scratch."""
@@ -56,17 +60,20 @@ def require_unmasked(values: Any, name: str) -> None:
         )
 
 
-@dataclass(frozen=True)
+@dataclass
 class Points:
-    """Projections of the rows of a block.
+    """Projections of the rows of a block, and what a pass over them remembers.
 
     Parameters
     ----------
     values : (n, m) float32.
+    lower : (n, groups) float32, bounds of `kmdist.engine.kernels.projected`.
     """
 
     subspace: Subspace
+    groups: Groups
     values: np.ndarray
+    lower: np.ndarray
 
 
 @dataclass
@@ -77,7 +84,8 @@ class Memory:
     ----------
     centroids : those that `labels` and the bounds belong to.
     sums, counts : the block's partial sums for `labels`.
-    upper, lower : (n,) float32 bounds on the distance to the own and to any other centroid.
+    upper, lower : (n,) float32 bounds on the distance to the own and to any other centroid;
+        the lower ones of projections are theirs.
     changed : share of the labels that the last plain pass changed.
     pause, next_pause : iterations to go without bounds after they did not pay.
     points : projections of the rows, with bounds.
@@ -424,7 +432,8 @@ def rows_of_array(
     labels : (n,) int32; holds the labels once a fit of these rows has stopped.
     """
     labels = np.empty(len(X), np.int32)
-    step = max(1, BLOCK_BYTES // max(1, X.shape[1] * X.dtype.itemsize))
+    size = max(BLOCK_BYTES, X.nbytes // (_BLOCKS_A_THREAD * pool.threads))
+    step = max(1, size // max(1, X.shape[1] * X.dtype.itemsize))
     blocks = []
     for start in range(0, max(len(X), 1), step):
         here = slice(start, start + step)

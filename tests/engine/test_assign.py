@@ -14,11 +14,12 @@ from kmdist.engine.kernels.assign import assign
 from kmdist.engine.kernels.bounds import assign_bounded, lengths_of_moves
 from kmdist.engine.kernels.distances import cluster_inertia, farthest_rows, two_nearest
 from kmdist.engine.kernels.frame import Frame
-from kmdist.engine.kernels.guide import make_guide
+from kmdist.engine.kernels.guide import make_guide, make_projected_guide
 from kmdist.engine.kernels.moments import merge_moments, moments
 from kmdist.engine.kernels.neighbours import find_neighbours
+from kmdist.engine.kernels.projected import assign_projected, group_centroids
 from kmdist.engine.kernels.subspace import project
-from kmdist.engine.kernels.sums import cluster_means, merge_sums
+from kmdist.engine.kernels.sums import cluster_means, merge_sums, no_sums
 from tests.support.assignment import assert_labels, draw, frame_of, naive, some_subspace
 
 SHAPES = st.tuples(st.integers(1, 300), st.integers(1, 70), st.integers(1, 90))
@@ -67,16 +68,14 @@ def test_chunking_and_order_do_not_change_a_bit(
     st.sampled_from(["f4", "f8", "u1"]),
     st.booleans(),
     st.booleans(),
-    st.booleans(),
 )
-@settings(deadline=None, max_examples=80)
+@settings(deadline=None, max_examples=60)
 def test_bounds_and_differences_give_the_same_bits(
     seed: int,
     shape: tuple[int, int, int],
     dtype: str,
     weighted: bool,
     panels: bool,
-    projected: bool,
 ) -> None:
     rows, centroids = draw(seed, shape, dtype)
     n = len(rows)
@@ -87,12 +86,10 @@ def test_bounds_and_differences_give_the_same_bits(
     upper, lower = np.full(n, np.inf, np.float32), np.zeros(n, np.float32)
     sums = assign(rows, weights, centroids, frame, labels)
     previous, known = centroids, None
-    subspace = some_subspace(random, rows.shape[1]) if projected else None
-    points = project(rows, subspace, frame) if subspace else None
     for _ in range(5):
-        guide = make_guide(centroids, frame, subspace)
+        guide = make_guide(centroids, frame)
         near = find_neighbours(centroids, frame, scores=guide.scores if panels else None)
-        work = assign_bounded(
+        scored = assign_bounded(
             rows,
             weights,
             centroids,
@@ -104,18 +101,74 @@ def test_bounds_and_differences_give_the_same_bits(
             near,
             sums,
             guide,
-            points,
         )
         plain_labels = np.empty(n, np.int32)
         plain = assign(rows, weights, centroids, frame, plain_labels)
         known = assign(rows, weights, centroids, frame, moved_labels, sums=known)
-        assert 0 <= work.scored <= 1
-        assert 0 <= work.opened <= (1 if projected else 0)
+        assert 0 <= scored <= 1
         assert np.array_equal(labels, plain_labels)
         assert np.array_equal(sums.sums, plain.sums)
         assert np.array_equal(sums.counts, plain.counts)
         assert np.array_equal(known.sums, plain.sums)
         assert_bounds(rows, centroids, frame, labels, upper, lower)
+        previous = centroids
+        centroids = cluster_means(plain, centroids + 0.1 * random.normal(size=centroids.shape))
+
+
+@given(
+    st.integers(0, 2**31),
+    SHAPES,
+    st.sampled_from(["f4", "f8", "u1"]),
+    st.booleans(),
+    st.booleans(),
+    st.integers(1, 6),
+)
+@settings(deadline=None, max_examples=60)
+def test_projections_give_the_same_bits(
+    seed: int,
+    shape: tuple[int, int, int],
+    dtype: str,
+    weighted: bool,
+    fresh: bool,
+    most: int,
+) -> None:
+    rows, centroids = draw(seed, shape, dtype)
+    n, (k, d) = len(rows), centroids.shape
+    random = np.random.default_rng(seed)
+    weights = random.random(n) if weighted else None
+    frame = frame_of(rows, weights)
+    subspace = some_subspace(random, d)
+    points = project(rows, subspace, frame)
+    groups = group_centroids(project(centroids, subspace, frame), most)
+    assert sorted(groups.slots[groups.slots >= 0]) == list(range(k))
+    labels = np.zeros(n, np.int32)
+    upper, lower = np.full(n, np.inf, np.float32), np.zeros((n, groups.number), np.float32)
+    sums = assign(rows, weights, centroids + 1.0, frame, labels)
+    if fresh:
+        sums, labels[:] = no_sums(k, d, frame.grid), k + 7
+    previous = centroids
+    for turn in range(5):
+        work = assign_projected(
+            rows,
+            weights,
+            points,
+            frame,
+            labels,
+            (upper, lower),
+            lengths_of_moves(previous, centroids, frame),
+            make_projected_guide(centroids, frame, subspace, groups.slots),
+            groups,
+            sums,
+            fresh=fresh and turn == 0,
+        )
+        plain_labels = np.empty(n, np.int32)
+        plain = assign(rows, weights, centroids, frame, plain_labels)
+        assert 0 <= work.scored <= 1
+        assert 0 <= work.opened <= 1
+        assert np.array_equal(labels, plain_labels)
+        assert np.array_equal(sums.sums, plain.sums)
+        assert np.array_equal(sums.counts, plain.counts)
+        assert_bounds(rows, centroids, frame, labels, upper, lower.min(axis=1))
         previous = centroids
         centroids = cluster_means(plain, centroids + 0.1 * random.normal(size=centroids.shape))
 

@@ -3,14 +3,11 @@
 Each row keeps an upper bound on the distance to its own centroid and a lower bound on that to
 any other (Hamerly, SDM 2010). Centroids move; the bounds are widened by as much; while upper <
 lower the label stands and the row is not read. Other rows are gathered by their centroid, and
-scored against those centroids alone that lie near it (`kmdist.engine.kernels.neighbours`). Where
-projections of the rows are at hand (`kmdist.engine.kernels.subspace`) they are read in place of the
-rows, and a row only where its projection leaves its centroid open. All bounds include the rounding
-error of the scores, so the labels, and with exact sums every bit of the result, are those of the
-plain pass.
+scored against those centroids alone that lie near it (`kmdist.engine.kernels.neighbours`). All
+bounds include the rounding error of the scores, so the labels, and with exact sums every bit of the
+result, are those of the plain pass. Where projections of the rows are at hand,
+`kmdist.engine.kernels.projected` takes the place of this pass.
 """
-
-from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -19,14 +16,11 @@ from kmdist.engine.kernels.assign import float32_rows
 from kmdist.engine.kernels.chunks import NO_WEIGHTS, as_kernel_rows, kernel_chunks
 from kmdist.engine.kernels.frame import Frame
 from kmdist.engine.kernels.frame_row import frame_row, prefetch
-from kmdist.engine.kernels.guide import Guide
-from kmdist.engine.kernels.nearest import PLAIN, TILE_ROWS, nearest_rows, resolve, score_rows
+from kmdist.engine.kernels.guide import DOWN, UP, Guide
+from kmdist.engine.kernels.nearest import PLAIN, TILE_ROWS, nearest_rows, resolve
 from kmdist.engine.kernels.neighbours import WIDTHS, Neighbours
-from kmdist.engine.kernels.settling import DOWN, UP, settle
 from kmdist.engine.kernels.sums import PartialSums, move_row
 from kmdist.engine.kernels.widening import local_moves, suspects, two_largest, widen
-
-_FOUR = np.float32(4.0)
 
 _GROUP_ROWS = 48
 """Rows of one centroid that are scored together; a multiple of the 16, 12 and 6 rows of the blocks
@@ -50,7 +44,7 @@ def _width(group, lanes):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True, fastmath={"contract", "nnan", "nsz", "reassoc"})
-def _gather(points, single, todo, frame, local, rest, labels, bounds, near, blur, gathered):  # type: ignore[no-untyped-def]
+def _gather(points, single, todo, frame, local, labels, bounds, near, blur, gathered):  # type: ignore[no-untyped-def]
     """Put rows with the others of their group, unless their tightened upper bound is enough.
 
     Group 0 holds rows that need all centroids, the others those of one centroid and width. Lengths
@@ -91,8 +85,6 @@ def _gather(points, single, todo, frame, local, rest, labels, bounds, near, blur
                 square += x * x  # type: ignore[assignment]
                 distance += t * t
         up = np.sqrt(distance) * stretch + blur
-        if rest.size:
-            up = np.sqrt(up * up + _FOUR * (stage[d - 1] + blur) * rest[label]) * UP
         up = min(up, upper[i])
         upper[i] = up
         twice, place = np.float32(2.0) * up, 0
@@ -134,12 +126,11 @@ def _score_group(  # type: ignore[no-untyped-def]
     scratch,
 ):  # fmt: skip
     """Assign the gathered rows of a group, set their bounds, and move them between sums."""
-    panel, _, _, gamma, longest, _ = made
+    panel, _, gamma, longest, _ = made
     upper, lower = bounds
     _, reach, order, (narrow, middle, wide) = near
     tiles, index, squares, _, _ = gathered
-    best, second, nearest, uppers, lowers, slack, left = scratch[:7]
-    scores = scratch[8]
+    best, second, nearest, uppers, lowers, slack, left, scores = scratch
     own, place = (g - 1) // _CLASSES, (g - 1) % _CLASSES
     tile = tiles[g]
     if g == 0:
@@ -162,7 +153,7 @@ def _score_group(  # type: ignore[no-untyped-def]
             low = min(low, outside)
         if not np.float64(second[r]) > np.float64(best[r]) + 2.0 * np.float64(slack[r]):
             error = np.float64(slack[r])
-            found = resolve(rows, i, tile, r, panel, best[r], centroids, error, scores[0])
+            found = resolve(rows, i, tile, r, panel, best[r], centroids, error, scores)
             if found != label:  # its score is within four errors of the best
                 square, score = np.float64(squares[g, r]), np.float64(best[r])
                 up = np.float32(np.sqrt(max(square + score + 5.0 * error, 0.0)) * UP)
@@ -176,109 +167,22 @@ def _score_group(  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _settle_group(  # type: ignore[no-untyped-def]
-    g, size, rows, rows32, weights, made, centroids, exact, frame, labels, bounds, near, gathered,
-    plain, out, scratch,
-):  # fmt: skip
-    """`_score_group` from projections; rows that these leave open are read.
-
-    Returns
-    -------
-    How many rows were read.
-    """
-    opened = 0
-    grid, origin = frame
-    panel, _, rest, gamma, longest, blur = made
-    upper, lower = bounds
-    _, reach, order, (narrow, middle, wide) = near
-    tiles, index, squares, _, _ = gathered
-    best, second, nearest, uppers, lowers, slack, left, single, scores, every = scratch
-    own, place = (g - 1) // _CLASSES, (g - 1) % _CLASSES
-    tile = tiles[g]
-    if g == 0:
-        score_rows(tile, size, panel, plain, best, second, nearest, scores)
-    elif place == 0:
-        score_rows(tile, size, narrow[own], plain, best, second, nearest, scores)
-    elif place == 1:
-        score_rows(tile, size, middle[own], plain, best, second, nearest, scores)
-    else:
-        score_rows(tile, size, wide[own], plain, best, second, nearest, scores)
-    named = (order, own, _WIDTHS[place]) if g else (every, 0, every.shape[1])
-    _measure(squares[g], best, second, size, gamma, longest, uppers, lowers, slack)
-    last = tile.shape[1] - 1
-    start, width = rows.ctypes.data, rows.shape[1] * rows.itemsize
-    for r in range(size):
-        i = index[g, r]
-        nearest[r] = min(nearest[r], named[2] - 1)
-        up, label = uppers[r], named[0][named[1], nearest[r]]
-        gap = _FOUR * (tile[r, last] + blur) * rest[label]
-        uppers[r] = np.sqrt(up * up + gap) * UP + blur
-        lowers[r] = lowers[r] * DOWN - blur
-        if not lowers[r] > uppers[r]:
-            for byte in range(0, min(width, _AHEAD_BYTES), 64):
-                prefetch(start + i * width + byte)  # type: ignore[call-arg]
-    for r in range(size):
-        i = index[g, r]
-        outside = np.float32(np.inf)
-        if g:
-            outside = np.float32((reach[own, place] - upper[i]) * DOWN)  # of those left out
-        label, up, low = named[0][named[1], nearest[r]], uppers[r], min(lowers[r], outside)
-        if not low > up:
-            opened += 1
-            limits = (squares[g, r], slack[r], blur, outside)
-            label, up, low = settle(
-                rows, rows32, i, origin, nearest[r], low, limits, scores, r, named, centroids,
-                exact, single,
-            )  # fmt: skip
-        upper[i], lower[i] = up, low
-        if labels[i] != label:
-            weight = weights[i] if weights.size else 1.0
-            move_row(rows, i, weight, grid, out, labels[i], label, left)
-            labels[i] = label
-    return opened
-
-
-@njit(nogil=True, cache=True)
-def _score(  # type: ignore[no-untyped-def]
-    g, size, rows, rows32, weights, made, centroids, exact, frame, labels, bounds, near, gathered,
-    plain, out, scratch,
-):  # fmt: skip
-    """The scores of a group, by whole rows or by projections; how many rows were then read."""
-    if made[2].size:
-        return _settle_group(
-            g, size, rows, rows32, weights, made, centroids, exact, frame, labels, bounds, near,
-            gathered, plain, out, scratch,
-        )  # fmt: skip
-    _score_group(
-        g, size, rows, weights, made, centroids, frame[0], labels, bounds, near, gathered, plain,
-        out, scratch,
-    )  # fmt: skip
-    return 0
-
-
-@njit(nogil=True, cache=True)
 def _assign_bounded(  # type: ignore[no-untyped-def]
-    rows, rows32, weights, points, points32, origin, made, centroids, exact, frame, labels, bounds,
-    moves, near, plain, out,
-):  # fmt: skip
-    n, d = points.shape
+    rows, rows32, weights, made, centroids, frame, labels, bounds, moves, near, plain, out
+):
+    n, d = rows.shape
     k = centroids.shape[0]
-    whole_shift, whole_scale, grid = frame
-    frame = (
-        grid, (whole_shift, whole_scale, whole_shift.astype(np.float32), np.float32(whole_scale)),
-    )  # fmt: skip
-    panel, local, rest, _, _, blur = made
+    shift, scale, grid = frame
+    panel, local, _, _, blur = made
     lanes = panel.shape[0] * panel.shape[2]
     half_gaps, reach = near[0], near[1]
     half_gaps32 = (half_gaps * DOWN).astype(np.float32)
     wide = (half_gaps32, (reach * DOWN).astype(np.float32))
-    shift, scale = origin
     shift32, scale32 = shift.astype(np.float32), np.float32(scale)
-    single = points32.shape[1] == d
+    single = rows32.shape[1] == d
     limited = reach[0, 0] > 0.0
     groups = _CLASSES * k + 1 if limited else 1
-    # Few of many scores, so that those that are kept stay in the cache.
-    capacity = _GROUP_ROWS if limited or rest.size else TILE_ROWS
+    capacity = _GROUP_ROWS if limited else TILE_ROWS
     tiles = np.empty((groups, capacity, d), np.float32)
     index = np.empty((groups, capacity), np.int64)
     squares = np.empty((groups, capacity), np.float32)
@@ -287,13 +191,8 @@ def _assign_bounded(  # type: ignore[no-untyped-def]
     scratch = (
         np.empty(TILE_ROWS, np.float32), np.empty(TILE_ROWS, np.float32),
         np.empty(TILE_ROWS, np.int32), np.empty(TILE_ROWS, np.float32),
-        np.empty(TILE_ROWS, np.float32), np.empty(TILE_ROWS, np.float32), np.empty(rows.shape[1]),
-        (
-            np.empty((1, rows.shape[1]), np.float32), np.empty(k, np.int32),
-            np.empty(k, np.float32),
-        ),
-        np.zeros((capacity if rest.size else 1, max(16, lanes)), np.float32),
-        np.arange(k).astype(np.int32).reshape(1, k),
+        np.empty(TILE_ROWS, np.float32), np.empty(TILE_ROWS, np.float32), np.empty(d),
+        np.zeros(max(16, lanes), np.float32),
     )  # fmt: skip
     index_of, position = np.empty(_STAGE_ROWS, np.int64), np.zeros(2, np.int64)
     todo = (index_of, position)
@@ -302,7 +201,7 @@ def _assign_bounded(  # type: ignore[no-untyped-def]
         (moves * np.float64(UP)).astype(np.float32), farthest, most, runner_up,
         local_moves(moves, near[2]),
     )  # fmt: skip
-    scored, opened = 0, 0
+    scored = 0
     for first in range(0, n, _STAGE_ROWS):
         last = min(first + _STAGE_ROWS, n)
         position[0] = 0
@@ -311,48 +210,34 @@ def _assign_bounded(  # type: ignore[no-untyped-def]
         while position[0] < position[1]:
             if single:
                 g = _gather(
-                    points32, True, todo, (shift32, scale32), local, rest, labels, bounds, wide,
-                    blur, gathered,
+                    rows32, True, todo, (shift32, scale32), local, labels, bounds, wide, blur,
+                    gathered,
                 )  # fmt: skip
             else:
                 g = _gather(
-                    points, False, todo, (shift, scale), local, rest, labels, bounds, wide, blur,
-                    gathered,
-                )  # fmt: skip
+                    rows, False, todo, (shift, scale), local, labels, bounds, wide, blur, gathered
+                )
             if g >= 0:
                 scored += sizes[g] * _width(g, lanes)
-                opened += _score(
-                    g, sizes[g], rows, rows32, weights, made, centroids, exact, frame, labels,
-                    bounds, near, gathered, plain, out, scratch,
+                _score_group(
+                    g, sizes[g], rows, weights, made, centroids, grid, labels, bounds, near,
+                    gathered, plain, out, scratch,
                 )  # fmt: skip
                 sizes[g] = 0
     for g in range(groups):
         if sizes[g]:
             scored += sizes[g] * _width(g, lanes)
-            opened += _score(
-                g, sizes[g], rows, rows32, weights, made, centroids, exact, frame, labels, bounds,
-                near, gathered, plain, out, scratch,
+            _score_group(
+                g, sizes[g], rows, weights, made, centroids, grid, labels, bounds, near, gathered,
+                plain, out, scratch,
             )  # fmt: skip
-    return scored, opened
+    return scored
 
 
 def lengths_of_moves(previous: np.ndarray, centroids: np.ndarray, frame: Frame) -> np.ndarray:
     """(k,) float64, how far centroids (k, d) moved, in the frame's scale; never less."""
     move = (np.asarray(centroids, np.float64) - np.asarray(previous, np.float64)) * frame.scale
     return np.asarray(np.sqrt((move * move).sum(axis=1)) * (1.0 + 1e-9))
-
-
-class Work(NamedTuple):
-    """What a pass with bounds took.
-
-    Parameters
-    ----------
-    scored : share of the n · k scores that were computed.
-    opened : share of the rows that were read beside their projections.
-    """
-
-    scored: float
-    opened: float
 
 
 def assign_bounded(
@@ -367,8 +252,7 @@ def assign_bounded(
     neighbours: Neighbours,
     sums: PartialSums,
     guide: Guide,
-    points: np.ndarray | None = None,
-) -> Work:
+) -> float:
     """`kmdist.engine.kernels.assign.assign` with bounds; labels, bounds and sums change in place.
 
     Parameters
@@ -382,30 +266,21 @@ def assign_bounded(
     neighbours : of `centroids` and `guide`.
     sums : partial sums that belong to `labels`; changed.
     guide : of `centroids`.
-    points : (n, p) float32, projections of the rows where the guide is for these.
 
     Returns
     -------
-    Work
+    Share of the n · k scores that were computed.
     """
-    scored, opened = 0, 0
+    scored = 0
     for first, chunk in kernel_chunks(rows):
         part = as_kernel_rows(chunk)
         here = slice(first, first + len(part))
-        if points is None:
-            read, origin = part, (frame.shift, frame.scale)
-        else:
-            read, origin = points[here], (np.zeros(points.shape[1]), 1.0)
-        more = _assign_bounded(
+        scored += _assign_bounded(
             part,
             float32_rows(part, frame),
             NO_WEIGHTS if weights is None else weights[here],
-            read,
-            float32_rows(read, frame) if points is None else read,
-            origin,
-            tuple(guide[:6]),
+            tuple(guide[:5]),
             guide.centroids,
-            tuple(guide.exact),
             (frame.shift, frame.scale, tuple(frame.grid)),
             labels[here],
             (upper[here], lower[here]),
@@ -414,6 +289,4 @@ def assign_bounded(
             PLAIN,
             tuple(sums),
         )
-        scored, opened = scored + more[0], opened + more[1]
-    n = max(1, len(rows))
-    return Work(scored / (n * guide.scores[:, 0].size), opened / n)
+    return scored / (max(1, len(rows)) * guide.scores[:, 0].size)

@@ -10,7 +10,7 @@ import os
 import numpy as np
 from numba import njit
 
-from kmdist.engine.kernels.tile import TILE_ROWS, nearest_of_tile, scores_of_tile
+from kmdist.engine.kernels.tile import TILE_ROWS, nearest_of_tile
 
 PLAIN = bool(os.environ.get("KMDIST_PLAIN_KERNELS"))
 """Use no hand-written vector code."""
@@ -65,18 +65,6 @@ def _nearest_plain(tile, n, panel, best, second, nearest):  # type: ignore[no-un
     for i in range(n):
         score_row(tile, i, panel, scores)
         best[i], nearest[i], second[i] = least_two(scores)
-
-
-@njit(nogil=True, cache=True)
-def score_rows(tile, n, panel, plain, best, second, nearest, scores):  # type: ignore[no-untyped-def]
-    """`kmdist.engine.kernels.tile.scores_of_tile`, or the same by plain loops."""
-    if plain:
-        for i in range(n):
-            own = scores[i, : panel.shape[0] * panel.shape[2]]
-            score_row(tile, i, panel, own)
-            best[i], nearest[i], second[i] = least_two(own)
-    else:
-        scores_of_tile(tile, n, panel, best, second, nearest, scores)
 
 
 @njit(nogil=True, cache=True)
@@ -205,5 +193,4 @@ __all__ = [
     "norm2",
     "resolve",
     "score_row",
-    "score_rows",
 ]

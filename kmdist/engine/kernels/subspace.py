@@ -1,4 +1,4 @@
-"""Few numbers a row that tell most centroids apart: what `assign_bounded` reads of projected rows.
+"""Few numbers a row that tell most centroids apart (`kmdist.engine.kernels.projected`).
 
 For an orthonormal basis of a subspace let p(x) be the coordinates of x in it and r(x) the length of
 what is left. By the inequality of Cauchy and Schwarz
@@ -46,9 +46,17 @@ class Subspace(NamedTuple):
 
 
 def points_bytes(row_bytes: int) -> int:
-    """What the projection of a row takes at the most: a third of the row, or nothing of a short."""
+    """What the projection of a row, and its bounds, take at the most.
+
+    A third of the row, or nothing of a short one.
+    """
     most = row_bytes // 3
     return most if most >= 4 * SIZES[0] else 0
+
+
+def most_groups(row_bytes: int, subspace: Subspace) -> int:
+    """Of centroids for which there is room for a bound beside the projection of a row."""
+    return max(1, points_bytes(row_bytes) // 4 - subspace.basis.shape[1] - 1)
 
 
 def find_subspace(
@@ -77,7 +85,7 @@ def find_subspace(
     Subspace, or None where scores of all features are about as fast.
     """
     k, d = centroids.shape
-    sizes = [m for m in SIZES if 4 * m <= points_bytes(rows.dtype.itemsize * d)]
+    sizes = [m for m in SIZES if m + min(m, k // 16) <= points_bytes(rows.dtype.itemsize * d) // 4]
     if len(rows) < 2 * _SAMPLE_ROWS or not sizes:
         return None
     sample = _local(rows[:: len(rows) // (2 * _SAMPLE_ROWS)][: 2 * _SAMPLE_ROWS], frame)

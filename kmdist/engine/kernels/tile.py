@@ -19,6 +19,9 @@ from numba.extending import intrinsic
 
 _FLOAT, _I32, _I64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 
+LANES = 16
+"""Centroids in a vector of a panel, but for those of up to 8 centroids."""
+
 _PAD = float(np.float32(3e38))
 """More than any score: of lanes without a centroid."""
 
@@ -31,27 +34,30 @@ def _has_wide_registers() -> bool:
     return "+avx512f" in features.split(",")
 
 
-def _make_block(rows: int, vectors: int, lanes: int, *, kept: bool = False) -> Any:
-    """An intrinsic for a fixed block: `rows` rows, ``vectors · lanes`` centroids.
-
-    Where scores are kept, its arguments end with their address and the bytes of a row of them.
-    """
+def _make_block(rows: int, vectors: int, lanes: int) -> Any:
+    """An intrinsic for a fixed block: `rows` rows, ``vectors · lanes`` centroids."""
 
     def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
         _Block(builder, rows, vectors, lanes).emit(*args)
         return context.get_dummy_value()
 
-    if kept:
+    @intrinsic
+    def block(context, x, d, panel, index, best, second, nearest):  # type: ignore[no-untyped-def]
+        return types.void(*[types.intp] * 7), generate
 
-        @intrinsic
-        def block(context, x, d, panel, index, best, second, nearest, scores, stride):  # type: ignore[no-untyped-def]
-            return types.void(*[types.intp] * 9), generate
+    return block
 
-    else:
 
-        @intrinsic
-        def block(context, x, d, panel, index, best, second, nearest):  # type: ignore[no-untyped-def]
-            return types.void(*[types.intp] * 7), generate
+def _make_listed_block(rows: int) -> Any:
+    """An intrinsic for some listed rows and a vector of centroids."""
+
+    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        _Block(builder, rows, 1, LANES).emit_listed(*args)
+        return context.get_dummy_value()
+
+    @intrinsic
+    def block(context, x, listed, d, panel, index, limits, own, least, hits):  # type: ignore[no-untyped-def]
+        return types.void(*[types.intp] * 9), generate
 
     return block
 
@@ -75,7 +81,7 @@ class _Block:
         return loaded
 
     def splat(self, scalar: Any) -> Any:
-        undefined = ir.Constant(self.vector, ir.Undefined)
+        undefined = ir.Constant(ir.VectorType(scalar.type, self.lanes), ir.Undefined)
         zeros = ir.Constant(ir.VectorType(_I32, self.lanes), [0] * self.lanes)
         single = self.builder.insert_element(undefined, scalar, ir.Constant(_I32, 0))
         return self.builder.shuffle_vector(single, undefined, zeros)
@@ -93,25 +99,47 @@ class _Block:
         return self.builder.extract_element(vector, ir.Constant(_I32, 0))
 
     def emit(
-        self, x: Any, d: Any, panel: Any, index: Any, best: Any, second: Any, nearest: Any,
-        *kept: Any,
-    ) -> None:  # fmt: skip
-        scores = self.products(x, d, panel)
-        for row, parts in enumerate(scores):
-            if kept:
-                self.keep(parts, row, *kept)
+        self, x: Any, d: Any, panel: Any, index: Any, best: Any, second: Any, nearest: Any
+    ) -> None:
+        for row, parts in enumerate(self.products(x, d, panel)):
             self.fold(parts, row, index, best, second, nearest)
 
-    def keep(self, parts: list[Any], row: int, address: Any, stride: Any) -> None:
-        """Write the scores of one row."""
+    def emit_listed(
+        self, x: Any, listed: Any, d: Any, panel: Any, index: Any, limits: Any, own: Any,
+        least: Any, hits: Any,
+    ) -> None:  # fmt: skip
+        """Per row which scores are not above its limit, but its own lane's; the least of others."""
         b = self.builder
-        start = b.add(address, b.mul(stride, self.constant(row)))
-        for v, part in enumerate(parts):
-            place = b.add(start, self.constant(4 * self.lanes * v))
-            b.store(part, self.pointer(place, self.vector)).align = 4
+        numbers = [self.number_at(listed, self.constant(row)) for row in range(self.rows)]
+        row_bytes = b.mul(d, self.constant(4))
+        rows = [b.add(x, b.mul(number, row_bytes)) for number in numbers]
+        vector = ir.VectorType(_I32, self.lanes)
+        lanes = ir.Constant(vector, list(range(self.lanes)))
+        padding = self.splat(ir.Constant(_FLOAT, _PAD))
+        for row, (scores,) in enumerate(self.products(x, d, panel, rows)):
+            lane = b.trunc(b.sub(self.number_at(own, numbers[row]), index), _I32)
+            others = b.select(b.icmp_signed("==", lanes, self.splat(lane)), padding, scores)
+            limit = self.splat(b.load(self.pointer(self.place(limits, numbers[row]), _FLOAT)))
+            found = b.trunc(self.mask([others], limit), _I32)
+            others = b.select(b.fcmp_ordered("<=", others, limit), padding, others)
+            b.store(self.least(others), self.pointer(self.place(least, self.constant(row)), _FLOAT))
+            b.store(found, self.pointer(self.place(hits, self.constant(row)), _I32))
 
-    def products(self, x: Any, d: Any, panel: Any) -> list[list[Any]]:
-        """‖c‖² − 2x·c: the first line of the panel plus Σ x_p · line p + 1."""
+    def place(self, address: Any, number: Any) -> Any:
+        return self.builder.add(address, self.builder.mul(number, self.constant(4)))
+
+    def number_at(self, address: Any, number: Any) -> Any:
+        """One of some int32, as int64."""
+        b = self.builder
+        return b.sext(b.load(self.pointer(self.place(address, number), _I32)), _I64)
+
+    def products(
+        self, x: Any, d: Any, panel: Any, rows: list[Any] | None = None
+    ) -> list[list[Any]]:
+        """‖c‖² − 2x·c: the first line of the panel plus Σ x_p · line p + 1.
+
+        Rows follow each other from x on, or begin where it is said.
+        """
         b = self.builder
         line_bytes, row_bytes = 4 * self.lanes, b.mul(d, self.constant(4))
         panel_bytes = b.mul(b.add(d, self.constant(1)), self.constant(line_bytes))
@@ -127,8 +155,9 @@ class _Block:
         with cgutils.for_range(b, d) as loop:
             line = b.mul(b.add(loop.index, self.constant(1)), self.constant(line_bytes))
             values = [self.load_vector(b.add(start, line)) for start in starts]
-            address = b.add(x, b.mul(loop.index, self.constant(4)))
-            for parts in sums:
+            address = self.place(x, loop.index)
+            for row, parts in enumerate(sums):
+                address = self.place(rows[row], loop.index) if rows else address
                 own = self.splat(b.load(self.pointer(address, _FLOAT)))
                 for value, part in zip(values, parts, strict=True):
                     b.store(b.call(multiply_add, [own, value, b.load(part)]), part)
@@ -187,9 +216,8 @@ _block_6x1 = _make_block(6, 1, 16)
 _block_16x1 = _make_block(16, 1, 16)
 _block_12x2 = _make_block(12, 2, 16)
 _block_6x4 = _make_block(6, 4, 16)
-_kept_12x1_8 = _make_block(12, 1, 8, kept=True)
-_KEPT_ROWS = 16 if _WIDE else 6
-_kept_block = _make_block(_KEPT_ROWS, 1, 16, kept=True)
+LISTED_ROWS = 12 if _WIDE else 6
+_listed_block = _make_listed_block(LISTED_ROWS)
 
 TILE_ROWS = 96
 """Rows of a tile: a multiple of the rows of each block."""
@@ -258,24 +286,34 @@ def nearest_of_tile(tile, n, panel, best, second, nearest):  # type: ignore[no-u
 
 
 @njit(nogil=True, cache=True)
-def scores_of_tile(tile, n, panel, best, second, nearest, scores):  # type: ignore[no-untyped-def]
-    """`nearest_of_tile`, and all scores into (rows, lanes of the panel or more) float32."""
-    d = tile.shape[1]
-    vectors, _, lanes = panel.shape
-    _start(tile, n, panel, best, second, nearest)
-    if scores.shape[0] < tile.shape[0] or scores.shape[1] < vectors * lanes:
-        raise ValueError("the scores do not fit the tile or the panel")
-    x, c, o = tile.ctypes.data, panel.ctypes.data, scores.ctypes.data
-    b, s, i = best.ctypes.data, second.ctypes.data, nearest.ctypes.data
-    row, step, width = 4 * d, 64 * (d + 1), 4 * scores.shape[1]
-    if lanes == 8:
-        for r in range(0, n, 12):
-            at = o + r * width
-            _kept_12x1_8(x + r * row, d, c, 0, b + 4 * r, s + 4 * r, i + 4 * r, at, width)
-        return
-    for v in range(vectors):
-        for r in range(0, n, _KEPT_ROWS):
-            at = o + r * width + 64 * v
-            _kept_block(
-                x + r * row, d, c + v * step, 16 * v, b + 4 * r, s + 4 * r, i + 4 * r, at, width
-            )
+def score_listed(points, first, listed, n, panel, v, limits, own, least, hits):  # type: ignore[no-untyped-def]
+    """Score some rows by one vector of a panel, all but the lane of their own centroid.
+
+    Parameters
+    ----------
+    points : (rows, d) float32, C order.
+    first, listed : the rows are ``points[first + listed]``; those after the n that are wanted, up
+        to a multiple of `LISTED_ROWS`, are read but do not matter.
+    panel, v : (vectors, d + 1, 16) float32, and which vector.
+    limits, own : float32 and int32, by the numbers in `listed`: a score that is a hit if it is not
+        above it, and which lane of the panel to leave out.
+    least, hits : float32 and int32, written, by place in `listed`: the least score that is no hit,
+        and a bit for each lane that is one.
+    """
+    d = points.shape[1]
+    vectors, lines, lanes = panel.shape
+    whole = -(-n // LISTED_ROWS) * LISTED_ROWS
+    if v >= vectors or lines != d + 1 or lanes != LANES:
+        raise ValueError("the panel does not fit the rows")
+    if whole > min(listed.size, least.size, hits.size):
+        raise ValueError("there is no room for whole blocks of rows")
+    for at in range(whole):
+        r = listed[at]
+        if r < 0 or r >= min(limits.size, own.size) or first + r >= points.shape[0]:
+            raise ValueError("a row that is listed does not exist")
+    x, c = points.ctypes.data + 4 * d * first, panel.ctypes.data + 4 * LANES * lines * v
+    for at in range(0, whole, LISTED_ROWS):
+        _listed_block(
+            x, listed.ctypes.data + 4 * at, d, c, LANES * v, limits.ctypes.data, own.ctypes.data,
+            least.ctypes.data + 4 * at, hits.ctypes.data + 4 * at,
+        )  # fmt: skip

@@ -3,8 +3,8 @@
 import numpy as np
 from numba import njit
 
+from kmdist.engine.kernels.guide import DOWN, UP
 from kmdist.engine.kernels.neighbours import WIDTHS
-from kmdist.engine.kernels.settling import DOWN, UP
 
 _CLASSES = len(WIDTHS)
 _WIDTHS = np.array(WIDTHS)
