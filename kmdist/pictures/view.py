@@ -1,9 +1,12 @@
 """Draw a run (one image as original, recoloured and labels, or a contact sheet), or a bank."""
 
+import io
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -14,7 +17,7 @@ from kmdist.filters import FilterBank
 from kmdist.images import Window
 from kmdist.pictures import drawing
 from kmdist.pictures.drawing import Panel
-from kmdist.pictures.output_files import check_picture_path, replacing, written_to
+from kmdist.pictures.output_files import check_picture_path
 from kmdist.pictures.run_pictures import (
     MAX_ORIGINAL_PIXELS,
     RunPicture,
@@ -74,10 +77,29 @@ def _view(
     if what is None and (not recipe.pictures or len(next(iter(run.runs.values()), run).images)):
         return draw_run(run, output, image, overlay)
     place = check_picture_path(output)
-    figure = recipe.figure(run, what)
-    with written_to(place) as path, replacing(path) as file:
-        figure.savefig(file, dpi=FIGURE_DPI, format=path.suffix[1:])
+    picture = _drawn(recipe.figure(run, what))
+    title = drawing.heading(run.path.name, max(picture.width, 660), note=_described(run))
+    drawing.save(drawing.stacked([title, picture]), place)
     return place
+
+
+def _drawn(figure: Any) -> Image.Image:
+    """A figure of matplotlib on the paper and in the ink of the other pictures."""
+    paper, ink, line = (
+        tuple(value / 255 for value in color)
+        for color in (drawing.PAPER, drawing.INK, drawing.LINE)
+    )
+    figure.set_facecolor(paper)
+    for axes in figure.axes:
+        axes.set_facecolor(paper)
+        axes.tick_params(color=line, labelcolor=ink)
+        for text in (axes.title, axes.xaxis.label, axes.yaxis.label):
+            text.set_color(ink)
+        for spine in axes.spines.values():
+            spine.set_edgecolor(line)
+    file = io.BytesIO()
+    figure.savefig(file, dpi=FIGURE_DPI, format="png")
+    return Image.open(file).convert("RGB")
 
 
 def draw_run(
@@ -164,6 +186,17 @@ class _View:
         labels, colors = self.labels(box), drawing.label_colors(self.data.k)
         return drawing.resized(_with_alpha(self.data, labels, colors), box, nearest=True)
 
+    @property
+    def shown_palette(self) -> np.ndarray:
+        """(k, 3 or 4) colours of the clusters in `thumbnail`."""
+        return _shown_colors(self.run, self.data.palette)
+
+    def thumbnail(self, box: tuple[int, int]) -> Image.Image:
+        """Recoloured, or where that does not stand for the photograph, the label map."""
+        if recipe_named(self.run.recipe).recolors:
+            return self.recolored(box)
+        return self.label_map(box)
+
     def overlaid(self, box: tuple[int, int], share: float) -> Image.Image:
         labels = self.label_map(box)
         original = self.original(box)
@@ -211,6 +244,7 @@ def _one_image(view: _View, overlay: float | None) -> list[Image.Image]:
     drawn = [drawing.panel_row(row) for row in rows]
     width = max(max(row.width for row in drawn), 660)
     note = f"{view.size[0]:,} × {view.size[1]:,} px · {view.run.recipe} · k = {k}"
+    note = " · ".join([note, *_quality(view.run, view.image.name)])
     return [
         drawing.heading(view.image.name, width, note=note),
         *drawn,
@@ -225,8 +259,9 @@ def _several_fits(views: Sequence[_View], overlay: float | None) -> list[Image.I
     box = _panel_box(first.size)
     panels = [Panel(first.original(box), "original")]
     for view in views:
-        picture = view.recolored(box) if overlay is None else view.overlaid(box, overlay)
-        panels.append(Panel(picture, f"k = {view.data.k}", view.data.palette, view.counts))
+        picture = view.thumbnail(box) if overlay is None else view.overlaid(box, overlay)
+        caption = " · ".join([f"k = {view.data.k}", *_quality(view.run, view.image.name)])
+        panels.append(Panel(picture, caption, view.shown_palette, view.counts))
     columns = 1 if first.size[0] > 2.2 * first.size[1] else min(len(panels), 3)
     if len(panels) == 4 and columns == 3:
         columns = 2
@@ -239,9 +274,9 @@ def _several_fits(views: Sequence[_View], overlay: float | None) -> list[Image.I
 def _contact_sheet(run: Run, fits: Sequence[Run], overlay: float | None) -> list[Image.Image]:
     names = evenly(list(fits[0].images), MAX_SHEET_IMAGES)
     n_images = len(fits[0].images)
-    of = quantity(n_images, "image")
-    of = f"{len(names)} of {of}" if n_images > len(names) else of
-    title = drawing.heading(run.path.name, SHEET_PX, note=f"{of} · {_described(run)}")
+    shown = [f"{len(names)} of them shown"] if n_images > len(names) else []
+    note = " · ".join([_described(run), *shown])
+    title = drawing.heading(run.path.name, SHEET_PX, note=note)
     parts = [title]
     if len(fits) == 1:
         views = [_View(fits[0], fits[0].images[name]) for name in names]
@@ -251,8 +286,8 @@ def _contact_sheet(run: Run, fits: Sequence[Run], overlay: float | None) -> list
     parts += _thumbnails(views, 0.0, with_original=False)
     for fit in fits:
         views = [_View(fit, fit.images[name]) for name in names]
-        inertia = "" if fit.inertia is None else f"inertia {fit.inertia:.4g}"
-        parts.append(drawing.heading(f"k = {fit.k}", SHEET_PX, note=inertia, above=drawing.GAP_PX))
+        note = " · ".join(_quality(fit))
+        parts.append(drawing.heading(f"k = {fit.k}", SHEET_PX, note=note, above=drawing.GAP_PX))
         parts += _palette_parts(fit)[:1]
         parts += _thumbnails(views, overlay, with_original=False, named=False)
     return parts
@@ -280,13 +315,13 @@ def _thumbnail(
     if overlay == 0 and original is not None:
         picture = original
     else:
-        picture = view.recolored(box) if overlay is None else view.overlaid(box, overlay)
+        picture = view.thumbnail(box) if overlay is None else view.overlaid(box, overlay)
     shown = [original, picture] if with_original and original is not None else [picture]
     own = view.data.has_own_palette and overlay != 0
     return Panel(
         drawing.beside(shown),
         view.image.name if named else "",
-        view.data.palette if own else None,
+        view.shown_palette if own else None,
         view.data.counts if own else None,
     )
 
@@ -297,18 +332,45 @@ def _palette_parts(run: Run) -> list[Image.Image]:
     if palette is None:
         return []
     return [
-        drawing.palette_bar(palette, run.counts, SHEET_PX),
-        drawing.legend(palette, run.counts, SHEET_PX),
+        drawing.palette_bar(_shown_colors(run, palette), run.counts, SHEET_PX),
+        drawing.legend(palette, run.counts, SHEET_PX, _marks(run, palette)),
     ]
 
 
+def _shown_colors(run: Run, palette: np.ndarray) -> np.ndarray:
+    """Colours of clusters in small pictures: their own where these stand for the photograph.
+
+    Mean colours of textures are much the same brown; those of labels tell them apart.
+    """
+    marks = _marks(run, palette)
+    return palette if marks is None else marks
+
+
+def _marks(run: Run, palette: np.ndarray) -> np.ndarray | None:
+    recolors = recipe_named(run.recipe).recolors
+    return None if recolors else drawing.label_colors(len(palette))
+
+
 def _described(run: Run) -> str:
-    if run.runs:
-        return "k = " + ", ".join(map(str, run.runs))
-    figures = [run.recipe, f"k = {run.k}"]
-    if run.inertia is not None:
-        figures.append(f"inertia {run.inertia:.4g}")
-    return " · ".join(figures)
+    images = recipe_named(run.recipe).summary(run)[:1]
+    k = ", ".join(map(str, run.runs)) if run.runs else run.k
+    return " · ".join([*images, run.recipe, f"k = {k}", *([] if run.runs else _quality(run))])
+
+
+def _quality(run: Run, image: str = "") -> list[str]:
+    """How near pictures are to photographs, or clusters to classes; nothing where it is unknown."""
+    near = run.attributes.get("fidelity") or {}
+    values = run.fidelity.get(image, ()) if image else (near.get("psnr_db"), near.get("ssim"))
+    words = [
+        f"{name} {value:{digits}}{unit}"
+        for value, (name, digits, unit) in zip(values, _FIDELITY, strict=False)
+        if value is not None and math.isfinite(value)
+    ]
+    accuracy = (run.attributes.get("scores") or {}).get("accuracy_hungarian")
+    return [*words, *([] if accuracy is None else [f"accuracy {accuracy:.1%}"])]
+
+
+_FIDELITY = (("PSNR", ".1f", " dB"), ("SSIM", ".3f", ""))
 
 
 def _panel_box(size: tuple[int, int]) -> tuple[int, int]:

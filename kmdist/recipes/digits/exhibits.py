@@ -7,7 +7,7 @@ import numpy as np
 from kmdist.errors import KmdistError
 from kmdist.estimators.selection import find_elbow
 from kmdist.job.exhibits import Curves, Exhibit, Gallery, HeatMap, Table, grey_levels
-from kmdist.recipes.digits.pictures import cluster_title, images_of
+from kmdist.recipes.digits.pictures import cluster_title, diagonal_order, images_of
 from kmdist.store import Run
 
 SHOWN_MEMBERS = 10
@@ -71,10 +71,12 @@ def _row(images: np.ndarray) -> np.ndarray:
 
 
 def _confusion(table: np.ndarray, classes: Sequence[str]) -> HeatMap:
+    order = diagonal_order(table)
+    table = table[order]
     totals = table.sum(axis=1)
     shades = table / np.maximum(totals, 1)[:, None]
     texts = [[f"{n:,}" if n else "" for n in row] for row in table.tolist()]
-    rows = [f"cluster {i}" for i in range(len(table))]
+    rows = [f"cluster {i}" for i in order]
     return HeatMap("Confusion matrix", rows, classes, texts, shades, "images of each class")
 
 

@@ -123,13 +123,15 @@ def _confusion(run: Run) -> Any:
     if table is None:
         raise UsageError(f"{run.path} has no classes to compare with; fit it with --labels")
     names = [str(name) for name in run.attributes["class_names"]]
+    order = diagonal_order(table)
+    table = table[order]
     full = np.zeros((len(table) + 1, len(names) + 1), np.int64)
     full[:-1, :-1] = table
     full[-1, :-1], full[:, -1] = table.sum(axis=0), full[:, :-1].sum(axis=1)
     full[-1, -1] = table.sum()
     shown = np.zeros(full.shape)
     shown[:-1, :-1] = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
-    rows = [*map(str, range(len(table))), "total"]
+    rows = [*map(str, order), "total"]
     columns = [*names, "total"]
     n_panels = -(-len(full) // PANEL_ROWS)
     height = -(-len(full) // n_panels)
@@ -140,13 +142,18 @@ def _confusion(run: Run) -> Any:
     return figure
 
 
+def diagonal_order(table: np.ndarray) -> np.ndarray:
+    """Clusters by the class that most of their members have, so that a confusion is a diagonal."""
+    return np.lexsort((-table.max(axis=1), table.argmax(axis=1)))
+
+
 def _draw_table(
     axes: Any, counts: np.ndarray, shares: np.ndarray, rows: list[str], columns: list[str]
 ) -> None:
     """Counts of clusters in classes, on a ground as dark as their share of the cluster."""
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     for i, j in np.ndindex(*counts.shape):
-        color = "white" if shares[i, j] > 0.6 else "black"
+        color = "white" if shares[i, j] > 0.6 else "black" if counts[i, j] else "silver"
         axes.text(j, i, f"{counts[i, j]:,}", ha="center", va="center", fontsize=7, color=color)
     axes.set_xticks(range(len(columns)), columns)
     axes.set_yticks(range(len(rows)), rows)
