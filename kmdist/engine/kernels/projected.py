@@ -18,7 +18,7 @@ from numba import njit
 from kmdist.engine.kernels.assign import float32_rows
 from kmdist.engine.kernels.chunks import NO_WEIGHTS, as_kernel_rows, kernel_chunks
 from kmdist.engine.kernels.frame import Frame
-from kmdist.engine.kernels.frame_row import frame_row
+from kmdist.engine.kernels.frame_row import frame_row, prefetch
 from kmdist.engine.kernels.guide import DOWN, UP, Guide
 from kmdist.engine.kernels.nearest import (
     PLAIN,
@@ -31,12 +31,15 @@ from kmdist.engine.kernels.nearest import (
 from kmdist.engine.kernels.sums import PartialSums, move_row
 from kmdist.engine.kernels.tile import LANES, LISTED_ROWS, score_listed
 
-_STAGE_ROWS = 256
+_STAGE_ROWS = 128
 """Rows that are worked on together: few enough that they stay in the cache."""
 
 _LIST = _STAGE_ROWS + LANES
 """Room for the rows that a group is scored for, and to fill a block of the score kernel; no power
 of two, which would put all lists into the same places of the cache."""
+
+_AHEAD_BYTES = 4096
+"""Of a centroid for which memory is asked before it is compared."""
 
 _NONE = np.float32(3e38)
 
@@ -190,33 +193,36 @@ def _score_vector(  # type: ignore[no-untyped-def]
     """
     panel, _, _, _, blur, _, (local, stretch, blunt) = guide
     _, limits, squares, errors, own, best, other, nearest, lists, counts, row = stage
-    least, hits, scores = scratch
+    least, hits, pairs, scores = scratch
     listed, n = lists[g], counts[g]
     if plain:
         _score_plain(points, first, listed, n, panel, v, limits, own, scores, least, hits)
     else:
         score_listed(points, first, listed, n, panel, v, limits, own, least, hits)
-    compared = 0
+    compared, width = 0, 4 * local.shape[1]
     for at in range(n):
         r = listed[at]
-        i = first + r
         low = np.sqrt(max(squares[r] + least[at] - errors[r], np.float32(0.0))) * DOWN - blur
-        low = low if begins else min(low, lower[i, g])
-        lower[i, g] = low
+        lower[first + r, g] = low if begins else min(low, lower[first + r, g])
         if hits[at] == 0:
             continue
         for j in range(LANES):
             c = slots[v * LANES + j]
             if (hits[at] >> j) & 1 and c >= 0:
+                pairs[compared, 0], pairs[compared, 1] = r, c
                 compared += 1
-                t = _read_row(rows, rows32, i, frame, local, c, row)
-                lower[i, g] = min(lower[i, g], np.sqrt(t) / stretch * DOWN - blunt)
-                if t < best[r]:
-                    other[r], best[r], nearest[r] = best[r], t, c
-                    up = np.sqrt(t) * stretch + blunt
-                    limits[r] = _limit(up, squares[r], errors[r], blur)
-                else:
-                    other[r] = min(other[r], t)
+                for byte in range(0, min(width, _AHEAD_BYTES), 64):
+                    prefetch(local.ctypes.data + c * width + byte)  # type: ignore[call-arg]
+    for at in range(compared):
+        r, c = pairs[at, 0], pairs[at, 1]
+        t = _read_row(rows, rows32, first + r, frame, local, c, row)
+        lower[first + r, g] = min(lower[first + r, g], np.sqrt(t) / stretch * DOWN - blunt)
+        if t < best[r]:
+            other[r], best[r], nearest[r] = best[r], t, c
+            up = np.sqrt(t) * stretch + blunt
+            limits[r] = _limit(up, squares[r], errors[r], blur)
+        else:
+            other[r] = min(other[r], t)
     return compared
 
 
@@ -294,7 +300,10 @@ def _assign_projected(  # type: ignore[no-untyped-def]
         np.empty(d, np.float32),
     )  # fmt: skip
     scores = np.empty(slots.size, np.float32)
-    scratch = (np.empty(_LIST, np.float32), np.empty(_LIST, np.int32), scores)
+    scratch = (
+        np.empty(_LIST, np.float32), np.empty(_LIST, np.int32),
+        np.empty((_LIST * LANES, 2), np.int32), scores,
+    )  # fmt: skip
     left = np.empty(d)
     opened, lists, counts = stage[0], stage[8], stage[9]
     scored, read, compared = 0, 0, 0

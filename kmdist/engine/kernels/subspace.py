@@ -29,7 +29,8 @@ _SAMPLE_SHARE = 0.02
 PAID_WITHIN = 8.0
 """Passes in which a projection must have saved what it takes to make, by default."""
 
-_CHUNK_ROWS = 512
+_CHUNK_ROWS = 128
+"""That are projected together: in float64 they stay in the cache."""
 
 
 class Subspace(NamedTuple):
@@ -98,7 +99,9 @@ def find_subspace(
     making = m * d / 8.0 + 3.0 * d  # in float64, from rows converted to it
     if making > within * (plain_cost(k, d) - costs[m]):
         return None
-    basis = np.linalg.qr(_directions(local * weights, sample[::2], m - 1))[0]
+    if previous is not centroids:
+        before = _directions(local * weights, sample[::2], m - 1)
+    basis = np.linalg.qr(before[:, : m - 1])[0]
     return Subspace(basis, 2.0**-23 + float(np.sqrt(4.0 * (d + m) * 2.0**-52)))
 
 
@@ -153,7 +156,12 @@ def _costs(
 
 
 def _local(rows: np.ndarray, frame: Frame) -> np.ndarray:
-    return (rows.astype(np.float64) - frame.shift) * frame.scale
+    local = rows.astype(np.float64)
+    if frame.shift.any():
+        local -= frame.shift
+    if frame.scale != 1.0:
+        local *= frame.scale
+    return local
 
 
 def _directions(centroids: np.ndarray, rows: np.ndarray, most: int) -> np.ndarray:
