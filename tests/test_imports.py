@@ -61,6 +61,22 @@ def test_nothing_imports_a_test_and_no_test_a_benchmark(top: str) -> None:
             assert not imports_of(path, "benchmarks"), path
 
 
+@pytest.mark.slow
+def test_jobs_import_nothing_that_takes_longer_than_a_photograph(tmp_path: Path) -> None:
+    code = (
+        "import sys, numpy as np, cv2, kmdist\n"
+        "cv2.imwrite('a.png', np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))\n"
+        "for recipe in (kmdist.quantize, kmdist.segment, kmdist.texture):\n"
+        "    recipe('a.png', recipe.__name__ + '.zarr', k=2, workers=1)\n"
+        "heavy = {'sklearn', 'pandas', 'matplotlib', 'distributed', 'skimage', 'xarray'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
 def test_importing_kmdist_is_light_and_changes_nothing() -> None:
     code = (
         "import os, sys; before = dict(os.environ); import kmdist;"

@@ -11,6 +11,7 @@ from sklearn.exceptions import ConvergenceWarning
 from kmdist.engine.dask_rows import is_dask
 from kmdist.engine.kernels.sums import cluster_means
 from kmdist.engine.lloyd import Options, final_state, iterate, last, run_step
+from kmdist.engine.predict import predict_rows
 from kmdist.engine.rows import Block, Loader, Rows
 from kmdist.engine.seeding import INITS, seed_centroids
 from kmdist.engine.state import State
@@ -23,7 +24,7 @@ from kmdist.estimators.inputs import (
     require_one_of,
     seed_of,
 )
-from kmdist.estimators.model import CentroidModel, in_chunks, predict_rows
+from kmdist.estimators.model import CentroidModel, in_chunks
 
 STRATEGIES = ("biggest_inertia", "largest_cluster")
 

@@ -12,52 +12,21 @@ from sklearn.base import (
 from sklearn.utils.validation import check_is_fitted
 
 from kmdist.engine.dask_rows import is_dask
-from kmdist.engine.kernels.assign import assign
 from kmdist.engine.kernels.distances import all_distances, inertia_bins
-from kmdist.engine.kernels.frame import make_frame
 from kmdist.engine.kernels.manhattan import assign_manhattan, manhattan_distances
-from kmdist.engine.kernels.moments import Moments, moments
 from kmdist.engine.kernels.totals import weighted_bins
 from kmdist.engine.lloyd import finish, total_inertia
 from kmdist.engine.medians import manhattan_inertia
 from kmdist.engine.passes import run_pass
+from kmdist.engine.predict import predict_rows, require_finite
 from kmdist.engine.rows import BLOCK_BYTES, require_unmasked, unit_rows
 from kmdist.estimators.inputs import as_rows, checked, checked_weights, pool_for
-
-
-def predict_rows(rows: np.ndarray, centroids: np.ndarray, metric: str = "euclidean") -> np.ndarray:
-    """Nearest centroid of each row.
-
-    Parameters
-    ----------
-    rows : (n, d) real numbers.
-    centroids : (k, d) floating point.
-    metric : ``'euclidean'``, ``'cosine'`` (rows are divided by their lengths) or
-        ``'manhattan'``.
-
-    Returns
-    -------
-    (n,) int32 : ties go to the lowest index.
-
-    Raises
-    ------
-    ValueError : a value is NaN or infinite; says where.
-    """
-    require_unmasked(rows, "X")
-    labels = np.empty(len(rows), np.int32)
-    if len(rows):
-        rows = unit_rows(rows) if metric == "cosine" else rows
-        m = _require_finite(rows)
-        if metric == "manhattan":
-            return assign_manhattan(rows, centroids, labels)[0]
-        assign(rows, None, centroids, make_frame(m), labels, summed=False)
-    return labels
 
 
 def _transform_rows(rows: np.ndarray, centroids: np.ndarray, metric: str) -> np.ndarray:
     require_unmasked(rows, "X")
     if len(rows):
-        _require_finite(rows)
+        require_finite(rows)
     if metric == "manhattan":
         return manhattan_distances(rows, centroids).astype(centroids.dtype, copy=False)
     rows = unit_rows(rows) if metric == "cosine" else rows
@@ -66,19 +35,11 @@ def _transform_rows(rows: np.ndarray, centroids: np.ndarray, metric: str) -> np.
 
 def _score_rows(rows: np.ndarray, centroids: np.ndarray, metric: str) -> np.ndarray:
     if metric == "manhattan":
-        _require_finite(rows)
+        require_finite(rows)
         return weighted_bins(assign_manhattan(rows, centroids)[1], None)
     rows = unit_rows(rows) if metric == "cosine" else rows
     labels = predict_rows(rows, centroids)
     return inertia_bins(rows, None, centroids, labels)
-
-
-def _require_finite(rows: np.ndarray) -> Moments:
-    m = moments(rows)
-    if m.bad is not None:
-        kind = "NaN" if np.isnan(m.bad[3]) else "infinity"
-        raise ValueError(f"Input X contains {kind}: row {m.bad[1]:,}, column {m.bad[2]}")
-    return m
 
 
 class CentroidModel(

@@ -27,12 +27,13 @@ from kmdist.engine.lloyd import (
     total_inertia,
     typical_distance,
 )
+from kmdist.engine.predict import predict_rows
 from kmdist.engine.rows import Rows
 from kmdist.engine.sampling import sample_rows
 from kmdist.engine.seeding import complete, sample_size, seed_centroids, seed_each
 from kmdist.engine.state import State
 from kmdist.estimators.inputs import as_rows, checked, checked_weights, pool_for
-from kmdist.estimators.model import CentroidModel, predict_rows
+from kmdist.estimators.model import CentroidModel
 
 
 class Spread(NamedTuple):

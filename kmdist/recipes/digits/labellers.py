@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from kmdist.estimators.model import predict_rows
+from kmdist.engine.predict import predict_rows
 from kmdist.recipes.digits.landmarks import Landmarks, attach, vote
 from kmdist.recipes.digits.relabelling import KernelBasis, relabel
 

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from kmdist.errors import ImageError, UsageError, quantity
-from kmdist.estimators.selection import find_elbow
 from kmdist.recipes.quantize.given_palettes import read_palette
 from kmdist.recipes.quantize.kernels.histogram import Colors
 from kmdist.recipes.quantize.options import MAX_K, QuantizeOptions
@@ -132,6 +131,10 @@ class Wanted:
             fit = replace(fit_palette(cloud, k, self.fit), warning=None)
             reason = f"k = {fit.k}: as many colours as there are"
             return replace(fit, selection={"k": fit.k, "reason": reason, "scores": []})
+        from kmdist.estimators.selection import (
+            find_elbow,
+        )  # with scikit-learn, which takes a second
+
         coarse = cloud.colors.coarse()
         tried = self.cloud(coarse) if len(coarse) > self.choices[-1] else cloud
         few = replace(self.fit, n_init=1, max_iter=min(SCORING_ITERATIONS, self.fit.max_iter))

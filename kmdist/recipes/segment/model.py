@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from kmdist.engine.predict import predict_rows
 from kmdist.errors import UsageError
-from kmdist.estimators.model import predict_rows
 from kmdist.store import Run
 
 CHUNK_ROWS = 1 << 14
