@@ -20,6 +20,7 @@ class Job:
     Parameters
     ----------
     keep : whether what can be kept between the passes is kept.
+    memory_bytes : the projected peak of all processes.
     """
 
     options: JobOptions
@@ -30,6 +31,7 @@ class Job:
     rejected: dict[str, Rejection] = field(default_factory=dict)
     timings: dict[str, float] = field(default_factory=dict)
     keep: bool = False
+    memory_bytes: int = 0
 
     def watch(self, event: Event | Message) -> None:
         """Tell who watches; each step that is told is one after which the job may stop.

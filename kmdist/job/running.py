@@ -4,6 +4,7 @@ Client-side cost: one probe an image (batches of `PROBE_BATCH` to a task), one t
 pass, and what `kmdist.engine.passes` adds for merging.
 """
 
+import platform
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -131,7 +132,7 @@ def _require_memory(job: Job, procedure: Procedure[W], workload: W) -> None:
     job.watch(Message(str(memory)))
     job.watch(Message(memory.explained, detail=True))
     memory.require()
-    job.keep = bool(memory.keep)
+    job.keep, job.memory_bytes = bool(memory.keep), memory.total_bytes
 
 
 def _require_usable(n_images: int, rejections: Sequence[Rejection], options: JobOptions) -> None:
@@ -150,6 +151,11 @@ def publish(job: Job, workload: Workload, results: Results) -> None:
         "seed": job.options.seed,
         "rejected": [{"image": r.image, "code": r.code, "reason": r.reason} for r in rejected],
         "timings": {stage: round(seconds, 3) for stage, seconds in job.timings.items()},
+        "host": {
+            "name": platform.node(),
+            "workers": job.pool.threads,
+            "memory_bytes": job.memory_bytes,
+        },
         **workload.record,
         **results.common,
     }

@@ -103,8 +103,14 @@ def _facts(run: Run) -> Iterator[tuple[str, str]]:
     if elapsed_s:
         yield f"{elapsed_s:,.1f} s", "in all"
     if record.get("pixels") and elapsed_s:
-        yield f"{record['pixels'] / 1e6:,.1f}", "Mpx"
-        yield f"{record['pixels'] / 1e6 / elapsed_s:,.1f}", "Mpx/s"
+        for mpx, unit in (
+            (record["pixels"] / 1e6, "Mpx"),
+            (record["pixels"] / 1e6 / elapsed_s, "Mpx/s"),
+        ):
+            yield (f"{mpx:,.1f}" if mpx >= 1 else f"{mpx:.2g}"), unit
+    if host := record.get("host"):
+        yield f"{host['workers']:,}", f"worker{'s' * (host['workers'] != 1)} of {host['name']}"
+        yield f"{host['memory_bytes'] / 1e9:,.2f} GB", "memory, as projected"
 
 
 def _sections(run: Run) -> dict[str, Sequence[Exhibit]]:
@@ -146,7 +152,9 @@ def _record(run: Run) -> Iterator[Exhibit]:
     if rows:
         yield Table("Duration by stage", ["stage", "time", "share"], rows)
     rows = [[name, value] for name, value in _flat(run.parameters)]
-    rows += [["seed", str(record.get("seed"))], ["fingerprint", str(record.get("fingerprint"))]]
+    if "seed" not in run.parameters:
+        rows.append(["seed", str(record.get("seed"))])
+    rows.append(["fingerprint", str(record.get("fingerprint"))])
     yield Table("Parameters", ["name", "value"], rows)
     rows = [[name, str(text)] for name, text in (record.get("versions") or {}).items()]
     yield Table("Versions", ["package", "version"], rows)

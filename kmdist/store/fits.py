@@ -45,6 +45,14 @@ class FitRecord(msgspec.Struct):
     unclustered: int | None = None
 
 
+class Host(msgspec.Struct):
+    """Where a run was made: its driver's host, its workers, and the memory projected for them."""
+
+    name: str
+    workers: int
+    memory_bytes: int
+
+
 class RunRecord(FitRecord, kw_only=True):
     """What is recorded of a run."""
 
@@ -55,6 +63,7 @@ class RunRecord(FitRecord, kw_only=True):
     scores: dict[str, Any] | None = None
     timings: dict[str, float] | None = None
     versions: dict[str, str] | None = None
+    host: Host | None = None
     seed: int | None = None
     space: str | None = None
     pixels: int | None = None

@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import platform
 import re
 import zlib
 from pathlib import Path
@@ -138,7 +139,12 @@ def test_labels_of_more_clusters_than_a_byte_holds(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("x", "y"),
-    [([1], [5.0]), ([2, 8, 25], [1e9, 5e8, 2e8]), ([1, 2, 3], [np.nan, 1.0, np.inf])],
+    [
+        ([1], [5.0]),
+        ([2, 8, 25], [1e9, 5e8, 2e8]),
+        ([1, 2, 3], [np.nan, 1.0, np.inf]),
+        ([1, 2], [1.22551e10, 1.22549e10]),
+    ],
 )
 def test_charts_stay_within_their_box(x: list[float], y: list[float]) -> None:
     chart = line_chart(Curves("t", "k", x, {"a": y}, mark=x[0]))
@@ -148,6 +154,19 @@ def test_charts_stay_within_their_box(x: list[float], y: list[float]) -> None:
         assert chart.left <= px <= chart.right
         assert chart.top <= py <= chart.bottom
     assert all(chart.top <= place <= chart.bottom for place, _ in chart.y_ticks)
+    for ticks in (chart.x_ticks, chart.y_ticks):
+        assert len({text for _, text in ticks}) == len(ticks), "no two say the same"
+
+
+def test_the_overview_says_where_a_run_was_made_and_its_fits_do_not(page: Path) -> None:
+    run = kmdist.open_run(page.with_name("run.zarr"))
+    host = run.attributes["host"]
+    assert host["workers"] == 1
+    assert host["memory_bytes"] > 1e6
+    text = page.read_text("utf-8")
+    assert f"<b>1</b> worker of {platform.node()}" in text
+    assert f"<b>{host['memory_bytes'] / 1e9:.2f} GB</b> memory" in text
+    assert all("host" not in fit.attributes for fit in run.runs.values()), "these are compared"
 
 
 def test_commands_write_pages_and_refuse_other_names(page: Path, tmp_path: Path) -> None:

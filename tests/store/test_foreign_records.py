@@ -29,6 +29,7 @@ def path(tmp_path: Path) -> Path:
         ("runs", [5]), ("runs", {"k5": 1}), ("rejected", ["a"]), ("rejected", [{"image": 3}]),
         ("parameters", []), ("scores", 1), ("timings", {"fit": "long"}), ("unclustered", "no"),
         ("inertia", {}), ("n_iter", "many"), ("versions", [1]), ("space", 3), ("seed", "x"),
+        ("host", "here"), ("host", {"name": "h", "workers": "2", "memory_bytes": 1}),
     ],
 )  # fmt: skip
 def test_a_record_of_other_kinds_is_damaged(path: Path, key: str, value: Any) -> None:

@@ -251,7 +251,7 @@ def write_root(
 
     Parameters
     ----------
-    attributes : of the run.
+    attributes : of the run; ``host`` is of its root alone, so that all else is the same anywhere.
     runs : attributes that differ, by k, where there are several k.
     images : label maps per k; their group is written if there are any.
     """
@@ -263,8 +263,9 @@ def write_root(
         **attributes,
         "state": COMPLETE,
     }
+    shared = {key: value for key, value in record.items() if key != "host"}
     for k, own in sorted(runs.items()):
-        target.put(f"k{k}/zarr.json", _run_group({**record, "k": k, **own}))
+        target.put(f"k{k}/zarr.json", _run_group({**shared, "k": k, **own}))
         if images:
             target.put(f"k{k}/images/zarr.json", group_metadata())
     if images and not runs:
