@@ -36,7 +36,8 @@ def night_report(results: Path, output: str | Path) -> str | Path:
     nights = [asdict(night) for night in read_nights(results, SHOWN)]
     files = found["files"]
     facts = [(f"{n:,}", state) for state, n in sorted(files.items())]
-    facts.append((f"{len(found['models']):,}", "models"))
+    n_models = len(found["models"])
+    facts.append((f"{n_models:,}", "model" if n_models == 1 else "models"))
     page = render(
         "nights.html",
         title=f"{results.resolve().name}: nights",

@@ -71,7 +71,7 @@ class Viewer {
     const picture = button.appendChild(new Image());
     picture.alt = "";
     picture.src = this.surface.thumbnail(image, number);
-    button.appendChild(document.createElement("span")).textContent = image.name;
+    button.appendChild(document.createElement("span")).textContent = image.name.split("/").pop();
     button.addEventListener("click", () => this.show(number));
     return item;
   }
@@ -125,6 +125,7 @@ class Viewer {
       part("share", `${(100 * this.fit.counts[cluster] / total).toFixed(1)} %`);
       button.addEventListener("click", () => this.toggle(cluster));
       const copy = item.appendChild(document.createElement("button"));
+      copy.className = "copy";
       copy.type = "button";
       copy.textContent = color;
       copy.title = `Copy ${color}`;
