@@ -7,6 +7,7 @@ converted and checked when the class is made, whichever front end it comes from.
 """
 
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
@@ -368,7 +369,8 @@ def _explained(docstring: str, known: Mapping[str, Declared]) -> str:
     lines = []
     for one in known.values():
         said = f" Default: {one.option.default}." if one.option.default else ""
-        lines.append(f"{one.name} : {inspect.formatannotation(one.hint)}")
+        kind = re.sub(r"(?:\w+\.)+(?=[A-Z])", "", inspect.formatannotation(one.hint))
+        lines.append(f"{one.name} : {kind}")
         lines += wrap(one.option.help + said, 92, initial_indent="    ", subsequent_indent="    ")
     before, heading, after = docstring.partition("\n\nReturns\n")
     return "\n".join([before, *lines]) + heading + after

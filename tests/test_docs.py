@@ -1,8 +1,12 @@
 """The documentation names what there is; `.ci/run` builds it and runs its examples."""
 
 import re
+from pathlib import Path
+
+import pytest
 
 import kmdist
+from tests.support.browser import axe_core, browser
 from tests.support.folders import ROOT
 
 DOCS = ROOT / "docs"
@@ -47,3 +51,19 @@ def test_links_between_pages_lead_somewhere() -> None:
             else:
                 found = f"{page}.rst" in texts
             assert found, f"{name}: {target}"
+
+
+@pytest.mark.slow
+def test_built_pages_are_accessible_and_fit_small_screens(tmp_path: Path) -> None:
+    built = DOCS / "_build"
+    if not (built / "index.html").exists():
+        pytest.skip("the documentation is not built; .ci/run runs this again once it is")
+    axe = axe_core(tmp_path)
+    with browser(tmp_path) as window:
+        for name in ("index", "gallery/index", "how-to/cluster", "reference/generated/kmdist.Run"):
+            for width, scheme in ((1280, "light"), (390, "dark")):
+                window.open(built / f"{name}.html", width, scheme)
+                assert window.violations(axe) == [], f"{name}, {width} px"
+                wide = window.run("return document.documentElement.scrollWidth - innerWidth")
+                assert wide <= 0, f"{name}: {wide} px wider than a window of {width}"
+                assert all(url.startswith("file:") for url in window.requests())

@@ -8,6 +8,7 @@ preprocessing and :class:`~dask_ml.wrappers.ParallelPostFit` work with them. ``p
 """
 
 import dask.array as da
+import matplotlib.pyplot as plt
 import numpy as np
 from dask_ml.cluster import KMeans as DaskMLKMeans
 from dask_ml.preprocessing import StandardScaler
@@ -38,4 +39,11 @@ for estimator in (
 # Fitted on a part, applied to all, lazily.
 
 wrapped = ParallelPostFit(kmdist.KMeans(8, random_state=0)).fit(scaled[:5000].compute())
-wrapped.predict(scaled)
+labels = wrapped.predict(scaled)
+labels
+
+# %%
+# Its clusters, in the first two of the six features.
+
+figure, axes = plt.subplots(figsize=(5, 3.6), layout="constrained")
+axes.scatter(*rows[:, :2].T, c=labels.compute(), s=2, cmap="tab10")
