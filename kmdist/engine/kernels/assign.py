@@ -55,12 +55,11 @@ def _assign(  # type: ignore[no-untyped-def]
                 error = error_bound(norm2(tile[r]), gamma, longest, near)
                 if not np.float64(second[r]) > np.float64(best[r]) + 2.0 * error or label >= k:
                     label = resolve(rows, i, tile, r, panel, best[r], centroids, error, scores)
-            if summed and fresh:
+            before = np.int32(-1) if fresh else labels[i]
+            if summed and label != before:
+                # Called once, and with one type of integers: it would be compiled again.
                 weight = weights[i] if weights.size else 1.0
-                move_row(rows, i, weight, grid, out, -1, label, left)
-            elif summed and label != labels[i]:
-                weight = weights[i] if weights.size else 1.0
-                move_row(rows, i, weight, grid, out, labels[i], label, left)
+                move_row(rows, i, weight, grid, out, before, label, left)
             labels[i] = label
 
 

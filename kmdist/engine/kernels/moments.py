@@ -98,22 +98,24 @@ def _accumulate(rows, weights, pivot, sums, extent, least, bits):  # type: ignor
     Extent and least size are of the type of the rows, whose vectors hold more of them.
     """
     first, second = sums
-    four, found = np.zeros(4, np.int64), 0
-    for i in range(rows.shape[0]):
-        weight = weights[i] if weights.size else 1.0
-        if weight == 0.0:
-            continue
-        for p in range(rows.shape[1]):
-            t = np.float64(rows[i, p]) - pivot[p]
-            first[p] += weight * t
-            second[p] += weight * t * t
-        four[found % 4] = i
-        found += 1
-        if found % 4 == 0:
+    four, held = np.zeros(4, np.int64), 0
+    for i in range(rows.shape[0] + 1):
+        if i < rows.shape[0]:
+            weight = weights[i] if weights.size else 1.0
+            if weight == 0.0:
+                continue
+            for p in range(rows.shape[1]):
+                t = np.float64(rows[i, p]) - pivot[p]
+                first[p] += weight * t
+                second[p] += weight * t * t
+            four[held] = i
+            held += 1
+        elif held > 0:
+            four[held:] = four[0]
+            held = 4
+        if held == 4:  # in one place, which is compiled once
             _extend(rows, four, extent, least, bits)
-    if found % 4:
-        four[found % 4 :] = four[0]
-        _extend(rows, four, extent, least, bits)
+            held = 0
 
 
 _LOOK_ROWS = 4096
