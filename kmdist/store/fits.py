@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kmdist.errors import KmdistError, UsageError, quantity
-from kmdist.store import arrays
 from kmdist.store.format.labels import LABELS_NAME
 from kmdist.store.format.names import candidate_keys, name_of_key
 from kmdist.store.targets import Readable
@@ -20,6 +19,7 @@ from kmdist.store.zarr_trees import require_fitting_chunks
 
 if TYPE_CHECKING:
     import zarr
+
 
 MAX_READ_BYTES = 1 << 31
 """Of one read: names of 40 million images, 1,024 rows of a million columns."""
@@ -168,7 +168,7 @@ class Fit:
         if lazy.nbytes > MAX_READ_BYTES:
             raise self._damaged(key, f"its shape is {lazy.shape}")
         values = self._read_part(key, lazy, ...)
-        if problem := arrays.problem(key, values, self.attributes.get("k")):
+        if problem := array_problem(key, values, self.attributes.get("k")):
             raise self._damaged(key, problem)
         return values
 
@@ -429,3 +429,40 @@ class Images(Mapping[str, RunImage]):
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise KmdistError(f"{where}/zarr.json is damaged") from error
         return RunImage(self._target, path, validated(where, attributes, ImageRecord))
+
+
+_SHAPES: dict[str, tuple[str, tuple[str | int, ...]]] = {
+    "centroids": ("f", ("k", "feature")),
+    "palette": ("u", ("k", "channel")),
+    "counts": ("i", ("k",)),
+    "history": ("f", ("iteration", 3)),
+    "names": ("u", ("byte",)),
+    "paths": ("u", ("byte",)),
+}
+"""Kind of values and shape of arrays by name; those that are not here are their recipe's."""
+
+
+def array_problem(name: str, values: "np.ndarray[Any, Any]", k: int | None) -> str:
+    """What is wrong with an array; empty if nothing is.
+
+    Parameters
+    ----------
+    k : clusters of the fit, where that is known.
+    """
+    if name not in _SHAPES:
+        return ""
+    kind, shape = _SHAPES[name]
+    sizes = [k if size == "k" else size for size in shape]
+    fits = values.ndim == len(sizes) and all(
+        not isinstance(size, int) or size == n for size, n in zip(sizes, values.shape, strict=True)
+    )
+    wide = kind == "u" and values.dtype != np.uint8
+    if not fits or values.dtype.kind != kind or wide:
+        return f"it is {values.dtype} of shape {values.shape}"
+    if name == "palette" and values.shape[1] not in (3, 4):
+        return f"its colours have {values.shape[1]} channels"
+    if name == "counts" and values.size and int(values.min()) < 0:
+        return "it holds a negative number"
+    if name in ("centroids", "counts") and not np.isfinite(values).all():
+        return "it holds what is no number"
+    return ""

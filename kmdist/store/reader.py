@@ -191,7 +191,7 @@ class Run(Fit):
         ------
         UsageError : no such image, or xarray is not installed.
         """
-        from kmdist.store.labelled import to_xarray
+        from kmdist.store.opened import to_xarray
 
         return to_xarray(self, name)
 

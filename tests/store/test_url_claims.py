@@ -12,8 +12,8 @@ import pytest
 
 from kmdist.errors import KmdistError, UsageError
 from kmdist.store import FsspecTarget, RunWriter, open_run
-from kmdist.store.claims import lease, url_claims
-from kmdist.store.claims.lease import CLAIMS, Lease
+from kmdist.store.claims import url_claims
+from kmdist.store.claims.url_claims import CLAIMS, Lease
 
 REQUEST: dict[str, Any] = {"recipe": "quantize", "parameters": {"k": 5}, "fingerprint": "f1"}
 
@@ -112,7 +112,7 @@ def test_a_claim_of_a_process_that_is_gone_does_not_hold(url: str) -> None:
     assert values_of(url) == {2}
 
 
-@pytest.mark.parametrize(("age_s", "holds"), [(5, True), (lease.LEASE_S + 5, False)])
+@pytest.mark.parametrize(("age_s", "holds"), [(5, True), (url_claims.LEASE_S + 5, False)])
 def test_a_claim_of_another_host_lapses(url: str, age_s: float, holds: bool) -> None:
     writer = claim(url)
     rewrite_claim(url, host="elsewhere", pid=1, renewed_s=time.time() - age_s)
@@ -125,7 +125,7 @@ def test_a_claim_of_another_host_lapses(url: str, age_s: float, holds: bool) -> 
 
 
 def test_a_claim_is_renewed_while_it_is_held(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lease, "RENEW_EVERY_S", 0.02)
+    monkeypatch.setattr(url_claims, "RENEW_EVERY_S", 0.02)
     held = Lease.take(FsspecTarget(url), url)
     (name,) = FsspecTarget(url).children(CLAIMS)
 
