@@ -17,8 +17,8 @@ from PIL import Image
 
 from kmdist.errors import ImageError
 from kmdist.images import Found, ImageSource, decode, find_images, probe, to_rgb8
-from kmdist.images.reading import quiet
-from kmdist.images.reading.jpegxl import read_header
+from kmdist.images.reading import integrity
+from kmdist.images.reading.header import read_header
 from tests.support.corpus import encode, orientation, photo
 from tests.support.profiles import AS_SRGB, P3, PLAIN
 
@@ -239,6 +239,6 @@ def test_libraries_say_nothing_of_damaged_files(
         data = whole[:place] + b"\xa5\xff\xda\0" + whole[place + 4 :]
         with contextlib.suppress(ImageError):
             decode(source_of(tmp_path, name, data))
-    with quiet.silenced():
+    with integrity.silenced():
         sys.stderr.write("heard\n")
     assert capfd.readouterr() == ("", "heard\n")

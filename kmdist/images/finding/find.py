@@ -11,8 +11,14 @@ from typing import Any
 
 from kmdist.arguments import described
 from kmdist.errors import ImageError, UsageError
-from kmdist.images.finding.choice import EVERYTHING, Choice, is_system
-from kmdist.images.finding.files import find_objects, open_regular, require_regular
+from kmdist.images.finding.files import (
+    EVERYTHING,
+    Choice,
+    find_objects,
+    is_system,
+    open_regular,
+    require_regular,
+)
 from kmdist.images.finding.formats import (
     REFUSED_SUFFIXES,
     SIDECAR_SUFFIXES,
@@ -60,7 +66,7 @@ def find_images(
     """Find image files.
 
     Folders are searched recursively and links to folders followed. Passed over are hidden files,
-    what systems put among pictures (see `kmdist.images.finding.choice`), Zarr groups that neither
+    what systems put among pictures (see `kmdist.images.finding.files`), Zarr groups that neither
     are an image nor hold some, as plates do (kmdist's own runs), and files that are no image by
     suffix or, where the suffix says nothing, by first bytes. What is named itself is always taken,
     unless `choice` leaves it out. A text file (.txt, .lst, .list) lists one path a line, relative

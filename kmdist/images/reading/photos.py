@@ -12,8 +12,7 @@ import numpy as np
 
 from kmdist.errors import ImageError
 from kmdist.images.pixels import Pixels
-from kmdist.images.reading.profiles import of_linear_light
-from kmdist.images.reading.srgb import to_srgb
+from kmdist.images.reading.srgb import of_linear_light, to_srgb
 from kmdist.images.source import Header
 
 _SRGB_CURVE = (2.4, 12.92)

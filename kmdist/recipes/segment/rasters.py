@@ -11,17 +11,17 @@ from kmdist.errors import ImageError
 from kmdist.images import Found, ImageSource, Window, decode, probe
 from kmdist.images.finding.files import file_status, open_regular
 from kmdist.images.reading.axes import Axes, axes_of, take_window
+from kmdist.images.reading.integrity import silenced
 from kmdist.images.reading.numpy_files import members_of, open_numpy
-from kmdist.images.reading.quiet import silenced
 from kmdist.images.reading.tiff import (
     SEGMENT_PIXELS,
     channel_names,
     mask_of,
+    read_samples,
     readable_by_row,
     require_segments,
     whole_page,
 )
-from kmdist.images.reading.tiff_window import read_samples
 from kmdist.images.reading.zarr_images import ZarrPicture, grid_of, open_picture
 from kmdist.job.work import Piece, read_piece
 from kmdist.recipes.segment.bands import Scene, require_alike
