@@ -10,8 +10,7 @@ from typing import Any
 from kmdist.errors import ImageError, KmdistError
 from kmdist.images import Rejection
 from kmdist.job.block_pass import BlockPass, Codec, Stage, pack_rejected, unpack_rejected
-from kmdist.job.endings import NoUsableImageError
-from kmdist.job.job import Job
+from kmdist.job.job import Job, NoUsableImageError
 from kmdist.job.label_maps import tiles_of
 from kmdist.job.memory import NOTHING, Held
 from kmdist.job.work import Piece, Work

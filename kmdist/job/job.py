@@ -1,16 +1,117 @@
 """A run in progress: how it is to run, its workers, where it writes, who watches."""
 
+import os
+import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
 
 from kmdist.engine.passes import Pool
+from kmdist.errors import KmdistError, UsageError
 from kmdist.images import Rejection
-from kmdist.job.endings import Deadline, StrictError
 from kmdist.job.options import JobOptions
 from kmdist.job.progress import Event, Message, Watcher
 from kmdist.store import RunWriter
+
+
+class NoUsableImageError(KmdistError):
+    """No image has a pixel that can be clustered: there is nothing to keep.
+
+    Attributes
+    ----------
+    rejections : why, image by image.
+    """
+
+    def __init__(self, message: str, rejections: Iterable[Rejection]) -> None:
+        super().__init__(message)
+        self.rejections = tuple(rejections)
+
+
+class NothingToFitError(KmdistError):
+    """The images are all alike: a resume would end as this job did, so nothing is kept."""
+
+
+class StrictError(KmdistError):
+    """An image cannot be used and ``--strict`` asks to stop: the partial run is removed."""
+
+    def __init__(self, rejection: Rejection) -> None:
+        super().__init__(
+            f"{rejection.image}: {rejection.reason} [{rejection.code}]; stopped because of --strict"
+        )
+
+
+class OutOfTimeError(KmdistError):
+    """The time at which a job is to end has come; what is finished is kept."""
+
+
+@dataclass(frozen=True)
+class Deadline:
+    """The time at which a job is to stop cleanly, between two tasks.
+
+    Parameters
+    ----------
+    moment : when. clock : tells the time.
+    """
+
+    moment: datetime
+    clock: Callable[[], datetime]
+
+    def check(self) -> None:
+        """Stop if the time has come.
+
+        Raises
+        ------
+        OutOfTimeError : it has.
+        """
+        if self.clock() >= self.moment:
+            raise OutOfTimeError(
+                f"it is {self.moment:%H:%M}: stopped; the next night goes on from here"
+            )
+
+
+@contextmanager
+def right_ending(writer: RunWriter, watch: Watcher) -> Iterator[None]:
+    """If an error ends the block, keep the partial run and say how to go on, or remove it.
+
+    It is removed after `StrictError`, `NoUsableImageError`, `NothingToFitError` and `UsageError`.
+    """
+    try:
+        yield
+    except (StrictError, NoUsableImageError, NothingToFitError, UsageError):
+        if not writer.already_complete:
+            writer.discard()
+        raise
+    except BaseException as error:
+        _keep_partial(writer, error, watch)
+        raise
+
+
+def _keep_partial(writer: RunWriter, error: BaseException, watch: Watcher) -> None:
+    writer.release()
+    watch(
+        Message(
+            f"stopped; what is finished is kept and nothing was published. Go on with: "
+            f"{writer.resume_command}",
+            warning=True,
+        )
+    )
+    if isinstance(error, OSError) and not isinstance(error, TimeoutError):
+        raise KmdistError(
+            f"{error.filename or writer.output}: {error.strerror or error}"
+        ) from error
+
+
+def temporary_output() -> Path:
+    """A place for a run nobody named, removed when the process ends."""
+    import atexit
+    import shutil
+
+    folder = tempfile.mkdtemp(prefix="kmdist-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(os.path.join(folder, "run.zarr"))
 
 
 @dataclass

@@ -1,14 +1,102 @@
 """Options that every recipe's job has: how it runs, and how clusters are fitted."""
 
-from collections.abc import Sequence
-from typing import Annotated, ClassVar, Literal
+import re
+from collections.abc import Iterable, Sequence
+from functools import partial
+from typing import Annotated, Any, ClassVar, Literal
 
 from msgspec import Meta
 
 from kmdist.cluster.profiles import Compute
 from kmdist.images import Choice
-from kmdist.job.choices import K, k_choices
 from kmdist.options import NaturalInt, NonNegative, Option, PositiveInt, texts_option
+
+K = int | str | Sequence[int] | None
+"""Numbers of clusters as users give them: one, several, a range ``2..32``, ``auto``."""
+
+_WHOLE = re.compile(r"\s*[+-]?\d+\s*")
+
+
+def selection_record(selection: Any) -> dict[str, Any]:
+    """What a run's record says of a choice of k: the scores of every k, and the reason."""
+    scores = [
+        {
+            "k": row.k,
+            "inertia": row.inertia,
+            "gvf": row.gvf,
+            "simplified_silhouette": row.simplified_silhouette,
+            "silhouette": row.silhouette,
+            "calinski_harabasz": row.calinski_harabasz,
+            "davies_bouldin": row.davies_bouldin,
+        }
+        for row in selection.table
+    ]
+    return {"k": selection.k, "reason": selection.reason, "scores": scores}
+
+
+def k_choices(k: str) -> tuple[int, ...]:
+    """Numbers of clusters that ``auto`` or ``A..B`` stands for.
+
+    Raises
+    ------
+    ValueError : neither of these.
+    """
+    if k == "auto":
+        return tuple(range(2, 33))
+    low, dots, high = k.partition("..")
+    if not (dots and low.isdigit() and high.isdigit() and 1 <= int(low) < int(high)):
+        raise ValueError(f"{k!r}: give a number, several (2,8,25), a range 2..32, or auto")
+    return tuple(range(int(low), int(high) + 1))
+
+
+def k_option(
+    what: str, default: int, allowed: str, *, at_most: int | None = None, choices: bool = True
+) -> Option:
+    """The option ``-k``.
+
+    Parameters
+    ----------
+    what : clusters, as its help names them.
+    allowed : numbers of them, in words.
+    choices : whether ``auto`` and ranges choose one.
+    """
+    number = {"type": "integer", "minimum": 1, **({"maximum": at_most} if at_most else {})}
+    return Option(
+        what,
+        default=str(default),
+        metavar="K[,K...]",
+        short="-k",
+        parse=partial(numbers_of_clusters, allowed=allowed, at_most=at_most, choices=choices),
+        schema={"anyOf": [number, {"type": "array", "items": number}, {"type": "string"}]},
+    )
+
+
+def numbers_of_clusters(value: Any, *, allowed: str, at_most: int | None, choices: bool) -> Any:
+    """Numbers of clusters, ascending; ``auto`` and ranges as they are.
+
+    Raises
+    ------
+    ValueError : neither of these; too few or too many clusters.
+    """
+    if isinstance(value, dict):
+        raise ValueError(f"must be a single value, got {value!r}")
+    if isinstance(value, str) and (value == "auto" or ".." in value):
+        if not choices:
+            raise ValueError(f"{value!r}: give a number or several to compare: 10,16,36")
+        _ = k_choices(value)
+        return value
+    listed = value.split(",") if isinstance(value, str) else value
+    listed = list(listed) if isinstance(listed, Iterable) else [listed]
+    said = ",".join(map(str, listed))
+    if not all(_WHOLE.fullmatch(str(one)) for one in listed) or not listed:
+        further = ", a range 2..32, or auto" if choices else ""
+        raise ValueError(f"{said!r} is not a whole number, a list such as 2,8,25{further}")
+    ks = sorted({int(one) for one in listed})
+    if ks[0] < 1 or (at_most is not None and ks[-1] > at_most):
+        wrong = ks[0] if ks[0] < 1 else ks[-1]
+        raise ValueError(f"{wrong}: {allowed}")
+    return tuple(ks)
+
 
 BlockMpx = Annotated[
     float, Meta(ge=0.01, le=1024), Option("Megapixels per unit of distributed work.")

@@ -26,7 +26,7 @@ class PhotographRecipe(Recipe):
 
     def label(self, run: "Run", inputs: Inputs, options: Any) -> Procedure[Any]:
         """Label image files with the clusters of a run."""
-        from kmdist.job.labelling import LabelPhotographs
+        from kmdist.job.photographs import LabelPhotographs
 
         model = self.model_of(run)
         label = partial(self.label_photographs, model=model)
@@ -45,13 +45,13 @@ class PhotographRecipe(Recipe):
 
     def predict(self, run: "Run", images: Any) -> Any:
         """Label images in memory."""
-        from kmdist.job.in_memory import label_images
+        from kmdist.job.pixels import label_images
 
         return label_images(self.model_of(run), images)
 
     def original(self, run: "Run", image: "RunImage") -> Original:
         """The photograph, in 8-bit RGB."""
-        from kmdist.job.originals import Photograph
+        from kmdist.job.pixels import Photograph
 
         return Photograph(image, max_pixels_of(run))
 

@@ -1,17 +1,24 @@
 """Image files as a workload: found, probed on the workers, cut into blocks."""
 
-from collections.abc import Callable, Container, Sequence
+import hashlib
+import json
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
-from kmdist.engine.passes import Pool
-from kmdist.errors import quantity
+import numpy as np
+
+from kmdist.engine.passes import Pool, run_pass
+from kmdist.errors import ImageError, quantity
 from kmdist.images import Found, ImageSource, Rejection, find_images, plan_blocks, probe
 from kmdist.images.finding.find import listed_inputs
+from kmdist.job.job import Job
+from kmdist.job.memory import Outline, Step
 from kmdist.job.options import JobOptions
-from kmdist.job.probing import fingerprint, probe_all
-from kmdist.job.progress import Message, Watcher
-from kmdist.job.recipe import Inputs
+from kmdist.job.progress import Event, Message, Watcher
+from kmdist.job.recipe import Inputs, Results
 from kmdist.job.work import Work, work_of
+from kmdist.store import Run
 
 PYRAMID = 4 / 3
 """Pixels of a label map with its pyramid, per pixel of the image."""
@@ -136,3 +143,105 @@ class PhotographProcedure:
     def open(self, options: JobOptions, pool: Pool, watch: Watcher) -> Photographs:
         """Find and probe the image files."""
         return open_photographs(self.inputs, options, pool, watch)
+
+
+PROBE_BATCH = 256
+
+
+def probe_batch(
+    found: Sequence[Found], max_pixels: int, probe: Callable[..., ImageSource]
+) -> list[ImageSource | Rejection]:
+    """Probe some files; a task of the probing pass."""
+    results: list[ImageSource | Rejection] = []
+    for one in found:
+        try:
+            results.append(probe(one, max_pixels=max_pixels))
+        except ImageError as error:
+            results.append(Rejection(one.name, error.code, error.reason))
+    return results
+
+
+def probe_all(
+    pool: Pool,
+    found: Sequence[Found],
+    max_pixels: int,
+    watch: Watcher,
+    probe: Callable[..., ImageSource] = probe,
+) -> tuple[list[ImageSource], list[Rejection]]:
+    """Probe every file, on the workers, in batches.
+
+    Parameters
+    ----------
+    probe : reads a header; an importable function.
+    """
+    batches = [found[i : i + PROBE_BATCH] for i in range(0, len(found), PROBE_BATCH)]
+    results: list[list[ImageSource | Rejection]] = [[] for _ in batches]
+    n_probed = 0
+
+    def collect(index: int, batch: list[ImageSource | Rejection]) -> None:
+        nonlocal n_probed
+        results[index] = batch
+        n_probed += len(batch)
+        watch(Event("probe", n_probed, len(found)))
+
+    run_pass(pool, probe_batch, batches, max_pixels, probe, on_done=collect)
+    flat = [result for batch in results for result in batch]
+    sources = [result for result in flat if isinstance(result, ImageSource)]
+    return sources, [result for result in flat if isinstance(result, Rejection)]
+
+
+def fingerprint(sources: Sequence[ImageSource]) -> str:
+    """SHA-256 of the names, sizes and modification times of the usable images."""
+    digest = hashlib.sha256()
+    for source in sources:
+        line = json.dumps([source.name, source.size_bytes, source.mtime_ns], ensure_ascii=True)
+        digest.update(line.encode() + b"\n")
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class LabelPhotographs(PhotographProcedure):
+    """Label photographs with a model: a `kmdist.job.recipe.Procedure`.
+
+    Parameters
+    ----------
+    model : the run that holds it.
+    label : labels and writes all images of a job; returns what the run's record says.
+    steps : what that does, pass by pass.
+    """
+
+    model: Run
+    label: Callable[[Job, Photographs], Mapping[str, Any]]
+    steps: Callable[[Photographs], Sequence[Step]]
+
+    @property
+    def recipe(self) -> str:
+        """That of the model."""
+        return self.model.recipe
+
+    def parameters(self, workload: Photographs, options: JobOptions) -> Mapping[str, Any]:
+        """All that decides the result."""
+        return {
+            "k": [self.model.k],
+            "space": self.model.attributes.get("space"),
+            "model": model_record(self.model),
+            "block_mpx": options.block_mpx,
+            "max_pixels": options.max_pixels,
+        }
+
+    def outline(self, workload: Photographs, options: JobOptions, *, keep: bool) -> Outline:
+        """Pass by pass; nothing is kept between them."""
+        return Outline(self.steps(workload), result_bytes=workload.label_bytes(1))
+
+    def run(self, job: Job, workload: Photographs) -> Results:
+        """Label all images."""
+        return Results({0: self.label(job, workload)})
+
+
+def model_record(run: Run) -> dict[str, Any]:
+    """What the record of a run says of the run whose clusters it has."""
+    return {
+        "path": str(run.path),
+        "fingerprint": run.attributes.get("fingerprint"),
+        "centroids_sha256": hashlib.sha256(np.asarray(run.centroids).tobytes()).hexdigest(),
+    }

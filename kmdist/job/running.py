@@ -15,14 +15,14 @@ from kmdist.engine.cores import usable_cores
 from kmdist.engine.passes import ThreadPool
 from kmdist.errors import quantity
 from kmdist.images import Rejection
-from kmdist.job.endings import (
+from kmdist.job.job import (
     Deadline,
+    Job,
     NoUsableImageError,
     StrictError,
     right_ending,
     temporary_output,
 )
-from kmdist.job.job import Job
 from kmdist.job.memory import Outline, choose_outline
 from kmdist.job.options import JobOptions
 from kmdist.job.progress import Message, Watcher, watch_nothing

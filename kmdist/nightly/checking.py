@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kmdist.errors import KmdistError
-from kmdist.job.labelling import model_record
+from kmdist.job.photographs import model_record
 from kmdist.nightly.digests import Held, root_digest
 from kmdist.nightly.ledger import DONE, QUARANTINED, FileRow, Ledger
 from kmdist.nightly.models import model_path

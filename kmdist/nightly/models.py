@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from kmdist.errors import KmdistError, UsageError
-from kmdist.job.endings import Deadline
+from kmdist.job.job import Deadline
 from kmdist.job.progress import Message, Watcher
 from kmdist.job.running import run_job
 from kmdist.nightly.digests import root_digest

@@ -15,7 +15,7 @@ from typing import Any
 
 from kmdist.errors import KmdistError
 from kmdist.images import Rejection
-from kmdist.job.endings import Deadline, NoUsableImageError, OutOfTimeError
+from kmdist.job.job import Deadline, NoUsableImageError, OutOfTimeError
 from kmdist.job.progress import Message, Watcher, watch_nothing
 from kmdist.nightly.digests import image_digests
 from kmdist.nightly.ledger import DONE, LEDGER, PENDING, WAITING, FileRow, Ledger

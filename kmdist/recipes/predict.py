@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from kmdist.errors import UsageError
-from kmdist.job.endings import Deadline, temporary_output
+from kmdist.job.job import Deadline, temporary_output
 from kmdist.job.options import JobOptions
 from kmdist.job.progress import Watcher, watch_nothing
 from kmdist.job.reporter import watcher

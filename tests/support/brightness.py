@@ -13,8 +13,7 @@ from skimage.filters import threshold_otsu
 from kmdist.images import Rejection
 from kmdist.job import label_maps
 from kmdist.job.block_pass import BlockPass, Codec, Stage, pack_rejected, unpack_rejected
-from kmdist.job.endings import NoUsableImageError
-from kmdist.job.job import Job
+from kmdist.job.job import Job, NoUsableImageError
 from kmdist.job.memory import Outline
 from kmdist.job.options import JobOptions
 from kmdist.job.photograph_recipe import PhotographRecipe

@@ -5,7 +5,7 @@ from typing import Any
 
 from kmdist.errors import UsageError
 from kmdist.images import EVERYTHING, Choice, Found, Rejection
-from kmdist.job.endings import NoUsableImageError
+from kmdist.job.job import NoUsableImageError
 from kmdist.recipes.digits.blocks import ranges
 from kmdist.recipes.digits.opening import Input, Opened, named, open_input, with_classes_of
 from kmdist.recipes.digits.stacks import Stack

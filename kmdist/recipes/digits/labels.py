@@ -15,8 +15,7 @@ from kmdist.engine.rows import Loader
 from kmdist.errors import quantity
 from kmdist.images import Rejection
 from kmdist.job.block_pass import BlockPass, Codec, Stage, rejected_arrays, unpack_rejected
-from kmdist.job.endings import NoUsableImageError
-from kmdist.job.job import Job
+from kmdist.job.job import Job, NoUsableImageError
 from kmdist.job.progress import Message
 from kmdist.recipes.digits.blocks import Range, Scored, classes_of
 from kmdist.recipes.digits.left_out import without_blocks

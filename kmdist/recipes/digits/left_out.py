@@ -12,8 +12,7 @@ import numpy as np
 from kmdist.errors import UsageError, quantity
 from kmdist.images import Rejection
 from kmdist.job.block_pass import BlockPass, LeftOut, writing_stage
-from kmdist.job.endings import NoUsableImageError
-from kmdist.job.job import Job
+from kmdist.job.job import Job, NoUsableImageError
 from kmdist.job.memory import DECODE_BYTES, Held
 from kmdist.job.progress import Message
 from kmdist.recipes.digits.blocks import Range, ranges

@@ -11,7 +11,7 @@ import numpy as np
 
 from kmdist.errors import UsageError, quantity
 from kmdist.images import EVERYTHING, Choice
-from kmdist.job.endings import NoUsableImageError
+from kmdist.job.job import NoUsableImageError
 from kmdist.job.progress import Message
 from kmdist.recipes.digits.blocks import Range, ranges
 from kmdist.recipes.digits.stacks import Stack, open_stack, polarity_of

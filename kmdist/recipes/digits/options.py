@@ -8,8 +8,7 @@ from msgspec import Meta
 from msgspec.structs import force_setattr
 
 from kmdist.errors import UsageError
-from kmdist.job.choices import K, k_option
-from kmdist.job.options import MAX_ITER, N_INIT, TOL, JobOptions, Method
+from kmdist.job.options import MAX_ITER, N_INIT, TOL, JobOptions, K, Method, k_option
 from kmdist.options import NaturalInt, NonNegative, Option, PositiveInt, path_or_text, unchanged
 
 DEFAULT_K = 10

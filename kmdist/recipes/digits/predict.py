@@ -12,9 +12,9 @@ import numpy as np
 from kmdist.engine.passes import Pool
 from kmdist.engine.rows import Loader
 from kmdist.job.job import Job
-from kmdist.job.labelling import model_record
 from kmdist.job.memory import Outline
 from kmdist.job.options import JobOptions
+from kmdist.job.photographs import model_record
 from kmdist.job.progress import Watcher
 from kmdist.job.recipe import Results
 from kmdist.recipes.digits.left_out import check_images

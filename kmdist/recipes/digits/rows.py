@@ -23,9 +23,8 @@ from kmdist.job.block_pass import (
     rejected_arrays,
     unpack_rejected,
 )
-from kmdist.job.endings import NothingToFitError
 from kmdist.job.fitting import kept_rows
-from kmdist.job.job import Job
+from kmdist.job.job import Job, NothingToFitError
 from kmdist.job.progress import Message
 from kmdist.recipes.digits.blocks import Range
 from kmdist.recipes.digits.left_out import check_images, leave_out

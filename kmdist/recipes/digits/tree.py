@@ -14,9 +14,9 @@ from kmdist.engine.rows import Block, Loader, Rows
 from kmdist.errors import KmdistError, UsageError, quantity
 from kmdist.estimators.merging import merge_clusters
 from kmdist.job.job import Job
-from kmdist.job.labelling import model_record
 from kmdist.job.memory import Outline
 from kmdist.job.options import JobOptions
+from kmdist.job.photographs import model_record
 from kmdist.job.progress import Watcher
 from kmdist.job.recipe import Results
 from kmdist.job.reporter import watcher

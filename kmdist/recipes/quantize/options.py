@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol
 from msgspec import Meta
 
 from kmdist.errors import UsageError
-from kmdist.job.choices import K, k_option
-from kmdist.job.options import FittingOptions
+from kmdist.job.options import FittingOptions, K, k_option
 from kmdist.options import Option, path_or_text, unchanged
 
 if TYPE_CHECKING:

@@ -16,8 +16,7 @@ import numpy as np
 
 from kmdist.images import Rejection
 from kmdist.job.block_pass import Codec, Stage, pack_rejected, unpack_rejected
-from kmdist.job.endings import NoUsableImageError
-from kmdist.job.job import Job
+from kmdist.job.job import Job, NoUsableImageError
 from kmdist.job.label_maps import (
     LabelSink,
     Layer,

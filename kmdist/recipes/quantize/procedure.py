@@ -11,13 +11,11 @@ from typing import Any
 
 from kmdist.engine.passes import Pool
 from kmdist.errors import quantity
-from kmdist.job.compiling import compile_kernels
 from kmdist.job.job import Job
 from kmdist.job.memory import Outline
 from kmdist.job.options import JobOptions
-from kmdist.job.photographs import PhotographProcedure, Photographs
-from kmdist.job.probing import fingerprint
-from kmdist.job.progress import Message, Watcher
+from kmdist.job.photographs import PhotographProcedure, Photographs, fingerprint
+from kmdist.job.progress import Message, Watcher, compile_kernels
 from kmdist.job.recipe import Results
 from kmdist.recipes.quantize.blocks import PHOTOGRAPHIC
 from kmdist.recipes.quantize.each import quantize_each

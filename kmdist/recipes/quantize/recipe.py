@@ -77,14 +77,14 @@ class Quantize(PhotographRecipe):
 
     def predict(self, run: "Run", images: Any) -> Any:
         """Label images in memory."""
-        from kmdist.job.in_memory import label_images
+        from kmdist.job.pixels import label_images
 
         model = self.model_of(run)
         return label_images(model, images, model.transparency.convert)
 
     def original(self, run: "Run", image: "RunImage") -> Original:
         """The photograph as it was clustered: RGB over the background, or RGBA."""
-        from kmdist.job.originals import Photograph
+        from kmdist.job.pixels import Photograph
         from kmdist.recipes.quantize.transparency import Transparency
 
         convert = Transparency.of_record(run.attributes).convert

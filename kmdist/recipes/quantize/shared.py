@@ -17,8 +17,7 @@ from kmdist.engine.state import State
 from kmdist.errors import ImageError, KmdistError, UsageError
 from kmdist.images import Rejection
 from kmdist.job.block_pass import BlockPass
-from kmdist.job.endings import NoUsableImageError
-from kmdist.job.job import Job
+from kmdist.job.job import Job, NoUsableImageError
 from kmdist.job.label_maps import Layer, label_blocks, label_items, open_sink
 from kmdist.job.photographs import Photographs
 from kmdist.job.progress import Event, Message

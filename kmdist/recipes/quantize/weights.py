@@ -10,9 +10,8 @@ from kmdist.engine.passes import Pool
 from kmdist.errors import ImageError, UsageError, quantity
 from kmdist.images import ImageSource, find_images, plan_blocks, to_rgb8
 from kmdist.job.options import JobOptions
-from kmdist.job.photographs import Photographs
+from kmdist.job.photographs import Photographs, probe_all
 from kmdist.job.pixels import Pixels
-from kmdist.job.probing import probe_all
 from kmdist.job.progress import Message, Watcher
 from kmdist.job.work import Piece, read_piece, work_of
 

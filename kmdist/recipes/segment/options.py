@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 from kmdist.errors import UsageError
-from kmdist.job.choices import K, k_option
-from kmdist.job.options import FittingOptions, SharedClusters
+from kmdist.job.options import FittingOptions, K, SharedClusters, k_option
 from kmdist.options import NaturalInt, NonNegative, Option, PositiveInt, texts
 
 DEFAULT_K = 8

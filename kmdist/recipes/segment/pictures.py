@@ -10,7 +10,7 @@ import numpy as np
 from kmdist.errors import ImageError, UsageError
 from kmdist.images import Found, Window
 from kmdist.job.exhibits import Exhibit, signatures
-from kmdist.job.originals import require_there
+from kmdist.job.pixels import require_there
 from kmdist.recipes.segment.bands import scenes
 from kmdist.recipes.segment.rasters import Asked, ProbeRaster, read_raster
 from kmdist.store import Run, RunImage

@@ -20,14 +20,12 @@ from kmdist.images import Found, Rejection
 from kmdist.images.finding.find import listed_inputs
 from kmdist.images.finding.formats import zarr_metadata
 from kmdist.job.each_image import EachImage, Fits, summary
-from kmdist.job.endings import NoUsableImageError
 from kmdist.job.fitting import fit_centroids
-from kmdist.job.job import Job
+from kmdist.job.job import Job, NoUsableImageError
 from kmdist.job.label_maps import KeptLabels, Layer, label_items, open_sink, write_kept
-from kmdist.job.labelling import model_record
 from kmdist.job.memory import Outline
 from kmdist.job.options import JobOptions
-from kmdist.job.photographs import Photographs, open_photographs
+from kmdist.job.photographs import Photographs, model_record, open_photographs
 from kmdist.job.progress import Message, Watcher
 from kmdist.job.recipe import Inputs, Results
 from kmdist.job.work import Work

@@ -17,9 +17,8 @@ from kmdist.job.block_pass import (
     pack_rejected,
     unpack_rejected,
 )
-from kmdist.job.endings import NoUsableImageError
 from kmdist.job.fitting import kept_rows
-from kmdist.job.job import Job
+from kmdist.job.job import Job, NoUsableImageError
 from kmdist.job.work import Piece, Work, read_piece
 from kmdist.recipes.segment.model import Scaling
 from kmdist.recipes.segment.rasters import read_raster

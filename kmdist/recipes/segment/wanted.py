@@ -14,7 +14,7 @@ from kmdist.engine.seeding import seed_centroids
 from kmdist.engine.state import State
 from kmdist.errors import ImageError, UsageError, quantity
 from kmdist.images.reading.numpy_files import open_numpy
-from kmdist.job.choices import selection_record
+from kmdist.job.options import selection_record
 from kmdist.recipes.segment.model import Scaling, SegmentModel, cluster_colors
 from kmdist.recipes.segment.options import SegmentOptions
 from kmdist.recipes.segment.scaling import Channels, Features, find_scaling

@@ -5,8 +5,7 @@ from typing import Annotated, ClassVar, Literal
 from msgspec import Meta
 
 from kmdist.errors import UsageError
-from kmdist.job.choices import K, k_option
-from kmdist.job.options import BlockMpx, FittingOptions, Method, SharedClusters
+from kmdist.job.options import BlockMpx, FittingOptions, K, Method, SharedClusters, k_option
 from kmdist.options import NaturalInt, NonNegative, Option, Share
 
 DEFAULT_K = 6

@@ -5,8 +5,7 @@ from typing import Any
 import numpy as np
 
 from kmdist.engine.fits import Clusters
-from kmdist.job.endings import NoUsableImageError
-from kmdist.job.job import Job
+from kmdist.job.job import Job, NoUsableImageError
 from kmdist.job.label_maps import Layer, label_items, marked_tiled, open_sink
 from kmdist.job.photographs import Photographs
 from kmdist.recipes.texture.labels import label_textures

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from kmdist.engine.passes import Pool
-from kmdist.job.compiling import compile_kernels
 from kmdist.job.job import Job
 from kmdist.job.memory import Outline
 from kmdist.job.options import JobOptions
 from kmdist.job.photographs import PhotographProcedure, Photographs, open_photographs
-from kmdist.job.progress import Message, Watcher
+from kmdist.job.progress import Message, Watcher, compile_kernels
 from kmdist.job.recipe import Results
 from kmdist.job.work import Work
 from kmdist.recipes.texture.chroma import in_color

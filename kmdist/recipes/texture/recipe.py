@@ -78,7 +78,7 @@ class Textures(PhotographRecipe):
     def predict(self, run: "Run", images: Any) -> Any:
         """Label images in memory, in their own precision."""
         from kmdist.images import to_rgb
-        from kmdist.job.in_memory import label_images
+        from kmdist.job.pixels import label_images
 
         return label_images(self.model_of(run), images, to_rgb)
 

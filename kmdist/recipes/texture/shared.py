@@ -23,8 +23,7 @@ from kmdist.engine.state import State
 from kmdist.errors import KmdistError
 from kmdist.filters.statistics import FeatureSums, Projection
 from kmdist.job.block_pass import GIVEN_UP, BlockPass, Stage
-from kmdist.job.endings import NoUsableImageError
-from kmdist.job.job import Job
+from kmdist.job.job import Job, NoUsableImageError
 from kmdist.job.label_maps import KeptLabels, Layer, label_items, write_kept
 from kmdist.job.progress import Event, Message
 from kmdist.job.work import Work

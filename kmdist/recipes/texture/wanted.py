@@ -8,7 +8,7 @@ import numpy as np
 
 from kmdist.engine.fits import Clusters, FitOptions, fit_clusters
 from kmdist.engine.state import State
-from kmdist.job.choices import selection_record
+from kmdist.job.options import selection_record
 from kmdist.recipes.texture.model import DEFAULT_PRESET, Texture, TextureModel
 from kmdist.recipes.texture.options import TextureOptions
 

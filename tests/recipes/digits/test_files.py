@@ -8,7 +8,7 @@ import pytest
 
 from kmdist.errors import KmdistError, UsageError
 from kmdist.images import Found
-from kmdist.job.endings import NoUsableImageError
+from kmdist.job.job import NoUsableImageError
 from kmdist.pictures.view import view
 from kmdist.recipes.digits.recipe import digits
 from kmdist.recipes.digits.stacks import files as folders

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from kmdist.cli import cli
 from kmdist.errors import UsageError
 from kmdist.images import Found
-from kmdist.job.endings import NoUsableImageError
+from kmdist.job.job import NoUsableImageError
 from kmdist.job.progress import Event, Message
 from kmdist.recipes.digits.recipe import digits
 from kmdist.recipes.digits.stacks import open_stack
