@@ -1,10 +1,10 @@
-from .checking import verify as verify
 from .night import run_night as run_night
 from .outcome import Night as Night
+from .outcome import find as find
+from .outcome import status as status
 from .repair import Repair as Repair
 from .repair import repair as repair
-from .report import find as find
-from .report import status as status
-from .retrying import retry as retry
+from .repair import retry as retry
+from .repair import verify as verify
 from .settings import Settings as Settings
 from .watching import watch_nights as watch_nights

@@ -18,8 +18,16 @@ from kmdist.images import Rejection
 from kmdist.job.job import Deadline, NoUsableImageError, OutOfTimeError
 from kmdist.job.progress import Message, Watcher, watch_nothing
 from kmdist.nightly.digests import image_digests
-from kmdist.nightly.ledger import DONE, LEDGER, PENDING, WAITING, FileRow, Ledger
-from kmdist.nightly.lock import hold_lock
+from kmdist.nightly.ledger import (
+    DONE,
+    LEDGER,
+    PENDING,
+    QUARANTINED,
+    WAITING,
+    FileRow,
+    Ledger,
+    hold_lock,
+)
 from kmdist.nightly.models import (
     current_model,
     fit_model,
@@ -31,7 +39,6 @@ from kmdist.nightly.models import (
 from kmdist.nightly.outcome import InputError, Night, stamp_of
 from kmdist.nightly.scan import compare, found_of, look, part_inputs
 from kmdist.nightly.settings import Clock, Settings, system_clock
-from kmdist.nightly.settling import quarantined, settled
 from kmdist.recipes.predict import label_inputs
 from kmdist.recipes.registry import recipe_named
 from kmdist.store import Run, open_run
@@ -278,3 +285,42 @@ class Worker:
         while stamp_of(moment) in taken or self._run_path(stamp_of(moment)).exists():
             moment += timedelta(seconds=1)
         return stamp_of(moment)
+
+
+def quarantined(row: FileRow, error: str) -> FileRow:
+    """A file that is set aside, until its contents change."""
+    return replace(row, state=QUARANTINED, error=error, hash=row.next_hash, going=None)
+
+
+def settled(
+    row: FileRow,
+    run: str | None,
+    number: int,
+    reasons: Mapping[str, tuple[str, str]],
+    digests: Mapping[str, str],
+) -> FileRow:
+    """A file's row after a run.
+
+    Parameters
+    ----------
+    run : that was published; None: nothing in it could be used.
+    number : of the model.
+    reasons : code and reason of each image that was rejected, by name.
+    digests : of the labels of each image in the run, by name.
+    """
+    if row.name in digests:
+        return replace(
+            row,
+            state=DONE,
+            error=None,
+            hash=row.next_hash,
+            run=run,
+            label_name=row.name,
+            model=number,
+            digest=digests[row.name],
+            going=None,
+        )
+    code, reason = reasons.get(row.name, ("missing", "not in the run"))
+    if code in ("changed", "missing"):  # the next night sees what has become of it
+        return replace(row, going=None, state=PENDING)
+    return quarantined(row, f"{code}: {reason}")

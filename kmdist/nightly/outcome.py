@@ -6,11 +6,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
-from kmdist.errors import KmdistError
-from kmdist.nightly.ledger import QUARANTINED, FileRow
+from kmdist.errors import KmdistError, UsageError
+from kmdist.nightly.ledger import LEDGER, QUARANTINED, FileRow, Ledger
 
 NIGHTS = "nights"
 """Folder of what nights did, in the results folder."""
@@ -110,3 +111,65 @@ def read_nights(results: Path, last: int) -> list[Night]:
                 "removed"
             ) from error
     return nights
+
+
+def open_ledger(results: Path) -> Any:
+    """The ledger of a results folder, which must be there.
+
+    Raises
+    ------
+    UsageError : there is none.
+    """
+    path = results / LEDGER
+    if not path.is_file():
+        raise UsageError(f"{path}: does not exist: no night has run with these results yet")
+    return Ledger.open(path)
+
+
+def status(results: Path) -> dict[str, Any]:
+    """How things stand.
+
+    Returns
+    -------
+    dict : ``files`` by state, ``quarantined`` {path: reason}, ``started`` runs that go on in the
+        next night, ``runs`` and ``models`` published, ``night``: the last one's JSON or None.
+    """
+    with open_ledger(results) as ledger:
+        bad = ledger.files("state = ? AND NOT gone", QUARANTINED)
+        nights = read_nights(results, 1)
+        return {
+            "files": ledger.counts(),
+            "quarantined": {os.fsdecode(path): row.error for path, row in bad.items()},
+            "started": [run["run"] for run in ledger.runs("started")],
+            "runs": len(ledger.runs("published")),
+            "models": sorted(ledger.models()),
+            "night": asdict(nights[0]) if nights else None,
+        }
+
+
+def find(results: Path, path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Which run holds a file's labels.
+
+    Returns
+    -------
+    dict : ``state``, ``run`` (path), ``image`` (name there), ``model``, ``error``, ``gone``.
+
+    Raises
+    ------
+    UsageError : the ledger does not know the file.
+    """
+    key = os.fsencode(os.path.abspath(os.path.expanduser(path)))
+    with open_ledger(results) as ledger:
+        rows = ledger.files("path = ?", key) or ledger.files("name = ?", os.fsencode(path))
+    if not rows:
+        raise UsageError(f"{os.fspath(path)!r} is not in the ledger of {results}")
+    row = next(iter(rows.values()))
+    return {
+        "path": os.fsdecode(row.path),
+        "state": row.state,
+        "run": str(results / "runs" / f"{row.run}.zarr") if row.run else None,
+        "image": row.label_name,
+        "model": row.model,
+        "error": row.error,
+        "gone": bool(row.gone),
+    }

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from kmdist.job.exhibits import Curves, Exhibit, Table
-from kmdist.nightly.outcome import read_nights
-from kmdist.nightly.report import open_ledger, status
+from kmdist.nightly.outcome import open_ledger, read_nights, status
 from kmdist.pages.page import render
 from kmdist.pictures.output_files import check_picture_path, write_text, written_to
 

@@ -20,8 +20,7 @@ from click.testing import CliRunner
 from kmdist.cli import cli
 from kmdist.errors import KmdistError, UsageError
 from kmdist.nightly import find, status, verify
-from kmdist.nightly.ledger import PENDING, FileRow, Ledger
-from kmdist.nightly.lock import LockHeldError, hold_lock
+from kmdist.nightly.ledger import PENDING, FileRow, Ledger, LockHeldError, hold_lock
 from kmdist.nightly.scan import compare, look
 from kmdist.store import open_run
 from tests.support.folders import ROOT

@@ -13,8 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from kmdist.errors import KmdistError
 from kmdist.nightly import find, repair, retry, verify
-from kmdist.nightly.ledger import LEDGER
-from kmdist.nightly.lock import LockHeldError, hold_lock
+from kmdist.nightly.ledger import LEDGER, LockHeldError, hold_lock
 from kmdist.store import open_run
 from tests.support.nights import World
 
