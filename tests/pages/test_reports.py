@@ -16,8 +16,8 @@ from PIL import Image
 import kmdist
 from kmdist.cli import cli
 from kmdist.job.exhibits import Curves
-from kmdist.pages import embedding
-from kmdist.pages.charts import line_chart
+from kmdist.pages import run_report
+from kmdist.pages.page import line_chart
 from kmdist.store import RunWriter
 
 EVIL = "<img src=x onerror=alert(1)>.png"
@@ -96,8 +96,8 @@ def test_a_page_may_load_nothing(page: Path) -> None:
 
 
 def test_a_page_does_not_grow_with_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedding, "MOST_IMAGES", 6)
-    monkeypatch.setattr(embedding, "PAGE_BYTES", 60_000)
+    monkeypatch.setattr(run_report, "MOST_IMAGES", 6)
+    monkeypatch.setattr(run_report, "PAGE_BYTES", 60_000)
     rng, sizes = np.random.default_rng(1), []
     palette = rng.integers(0, 255, (4, 3), np.uint8)
     for n in (2, 12):
