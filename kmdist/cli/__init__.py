@@ -5,16 +5,11 @@ from typing import Any
 import click
 
 from kmdist.cli.cluster import cluster
-from kmdist.cli.demo import demo
-from kmdist.cli.export import export, extract
-from kmdist.cli.filters import filters
-from kmdist.cli.info import info
 from kmdist.cli.nightly import nightly
 from kmdist.cli.options import COMMAND_KEY, said
-from kmdist.cli.recipes import merge, predict, recipe_command, split
-from kmdist.cli.report import report, serve
-from kmdist.cli.run import run
-from kmdist.cli.view import view
+from kmdist.cli.recipes import demo, merge, predict, recipe_command, split
+from kmdist.cli.runs import export, extract, filters, info, report, serve, view
+from kmdist.cli.specs import run
 from kmdist.errors import KmdistError, shown_lines
 from kmdist.recipes.registry import recipe_names
 

@@ -1,10 +1,158 @@
-"""`kmdist export` and `kmdist extract`: files made from a run."""
+"""`kmdist view`: pictures of a run."""
 
 from typing import Any
 
 import click
 
 from kmdist.cli.say import say
+
+
+@click.command()
+@click.argument("run", metavar="RUN")
+@click.argument("image", metavar="[IMAGE]", required=False)
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    help="The .png, .jpg or .webp to write.  [default: a new .png here, named as RUN]",
+)
+@click.option(
+    "--overlay",
+    type=click.FloatRange(0, 1),
+    metavar="SHARE",
+    help="Draw the labels over the original: 0.5 is half of each.",
+)
+@click.option(
+    "--what",
+    type=click.Choice(["centroids", "members", "confusion", "sweep", "normalised", "signatures"]),
+    help="Of a run of digits: which picture  [default: centroids]; of segment: signatures, the "
+    "mean of each channel in each cluster, and its standard deviation.",
+)
+def view(
+    run: str, image: str | None, output: str | None, overlay: float | None, what: str | None
+) -> None:
+    """Draw an image of RUN: original, recoloured, labels, and the palette with shares.
+
+    Without IMAGE: a contact sheet. IMAGE is a name that `kmdist info` lists, or the path of the
+    photograph. Of a run of several k all are drawn; RUN.zarr/k8 is one of them.
+
+    \b
+    kmdist view run.zarr
+    kmdist view run.zarr photo.jpg -o picture.png --overlay 0.5
+    """
+    from kmdist.pictures.view import view as draw
+    from kmdist.store import open_run
+
+    opened = open_run(run)
+    place = output or _new_name(opened.path.name, image)
+    picture = draw(opened, place, image, overlay=overlay, what=what)
+    say(f"picture: {picture}")
+
+
+def _new_name(run: str, image: str | None) -> str:
+    """A name for a picture of a run, or of an image in it, that no file here has."""
+    from pathlib import Path, PurePosixPath
+
+    stem = "-".join(PurePosixPath(name).stem for name in filter(None, (run, image)))
+    number, name = 1, f"{stem}.png"
+    while Path(name).exists():
+        number += 1
+        name = f"{stem}-{number}.png"
+    return name
+
+
+@click.command()
+@click.argument("bank", type=click.Choice(["lm", "gabor"]))
+@click.option(
+    "-o", "--output", required=True, metavar="FILE", help="The .png, .jpg or .webp to write."
+)
+@click.option("--scales", type=click.Choice(["linear", "published"]), default="linear")
+@click.option("--variant", type=click.Choice(["corrected", "tutorial"]), default="corrected")
+def filters(bank: str, output: str, scales: str, variant: str) -> None:
+    """Draw the kernels of a filter bank: the Leung-Malik bank as the 6 × 8 sheet people know.
+
+    \b
+    kmdist filters lm -o bank.png
+    """
+    from kmdist.pictures.view import draw_bank
+    from kmdist.recipes.texture.model import bank_named
+
+    drawn = draw_bank(bank_named(bank, scales=scales, variant=variant), output)
+    say(f"picture: {drawn}")
+
+
+@click.command()
+@click.argument("run", metavar="RUN")
+@click.option("--json", "as_json", is_flag=True, help="Everything, for programs.")
+@click.option("-v", "--verbose", is_flag=True, help="List every image, colour and rejected file.")
+def info(run: str, as_json: bool, verbose: bool) -> None:
+    """Say what RUN holds: its clusters, images, scores, times, and the files it left out.
+
+    Of a run of several k, RUN.zarr/k8 is one.
+
+    \b
+    kmdist info run.zarr
+    kmdist info run.zarr --json
+    """
+    from kmdist.cli.summary import say_run
+    from kmdist.store.reader import interpreting, open_run
+
+    opened = open_run(run)
+    with interpreting(opened):
+        if as_json:
+            import json
+
+            # ASCII with escapes: file names may hold bytes that are no text.
+            click.echo(json.dumps(opened.info(), indent=1))
+        else:
+            say_run(opened, everything=verbose)
+
+
+@click.command()
+@click.argument("run", metavar="RUN")
+@click.option("-o", "--output", required=True, metavar="FILE.html", help="The page to write.")
+@click.option("-q", "--quiet", is_flag=True, help="Errors only.")
+def report(run: str, output: str, quiet: bool) -> None:
+    """Write a page about RUN that opens from a file, in any browser, without a network.
+
+    Click a pixel or a colour to choose its cluster; what is chosen can be saved as a cut-out or a
+    mask, and the page gives the command that does the same to all images.
+
+    \b
+    kmdist report run.zarr -o report.html
+    """
+    from kmdist.job.reporter import Reporter
+    from kmdist.pages.run_report import report as write
+    from kmdist.store import open_run
+
+    with Reporter(quiet=quiet) as reporter:
+        path = write(open_run(run), output, watch=reporter)
+    if not quiet:
+        say(f"report: {path}")
+
+
+@click.command()
+@click.argument("run", metavar="RUN")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=0, help="Of loopback.  [default: a free one]"
+)
+@click.option("--browser/--no-browser", default=True, help="Open the page in the browser.")
+def serve(run: str, port: int, browser: bool) -> None:
+    """Show RUN live in this machine's browser: label maps of any size pan and zoom.
+
+    Nothing is written, and only who has the printed address can look. Ctrl+C ends it.
+
+    \b
+    kmdist serve slide.zarr
+    """
+    from kmdist.pages.server import Server
+    from kmdist.store import open_run
+
+    with Server(open_run(run), port) as server:
+        say(server.url)
+        if browser:
+            click.launch(server.url)
+        server.serve_forever()
 
 
 class Amount(click.ParamType[Any]):
