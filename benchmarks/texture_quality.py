@@ -33,7 +33,7 @@ from kmdist.filters.cells import TileGrid, sampled_cells
 from kmdist.filters.features import PRESETS, TextureFeatures, tile_features, tile_moduli
 from kmdist.filters.statistics import FeatureSums
 from kmdist.images.color import to_space
-from kmdist.recipes.texture.learning import TEXTON_ITERATIONS, TEXTON_ROWS
+from kmdist.recipes.texture.model import TEXTON_ITERATIONS, TEXTON_ROWS
 from kmdist.store import Run
 
 Labels = NDArray[np.integer]

@@ -24,7 +24,7 @@ from kmdist.pictures.export import TABLE_NAME, Fidelity, export, file_stems
 from kmdist.pictures.extract import extract, extract_all
 from kmdist.pictures.palette_files import write_palette
 from kmdist.pictures.png import PngWriter
-from kmdist.recipes.quantize.given_palettes import read_palette
+from kmdist.recipes.quantize.wanted import read_palette
 from kmdist.store import Run
 
 

@@ -1,12 +1,13 @@
 """PSNR and SSIM of label maps in the colours of their palettes, image by image and of a run."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from kmdist.images.color import over_black_and_white
+from kmdist.job.exhibits import Curves, Exhibit
 from kmdist.job.work import Piece
 from kmdist.recipes.quantize.kernels.fidelity import (
     NOTHING_SKIPPED,
@@ -15,6 +16,7 @@ from kmdist.recipes.quantize.kernels.fidelity import (
     ssim_sum,
     window_step,
 )
+from kmdist.store import Run
 
 
 class Fidelity(NamedTuple):
@@ -116,3 +118,18 @@ def write_fidelity(writer: Any, prefix: str, by_name: Mapping[str, Fidelity]) ->
     record = overall.record()
     record["ssim"] = round(math.fsum(similar) / len(similar), 6) if similar else None
     return {"fidelity": {**record, "worst": {"image": worst, **by_name[worst].record()}}}
+
+
+def quality_by_k(run: Run) -> Sequence[Exhibit]:
+    """PSNR of the collection against k, from the inertia in sRGB; in other spaces, inertia."""
+    if not run.runs:
+        return ()
+    ks, runs = list(run.runs), list(run.runs.values())
+    inertia = np.array([float(one.inertia or 0.0) for one in runs])
+    title = "Quality against k"
+    if any(one.attributes.get("space", "rgb") != "rgb" for one in runs) or not inertia.all():
+        return (Curves(title, "k", ks, {"inertia": inertia.tolist()}),)
+    pixels = np.array([np.sum(one.counts) if one.counts is not None else 1 for one in runs])
+    psnr = 10 * np.log10(255**2 * 3 * pixels / inertia)
+    note = "PSNR of all pixels together, with centroids before they are rounded to 8 bits"
+    return (Curves(title, "k", ks, {"PSNR in dB": psnr.tolist()}, note=note),)

@@ -1,12 +1,38 @@
-"""A palette to label new photographs with."""
+"""A palette to label new photographs with.
 
-from dataclasses import dataclass
+Label new photographs with the palette of an earlier run.
+
+Passes over the files: one. Each block counts its distinct colours, finds the nearest centroid of
+each, and labels by table; an image stored in shards, and one with an alpha channel that is larger
+than a block, is decoded twice. Tasks: one a block, one a pyramid window of images larger than a
+block. Bytes that reach this process: 8 k a block.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kmdist.errors import UsageError
+from kmdist.images import Rejection
+from kmdist.job.block_pass import Codec, Stage, pack_rejected, unpack_rejected
+from kmdist.job.job import Job, NoUsableImageError
+from kmdist.job.label_maps import (
+    LabelSink,
+    Layer,
+    label_blocks,
+    label_items,
+    marked_tiled,
+    open_sink,
+)
+from kmdist.job.photographs import Photographs
+from kmdist.job.pixels import Pixels, decode_pieces
+from kmdist.job.work import Work
+from kmdist.recipes.quantize.fidelity import Fidelity, fidelity_of, merged, write_fidelity
 from kmdist.recipes.quantize.kernels.histogram import ColorCounter, Colors
 from kmdist.recipes.quantize.kernels.label_table import ColorLabels
 from kmdist.recipes.quantize.palette import ColorCloud, label_colors
@@ -69,3 +95,124 @@ class Model:
         labels, _, _ = self.label_colors(colors)
         with ColorLabels.borrowed(colors, labels) as label_of:
             return label_of(pixels)
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What tasks say of their images.
+
+    Parameters
+    ----------
+    counts : members of each cluster.
+    inertia : Σ‖x − c‖² over the same pixels, a sum a block; to be added exactly, so that the
+        total does not depend on how the blocks were shared out.
+    """
+
+    counts: tuple[int, ...]
+    inertia: tuple[float, ...] = ()
+    rejected: tuple[Rejection, ...] = ()
+    fidelity: Mapping[str, Fidelity] = field(default_factory=dict)
+
+    def record(self) -> list[Any]:
+        """As JSON, for the manifest."""
+        rejected, fidelity = pack_rejected(self.rejected), list(self.fidelity.items())
+        return [list(self.counts), list(self.inertia), rejected, fidelity]
+
+    @staticmethod
+    def of_record(record: Sequence[Any]) -> "Predicted":
+        """From the manifest of an interrupted run."""
+        counts, inertia, rows, figures = record
+        fidelity = {name: Fidelity(*sums) for name, sums in figures}
+        return Predicted(tuple(counts), tuple(inertia), unpack_rejected(rows), fidelity)
+
+    @staticmethod
+    def merge(parts: Sequence["Predicted"]) -> "Predicted":
+        """Those of several blocks."""
+        counts = np.array([part.counts for part in parts], np.int64).sum(axis=0)
+        return Predicted(
+            tuple(counts.tolist()),
+            tuple(one for part in parts for one in part.inertia),
+            tuple(one for part in parts for one in part.rejected),
+            merged(part.fidelity for part in parts),
+        )
+
+
+def predict_stage(k: int) -> Stage:
+    """The stage that labels with k colours."""
+    return Stage(
+        "label",
+        predict_block,
+        Predicted.merge,
+        nothing=partial(Predicted, (0,) * k, ()),
+        noted=Codec(Predicted.record, Predicted.of_record),
+    )
+
+
+def label_photographs(job: Job, workload: Photographs, model: Model) -> dict[str, Any]:
+    """Label and write all images of a job.
+
+    Returns
+    -------
+    dict : attributes of the run.
+    """
+    marked, k = marked_tiled(job, workload.blocks), len(model.centroids)
+    items = label_items(workload.blocks, job.rejected)
+    sink = open_sink(job, items, [Layer("", k, model.palette)], marked)
+    learnt = job.pool.broadcast(model)
+    found: Predicted = label_blocks(job, predict_stage(k), items, sink, learnt)
+    if not any(found.counts):
+        raise NoUsableImageError(
+            "no pixel can be labelled: every image is transparent or unreadable",
+            job.rejected.values(),
+        )
+    inertia = math.fsum(found.inertia)
+    channels = ("cluster", "channel")
+    job.writer.write_array("centroids", model.centroids, channels)
+    job.writer.write_array("palette", model.palette, channels)
+    job.writer.write_array("counts", np.array(found.counts, np.int64), ("cluster",))
+    history = np.array([[inertia, 0.0, 0.0]])
+    job.writer.write_array("history", history, ("iteration", "quantity"))
+    fidelity = {name: one for name, one in found.fidelity.items() if name not in job.rejected}
+    return {
+        "k": k,
+        **write_fidelity(job.writer, "", fidelity),
+        "space": model.space,
+        **model.transparency.record(),
+        "inertia": inertia,
+        "n_iter": 0,
+        "stop_reason": "predicted",
+    }
+
+
+def predict_block(work: Work, sink: LabelSink, model: Model) -> Predicted:
+    """Label one block of whole images, one tile, or the tiles of one shard; a task."""
+    decoded: list[Pixels] = []
+    rejected: list[Rejection] = []
+    convert = model.transparency.convert
+    with ColorCounter() as counter:
+        for one in decode_pieces(work, convert):
+            if isinstance(one, Rejection):
+                rejected.append(one)
+                continue
+            counter.add(one.rgb, one.unclustered)
+            if not work.in_shard:  # whose pixels are too many to keep
+                decoded.append(one)
+        colors = counter.colors()
+    k = len(model.centroids)
+    nothing = Predicted((0,) * k, (), tuple(rejected))
+    if rejected and work.tile_of is not None:
+        return nothing
+    found, counts, inertia = model.label_colors(colors)
+    labels = sink.open(work.pieces)
+    fidelity: list[dict[str, Fidelity]] = []
+    with ColorLabels.borrowed(colors, found) as label_of:
+        for one in decode_pieces(work, convert) if work.in_shard else decoded:
+            if isinstance(one, Rejection):
+                return replace(nothing, rejected=(one,))
+            of_piece = label_of(one.rgb)
+            near = fidelity_of(one.piece, one.rgb, of_piece, model.palette, one.unclustered)
+            fidelity.append({one.piece.source.name: near})
+            labels.put(one.piece, 0, of_piece, one.unclustered)
+    labels.close()
+    counted = tuple(map(int, counts))
+    return Predicted(counted, (float(inertia),), tuple(rejected), merged(fidelity))

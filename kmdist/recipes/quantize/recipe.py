@@ -71,7 +71,7 @@ class Quantize(PhotographRecipe):
 
     def label_photographs(self, job: "Job", workload: Any, model: "Model") -> dict[str, Any]:
         """Label with a palette."""
-        from kmdist.recipes.quantize.predict import label_photographs
+        from kmdist.recipes.quantize.model import label_photographs
 
         return label_photographs(job, workload, model)
 
@@ -111,7 +111,7 @@ class Quantize(PhotographRecipe):
 
     def exhibits(self, run: "Run") -> "Sequence[Exhibit]":
         """Quality against k."""
-        from kmdist.recipes.quantize.exhibits import quality_by_k
+        from kmdist.recipes.quantize.fidelity import quality_by_k
 
         return quality_by_k(run)
 

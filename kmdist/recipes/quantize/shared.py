@@ -22,10 +22,9 @@ from kmdist.job.label_maps import Layer, label_blocks, label_items, open_sink
 from kmdist.job.photographs import Photographs
 from kmdist.job.progress import Event, Message
 from kmdist.job.work import Work
-from kmdist.recipes.quantize.blocks import COUNT, Counted, decode_block
+from kmdist.recipes.quantize.blocks import COUNT, LABEL, Counted, decode_block
 from kmdist.recipes.quantize.fidelity import Fidelity, write_fidelity
 from kmdist.recipes.quantize.kernels.label_table import ColorLabels
-from kmdist.recipes.quantize.labels import LABEL
 from kmdist.recipes.quantize.palette import Palette
 from kmdist.recipes.quantize.wanted import Wanted
 from kmdist.store import unclustered_value

@@ -13,12 +13,12 @@ from kmdist.job.work import Work
 from kmdist.recipes.quantize.blocks import (
     COLOR_BYTES,
     COUNT,
+    LABEL,
     PHOTOGRAPHIC,
     decode_block,
     photographic_colors,
 )
 from kmdist.recipes.quantize.kernels.histogram import N_CODES, TABLE_MEMORY_BYTES
-from kmdist.recipes.quantize.labels import LABEL
 from kmdist.recipes.quantize.palette import fit_memory_bytes
 from kmdist.recipes.quantize.weights import WEIGHING_BYTES, WeightedSource
 from kmdist.store import label_dtype

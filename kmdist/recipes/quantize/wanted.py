@@ -1,14 +1,18 @@
 """What palettes a quantize job is asked for."""
 
+import io
+import json
+import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
 from kmdist.errors import ImageError, UsageError, quantity
-from kmdist.recipes.quantize.given_palettes import read_palette
+from kmdist.recipes.quantize.wanted import read_palette
 from kmdist.recipes.quantize.kernels.histogram import Colors
 from kmdist.recipes.quantize.options import MAX_K, QuantizeOptions
 from kmdist.recipes.quantize.palette import (
@@ -21,6 +25,7 @@ from kmdist.recipes.quantize.palette import (
     psnr,
 )
 from kmdist.recipes.quantize.transparency import OVER_WHITE, Transparency
+from kmdist.urls import is_url
 
 SCORED = 16
 """Numbers of colours that are tried where one is to be chosen."""
@@ -213,3 +218,82 @@ def _locked_colors(options: QuantizeOptions) -> np.ndarray:
         colors = colors[:, :3]
     _, first = np.unique(colors, axis=0, return_index=True)
     return colors[np.sort(first)]
+
+
+MAX_COLORS = 256
+"""Of a picture whose colours are a palette."""
+SUFFIXES = (".gpl", ".json", ".npy", ".css", ".hex", ".txt")
+ALLOWED = "a palette (.gpl, .json, .npy, or #rrggbb in .css, .hex, .txt), a picture, or a run"
+
+
+def read_palette(path: str | Path, option: str = "init") -> np.ndarray:
+    """Read colours.
+
+    Parameters
+    ----------
+    path : a ``.gpl``, ``.json`` or ``.npy`` file; one that has colour codes (``.css``, ``.hex``,
+        ``.txt``); a picture of few colours; or a run; or the URL of one.
+    option : that named it.
+
+    Returns
+    -------
+    (k, 3) float64, 0 … 255 sRGB; (k, 4) of palettes with alpha. Those of a picture are sorted.
+
+    Raises
+    ------
+    UsageError : no such file, or it holds no palette.
+    """
+    try:
+        colors = np.asarray(_read(os.path.expanduser(path)), dtype=np.float64)
+    except ImageError as error:
+        raise UsageError(
+            f"--{option} {str(path)!r}: {error.reason}; give {ALLOWED}"
+            + (", or random or k-means++" if option == "init" else "")
+        ) from error
+    except (
+        ValueError, LookupError, TypeError, AttributeError, OSError, EOFError, RecursionError,
+        MemoryError,
+    ) as error:  # fmt: skip
+        raise UsageError(f"--{option} {path}: holds no palette ({error})") from error
+    if colors.ndim != 2 or colors.shape[1] not in (3, 4) or not len(colors):
+        raise UsageError(f"--{option} {path}: a palette is (k, 3) sRGB, found shape {colors.shape}")
+    if not np.isfinite(colors).all() or colors.min() < 0 or colors.max() > 255:
+        raise UsageError(f"--{option} {path}: colours must lie in 0 … 255")
+    return colors
+
+
+def _read(path: str) -> object:
+    suffix = PurePosixPath(path).suffix.lower()
+    if os.path.isdir(path) or (is_url(path) and suffix not in SUFFIXES):
+        from kmdist.store import open_run
+
+        return open_run(path).palette
+    if suffix not in SUFFIXES:
+        return _colors_of_picture(path)
+    content = read_bytes(path)
+    if suffix == ".npy":
+        return np.load(io.BytesIO(content), allow_pickle=False)
+    text = content.decode("utf-8")
+    if suffix == ".json":
+        entries = json.loads(text)["palette"]
+        with_alpha = any("alpha" in entry for entry in entries)
+        return [[*one["rgb"], *([one["alpha"]] if with_alpha else [])] for one in entries]
+    if suffix != ".gpl":
+        codes = re.findall(r"(?<![0-9a-z])#?([0-9a-f]{6})(?![0-9a-z])", text.lower())
+        return [list(bytes.fromhex(code)) for code in codes]
+    rows = []
+    for line in text.splitlines():
+        words = line.split()
+        if len(words) >= 3 and all(word.isdigit() for word in words[:3]):
+            rows.append([int(word) for word in words[:3]])
+    return rows
+
+
+def _colors_of_picture(path: str) -> np.ndarray:
+    rgb, transparent = to_rgb8(decode(probe(Found(path, path))))
+    colors = count_colors(rgb, transparent).rgb
+    if len(colors) > MAX_COLORS:
+        raise ValueError(
+            f"{len(colors):,} colours, and a palette has at most {MAX_COLORS}; quantize it first"
+        )
+    return colors

@@ -8,18 +8,39 @@ from typing import Any
 
 import numpy as np
 
+from kmdist.engine.fits import Clusters
 from kmdist.errors import ImageError
 from kmdist.images import Rejection
-from kmdist.job.block_pass import Codec, Stage, pack_rejected, unpack_rejected
-from kmdist.job.job import Job
-from kmdist.job.label_maps import KeptLabels, Labels, LabelSink, label_blocks
+from kmdist.job.block_pass import (
+    BlockPass,
+    Codec,
+    LeftOut,
+    Stage,
+    pack_rejected,
+    unpack_rejected,
+    writing_stage,
+)
+from kmdist.job.job import Job, NoUsableImageError
+from kmdist.job.label_maps import (
+    KeptLabels,
+    Labels,
+    LabelSink,
+    Layer,
+    label_blocks,
+    label_items,
+    marked_tiled,
+    open_sink,
+)
 from kmdist.job.memory import LABEL_BYTES, Held
+from kmdist.job.photographs import Photographs
 from kmdist.job.work import Work
 from kmdist.recipes.texture.blocks import MeasuredBlock, Measuring, measure_piece
 from kmdist.recipes.texture.field_labels import color_sums, label_field, row_inertia
-from kmdist.recipes.texture.measuring import Field
-from kmdist.recipes.texture.model import TextureModel
-from kmdist.recipes.texture.tiles import Tiles
+from kmdist.recipes.texture.measuring import Field, read_moduli, texton_map_of
+from kmdist.recipes.texture.model import Textons, Texture, TextureModel
+from kmdist.recipes.texture.tiles import Tiles, map_name
+from kmdist.recipes.texture.wanted import Fitted, write_fit
+from kmdist.store import RunWriter
 
 
 @dataclass(frozen=True)
@@ -155,3 +176,62 @@ def _label(
         if labels is not None:
             labels.put(field.piece, position, found, field.unclustered)
     return Labelled(tuple(sums), (tuple(inertia),))
+
+
+def map_textons(
+    job: Job, work: Sequence[Work], textons: Textons, texture: Texture, group: str = ""
+) -> None:
+    """Find the textons of all tiles of large images: one more pass over these.
+
+    Images of which a tile cannot be read are rejected.
+    """
+    tiled = [one for one in work if one.tile_of is not None]
+    shared = job.pool.broadcast(textons)
+    BlockPass(job, MAP, group=group).run(tiled, shared, texture, job.writer)
+
+
+def save_texton_maps(work: Work, textons: Textons, texture: Texture, writer: RunWriter) -> LeftOut:
+    """Find the textons of a tile's own cells and save them, 1/16 byte a pixel; a task."""
+    for piece in work.pieces:
+        try:
+            found = texton_map_of(read_moduli(texture, piece), textons)
+        except ImageError as error:
+            return LeftOut((Rejection(piece.source.name, error.code, error.reason),))
+        writer.save_state(map_name(piece.source.name, piece.window), {"textons": found})
+    return LeftOut()
+
+
+MAP = writing_stage("maps", save_texton_maps)
+
+
+def label_photographs(
+    job: Job, workload: Photographs, model: TextureModel, palette: np.ndarray
+) -> dict[str, Any]:
+    """Label and write all images of a job.
+
+    Parameters
+    ----------
+    palette : (k, 3) uint8 colours of the model's clusters.
+
+    Returns
+    -------
+    dict : attributes of the run.
+    """
+    blocks = workload.blocks
+    marked = marked_tiled(job, blocks)
+    if model.textons is not None:
+        work = [one for one in blocks if one.tile_of not in job.rejected]
+        map_textons(job, work, model.textons, model.texture)
+    items = label_items(blocks, job.rejected)
+    sink = open_sink(job, items, [Layer("", len(palette), palette)], marked)
+    ((sums, inertia),) = label_textures(job, items, [model], sink, Tiles.of(blocks))
+    if not sums[:, 3].any():
+        raise NoUsableImageError(
+            "no pixel can be labelled: every image is transparent or unreadable",
+            job.rejected.values(),
+        )
+    history = np.array([[inertia, 0.0, 0.0]])
+    clusters = Clusters(model.centroids, sums[:, 3], inertia, history, 0, "predicted")
+    fitted = Fitted(model, clusters, sums, inertia)
+    write_fit(job.writer, "", fitted, palette)
+    return {**fitted.attributes(), "features": model.texture.record()}

@@ -71,7 +71,7 @@ class Textures(PhotographRecipe):
 
     def label_photographs(self, job: "Job", workload: Any, model: "PixelLabels") -> dict[str, Any]:
         """Label with textures."""
-        from kmdist.recipes.texture.predict import label_photographs
+        from kmdist.recipes.texture.labels import label_photographs
 
         return label_photographs(job, workload, model.model, model.palette)
 

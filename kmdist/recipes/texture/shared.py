@@ -36,11 +36,9 @@ from kmdist.recipes.texture.blocks import (
 )
 from kmdist.recipes.texture.field_labels import mean_colors
 from kmdist.recipes.texture.kept_responses import RESPONSES
-from kmdist.recipes.texture.labels import label_textures
-from kmdist.recipes.texture.learning import TEXTON_ROWS, fit_textons, project
-from kmdist.recipes.texture.model import Textons, TextureModel
+from kmdist.recipes.texture.labels import label_textures, map_textons
+from kmdist.recipes.texture.model import TEXTON_ROWS, Textons, TextureModel, fit_textons, project
 from kmdist.recipes.texture.sampling import rows_in
-from kmdist.recipes.texture.texton_maps import map_textons
 from kmdist.recipes.texture.tiles import Tiles
 from kmdist.recipes.texture.wanted import Fitted, TextureWanted, write_fit
 

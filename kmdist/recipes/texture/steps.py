@@ -19,10 +19,8 @@ from kmdist.job.photographs import Photographs
 from kmdist.job.work import Work
 from kmdist.recipes.texture.blocks import features_stage, textons_stage
 from kmdist.recipes.texture.kept_responses import RESPONSES
-from kmdist.recipes.texture.labels import label_stage
-from kmdist.recipes.texture.learning import TEXTON_ROWS
-from kmdist.recipes.texture.model import Texture
-from kmdist.recipes.texture.texton_maps import MAP
+from kmdist.recipes.texture.labels import MAP, label_stage
+from kmdist.recipes.texture.model import TEXTON_ROWS, Texture
 from kmdist.recipes.texture.wanted import SAMPLE_ROWS, TextureWanted
 
 KEPT_SPECTRA = 4

@@ -19,7 +19,7 @@ from kmdist.images.color import SPACES, alpha_from_space, alpha_to_space, over_b
 from kmdist.pictures.export import export
 from kmdist.pictures.extract import extract
 from kmdist.pictures.view import view
-from kmdist.recipes.quantize.given_palettes import read_palette
+from kmdist.recipes.quantize.wanted import read_palette
 from tests.support.runs import bytes_of
 
 

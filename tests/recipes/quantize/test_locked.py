@@ -11,9 +11,9 @@ from PIL import Image
 
 import kmdist
 from kmdist.errors import UsageError
-from kmdist.recipes.quantize.given_palettes import read_palette
 from kmdist.recipes.quantize.kernels.histogram import count_colors
 from kmdist.recipes.quantize.palette import ColorCloud, PaletteOptions, fit_palette, psnr
+from kmdist.recipes.quantize.wanted import read_palette
 
 CORPORATE = np.array([[255, 0, 255], [0, 255, 64]], np.uint8)
 
