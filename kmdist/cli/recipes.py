@@ -1,4 +1,4 @@
-"""The commands that write runs: one a recipe, `kmdist predict`, `kmdist split`, `kmdist merge`."""
+"""The commands that write runs: one a recipe, demo, predict, split, merge."""
 
 from collections.abc import Callable
 from functools import partial

@@ -1,4 +1,4 @@
-"""`kmdist view`: pictures of a run."""
+"""Commands that look at runs, or make files of them: info, view, export, extract, report, serve."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Job specs: a recipe's options from a YAML file instead of the command line."""
+"""`kmdist run SPEC`, and job specs: options from a YAML file instead of the command line."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager

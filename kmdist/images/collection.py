@@ -1,4 +1,4 @@
-"""A collection of images as lazy Dask arrays."""
+"""A collection of images as lazy Dask arrays; one image decoded, whole or by window."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path

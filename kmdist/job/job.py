@@ -1,4 +1,4 @@
-"""A run in progress: how it is to run, its workers, where it writes, who watches."""
+"""A run in progress (how, its workers, where it writes, who watches), and how it ends."""
 
 import os
 import tempfile

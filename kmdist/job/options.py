@@ -1,4 +1,4 @@
-"""Options that every recipe's job has: how it runs, and how clusters are fitted."""
+"""Options that every recipe's job has: how it runs, how many clusters, and how they are fitted."""
 
 import re
 from collections.abc import Iterable, Sequence

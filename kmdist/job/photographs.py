@@ -1,4 +1,4 @@
-"""Image files as a workload: found, probed on the workers, cut into blocks."""
+"""Image files as a workload: found, probed on the workers, cut into blocks; labelled by a model."""
 
 import hashlib
 import json

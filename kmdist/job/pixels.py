@@ -1,4 +1,4 @@
-"""Decoded pixels of pieces."""
+"""Decoded pixels: of pieces, of images in memory, and of the originals of label maps."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass

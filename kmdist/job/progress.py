@@ -1,4 +1,4 @@
-"""What recipes tell those who watch: one callback serves every front end."""
+"""What recipes tell those who watch: one callback serves every front end. Compiling is told too."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

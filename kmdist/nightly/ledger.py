@@ -2,6 +2,7 @@
 
 A night changes it in few transactions, each whole or not at all; what a kill leaves between two
 of them is found again by `kmdist.nightly.night` from the runs on the disk.
+A lock that dies with its process lets one night at a time change it.
 
 A file's row: where it is (`path`, bytes of the file system; `name` in runs), what was there when
 it was last looked at (`size`, `mtime_ns`, `ctime_ns`, `next_hash`, `observed_s`), its `state`, and

@@ -1,4 +1,4 @@
-"""What a night did, and its JSON."""
+"""What a night did, and its JSON; how things stand, and where a file's labels are."""
 
 import json
 import os

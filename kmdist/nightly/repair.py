@@ -1,7 +1,8 @@
-"""Mend what `verify` finds: labels are made anew, a ledger is rebuilt from the runs.
+"""Read all results again (`verify`), mend what that finds, and take files out of quarantine.
 
-Nothing is deleted: a damaged ledger and damaged runs are moved aside, into ``damaged/`` of the
-results. What a night would do, a repair leaves to it, such as labelling what is new.
+Labels are made anew, a ledger is rebuilt from the runs. Nothing is deleted: a damaged ledger and
+damaged runs are moved aside, into ``damaged/`` of the results. What a night would do, a repair
+leaves to it, such as labelling what is new.
 """
 
 import fnmatch

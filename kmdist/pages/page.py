@@ -1,4 +1,7 @@
-"""Pages from templates: every text escaped, nothing loaded, scripts and styles by their hashes."""
+"""Pages from templates: every text escaped, nothing loaded, scripts and styles by their hashes.
+
+Curves are SVG: their places are computed here, and drawn with the page's own colours.
+"""
 
 import base64
 import hashlib

@@ -1,4 +1,7 @@
-"""`kmdist report`: what a run holds, as one page that opens from a file and needs nothing else."""
+"""`kmdist report`: what a run holds, as one page that opens from a file and needs nothing else.
+
+Images are embedded with as many pixels each as the page has room for.
+"""
 
 import base64
 import io

@@ -1,4 +1,4 @@
-"""A published run as a reader opened it: the same run to the end, or an error that says not."""
+"""A published run as a reader opened it, to the end or an error; label maps as lazy arrays."""
 
 import asyncio
 from collections.abc import Callable, Iterator

@@ -1,8 +1,7 @@
 """Write a run from many workers at once, resumably, and make it visible in one step.
 
-What a run needs to go on after it was killed: states of the fit, and which blocks are done.
-
-A state is an npz (never a pickle) that replaces the last of its name at once. The manifest of a
+What a run needs to go on after it was killed are states of the fit, and which blocks are done. A
+state is an npz (never a pickle) that replaces the last of its name at once. The manifest of a
 pass is a log with one line of JSON per finished block, so that finishing a block costs one small
 append; a line that was torn by a kill or a power cut does not parse and counts as not done.
 """

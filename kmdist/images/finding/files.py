@@ -1,4 +1,4 @@
-"""Where image files are opened, or objects of a store: faults as `ImageError`.
+"""Where image files are opened, or objects of a store; faults are `ImageError`. Which are wanted.
 
 Of files, regular ones alone. Objects are ``s3://``, ``gs://``, ``az://`` and whatever else fsspec
 opens. Credentials come from the environment, as the store's own tools find them; one written into

@@ -1,8 +1,7 @@
 """Read an image's header: size, kind, orientation. Nothing is decoded.
 
-Header of a JPEG XL picture: its readers decode all of it to tell.
-
-ISO/IEC 18181-1 (codestream: SizeHeader, ImageMetadata) and 18181-2 (boxes).
+That of a JPEG XL picture is read here, since its readers decode all of it to tell: ISO/IEC 18181-1
+(codestream: SizeHeader, ImageMetadata) and 18181-2 (boxes).
 """
 
 import os

@@ -1,10 +1,9 @@
 """Why encoded bytes cannot be decoded, found by walking their structure, not their pixels.
 
-Silence of C libraries while they read: of a file that is damaged, its rejection tells.
-
-libjpeg, libpng, libtiff, LibRaw and OpenEXR write to the stream ``stderr`` of C, some to that of
-Python. The former is a variable in glibc, and points to /dev/null meanwhile: what Python and other
-programs write to the terminal is not touched. Elsewhere these libraries are heard.
+C libraries are silent while they read, since of a damaged file its rejection tells: libjpeg,
+libpng, libtiff, LibRaw and OpenEXR write to the stream ``stderr`` of C, some to that of Python. The
+former is a variable in glibc, and points to /dev/null meanwhile: what Python and other programs
+write to the terminal is not touched. Elsewhere these libraries are heard.
 """
 
 import ctypes

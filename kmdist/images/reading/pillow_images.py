@@ -2,7 +2,8 @@
 
 OpenCV decodes JPEG, PNG and WebP to the very pixels that Pillow gives. It differs by one level
 for CMYK, leaves out transparency of grey PNG, and takes twice Pillow's time for AVIF and four
-times for GIF: those are Pillow's.
+times for GIF: those are Pillow's. WebP headers (RFC 9649) are read here, since Pillow makes a
+canvas to read one, and refuses 179 Mpx of its own.
 """
 
 import io

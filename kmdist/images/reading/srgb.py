@@ -1,13 +1,11 @@
-"""Pixels in the colours of a profile, converted to sRGB by Little CMS.
+"""Colour profiles: what a file carries, and its pixels converted to sRGB by Little CMS.
 
 8-bit colours go through Pillow's binding, deeper ones through that of imagecodecs, which knows
 them; both with the perceptual intent. One transform is made a profile and process.
 
-The colour profile that a file carries, as bytes of an ICC profile.
-
-PNG also states colours without a profile (cICP, gAMA and cHRM), AVIF and HEIF by code points
-(nclx): of those a profile is made, so that all go one way. Nothing said means sRGB, which is an
-empty profile here.
+A profile is bytes of ICC. PNG also states colours without a profile (cICP, gAMA and cHRM), AVIF and
+HEIF by code points (nclx): of those a profile is made, so that all go one way. Nothing said means
+sRGB, which is an empty profile here.
 """
 
 import io

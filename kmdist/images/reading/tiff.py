@@ -1,4 +1,4 @@
-"""TIFF headers: what the first page holds, and whether windows of it can be read."""
+"""TIFF: what the first page holds, and windows that read only the strips or tiles they touch."""
 
 import logging
 import struct

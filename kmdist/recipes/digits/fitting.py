@@ -18,7 +18,18 @@ from kmdist.engine.rows import Rows
 from kmdist.errors import KmdistError, quantity
 from kmdist.job.fitting import fit_centroids
 from kmdist.job.job import Job
-from kmdist.recipes.digits.labellers import CentroidLabels, KernelLabels, Model, VoteLabels
+from kmdist.recipes.digits.labellers import (
+    CentroidLabels,
+    KernelBasis,
+    KernelLabels,
+    KernelSums,
+    Model,
+    VoteLabels,
+    kernel_basis,
+    kernel_sums,
+    merge_kernel_sums,
+    solve,
+)
 from kmdist.recipes.digits.landmarks import (
     Landmarks,
     affinity,
@@ -29,14 +40,6 @@ from kmdist.recipes.digits.landmarks import (
     weight_scale,
 )
 from kmdist.recipes.digits.model import Preset
-from kmdist.recipes.digits.relabelling import (
-    KernelBasis,
-    KernelSums,
-    kernel_basis,
-    kernel_sums,
-    merge_kernel_sums,
-    solve,
-)
 
 
 @dataclass

@@ -16,8 +16,7 @@ from kmdist.images.pixels import full_scale
 from kmdist.recipes.digits.features import SIZE_PX, deskew_tutorial, gradient_maps, normalise
 from kmdist.recipes.digits.labellers import ARRAYS, Ranked, model_of
 from kmdist.recipes.digits.stacks import open_stack
-from kmdist.recipes.digits.stacks.arrays import MAX_PIXELS
-from kmdist.recipes.digits.stacks.levels import levels_of
+from kmdist.recipes.digits.stacks.arrays import MAX_PIXELS, levels_of
 from kmdist.recipes.digits.stacks.stack import light_ink
 from kmdist.store.fits import RunRecord, validated
 from kmdist.store.reader import interpreting
@@ -35,7 +34,7 @@ class Preset:
     components : of the gradient features; 0: the pixels are the rows.
     sets, neighbours : of landmarks; 0 sets: plain k-means.
     rows_each, per_cluster : see `kmdist.recipes.digits.landmarks.landmark_count`.
-    relabelled : rounds of `kmdist.recipes.digits.relabelling`.
+    relabelled : rounds of `kmdist.recipes.digits.labellers`.
 
     Notes
     -----

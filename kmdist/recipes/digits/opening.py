@@ -1,7 +1,12 @@
-"""The workload of a digits job: a stack of images, in blocks."""
+"""The workload of a digits job: a stack of images, in blocks.
+
+Images that cannot be used, damaged files and blocks that kill workers, are found where images are
+read first. Files are left out as if they had never been there;
+images of other stacks keep their place, and their labels say that they have none.
+"""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,12 +15,16 @@ from typing import Any
 import numpy as np
 
 from kmdist.errors import UsageError, quantity
-from kmdist.images import EVERYTHING, Choice
-from kmdist.job.job import NoUsableImageError
+from kmdist.images import EVERYTHING, Choice, Found, Rejection
+from kmdist.job.block_pass import BlockPass, LeftOut, writing_stage
+from kmdist.job.job import Job, NoUsableImageError
+from kmdist.job.memory import DECODE_BYTES, Held
 from kmdist.job.progress import Message
 from kmdist.recipes.digits.blocks import Range, ranges
 from kmdist.recipes.digits.stacks import Stack, open_stack, polarity_of
+from kmdist.recipes.digits.stacks.files import classes_by_folder
 from kmdist.recipes.digits.stacks.stack import NoImagesError
+from kmdist.store import Run
 from kmdist.urls import is_url
 
 WORK_FACTOR = 4
@@ -247,3 +256,151 @@ def with_classes_of(stack: Stack, class_names: Sequence[str]) -> Stack:
         )
     renumbered = np.array([number[name] for name in stack.class_names])[stack.classes]
     return replace(stack, classes=renumbered, class_names=tuple(class_names))
+
+
+def leave_out(job: Job, opened: Opened, rejected: Sequence[Rejection]) -> Opened:
+    """The images that remain, in blocks; the others are recorded and said.
+
+    Raises
+    ------
+    NoUsableImageError : none remains. StrictError : with ``strict``.
+    """
+    if not rejected:
+        return opened
+    job.reject(rejected)
+    names, before = {one.image for one in rejected}, opened.n_usable
+    if opened.stack.names:
+        size, dark_ink = opened.block_images, opened.dark_ink
+        stack = opened.stack.without(names)
+        opened = replace(opened, stack=stack, items=ranges(stack, size, dark_ink))
+    else:
+        opened = without_blocks(opened, names)
+    n_out = before - opened.n_usable
+    job.watch(Message(f"{quantity(n_out, 'image')} left out that cannot be used", warning=True))
+    if not opened.items:
+        raise NoUsableImageError(
+            f"{opened.stack.name}: no image can be used: {rejected[0].reason}",
+            job.rejected.values(),
+        )
+    return opened
+
+
+def without_blocks(opened: Opened, names: Container[str]) -> Opened:
+    """Blocks of these names are among those that are lost: their images keep their place."""
+    lost = [part for part in opened.items if part.names[0] in names]
+    items = [part for part in opened.items if part.names[0] not in names]
+    return replace(opened, items=items, lost=(*opened.lost, *lost))
+
+
+def without_unlabelled(run: Run, opened: Opened) -> Opened:
+    """The images of a run without those that it could not label.
+
+    Parameters
+    ----------
+    opened : images of the run, in blocks as the run has them.
+    """
+    marker = run.attributes.get("unclustered")
+    if marker is None:
+        return opened
+    labelled = np.asarray(run.labels()[:]) != marker
+    lost = [part for part in opened.items if not labelled[part.first : part.first + part.n].any()]
+    items = [part for part in opened.items if part not in lost]
+    return replace(opened, items=items, lost=tuple(lost))
+
+
+def require_enough(opened: Opened, ks: Sequence[int]) -> None:
+    """Refuse more clusters than images remain.
+
+    Raises
+    ------
+    UsageError : says how many there are.
+    """
+    if max(ks) > opened.n_usable:
+        raise UsageError(f"k is {max(ks)}; {opened.n_usable:,} images can be used")
+
+
+def check_images(job: Job, opened: Opened) -> Opened:
+    """Read all images once, and go on with those that can be used; one pass."""
+    found: LeftOut = BlockPass(job, CHECK).run(opened.items)
+    return leave_out(job, opened, found.rejected)
+
+
+def check_block(part: Range) -> LeftOut:
+    """Leaf of the pass that reads images to see whether they can be used."""
+    return LeftOut(part.usable().rejected)
+
+
+CHECK = writing_stage("check", check_block, held=Held(block=2 * DECODE_BYTES))
+
+
+def fitted_input(run: Run, block_mpx: float, images: Any = None) -> Opened:
+    """Open the images that a run was made of, as it had them.
+
+    Parameters
+    ----------
+    images : where they are now; None: where they were.
+
+    Raises
+    ------
+    UsageError : the run does not name its images, or these are others.
+
+    Notes
+    -----
+    Files are found by the paths that the run has recorded, whatever else is in their folders now.
+    """
+    record, given = run.attributes, run.parameters
+    width, height = record["image_size"]
+    polarity = "dark" if record["dark_ink"] else "light"
+    elsewhere = images is not None
+    if not elsewhere and run.paths and given.get("labels") is None:
+        images = [Found(*pair) for pair in zip(run.names, run.paths, strict=True)]
+    elif not elsewhere:
+        images = given.get("images")
+    if images is None:
+        raise UsageError(f"{run.path} was made of images in memory: say where they are (--images)")
+    cell = tuple(given["cell"]) if given.get("cell") else None
+    choice = EVERYTHING
+    if not elsewhere:
+        choice = Choice(tuple(given.get("include", ())), tuple(given.get("exclude", ())))
+    wanted = Input(images, cell, given.get("labels"), polarity, choice)
+    try:
+        opened = open_input(wanted, block_mpx, (width, height))
+    except NoUsableImageError as error:
+        if elsewhere:
+            raise
+        raise UsageError(
+            f"the images of {run.path} are not where they were, such as {run.paths[0]}; --images "
+            "says where they are"
+        ) from error
+    stack = _named_in(run, opened.stack)
+    known = record.get("images_sha256")
+    if known is not None:
+        same = known == stack.images_sha256()
+    else:
+        same = record.get("fingerprint") == stack.fingerprint()
+    if not same:
+        raise UsageError(
+            f"{named(images) or 'the images'} are not what {run.path} was made of, or have "
+            "changed since; --images says where they are"
+        )
+    names = record.get("class_names") or []
+    if names:
+        stack = with_classes_of(stack, names)
+    block_images = opened.block_images
+    if record.get("unclustered") is not None:  # blocks without labels are blocks of the run
+        block_images = run.lazy("labels").chunks[0]
+    items = ranges(stack, block_images, opened.dark_ink)
+    rejected = [Rejection(**one) for one in record.get("rejected") or []]
+    return replace(opened, stack=stack, items=items, rejected=rejected)
+
+
+def _named_in(run: Run, stack: Stack) -> Stack:
+    """The images that a run names, of files that may be more; with classes of their folders."""
+    if not stack.names or not run.names:
+        return stack
+    if more := set(stack.names).difference(run.names):
+        stack = stack.without(more)
+    if stack.classes is None and run.attributes.get("class_names"):
+        classes, class_names = classes_by_folder(stack.names)
+        stack = replace(stack, classes=classes, class_names=class_names)
+    return stack

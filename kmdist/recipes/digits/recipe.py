@@ -77,7 +77,7 @@ class Digits(Recipe):
     def label(self, run: "Run", inputs: Any, options: Any) -> Procedure[Any]:
         """Label with the clusters of a run."""
         from kmdist.recipes.digits.opening import Input
-        from kmdist.recipes.digits.predict import DigitLabels
+        from kmdist.recipes.digits.procedure import DigitLabels
 
         given = Input(inputs, options.cell, options.labels, options.polarity, options.choice)
         return DigitLabels(run, self.model_of(run), given)
@@ -119,7 +119,7 @@ class Digits(Recipe):
 
     def exhibits(self, run: "Run") -> "Sequence[Exhibit]":
         """Scores, clusters with their members, and what classes they hold."""
-        from kmdist.recipes.digits.exhibits import exhibits
+        from kmdist.recipes.digits.pictures import exhibits
 
         return exhibits(run)
 

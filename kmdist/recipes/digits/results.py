@@ -1,21 +1,49 @@
-"""What a digits run holds of each k: arrays, scores, the model, and its record."""
+"""What a digits run holds of each k: arrays, scores, the model, and its record.
+
+The last pass finds labels. A block that kills its workers there, after it was fitted, gets no
+labels: its images are counted in the clusters' centroids and in nothing else.
+"""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from kmdist.job.job import Job
+from kmdist.engine.passes import LostBlockError, one_blas_thread
+from kmdist.engine.rows import Loader
+from kmdist.errors import quantity
+from kmdist.images import Rejection
+from kmdist.job.block_pass import (
+    BlockPass,
+    Codec,
+    Stage,
+    pack_rejected,
+    rejected_arrays,
+    unpack_rejected,
+)
+from kmdist.job.job import Job, NoUsableImageError
+from kmdist.job.progress import Message
 from kmdist.job.recipe import Results
-from kmdist.recipes.digits.held_out import label_tests
-from kmdist.recipes.digits.labellers import arrays_of
-from kmdist.recipes.digits.labels import report_all
-from kmdist.recipes.digits.model import DigitModel
-from kmdist.recipes.digits.opening import Opened
-from kmdist.recipes.digits.report import Report, Target, scores_of, scores_on
-from kmdist.recipes.digits.scores import hungarian_map, majority_map
+from kmdist.recipes.digits.blocks import Range, Scored, classes_of
+from kmdist.recipes.digits.labellers import Ranked, arrays_of
+from kmdist.recipes.digits.model import Describer, DigitModel
+from kmdist.recipes.digits.opening import Opened, without_blocks
+from kmdist.recipes.digits.report import (
+    Report,
+    Target,
+    merge_reports,
+    no_reports,
+    pack_reports,
+    report_block,
+    scores_of,
+    scores_on,
+    unpack_reports,
+)
+from kmdist.recipes.digits.rows import load_rows
+from kmdist.recipes.digits.scores import confusion_matrix, hungarian_map, majority_map
 from kmdist.store import label_dtype, unclustered_value
 
 
@@ -175,3 +203,194 @@ def scores_by(table: np.ndarray, learnt: Mapping[str, Any] | None = None) -> dic
     shares = table.max(axis=1) / np.maximum(table.sum(axis=1), 1)
     maps["majority_share"] = [round(float(share), 6) for share in shares]
     return {"scores": scores_of(table), "maps": maps}
+
+
+def label_tests(
+    job: Job, tested: Opened | None, describer: Describer, models: list[Ranked]
+) -> list[np.ndarray | None]:
+    """Clusters × classes of the test images."""
+    if tested is None:
+        return [None] * len(models)
+    stack, ks = tested.stack, [model.k for model in models]
+    n_classes = len(stack.class_names)
+    blocks = [Scored(part, classes_of(stack, part), prefix=_TEST) for part in tested.items]
+    stage = Stage(
+        "test",
+        score_block,
+        Tested.merge,
+        nothing=partial(Tested.nothing, ks, n_classes),
+        noted=Codec(Tested.record, Tested.of_record),
+    )
+    job.reject([_named(one) for one in tested.rejected])
+    found: Tested = BlockPass(job, stage).run(
+        blocks, job.pool.broadcast(describer), job.pool.broadcast(models), n_classes
+    )
+    return [*found.tables]
+
+
+_TEST = "--test: "
+"""Before the names of test images, which may be those of fitted ones."""
+
+
+def _named(rejection: Rejection) -> Rejection:
+    return replace(rejection, image=f"{_TEST}{rejection.image}")
+
+
+@dataclass(frozen=True)
+class Tested:
+    """Clusters × classes of test images, for each model, and images that cannot be used."""
+
+    tables: list[np.ndarray]
+    rejected: tuple[Rejection, ...] = ()
+
+    @staticmethod
+    def nothing(ks: Sequence[int], n_classes: int, rejected: tuple[Rejection, ...]) -> "Tested":
+        """Of a block without images."""
+        return Tested([np.zeros((k, n_classes), np.int64) for k in ks], rejected)
+
+    @staticmethod
+    def merge(parts: Sequence["Tested"]) -> "Tested":
+        """Those of several blocks."""
+        tables = [np.sum(same, axis=0) for same in zip(*(p.tables for p in parts), strict=True)]
+        return Tested(tables, tuple(one for part in parts for one in part.rejected))
+
+    def record(self) -> list[Any]:
+        """As JSON, for the manifest."""
+        return [[table.tolist() for table in self.tables], pack_rejected(self.rejected)]
+
+    @staticmethod
+    def of_record(record: Sequence[Any]) -> "Tested":
+        """From the manifest of an interrupted run."""
+        tables, rejected = record
+        return Tested([np.array(one, np.int64) for one in tables], unpack_rejected(rejected))
+
+
+def score_block(
+    item: list[Any], describer: Describer, models: list[Ranked], n_classes: int
+) -> Tested:
+    """Label the test images of a block; a task."""
+    _, part, classes = item
+    images, kept, rejected = part.usable()
+    named = tuple(_named(one) for one in rejected)
+    if not len(images):
+        return Tested.nothing([model.k for model in models], n_classes, named)
+    with one_blas_thread():
+        rows = describer.rows(images)
+        tables = [
+            confusion_matrix(model.label(rows), classes[kept], model.k, n_classes)
+            for model in models
+        ]
+    return Tested(tables, named)
+
+
+@dataclass(frozen=True)
+class Reported:
+    """Reports of some blocks, one a target, and images that could not be labelled."""
+
+    reports: list[Report]
+    rejected: tuple[Rejection, ...] = ()
+
+    @staticmethod
+    def merge(parts: list["Reported"]) -> "Reported":
+        """Those of several blocks."""
+        return Reported(
+            merge_reports([part.reports for part in parts]),
+            tuple(one for part in parts for one in part.rejected),
+        )
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """As a checkpoint has them."""
+        return {**pack_reports(self.reports), **rejected_arrays(self.rejected)}
+
+    @staticmethod
+    def of_arrays(saved: Mapping[str, np.ndarray]) -> "Reported":
+        """From a checkpoint."""
+        arrays = dict(saved)
+        rejected = unpack_rejected(arrays.pop("rejected"))
+        return Reported(unpack_reports(arrays), rejected)
+
+
+def label_block(*arguments: Any) -> Reported:
+    """Leaf of the last pass; see `report_block`."""
+    return Reported(report_block(*arguments))
+
+
+def report_all(
+    job: Job,
+    sources: Sequence[Any],
+    opened: Opened,
+    targets: Sequence[Target],
+    describer: Describer,
+) -> tuple[Opened, list[Report]]:
+    """The last pass over rows and images.
+
+    Parameters
+    ----------
+    sources : of the rows, one an item; see `kmdist.engine.rows.Rows`.
+
+    Returns
+    -------
+    opened : with blocks that killed their workers here among those that are lost.
+    reports : one a target.
+    """
+    n_classes = 0 if opened.stack.classes is None else len(opened.stack.class_names)
+    side = describer.side(opened.stack.height, opened.stack.width)
+
+    def nothing(rejected: tuple[Rejection, ...]) -> Reported:
+        if not all(has_room(target) for target in targets):
+            raise LostBlockError(f"{rejected[0].image}: {rejected[0].reason}")
+        return Reported(no_reports(targets, n_classes, side), rejected)
+
+    codec = Codec(Reported.arrays, Reported.of_arrays)
+    stage = Stage("label", label_block, Reported.merge, nothing, saved=codec)
+    # Where images were left out, blocks are others than before.
+    group = f"-without-{len(job.rejected)}" if job.rejected else ""
+    kept = {part.index: source for part, source in zip(opened.items, sources, strict=True)}
+    blocks = [
+        Scored(part, classes_of(opened.stack, part), Loader(load_rows, (part, describer)))
+        for part in opened.items
+    ]
+    found: Reported = BlockPass(job, stage, group=group, kept=kept).run(
+        blocks,
+        job.pool.broadcast(list(targets)),
+        job.pool.broadcast(describer),
+        job.writer,
+        job.options.seed,
+        n_classes,
+    )
+    opened = _without_labels(job, opened, found.rejected)
+    _mark(job, opened.lost, targets)
+    return opened, found.reports
+
+
+def has_room(target: Target) -> bool:
+    """Whether the type of the labels has a value that is no cluster."""
+    return target.spec is None or np.iinfo(target.spec.dtype).max >= target.model.k
+
+
+def _without_labels(job: Job, opened: Opened, rejected: Sequence[Rejection]) -> Opened:
+    if not rejected:
+        return opened
+    before = opened.n_usable
+    opened = without_blocks(opened, {one.image for one in rejected})
+    n_lost = before - opened.n_usable
+    job.watch(
+        Message(f"fitted, and cannot be read any more: {quantity(n_lost, 'image')}", warning=True)
+    )
+    if not opened.items:
+        raise NoUsableImageError(
+            f"{opened.stack.name}: no image can be labelled: {rejected[0].reason}",
+            job.rejected.values(),
+        )
+    return opened
+
+
+def _mark(job: Job, lost: Sequence[Range], targets: Sequence[Target]) -> None:
+    """Write the label of images that have none; a killed worker may have written others."""
+    for target in targets:
+        if target.spec is None:
+            continue
+        dtype = np.dtype(target.spec.dtype)
+        for part in lost:
+            marked = np.full(part.n, np.iinfo(dtype).max, dtype)
+            job.writer.write_region(target.spec, (part.first,), marked)

@@ -27,9 +27,8 @@ from kmdist.job.fitting import kept_rows
 from kmdist.job.job import Job, NothingToFitError
 from kmdist.job.progress import Message
 from kmdist.recipes.digits.blocks import Range
-from kmdist.recipes.digits.left_out import check_images, leave_out
 from kmdist.recipes.digits.model import WHITENING, Describer, Preset
-from kmdist.recipes.digits.opening import Opened
+from kmdist.recipes.digits.opening import Opened, check_images, leave_out
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,10 @@ from kmdist.job.memory import Held, Outline, Step, row_pass
 from kmdist.recipes.digits.blocks import Range
 from kmdist.recipes.digits.features import CELLS, DIRECTIONS, SIZE_PX
 from kmdist.recipes.digits.fitting import LANDMARK_ITERATIONS
+from kmdist.recipes.digits.labellers import MAX_CENTRES
 from kmdist.recipes.digits.landmarks import landmark_count
-from kmdist.recipes.digits.left_out import CHECK
 from kmdist.recipes.digits.model import Preset
-from kmdist.recipes.digits.opening import Opened
-from kmdist.recipes.digits.relabelling import MAX_CENTRES
+from kmdist.recipes.digits.opening import CHECK, Opened
 from kmdist.recipes.digits.report import MEMBERS
 from kmdist.recipes.digits.rows import DESCRIBE
 

@@ -23,7 +23,6 @@ from kmdist.job.reporter import watcher
 from kmdist.job.running import run_job
 from kmdist.options import with_keywords
 from kmdist.recipes.digits.fitting import affinity_block, fit_models
-from kmdist.recipes.digits.found_again import fitted_input
 from kmdist.recipes.digits.labellers import CentroidLabels, Model, Ranked, SplitLabels
 from kmdist.recipes.digits.landmarks import (
     Landmarks,
@@ -31,9 +30,8 @@ from kmdist.recipes.digits.landmarks import (
     merge_affinities,
     weight_scale,
 )
-from kmdist.recipes.digits.left_out import without_unlabelled
 from kmdist.recipes.digits.model import PRESETS, DigitModel
-from kmdist.recipes.digits.opening import Opened
+from kmdist.recipes.digits.opening import Opened, fitted_input, without_unlabelled
 from kmdist.recipes.digits.options import MergeOptions, SplitOptions
 from kmdist.recipes.digits.report import rank_clusters
 from kmdist.recipes.digits.results import Clustering, label_and_write

@@ -1,7 +1,7 @@
 """What a worker does with the pixels of one block: decode, count colours, look labels up.
 
-Every function here is a task: it takes plain data, returns plain data, and says which images it
-could not use instead of failing for all.
+Label maps are written there too, each chunk by one writer. Every function here is a task: it takes
+plain data, returns plain data, and says which images it could not use instead of failing for all.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""PSNR and SSIM of label maps in the colours of their palettes, image by image and of a run."""
+"""PSNR and SSIM of label maps in the colours of their palettes; quality against k."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,11 +1,9 @@
-"""A palette to label new photographs with.
+"""A palette to label new photographs with, in memory and by a job.
 
-Label new photographs with the palette of an earlier run.
-
-Passes over the files: one. Each block counts its distinct colours, finds the nearest centroid of
-each, and labels by table; an image stored in shards, and one with an alpha channel that is larger
-than a block, is decoded twice. Tasks: one a block, one a pyramid window of images larger than a
-block. Bytes that reach this process: 8 k a block.
+Passes of a job over the files: one. Each block counts its distinct colours, finds the nearest
+centroid of each, and labels by table; an image stored in shards, and one with an alpha channel that
+is larger than a block, is decoded twice. Tasks: one a block, one a pyramid window of images larger
+than a block. Bytes that reach this process: 8 k a block.
 """
 
 import math

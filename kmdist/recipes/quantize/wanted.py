@@ -1,4 +1,4 @@
-"""What palettes a quantize job is asked for."""
+"""What palettes a quantize job is asked for, those of files among them."""
 
 import io
 import json

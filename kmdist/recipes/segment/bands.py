@@ -10,7 +10,7 @@ from pathlib import Path
 
 from kmdist.errors import ImageError, UsageError
 from kmdist.images import Found, ImageSource
-from kmdist.recipes.segment.geotiff import place_of
+from kmdist.recipes.segment.geo import place_of
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 
 from kmdist.engine.fits import cluster_order
-from kmdist.engine.passes import Pool
-from kmdist.errors import KmdistError, UsageError
+from kmdist.engine.passes import Pool, ThreadPool
+from kmdist.engine.rows import Rows, rows_of_array
+from kmdist.errors import ImageError, KmdistError, UsageError
+from kmdist.filters.regions import join_small_regions
 from kmdist.images import Found, Rejection
 from kmdist.images.finding.find import listed_inputs
 from kmdist.images.finding.formats import zarr_metadata
@@ -28,24 +30,31 @@ from kmdist.job.options import JobOptions
 from kmdist.job.photographs import Photographs, model_record, open_photographs
 from kmdist.job.progress import Message, Watcher
 from kmdist.job.recipe import Inputs, Results
-from kmdist.job.work import Work
+from kmdist.job.work import Piece, Work
 from kmdist.recipes.segment import geo
 from kmdist.recipes.segment.bands import gather_by
-from kmdist.recipes.segment.each import segment_image
-from kmdist.recipes.segment.labels import label_all
-from kmdist.recipes.segment.model import SegmentModel
+from kmdist.recipes.segment.labels import (
+    QUANTILES,
+    Totals,
+    grid_sample,
+    grid_step,
+    label_all,
+    label_pixels,
+    quantiles,
+)
+from kmdist.recipes.segment.model import Scaling, SegmentModel
 from kmdist.recipes.segment.options import SegmentOptions
 from kmdist.recipes.segment.rasters import Asked, ProbeRaster, Raster
-from kmdist.recipes.segment.results import write_fit
 from kmdist.recipes.segment.rows import (
     channels_of,
     count_pixels,
     keep_rows,
+    read_valid,
     rows_under,
 )
 from kmdist.recipes.segment.steps import outline, predict_steps
-from kmdist.recipes.segment.wanted import Fitted, Wanted, fit_sampled
-from kmdist.store import Run, unclustered_value
+from kmdist.recipes.segment.wanted import Fitted, Wanted, fit_here, fit_sampled
+from kmdist.store import Run, RunWriter, unclustered_value
 
 PICTURE_BYTES = 4
 """A pixel of a photograph, of which a block has as many as ``--block-mpx`` says: of larger pixels
@@ -351,3 +360,83 @@ class SegmentLabel:
         attributes = write_fit(job.writer, "", fit, totals, found.sample)
         marker = unclustered_value(self.learnt.k, bool(marked))
         return Results({0: {**attributes, "unclustered": marker}})
+
+
+def segment_image(piece: Piece, wanted: Wanted, writer: RunWriter) -> Fits:
+    """Fit the wanted clusters to one image, label and write it.
+
+    Raises
+    ------
+    ImageError : it cannot be read, or has no pixel with data.
+    """
+    source = piece.source
+    values, valid = read_valid(piece)
+    there = values[valid]
+    if not len(there):
+        raise ImageError("no_data", "none of its pixels has data")
+    channels, pool = channels_of([source]), ThreadPool(1)
+
+    def rows_of(scaling: Scaling) -> Rows:
+        return rows_of_array(scaling.rows(there), None, pool)[0]
+
+    try:
+        scaling = wanted.scaling(rows_of, channels)
+        fits = wanted.fit_all(rows_of(scaling), scaling, channels.names, fit_here)
+    finally:
+        pool.close()
+    sample = grid_sample(piece, values, valid, grid_step(valid.size, values.shape[2]))
+    results = {}
+    for k, fit in fits.items():
+        picture, totals = label_pixels(values, valid, fit.model)
+        if wanted.min_region:
+            join_small_regions(picture, valid, wanted.min_region, source.planes)
+        prefix = wanted.prefix(k)
+        group = writer.image_group(source.name, prefix)
+        attributes = write_fit(writer, group, fit, totals, sample)
+        marker = writer.write_labels(
+            source.name,
+            picture,
+            k=fit.model.k,
+            unclustered=None if valid.all() else ~valid,
+            palette=fit.model.palette,
+            source=source.path,
+            prefix=prefix,
+            attributes=attributes,
+            grid=source.grid,
+        )
+        results[k] = {**attributes, "unclustered": marker}
+    return results
+
+
+def write_fit(
+    writer: RunWriter, key: str, fit: Fitted, totals: Totals, sample: np.ndarray | None
+) -> dict[str, Any]:
+    """Write the arrays of one k below a group of the run; what the record says of it.
+
+    Arrays beside those that every run has: ``channel_mean`` and ``channel_sd`` (cluster, channel)
+    of the pixels of each cluster, before small regions were joined, and ``channel_quantiles``
+    (cluster, quantile, channel) of those on a grid of about a million values.
+    """
+    base, model = f"{key}/" if key else "", fit.model
+    channels = ("cluster", "channel")
+    mean, sd = totals.mean_and_sd()
+    writer.write_array(f"{base}centroids", model.centroids, channels)
+    writer.write_array(f"{base}palette", model.palette, channels)
+    writer.write_array(f"{base}counts", totals.counts, ("cluster",))
+    writer.write_array(f"{base}history", fit.history, ("iteration", "quantity"))
+    writer.write_array(f"{base}channel_mean", mean, channels)
+    writer.write_array(f"{base}channel_sd", sd, channels)
+    writer.write_array(
+        f"{base}channel_quantiles", quantiles(sample, model), ("cluster", "quantile", "channel")
+    )
+    return {
+        "k": model.k,
+        "space": "channels",
+        "inertia": totals.total_inertia,
+        "n_iter": fit.n_iter,
+        "stop_reason": fit.stop_reason,
+        "warning": fit.warning,
+        "selection": fit.selection,
+        "quantiles": list(QUANTILES),
+        **model.record(),
+    }

@@ -108,7 +108,7 @@ class Segment(PhotographRecipe):
 
     def export_further(self, run: "Run", folder: Path, stems: Mapping[str, str]) -> None:
         """Labels as GeoTIFF, and the table of clusters."""
-        from kmdist.recipes.segment.geotiff import export_labels
+        from kmdist.recipes.segment.geo import export_labels
 
         export_labels(run, folder, stems)
 

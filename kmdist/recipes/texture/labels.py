@@ -1,4 +1,7 @@
-"""The labelling pass of texture clusters: measure what was not kept, label, write or save."""
+"""The labelling pass of texture clusters: measure what was not kept, label, write or save.
+
+The textons of tiles of large images are found once, saved, and read by later passes.
+"""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What a texture run has learnt: features, textons, projection, centroids; and how it is stored.
+"""What a texture run learns: features, textons, projection, centroids; and how it is stored.
 
 Arrays beside ``centroids`` (cluster, component): ``feature_mean`` (feature) and
 ``feature_projection`` (feature, component); with textons also ``textons`` (texton, modulus),

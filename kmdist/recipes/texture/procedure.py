@@ -3,10 +3,9 @@
 Each image on its own: one pass, one task a block. Shared, and images larger than a block: two
 passes over the pixels, three with textons (`kmdist.recipes.texture.shared`).
 
-Texture, each image on its own: read, measure, fit, label and write in one task a block.
-
-An image is decoded once and filtered once (with textons: its moduli are kept). Tasks: one a
-block. An image larger than a block goes through the passes of `kmdist.recipes.texture.shared`.
+An image on its own is decoded once and filtered once (with textons: its moduli are kept). Tasks:
+one a block. An image larger than a block goes through the passes of
+`kmdist.recipes.texture.shared`.
 """
 
 from collections.abc import Container, Mapping, Sequence

@@ -2,7 +2,7 @@
 
 An object store has neither rename nor locks. A run is written in its place, and what makes it a
 run, the root's ``zarr.json``, is put last; until then readers refuse it, and ``state/`` holds what
-a resume needs. One writer at a time: `kmdist.store.claims.url_claims`.
+a resume needs.
 
 A run that replaces another is written beside it::
 
@@ -15,9 +15,8 @@ place is cleared. Meanwhile readers are told that the run is not complete; they 
 each. A kill in between loses nothing: the next writer finds the complete new run and goes on with
 the exchange. Who has opened the old run is told that it was replaced (`kmdist.store.opened`).
 
-The right to write to a prefix of an object store: announced, renewed, and lost when it lapses.
-
-An object store has no lock that dies with its holder, and not every one can put an object only
+One writer at a time: the right to write is announced, renewed, and lost when it lapses. An object
+store has no lock that dies with its holder, and not every one can put an object only
 where there is none. So a writer first puts an object of its own below ``state/claims/`` and then
 lists that folder. Stores list whatever was put before (S3, Google's and Azure's do, and fsspec is
 told not to cache), so of two that begin at once at least one sees the other, and who sees another

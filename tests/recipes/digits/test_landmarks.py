@@ -9,6 +9,14 @@ from hypothesis import strategies as st
 
 from kmdist.engine.components import feature_sums, fit_projection, merge_feature_sums, project
 from kmdist.estimators.merging import group_by_affinity
+from kmdist.recipes.digits.labellers import (
+    KernelSums,
+    kernel_basis,
+    kernel_sums,
+    merge_kernel_sums,
+    relabel,
+    solve,
+)
 from kmdist.recipes.digits.landmarks import (
     Landmarks,
     affinity,
@@ -18,14 +26,6 @@ from kmdist.recipes.digits.landmarks import (
     merge_affinities,
     nearest_landmarks,
     vote,
-)
-from kmdist.recipes.digits.relabelling import (
-    KernelSums,
-    kernel_basis,
-    kernel_sums,
-    merge_kernel_sums,
-    relabel,
-    solve,
 )
 
 

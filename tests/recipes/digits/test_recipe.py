@@ -160,7 +160,7 @@ def test_interrupted_then_resumed(
 def test_blocks_that_are_done_are_not_done_again(
     sample: Path, tmp_path: Path, stage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from kmdist.recipes.digits import labels as digit_labelling
+    from kmdist.recipes.digits import results as digit_labelling
     from kmdist.recipes.digits import rows as digit_rows
     from kmdist.store import RunWriter
 

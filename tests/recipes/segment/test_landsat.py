@@ -9,7 +9,7 @@ import tifffile
 import zarr
 
 import kmdist
-from kmdist.recipes.segment.geotiff import PLACE_TAGS
+from kmdist.recipes.segment.geo import PLACE_TAGS
 from kmdist.recipes.segment.recipe import segment
 from tests.support.folders import DATA
 from tests.support.scenes import write_bands

@@ -2,12 +2,15 @@
 
 IDX is LeCun's format of MNIST, gzipped or not, with labels found beside the images: four bytes of
 magic (two zeros, a type code, the number of axes), one big-endian uint32 an axis, then the values.
+
+The values of an array say what white is, not the type that stores them: digits of 0 … 255 come as
+bytes, and just as often as int64 or floating point from a data frame.
 """
 
 import os
 import re
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,13 +21,76 @@ import numpy as np
 from kmdist.errors import ImageError, KmdistError, UsageError
 from kmdist.images.finding.files import file_status, open_regular
 from kmdist.images.reading.numpy_files import members_of, open_numpy
-from kmdist.recipes.digits.stacks.levels import BLOCK_IMAGES, Levels, levels_of
 from kmdist.recipes.digits.stacks.stack import (
     Status,
     require_finite,
     require_same,
     require_whole,
 )
+
+BLOCK_IMAGES = 4096
+"""Images to read at a time when the values of all are asked for."""
+
+_WHITES = (1.0, 255.0, 65_535.0)
+_EXACT = {1.0: "uint8", 255.0: "uint8", 65_535.0: "uint16"}
+_ROUNDING = 1 + 0.5 / 255
+"""Floating point values may exceed white by what still rounds to it."""
+
+
+@dataclass(frozen=True)
+class Levels:
+    """How values become grey levels.
+
+    Parameters
+    ----------
+    dtype : of the levels: ``uint8`` or ``uint16`` where all values are whole, else ``float32`` in
+        0 … 1.
+    white : the value that is white: 1, 255 or 65,535.
+    """
+
+    dtype: str
+    white: float
+
+    def of(self, values: np.ndarray) -> np.ndarray:
+        """Values as levels of `dtype`."""
+        if self.dtype == "float32":
+            unit = values.astype(np.float32) / np.float32(self.white)
+            return np.minimum(unit, np.float32(1), out=unit)
+        levels = values.astype(self.dtype, copy=False)
+        return levels * np.uint8(255) if self.white == 1 else levels
+
+
+def levels_of(name: str, blocks: Iterable[np.ndarray]) -> Levels:
+    """What the values of some images mean, read until that is certain.
+
+    Of bytes the first block that holds more than 0 and 1 says it, of other types all do. NaN and
+    infinity are left to the reader of the images, who can say where they are.
+
+    Raises
+    ------
+    UsageError : values below 0 or above 65,535.
+    """
+    lowest, highest, whole = 0.0, 0.0, True
+    for values in blocks:
+        found = values
+        if found.dtype.kind == "f":
+            found = found[np.isfinite(found)]
+            whole = whole and bool((found == np.rint(found)).all())
+        if found.size:
+            lowest = min(lowest, float(found.min()))
+            highest = max(highest, float(found.max()))
+        settled = {"uint8": 1, "uint16": 255}.get(values.dtype.name)
+        if settled is not None and highest > settled:
+            break
+    slack = 1.0 if whole else _ROUNDING
+    if lowest < 0 or highest > _WHITES[-1] * slack:
+        raise UsageError(
+            f"{name}: values from {lowest:g} to {highest:g}; grey levels lie in 0 … 1, 0 … 255 or "
+            "0 … 65,535: shift and scale them"
+        )
+    white = next(one for one in _WHITES if highest <= one * slack)
+    return Levels(_EXACT[white] if whole else "float32", white)
+
 
 SAMPLE = "sample:digits"
 MAX_PIXELS = 1 << 24
