@@ -159,4 +159,9 @@ def _axis(
         return round(start + (value - low) / (high - low) * (stop - start), 1)
 
     inside = [tick for tick in found if low <= tick <= high]
-    return [(place(tick), f"{tick:.4g}".replace("e+0", "e")) for tick in inside], place
+    texts: list[str] = []
+    for digits in range(4, 16):
+        texts = [f"{tick:.{digits}g}".replace("e+0", "e").replace("e+", "e") for tick in inside]
+        if len(set(texts)) == len(texts):
+            break
+    return [(place(tick), text) for tick, text in zip(inside, texts, strict=True)], place

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from kmdist.errors import ImageError, UsageError, quantity
-from kmdist.recipes.quantize.wanted import read_palette
-from kmdist.recipes.quantize.kernels.histogram import Colors
+from kmdist.images import Found, decode, probe, to_rgb8
+from kmdist.images.finding.files import read_bytes
+from kmdist.recipes.quantize.kernels.histogram import Colors, count_colors
 from kmdist.recipes.quantize.options import MAX_K, QuantizeOptions
 from kmdist.recipes.quantize.palette import (
     ColorCloud,
