@@ -48,6 +48,8 @@ from kmdist.store.targets import STATE, FsspecTarget, Target, UrlPath
 LEASE_S = 120.0
 """After so many seconds without a renewal another host may take over."""
 RENEW_EVERY_S = 20.0
+WITHDRAWALS = 5
+"""Times that a claim is tried to be withdrawn, since it would stay in a run that is complete."""
 
 CLAIMS = f"{STATE}/claims"
 """Folder of the claims, of which one is alive."""
@@ -118,10 +120,13 @@ class Lease:
         self._ended.set()
         if self._thread.is_alive():
             self._thread.join()
-        try:
-            self._target.delete(f"{CLAIMS}/{self._name}")
-        except KmdistError:
-            _given_up.add(self._name)  # for others it lapses
+        for attempt in range(WITHDRAWALS):
+            try:
+                self._target.delete(f"{CLAIMS}/{self._name}")
+                return
+            except KmdistError:
+                time.sleep(0.1 * 2**attempt)
+        _given_up.add(self._name)  # for others it lapses
 
     def _announce(self) -> None:
         record = {
