@@ -4,7 +4,6 @@ from .blocks import Window as Window
 from .blocks import plan_blocks as plan_blocks
 from .blocks import shard_windows as shard_windows
 from .collection import ImageCollection as ImageCollection
-from .collection import decode as decode
 from .collection import open_images as open_images
 from .finding.files import EVERYTHING as EVERYTHING
 from .finding.files import Choice as Choice
@@ -12,6 +11,7 @@ from .finding.find import Found as Found
 from .finding.find import find_images as find_images
 from .pixels import to_rgb as to_rgb
 from .pixels import to_rgb8 as to_rgb8
+from .reading.decoding import decode as decode
 from .reading.header import probe as probe
 from .source import LOST as LOST
 from .source import NOT_THEIR_OWN as NOT_THEIR_OWN
