@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from kmdist.engine.cores import usable_cores
 from kmdist.engine.dask_rows import as_dask_array, dask_values, is_dask, rows_of_dask
 from kmdist.engine.passes import DaskPool, Pool, ThreadPool, active_client
+from kmdist.engine.passes.pools import usable_cores
 from kmdist.engine.rows import Rows, require_unmasked, rows_of_array
 
 

@@ -4,7 +4,7 @@
 """
 
 from kmdist.engine.passes.dask_pool import DaskPool, active_client
-from kmdist.engine.passes.pools import Holders, LostBlockError, Pool, memory_limit_bytes
+from kmdist.engine.passes.pools import Holders, LostBlockError, Pool, ThreadPool, memory_limit_bytes
 from kmdist.engine.passes.run import (
     FAN_IN,
     SUSPICIOUS,
@@ -13,7 +13,6 @@ from kmdist.engine.passes.run import (
     run_pass,
     tree_shape,
 )
-from kmdist.engine.passes.threads import ThreadPool
 
 __all__ = [
     "FAN_IN",
