@@ -9,8 +9,14 @@ from typing import Any
 
 from kmdist.cluster.connection import connect
 from kmdist.cluster.profiles import Compute, Profile, profile_of
-from kmdist.engine.passes import DaskPool, Pool, ThreadPool, active_client, memory_limit_bytes
-from kmdist.engine.passes.pools import usable_cores
+from kmdist.engine.passes import (
+    DaskPool,
+    Pool,
+    ThreadPool,
+    active_client,
+    memory_limit_bytes,
+    usable_cores,
+)
 
 PROCESS_MPX = 400.0
 """Work above this many megapixels starts one process per core; below, threads do (start-up of

@@ -12,17 +12,11 @@ from kmdist.engine.rows import (
     Block,
     Loader,
     Rows,
+    is_dask,
     received_block,
     require_unmasked,
     unit_rows,
 )
-
-
-def is_dask(value: Any) -> bool:
-    """Whether `value` is a Dask array or data frame; does not import Dask."""
-    return type(value).__module__.split(".")[0] in ("dask", "dask_expr") and hasattr(
-        value, "__dask_graph__"
-    )
 
 
 def dask_values(X: Any, name: str) -> Any:

@@ -4,7 +4,6 @@ import numpy as np
 
 from kmdist.engine.kernels.assign import assign
 from kmdist.engine.kernels.frame import make_frame
-from kmdist.engine.kernels.manhattan import assign_manhattan
 from kmdist.engine.kernels.moments import Moments, moments
 from kmdist.engine.rows import require_unmasked, unit_rows
 
@@ -33,6 +32,8 @@ def predict_rows(rows: np.ndarray, centroids: np.ndarray, metric: str = "euclide
         rows = unit_rows(rows) if metric == "cosine" else rows
         m = require_finite(rows)
         if metric == "manhattan":
+            from kmdist.engine.kernels.manhattan import assign_manhattan
+
             return assign_manhattan(rows, centroids, labels)[0]
         assign(rows, None, centroids, make_frame(m), labels, summed=False)
     return labels

@@ -45,6 +45,13 @@ def projections_fit(n: int, row_bytes: int, memory_bytes: int) -> bool:
     return n * (kept_row_bytes(row_bytes) + WEIGHT_BYTES) <= _SPACIOUS_SHARE * memory_bytes
 
 
+def is_dask(value: Any) -> bool:
+    """Whether `value` is a Dask array or data frame; does not import Dask."""
+    return type(value).__module__.split(".")[0] in ("dask", "dask_expr") and hasattr(
+        value, "__dask_graph__"
+    )
+
+
 def require_unmasked(values: Any, name: str) -> None:
     """Refuse a masked array, whose mask no kernel would see.
 

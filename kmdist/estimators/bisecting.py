@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
-from kmdist.engine.dask_rows import is_dask
 from kmdist.engine.kernels.sums import cluster_means
 from kmdist.engine.lloyd import Options, final_state, iterate, last, run_step
 from kmdist.engine.predict import predict_rows
-from kmdist.engine.rows import Block, Loader, Rows
+from kmdist.engine.rows import Block, Loader, Rows, is_dask
 from kmdist.engine.seeding import INITS, seed_centroids
 from kmdist.engine.state import State
 from kmdist.estimators.inputs import (

@@ -7,10 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from kmdist.engine.dask_rows import as_dask_array, dask_values, is_dask, rows_of_dask
-from kmdist.engine.passes import DaskPool, Pool, ThreadPool, active_client
-from kmdist.engine.passes.pools import usable_cores
-from kmdist.engine.rows import Rows, require_unmasked, rows_of_array
+from kmdist.engine.passes import Pool, ThreadPool, usable_cores
+from kmdist.engine.rows import Rows, is_dask, require_unmasked, rows_of_array
 
 
 def usable_threads() -> int:
@@ -26,10 +24,13 @@ def pool_for(X: Any) -> Iterator[Pool]:
 
     An array that is in this process is worked on here: to send it elsewhere costs more.
     """
-    client = active_client() if is_dask(X) else None
-    if client is not None:
-        yield DaskPool(client)
-        return
+    if is_dask(X):
+        from kmdist.engine.passes import DaskPool, active_client
+
+        client = active_client()
+        if client is not None:
+            yield DaskPool(client)
+            return
     pool = ThreadPool(usable_threads())
     try:
         yield pool
@@ -55,6 +56,8 @@ def checked(estimator: Any, X: Any, *, reset: bool) -> Any:
 
     if is_dask(X):
         columns = getattr(X, "columns", None)
+        from kmdist.engine.dask_rows import as_dask_array
+
         array = as_dask_array(X)
         if columns is not None:
             _check_feature_names(estimator, X._meta, reset=reset)
@@ -79,6 +82,8 @@ def checked_weights(sample_weight: Any, X: Any) -> Any:
     if sample_weight is None:
         return None
     if is_dask(sample_weight):
+        from kmdist.engine.dask_rows import dask_values
+
         return dask_values(sample_weight, "sample_weight")
     require_unmasked(sample_weight, "sample_weight")
     if isinstance(sample_weight, Real):
@@ -96,6 +101,8 @@ def checked_weights(sample_weight: Any, X: Any) -> Any:
 def as_rows(X: Any, weights: Any, pool: Pool, *, unit: bool = False) -> tuple[Rows, Any]:
     """Rows of a checked X, and their labels (n,) where X is in this process, else None."""
     if is_dask(X):
+        from kmdist.engine.dask_rows import rows_of_dask
+
         return rows_of_dask(X, weights, pool, unit=unit), None
     return rows_of_array(X, weights, pool, unit=unit)
 

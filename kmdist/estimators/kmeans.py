@@ -9,12 +9,8 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 
-from kmdist.engine.coreset import fit_coreset, fit_minibatch, minibatch_step
-from kmdist.engine.dask_rows import is_dask
 from kmdist.engine.lloyd import Options, iterate
-from kmdist.engine.medians import fit_medians
-from kmdist.engine.refining import breathe
-from kmdist.engine.rows import Rows, require_unmasked
+from kmdist.engine.rows import Rows, is_dask, require_unmasked
 from kmdist.engine.seeding import INITS, seed_centroids
 from kmdist.engine.state import State
 from kmdist.estimators.inputs import (
@@ -157,6 +153,8 @@ class KMeans(CentroidModel):
         ----------
         X, sample_weight : as in `fit`; a Dask array is computed.
         """
+        from kmdist.engine.coreset import minibatch_step
+
         self._validate()
         if self.metric != "euclidean":
             raise ValueError(f"partial_fit: metric={self.metric!r} must be 'euclidean'")
@@ -224,24 +222,25 @@ class KMeans(CentroidModel):
                 f"refine={self.refine!r} takes many passes, but {self.algorithm_reason_}: fit "
                 "fewer rows, or do without"
             )
-        if self.algorithm_ == "coreset":
-            init = (
-                self.init if isinstance(self.init, str) else self._initial(rows, X, seed, attempt)
-            )
-            return fit_coreset(rows, k, init, options, seed + attempt)
-        if self.algorithm_ == "minibatch":
-            init = (
-                self.init if isinstance(self.init, str) else self._initial(rows, X, seed, attempt)
-            )
-            return fit_minibatch(rows, k, init, options, seed + attempt)
+        if self.algorithm_ in ("coreset", "minibatch"):
+            from kmdist.engine.coreset import fit_coreset, fit_minibatch
+
+            named = isinstance(self.init, str)
+            init = self.init if named else self._initial(rows, X, seed, attempt)
+            fit = fit_coreset if self.algorithm_ == "coreset" else fit_minibatch
+            return fit(rows, k, init, options, seed + attempt)
         centroids = self._initial(rows, X, seed, attempt)
         if self.metric == "manhattan":
+            from kmdist.engine.medians import fit_medians
+
             return fit_medians(rows, centroids, options, seed)
         self._report("Initialization complete")
         for state in iterate(rows, centroids, options):
             self._report(f"Iteration {state.iteration}, inertia {state.inertia}.")
         self._report(_ENDED[state.stop_reason or "max_iter"].format(state=state))
         if self.refine is not None:
+            from kmdist.engine.refining import breathe
+
             for better in breathe(rows, state, options, seed):
                 state = better
                 self._report(f"Breathing, iteration {state.iteration}, inertia {state.inertia}.")

@@ -11,15 +11,12 @@ from sklearn.base import (
 )
 from sklearn.utils.validation import check_is_fitted
 
-from kmdist.engine.dask_rows import is_dask
 from kmdist.engine.kernels.distances import all_distances, inertia_bins
-from kmdist.engine.kernels.manhattan import assign_manhattan, manhattan_distances
 from kmdist.engine.kernels.totals import weighted_bins
 from kmdist.engine.lloyd import finish, total_inertia
-from kmdist.engine.medians import manhattan_inertia
 from kmdist.engine.passes import run_pass
 from kmdist.engine.predict import predict_rows, require_finite
-from kmdist.engine.rows import BLOCK_BYTES, require_unmasked, unit_rows
+from kmdist.engine.rows import BLOCK_BYTES, is_dask, require_unmasked, unit_rows
 from kmdist.estimators.inputs import as_rows, checked, checked_weights, pool_for
 
 
@@ -28,6 +25,8 @@ def _transform_rows(rows: np.ndarray, centroids: np.ndarray, metric: str) -> np.
     if len(rows):
         require_finite(rows)
     if metric == "manhattan":
+        from kmdist.engine.kernels.manhattan import manhattan_distances
+
         return manhattan_distances(rows, centroids).astype(centroids.dtype, copy=False)
     rows = unit_rows(rows) if metric == "cosine" else rows
     return all_distances(rows, centroids).astype(centroids.dtype, copy=False)
@@ -35,6 +34,8 @@ def _transform_rows(rows: np.ndarray, centroids: np.ndarray, metric: str) -> np.
 
 def _score_rows(rows: np.ndarray, centroids: np.ndarray, metric: str) -> np.ndarray:
     if metric == "manhattan":
+        from kmdist.engine.kernels.manhattan import assign_manhattan
+
         require_finite(rows)
         return weighted_bins(assign_manhattan(rows, centroids)[1], None)
     rows = unit_rows(rows) if metric == "cosine" else rows
@@ -152,6 +153,8 @@ class CentroidModel(
         with pool_for(X) as pool:
             rows, _ = as_rows(X, weights, pool, unit=self._unit)
             if self._metric == "manhattan":
+                from kmdist.engine.medians import manhattan_inertia
+
                 return -manhattan_inertia(rows, self.cluster_centers_)
             return -total_inertia(finish(rows, self.cluster_centers_).inertia)
 

@@ -11,8 +11,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from kmdist.cluster import client_of, open_pool, profile_of
-from kmdist.engine.passes import ThreadPool
-from kmdist.engine.passes.pools import usable_cores
+from kmdist.engine.passes import ThreadPool, usable_cores
 from kmdist.errors import quantity
 from kmdist.images import Rejection
 from kmdist.job.job import (

@@ -15,8 +15,7 @@ from unicodedata import normalize
 import numpy as np
 
 from kmdist.arguments import checked_arguments
-from kmdist.engine.passes import ThreadPool, memory_limit_bytes, run_pass
-from kmdist.engine.passes.pools import usable_cores
+from kmdist.engine.passes import ThreadPool, memory_limit_bytes, run_pass, usable_cores
 from kmdist.errors import UsageError, shown
 from kmdist.images import Window
 from kmdist.images.color import over_black_and_white

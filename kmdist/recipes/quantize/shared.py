@@ -184,6 +184,6 @@ def attributes_of(fit: Palette) -> dict[str, Any]:
 
 def _local_threads(job: Job) -> int:
     """Threads for the fit in this process, while the workers wait."""
-    from kmdist.engine.passes.pools import usable_cores
+    from kmdist.engine.passes import usable_cores
 
     return job.options.workers or usable_cores()

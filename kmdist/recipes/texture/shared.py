@@ -198,7 +198,7 @@ class TextureGroup:
         self, textons: Textons | None, projection: Projection, rows: np.ndarray
     ) -> dict[int, Fitted]:
         """Every k that is wanted, fitted to projected rows, before anything is labelled."""
-        from kmdist.engine.passes.pools import usable_cores
+        from kmdist.engine.passes import usable_cores
 
         texture, job = self.wanted.texture, self.job
         threads = job.options.workers or usable_cores()

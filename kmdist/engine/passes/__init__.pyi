@@ -1,0 +1,14 @@
+from .dask_pool import DaskPool as DaskPool
+from .dask_pool import active_client as active_client
+from .pools import Holders as Holders
+from .pools import LostBlockError as LostBlockError
+from .pools import Pool as Pool
+from .pools import ThreadPool as ThreadPool
+from .pools import memory_limit_bytes as memory_limit_bytes
+from .pools import usable_cores as usable_cores
+from .run import FAN_IN as FAN_IN
+from .run import SUSPICIOUS as SUSPICIOUS
+from .run import fetched as fetched
+from .run import in_flight as in_flight
+from .run import run_pass as run_pass
+from .run import tree_shape as tree_shape
