@@ -21,13 +21,13 @@ from distributed import Client, LocalCluster
 
 from kmdist import KMeans
 from kmdist.cluster.workers import CALM
+from kmdist.engine.dask_pool import DaskPool
 from kmdist.engine.dask_rows import rows_of_dask
 from kmdist.engine.kernels.assign import assign
 from kmdist.engine.kernels.frame import Frame
 from kmdist.engine.kernels.sums import cluster_means, merge_sums
 from kmdist.engine.lloyd import Options, iterate, run_step
-from kmdist.engine.passes import DaskPool, tree_shape
-from kmdist.engine.passes.run import FAN_IN
+from kmdist.engine.passes import FAN_IN, tree_shape
 from kmdist.engine.rows import Rows
 from tests.support.network import counted_bytes
 

@@ -20,7 +20,7 @@ PACKAGE = ROOT / "kmdist"
 
 COMPILE = """
 import numpy as np
-from kmdist.engine.kernels.moments import moments
+from kmdist.engine.kernels.frame import moments
 print(moments(np.ones((4, 3), np.float32), None).mean.tolist())
 """
 

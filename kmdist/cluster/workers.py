@@ -9,14 +9,8 @@ from typing import Any
 
 from kmdist.cluster.connection import connect
 from kmdist.cluster.profiles import Compute, Profile, profile_of
-from kmdist.engine.passes import (
-    DaskPool,
-    Pool,
-    ThreadPool,
-    active_client,
-    memory_limit_bytes,
-    usable_cores,
-)
+from kmdist.engine.dask_pool import DaskPool, active_client
+from kmdist.engine.passes import Pool, ThreadPool, memory_limit_bytes, usable_cores
 
 PROCESS_MPX = 400.0
 """Work above this many megapixels starts one process per core; below, threads do (start-up of

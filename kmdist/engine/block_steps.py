@@ -3,35 +3,38 @@
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from kmdist.engine.blas import one_blas_thread
 from kmdist.engine.kernels.assign import assign
-from kmdist.engine.kernels.bounds import assign_bounded, lengths_of_moves
+from kmdist.engine.kernels.bounds import (
+    Neighbours,
+    assign_bounded,
+    find_neighbours,
+    lengths_of_moves,
+    panels_pay,
+)
 from kmdist.engine.kernels.distances import Farthest, farthest_rows, inertia_bins
 from kmdist.engine.kernels.frame import Frame, reaching
-from kmdist.engine.kernels.guide import Guide, make_guide, make_projected_guide
-from kmdist.engine.kernels.neighbours import Neighbours, find_neighbours, panels_pay
-from kmdist.engine.kernels.projected import (
-    Groups,
-    ProjectedWork,
-    assign_projected,
-    group_centroids,
-)
 from kmdist.engine.kernels.subspace import (
     PAID_WITHIN,
+    Guide,
     Subspace,
     find_subspace,
+    make_guide,
+    make_projected_guide,
     most_groups,
     plain_cost,
     project,
     projected_cost,
 )
-from kmdist.engine.kernels.sums import PartialSums, add_levels, no_sums, weigh_labels
-from kmdist.engine.kernels.totals import merge_bins
+from kmdist.engine.kernels.sums import PartialSums, add_levels, merge_bins, no_sums, weigh_labels
+from kmdist.engine.passes import one_blas_thread
 from kmdist.engine.rows import Block, Memory, Points
+
+if TYPE_CHECKING:
+    from kmdist.engine.kernels.projected import Groups, ProjectedWork
 
 BOUNDS = ("auto", "always", "never")
 
@@ -96,7 +99,7 @@ class Centers:
         return within
 
     def panels_pay(self, frame: Frame) -> bool:
-        """`kmdist.engine.kernels.neighbours.panels_pay`."""
+        """`kmdist.engine.kernels.bounds.panels_pay`."""
 
         def find() -> bool:
             with self._one_blas_thread():
@@ -127,10 +130,11 @@ class Centers:
         found: Subspace | None = self._once(("subspace", memory.centroids is None), find)
         return found
 
-    def groups(self, subspace: Subspace, frame: Frame, most: int) -> Groups:
+    def groups(self, subspace: Subspace, frame: Frame, most: int) -> "Groups":
         """`kmdist.engine.kernels.projected.group_centroids`."""
+        from kmdist.engine.kernels.projected import group_centroids
 
-        def find() -> tuple[Groups, Subspace]:
+        def find() -> "tuple[Groups, Subspace]":
             with one_blas_thread():
                 projected = project(self.centroids, subspace, frame)
                 return group_centroids(projected, most), subspace  # kept: `id` is the key
@@ -139,15 +143,15 @@ class Centers:
         return groups
 
     def guide(self, frame: Frame) -> Guide:
-        """`kmdist.engine.kernels.guide.make_guide`."""
+        """`kmdist.engine.kernels.subspace.make_guide`."""
         guide: Guide = self._once("guide", lambda: make_guide(self.centroids, frame))
         return guide
 
     def projected_guide(self, points: Points, frame: Frame) -> Guide:
-        """`kmdist.engine.kernels.guide.make_projected_guide`."""
+        """`kmdist.engine.kernels.subspace.make_projected_guide`."""
         groups = points.groups
 
-        def make() -> tuple[Guide, Groups]:
+        def make() -> "tuple[Guide, Groups]":
             with one_blas_thread():
                 guide = make_projected_guide(self.centroids, frame, points.subspace, groups.slots)
             return guide, groups
@@ -165,7 +169,7 @@ class Centers:
         return moves
 
     def neighbours(self, frame: Frame) -> Neighbours:
-        """`kmdist.engine.kernels.neighbours.find_neighbours`, with panels of the guide's scores."""
+        """`kmdist.engine.kernels.bounds.find_neighbours`, with panels of the guide's scores."""
 
         def find() -> Neighbours:
             scores = self.guide(frame).scores if self.panels_pay(frame) else None
@@ -325,6 +329,8 @@ def _bounded_step(block: Block, memory: Memory, centers: Centers, frame: Frame) 
 
 def _projected_step(block: Block, memory: Memory, centers: Centers, frame: Frame) -> PartialSums:
     """An iteration over projections, of a block that knows its labels or begins with it."""
+    from kmdist.engine.kernels.projected import assign_projected
+
     k, d = centers.centroids.shape
     points, upper, previous = memory.points, memory.upper, memory.centroids
     if points is None or upper is None:
@@ -359,7 +365,7 @@ def _pause(memory: Memory) -> None:
     memory.pause, memory.next_pause = memory.next_pause, 2 * memory.next_pause
 
 
-def _paid(work: ProjectedWork, points: Points, k: int, d: int) -> bool:
+def _paid(work: "ProjectedWork", points: Points, k: int, d: int) -> bool:
     """Whether a pass over projections took less than one over rows."""
     cost = projected_cost(k, d, points.values.shape[1], *work)
     return cost < plain_cost(k, d)

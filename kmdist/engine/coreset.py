@@ -12,15 +12,20 @@ import numpy as np
 
 from kmdist.engine.kernels.assign import assign
 from kmdist.engine.kernels.distances import squared_distances
-from kmdist.engine.kernels.frame import make_frame
-from kmdist.engine.kernels.moments import moments
+from kmdist.engine.kernels.frame import make_frame, moments
 from kmdist.engine.kernels.sums import cluster_means
-from kmdist.engine.lloyd import Options, final_state, iterate
+from kmdist.engine.lloyd import Options, State, final_state, iterate
 from kmdist.engine.passes import ThreadPool
-from kmdist.engine.rows import Rows, rows_of_array
-from kmdist.engine.sampling import Sample, generator, join_samples, ordered, place_uniforms
+from kmdist.engine.rows import (
+    Rows,
+    Sample,
+    generator,
+    join_samples,
+    ordered,
+    place_uniforms,
+    rows_of_array,
+)
 from kmdist.engine.seeding import seed_centroids, seed_from_sample
-from kmdist.engine.state import State
 
 CORESET_ROWS = 50_000
 CORESET_PER_CLUSTER = 200

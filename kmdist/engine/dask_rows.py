@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from kmdist.engine.passes import DaskPool, Pool
+from kmdist.engine.dask_pool import DaskPool
+from kmdist.engine.passes import Pool
 from kmdist.engine.rows import (
     MEMORY_SHARE,
     ROW_OVERHEAD_BYTES,

@@ -5,11 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kmdist.engine.lloyd import Options, iterate
+from kmdist.engine.lloyd import Options, State, iterate
 from kmdist.engine.passes import ThreadPool
 from kmdist.engine.rows import rows_of_array
 from kmdist.engine.seeding import seed_centroids
-from kmdist.engine.state import State
 from kmdist.errors import quantity
 
 

@@ -5,7 +5,7 @@ One fused pass over the rows an iteration: n blocks cost n tasks and the merge t
 each worker) and one result of 8·k·(d + 1) bytes for each level of the sums. After the last
 iteration one more such pass computes labels and the exact inertia.
 
-Sums are exact (`kmdist.engine.kernels.grid`) and labels are those of float64 arithmetic, so each
+Sums are exact (`kmdist.engine.kernels.sums`) and labels are those of float64 arithmetic, so each
 state is the same to the bit for any number of workers, any order, any chunking, with or without
 bounds, and after the loss of a worker.
 """
@@ -26,18 +26,45 @@ from kmdist.engine.block_steps import (
     merge_finish,
     step,
 )
+from kmdist.engine.kernels.assign import assign
 from kmdist.engine.kernels.distances import merge_farthest
-from kmdist.engine.kernels.frame import check_reach
+from kmdist.engine.kernels.frame import Moments, check_reach, make_frame, moments
 from kmdist.engine.kernels.sums import (
     PartialSums,
     add_levels,
     cluster_means,
     merge_sums,
     move_row,
+    totals_of,
 )
-from kmdist.engine.kernels.totals import totals_of
-from kmdist.engine.rows import Rows, unit_rows
-from kmdist.engine.state import State
+from kmdist.engine.rows import Rows, require_unmasked, unit_rows
+
+
+@dataclass(frozen=True)
+class State:
+    """The state of a k-means fit after one iteration, enough to show, checkpoint and resume.
+
+    Parameters
+    ----------
+    centroids : (k, d) floating point, in the space that is clustered.
+    counts : (k,) int64, or float64 where the rows are weighted: what was assigned to each
+        centroid in this iteration.
+    inertia : Σ w‖x − c‖² over the assignment of this iteration; exact for the returned
+        centroids once `stop_reason` is set, otherwise as the iteration gave it.
+    iteration : iterations done so far; 0 before the first.
+    stop_reason : ``'converged'`` (no label changed), ``'tolerance'``, ``'max_iter'``, or None
+        while the fit goes on.
+    shift : Σ‖new − old‖² over the centroids in this iteration.
+    n_repaired : empty clusters that were given a new centre in this iteration.
+    """
+
+    centroids: np.ndarray
+    counts: np.ndarray
+    inertia: float
+    iteration: int
+    stop_reason: str | None = None
+    shift: float = float("inf")
+    n_repaired: int = 0
 
 
 @dataclass(frozen=True)
@@ -282,3 +309,42 @@ def _repair(rows: Rows, sums: PartialSums, centroids: np.ndarray) -> tuple[Parti
         weights = repaired.weights
         n_repaired += 1
     return repaired, n_repaired
+
+
+def predict_rows(rows: np.ndarray, centroids: np.ndarray, metric: str = "euclidean") -> np.ndarray:
+    """Nearest centroid of each row.
+
+    Parameters
+    ----------
+    rows : (n, d) real numbers.
+    centroids : (k, d) floating point.
+    metric : ``'euclidean'``, ``'cosine'`` (rows are divided by their lengths) or
+        ``'manhattan'``.
+
+    Returns
+    -------
+    (n,) int32 : ties go to the lowest index.
+
+    Raises
+    ------
+    ValueError : a value is NaN or infinite; says where.
+    """
+    require_unmasked(rows, "X")
+    labels = np.empty(len(rows), np.int32)
+    if len(rows):
+        rows = unit_rows(rows) if metric == "cosine" else rows
+        m = require_finite(rows)
+        if metric == "manhattan":
+            from kmdist.engine.kernels.manhattan import assign_manhattan
+
+            return assign_manhattan(rows, centroids, labels)[0]
+        assign(rows, None, centroids, make_frame(m), labels, summed=False)
+    return labels
+
+
+def require_finite(rows: np.ndarray) -> Moments:
+    m = moments(rows)
+    if m.bad is not None:
+        kind = "NaN" if np.isnan(m.bad[3]) else "infinity"
+        raise ValueError(f"Input X contains {kind}: row {m.bad[1]:,}, column {m.bad[2]}")
+    return m

@@ -18,11 +18,9 @@ from kmdist.engine.kernels.manhattan import (
     medians_of_counts,
     weighted_medians,
 )
-from kmdist.engine.kernels.totals import no_totals, weighted_bins
-from kmdist.engine.lloyd import Options, total_inertia
-from kmdist.engine.rows import Rows
-from kmdist.engine.sampling import Sample, sample_rows
-from kmdist.engine.state import State
+from kmdist.engine.kernels.sums import no_totals, weighted_bins
+from kmdist.engine.lloyd import Options, State, total_inertia
+from kmdist.engine.rows import Rows, Sample, sample_rows
 
 COUNT_BYTES = 256 << 20
 

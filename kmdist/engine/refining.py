@@ -14,13 +14,11 @@ import numpy as np
 from scipy.spatial.distance import cdist
 
 from kmdist.engine.block_steps import Centers
+from kmdist.engine.kernels.distances import utility_bins
 from kmdist.engine.kernels.frame import Frame
-from kmdist.engine.kernels.totals import merge_bins, totals_of
-from kmdist.engine.kernels.utility import utility_bins
-from kmdist.engine.lloyd import Options, broadcast_centers, finish, iterate, last
-from kmdist.engine.rows import Rows
-from kmdist.engine.sampling import generator
-from kmdist.engine.state import State
+from kmdist.engine.kernels.sums import merge_bins, totals_of
+from kmdist.engine.lloyd import Options, State, broadcast_centers, finish, iterate, last
+from kmdist.engine.rows import Rows, generator
 
 BREATH = 10
 """Centroids that are added and taken away at first; one less after each time in vain."""

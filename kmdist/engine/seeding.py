@@ -11,15 +11,12 @@ import numpy as np
 
 from kmdist.engine.block_steps import Centers
 from kmdist.engine.kernels.assign import assign
-from kmdist.engine.kernels.distances import squared_distances
-from kmdist.engine.kernels.frame import Frame, make_frame
-from kmdist.engine.kernels.moments import moments
-from kmdist.engine.kernels.plusplus import exchange_centres, plus_plus
-from kmdist.engine.kernels.sums import cluster_means
-from kmdist.engine.kernels.totals import merge_bins, totals_of, weighted_bins
+from kmdist.engine.kernels.distances import exchange_centres, plus_plus, squared_distances
+from kmdist.engine.kernels.frame import Frame, make_frame, moments
+from kmdist.engine.kernels.sums import cluster_means, merge_bins, totals_of, weighted_bins
 from kmdist.engine.lloyd import run_step
-from kmdist.engine.rows import Rows
-from kmdist.engine.sampling import (
+from kmdist.engine.rows import (
+    Rows,
     Sample,
     generator,
     join_samples,
@@ -103,7 +100,7 @@ def seed_each(
     Greedy k-means++ on a uniform sample places the centres. Unless the sample is everything, a
     pass over all rows then draws some in proportion to their squared distances from these, so that
     groups which the sample missed are found; on both together centres are exchanged
-    (`kmdist.engine.kernels.plusplus.exchange_centres`) and ten Lloyd iterations done.
+    (`kmdist.engine.kernels.distances.exchange_centres`) and ten Lloyd iterations done.
 
     Parameters
     ----------

@@ -9,21 +9,20 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from kmdist.engine.kernels.sums import cluster_means
-from kmdist.engine.lloyd import Options, final_state, iterate, last, run_step
-from kmdist.engine.predict import predict_rows
+from kmdist.engine.lloyd import Options, State, final_state, iterate, last, predict_rows, run_step
 from kmdist.engine.rows import Block, Loader, Rows, is_dask
 from kmdist.engine.seeding import INITS, seed_centroids
-from kmdist.engine.state import State
-from kmdist.estimators.inputs import (
+from kmdist.estimators.model import (
+    CentroidModel,
     as_rows,
     checked,
     checked_weights,
+    in_chunks,
     pool_for,
     require_int,
     require_one_of,
     seed_of,
 )
-from kmdist.estimators.model import CentroidModel, in_chunks
 
 STRATEGIES = ("biggest_inertia", "largest_cluster")
 

@@ -9,11 +9,11 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 
-from kmdist.engine.lloyd import Options, iterate
+from kmdist.engine.lloyd import Options, State, iterate
 from kmdist.engine.rows import Rows, is_dask, require_unmasked
 from kmdist.engine.seeding import INITS, seed_centroids
-from kmdist.engine.state import State
-from kmdist.estimators.inputs import (
+from kmdist.estimators.model import (
+    CentroidModel,
     as_rows,
     checked,
     checked_weights,
@@ -22,7 +22,6 @@ from kmdist.estimators.inputs import (
     require_one_of,
     seed_of,
 )
-from kmdist.estimators.model import CentroidModel
 
 PAIRS = {
     "euclidean": ("auto", "lloyd", "hamerly", "coreset", "minibatch"),

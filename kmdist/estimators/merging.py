@@ -9,7 +9,7 @@ from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
 from kmdist.arguments import checked_arguments
-from kmdist.estimators.inputs import require_one_of
+from kmdist.estimators.model import require_one_of
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kmdist.arguments import checked_arguments
-from kmdist.engine.blas import one_blas_thread
 from kmdist.engine.block_steps import Centers
 from kmdist.engine.kernels.assign import assign
 from kmdist.engine.kernels.distances import inertia_bins, two_nearest
@@ -21,19 +20,24 @@ from kmdist.engine.kernels.frame import Frame
 from kmdist.engine.kernels.sums import PartialSums, merge_sums
 from kmdist.engine.lloyd import (
     Options,
+    State,
     advance,
+    predict_rows,
     run_step,
     tidy_counts,
     total_inertia,
     typical_distance,
 )
-from kmdist.engine.predict import predict_rows
-from kmdist.engine.rows import Rows
-from kmdist.engine.sampling import sample_rows
+from kmdist.engine.passes import one_blas_thread
+from kmdist.engine.rows import Rows, sample_rows
 from kmdist.engine.seeding import complete, sample_size, seed_centroids, seed_each
-from kmdist.engine.state import State
-from kmdist.estimators.inputs import as_rows, checked, checked_weights, pool_for
-from kmdist.estimators.model import CentroidModel
+from kmdist.estimators.model import (
+    CentroidModel,
+    as_rows,
+    checked,
+    checked_weights,
+    pool_for,
+)
 
 
 class Spread(NamedTuple):

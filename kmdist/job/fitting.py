@@ -7,10 +7,9 @@ from typing import Any, TypeVar
 import numpy as np
 
 from kmdist.engine.fits import FitOptions
-from kmdist.engine.lloyd import Options, iterate
+from kmdist.engine.lloyd import Options, State, iterate
 from kmdist.engine.rows import Block, Rows
 from kmdist.engine.seeding import seed_centroids
-from kmdist.engine.state import State
 from kmdist.images import Rejection
 from kmdist.job.block_pass import BlockPass, Item, LeftOut, Stage
 from kmdist.job.job import Job

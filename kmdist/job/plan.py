@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kmdist.cluster import Compute, client_of, connect, local_workers, profile_of
-from kmdist.engine.passes import DaskPool, ThreadPool, memory_limit_bytes
+from kmdist.engine.dask_pool import DaskPool
+from kmdist.engine.passes import ThreadPool, memory_limit_bytes
 from kmdist.errors import quantity
 from kmdist.images import Rejection
 from kmdist.job.memory import Budget, Outline, choose_outline

@@ -11,14 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kmdist.engine.kernels.assign import assign
-from kmdist.engine.kernels.bounds import assign_bounded, lengths_of_moves
+from kmdist.engine.kernels.bounds import assign_bounded, find_neighbours, lengths_of_moves
 from kmdist.engine.kernels.distances import cluster_inertia, farthest_rows, two_nearest
-from kmdist.engine.kernels.frame import Frame
-from kmdist.engine.kernels.guide import make_guide, make_projected_guide
-from kmdist.engine.kernels.moments import merge_moments, moments
-from kmdist.engine.kernels.neighbours import find_neighbours
+from kmdist.engine.kernels.frame import Frame, merge_moments, moments
 from kmdist.engine.kernels.projected import assign_projected, group_centroids
-from kmdist.engine.kernels.subspace import project
+from kmdist.engine.kernels.subspace import make_guide, make_projected_guide, project
 from kmdist.engine.kernels.sums import cluster_means, merge_sums, no_sums
 from tests.support.assignment import assert_labels, draw, frame_of, naive, some_subspace
 

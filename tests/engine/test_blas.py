@@ -4,7 +4,7 @@ import threading
 
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from kmdist.engine.blas import one_blas_thread
+from kmdist.engine.passes import one_blas_thread
 
 
 def blas_threads() -> set[int]:

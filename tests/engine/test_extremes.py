@@ -23,10 +23,17 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from kmdist import BisectingKMeans, KMeans
-from kmdist.engine.kernels.grid import digits_of, make_grid
-from kmdist.engine.kernels.sums import PartialSums, move_row, no_sums
-from kmdist.engine.kernels.tile import nearest_of_tile
-from kmdist.engine.kernels.totals import merge_bins, totals_of, weighted_bins
+from kmdist.engine.kernels.nearest import nearest_of_tile
+from kmdist.engine.kernels.sums import (
+    PartialSums,
+    digits_of,
+    make_grid,
+    merge_bins,
+    move_row,
+    no_sums,
+    totals_of,
+    weighted_bins,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 

@@ -15,14 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kmdist.cluster import Compute, open_pool
-from kmdist.engine.passes import (
-    DaskPool,
-    LostBlockError,
-    ThreadPool,
-    fetched,
-    run_pass,
-    tree_shape,
-)
+from kmdist.engine.dask_pool import DaskPool
+from kmdist.engine.passes import LostBlockError, ThreadPool, fetched, run_pass, tree_shape
 from kmdist.errors import KmdistError
 
 
@@ -185,7 +179,7 @@ def test_closing_with_tasks_that_wait_for_others_is_silent(
 def test_a_cluster_without_workers_is_given_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     from distributed import Client, LocalCluster
 
-    monkeypatch.setattr("kmdist.engine.passes.dask_pool.LOOK_EVERY_S", 0.1)
+    monkeypatch.setattr("kmdist.engine.dask_pool.LOOK_EVERY_S", 0.1)
     with (
         LocalCluster(n_workers=0, processes=False, dashboard_address="127.0.0.1:0") as cluster,
         Client(cluster, set_as_default=False) as client,

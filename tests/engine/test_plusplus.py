@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kmdist.engine.kernels.plusplus import plus_plus
+from kmdist.engine.kernels.distances import plus_plus
 
 
 def by_definition(

@@ -8,7 +8,7 @@ import pytest
 from sklearn.cluster import KMeans as Reference
 
 from kmdist import KMeans
-from kmdist.engine.kernels.plusplus import exchange_centres
+from kmdist.engine.kernels.distances import exchange_centres
 from kmdist.engine.passes import ThreadPool
 from kmdist.engine.rows import rows_of_array
 from kmdist.engine.seeding import seed_centroids

@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 
 from kmdist import BisectingKMeans, KMeans
-from kmdist.engine.passes import pools
-from kmdist.estimators.inputs import usable_threads
+from kmdist.engine.passes import usable_cores
+from kmdist.estimators.model import usable_threads
 from kmdist.estimators.selection import select_k
 
 X = np.random.default_rng(0).normal(size=(400, 3))
@@ -69,7 +69,7 @@ def test_masked_weights_are_refused(weights: Any) -> None:
 
 def test_threads_are_the_cores_of_the_container(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dask.system.cpu_count", lambda: 1)
-    assert pools.usable_cores() == 1
+    assert usable_cores() == 1
     assert usable_threads() == 1
     with dask.config.set(num_workers=3):
         assert usable_threads() == 3

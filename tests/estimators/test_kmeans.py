@@ -25,8 +25,7 @@ from kmdist import BisectingKMeans, KMeans
 from kmdist.engine import dask_rows
 from kmdist.engine.lloyd import Options, iterate, last
 from kmdist.engine.passes import ThreadPool
-from kmdist.engine.rows import Block, received_block, rows_of_array
-from kmdist.engine.sampling import row_uniforms
+from kmdist.engine.rows import Block, received_block, row_uniforms, rows_of_array
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 

@@ -17,10 +17,10 @@ from sklearn.datasets import make_blobs
 
 from kmdist import KMeans
 from kmdist.cluster.workers import _Reviver
+from kmdist.engine.dask_pool import DaskHolders, DaskPool
 from kmdist.engine.dask_rows import rows_of_dask
 from kmdist.engine.lloyd import run_step
-from kmdist.engine.passes import DaskPool, tree_shape
-from kmdist.engine.passes.dask_pool import DaskHolders
+from kmdist.engine.passes import tree_shape
 from tests.support.network import counted_bytes
 
 distributed = pytest.importorskip("distributed")

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage import data
 
-from kmdist.engine.predict import predict_rows
+from kmdist.engine.lloyd import predict_rows
 from kmdist.pictures.dither import EDGE, Ditherer
 from kmdist.pictures.png import PngWriter
 from kmdist.recipes.quantize.kernels.histogram import count_colors

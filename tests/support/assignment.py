@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from kmdist.engine.kernels.frame import Frame, make_frame
-from kmdist.engine.kernels.moments import moments
+from kmdist.engine.kernels.frame import Frame, make_frame, moments
 from kmdist.engine.kernels.subspace import Subspace
 
 

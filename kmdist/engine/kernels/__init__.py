@@ -3,6 +3,49 @@
 With ``NUMBA_BOUNDSCHECK=1`` and ``KMDIST_PLAIN_KERNELS=1`` in the environment, and a
 ``NUMBA_CACHE_DIR`` of its own, every index of every kernel is checked; kernels that compute
 addresses check their arguments always. A slow test runs the tests of the engine so.
+
+What all take are rows in the types and the layout that kernels are compiled for, a chunk at a time.
 """
 
+import numpy as np
+
 import kmdist.kernel_cache  # noqa: F401  before kernels are decorated
+
+NO_WEIGHTS = np.empty(0, np.float64)
+"""Stands for weights that are all one."""
+
+NO_TILE = np.empty((0, 0), np.float32)
+"""Stands for rows that are not float32."""
+
+_KERNEL_TYPES = tuple(np.dtype(t) for t in (np.float32, np.float64, np.uint8, np.uint16))
+_CONVERT_BYTES = 8 << 20
+_LEAST_ROWS = 96
+
+
+def kernel_chunks(rows: np.ndarray) -> list[tuple[int, np.ndarray]]:
+    """Rows as the kernels take them: C order, in one of the types they are compiled for.
+
+    Parameters
+    ----------
+    rows : (n, d) real numbers of any type and layout.
+
+    Returns
+    -------
+    list of (first row, chunk); one chunk, not copied, where nothing has to be converted;
+    otherwise views that `as_kernel_rows` converts one at a time.
+    """
+    if rows.dtype in _KERNEL_TYPES and rows.flags.c_contiguous and rows.flags.aligned:
+        return [(0, rows)]
+    step = max(_LEAST_ROWS, _CONVERT_BYTES // max(1, 8 * rows.shape[1]))
+    return [(start, rows[start : start + step]) for start in range(0, len(rows), step)]
+
+
+def as_kernel_rows(chunk: np.ndarray) -> np.ndarray:
+    """One of `kernel_chunks`, converted: float16 to float32, other integers to float64."""
+    if chunk.dtype in _KERNEL_TYPES:
+        kind: np.dtype = chunk.dtype
+    elif chunk.dtype == np.float16:
+        kind = np.dtype(np.float32)
+    else:
+        kind = np.dtype(np.float64)
+    return np.require(chunk, dtype=kind, requirements=["C", "A"])

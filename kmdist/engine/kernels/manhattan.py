@@ -3,7 +3,7 @@
 import numpy as np
 from numba import njit
 
-from kmdist.engine.kernels.chunks import NO_WEIGHTS, as_kernel_rows, kernel_chunks
+from kmdist.engine.kernels import NO_WEIGHTS, as_kernel_rows, kernel_chunks
 
 
 @njit(nogil=True, cache=True, fastmath={"contract", "reassoc"})

@@ -15,21 +15,24 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
+from kmdist.engine.kernels import NO_WEIGHTS, as_kernel_rows, kernel_chunks
 from kmdist.engine.kernels.assign import float32_rows
-from kmdist.engine.kernels.chunks import NO_WEIGHTS, as_kernel_rows, kernel_chunks
 from kmdist.engine.kernels.frame import Frame
-from kmdist.engine.kernels.frame_row import frame_row, prefetch
-from kmdist.engine.kernels.guide import DOWN, UP, Guide
 from kmdist.engine.kernels.nearest import (
+    LANES,
+    LISTED_ROWS,
     PLAIN,
     TILE_ROWS,
+    frame_row,
     nearest_of,
     nearest_rows,
     norm2,
+    prefetch,
+    score_listed,
     score_row,
 )
+from kmdist.engine.kernels.subspace import DOWN, UP, Guide
 from kmdist.engine.kernels.sums import PartialSums, move_row
-from kmdist.engine.kernels.tile import LANES, LISTED_ROWS, score_listed
 
 _STAGE_ROWS = 128
 """Rows that are worked on together: few enough that they stay in the cache."""
@@ -167,7 +170,7 @@ def _open_rows(  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, cache=True)
 def _score_plain(points, first, listed, n, panel, v, limits, own, scores, least, hits):  # type: ignore[no-untyped-def]
-    """`kmdist.engine.kernels.tile.score_listed` by plain loops."""
+    """`kmdist.engine.kernels.nearest.score_listed` by plain loops."""
     for at in range(n):
         r = listed[at]
         score_row(points, first + r, panel[v : v + 1], scores[:LANES])
@@ -376,7 +379,7 @@ def assign_projected(
         zero where nothing is known. Written.
     moves : (k,) float64, from `kmdist.engine.kernels.bounds.lengths_of_moves`: how far the
         centroids are from those that the bounds are of.
-    guide : from `kmdist.engine.kernels.guide.make_projected_guide`.
+    guide : from `kmdist.engine.kernels.subspace.make_projected_guide`.
     groups : of the centroids.
     sums : partial sums that belong to `labels`; of no rows where `fresh`. Changed.
     fresh : whether labels are not known, and their bounds neither.

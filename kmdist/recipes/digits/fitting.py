@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from kmdist.engine.blas import one_blas_thread
 from kmdist.engine.fits import FitOptions
+from kmdist.engine.passes import one_blas_thread
 from kmdist.engine.rows import Rows
 from kmdist.errors import KmdistError, quantity
 from kmdist.job.fitting import fit_centroids

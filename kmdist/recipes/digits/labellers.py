@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from kmdist.engine.predict import predict_rows
+from kmdist.engine.lloyd import predict_rows
 from kmdist.recipes.digits.landmarks import Landmarks, attach, vote
 
 MAX_CENTRES = 2000

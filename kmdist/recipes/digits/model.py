@@ -8,8 +8,8 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from kmdist.engine.blas import one_blas_thread
 from kmdist.engine.components import Projection, project
+from kmdist.engine.passes import one_blas_thread
 from kmdist.errors import ImageError, UsageError
 from kmdist.images import Found
 from kmdist.images.pixels import full_scale

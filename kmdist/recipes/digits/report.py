@@ -6,10 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kmdist.engine.blas import one_blas_thread
 from kmdist.engine.kernels.distances import squared_distances
-from kmdist.engine.rows import Loader, Rows
-from kmdist.engine.sampling import row_uniforms
+from kmdist.engine.passes import one_blas_thread
+from kmdist.engine.rows import Loader, Rows, row_uniforms
 from kmdist.recipes.digits.labellers import CentroidLabels, Model, Ranked, ranked_anew
 from kmdist.recipes.digits.model import Describer
 from kmdist.recipes.digits.scores import (

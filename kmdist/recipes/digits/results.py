@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from kmdist.engine.blas import one_blas_thread
-from kmdist.engine.passes import LostBlockError
+from kmdist.engine.passes import LostBlockError, one_blas_thread
 from kmdist.engine.rows import Loader
 from kmdist.errors import quantity
 from kmdist.images import Rejection

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from kmdist.engine.blas import one_blas_thread
 from kmdist.engine.components import FeatureSums, Projection, feature_sums, fit_projection
 from kmdist.engine.components import merge_feature_sums as merge_moments
+from kmdist.engine.passes import one_blas_thread
 from kmdist.engine.rows import Loader, Rows
 from kmdist.errors import quantity
 from kmdist.images import Rejection

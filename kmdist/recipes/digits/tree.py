@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from kmdist.engine.blas import one_blas_thread
 from kmdist.engine.fits import FitOptions
-from kmdist.engine.passes import Pool
+from kmdist.engine.passes import Pool, one_blas_thread
 from kmdist.engine.rows import Block, Loader, Rows
 from kmdist.errors import KmdistError, UsageError, quantity
 from kmdist.estimators.merging import merge_clusters

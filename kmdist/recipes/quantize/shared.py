@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from kmdist.engine.state import State
+from kmdist.engine.lloyd import State
 from kmdist.errors import ImageError, KmdistError, UsageError
 from kmdist.images import Rejection
 from kmdist.job.block_pass import BlockPass

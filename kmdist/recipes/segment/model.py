@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from kmdist.engine.predict import predict_rows
+from kmdist.engine.lloyd import predict_rows
 from kmdist.errors import UsageError
 from kmdist.store import Run
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from kmdist.engine.kernels.moments import Moments, merge_moments, moments
+from kmdist.engine.kernels.frame import Moments, merge_moments, moments
 from kmdist.engine.rows import Loader, Places, Rows
 from kmdist.errors import ImageError
 from kmdist.images import ImageSource, Rejection

@@ -8,10 +8,9 @@ import numpy as np
 
 from kmdist.engine.coreset import draw_uniform, fit_coreset
 from kmdist.engine.fits import FitOptions, cluster_order
-from kmdist.engine.lloyd import Options, iterate
+from kmdist.engine.lloyd import Options, State, iterate
 from kmdist.engine.rows import Rows
 from kmdist.engine.seeding import seed_centroids
-from kmdist.engine.state import State
 from kmdist.errors import ImageError, UsageError, quantity
 from kmdist.images.reading.numpy_files import open_numpy
 from kmdist.job.options import selection_record

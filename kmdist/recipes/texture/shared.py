@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from kmdist.engine.fits import cluster_order
-from kmdist.engine.state import State
+from kmdist.engine.lloyd import State
 from kmdist.errors import KmdistError
 from kmdist.filters.statistics import FeatureSums, Projection
 from kmdist.job.block_pass import GIVEN_UP, BlockPass, Stage

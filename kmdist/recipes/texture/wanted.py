@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from kmdist.engine.fits import Clusters, FitOptions, fit_clusters
-from kmdist.engine.state import State
+from kmdist.engine.lloyd import State
 from kmdist.job.options import selection_record
 from kmdist.recipes.texture.model import DEFAULT_PRESET, Texture, TextureModel
 from kmdist.recipes.texture.options import TextureOptions

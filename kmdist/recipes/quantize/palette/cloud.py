@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from kmdist.engine.predict import predict_rows
+from kmdist.engine.lloyd import predict_rows
 from kmdist.errors import UsageError
 from kmdist.images.color import SPACES, alpha_from_space, alpha_to_space, to_space, to_srgb
 from kmdist.recipes.quantize.kernels.color_tree import (

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
-from kmdist.engine.state import State
+from kmdist.engine.lloyd import State
 from kmdist.errors import UsageError, quantity
 from kmdist.images.color import over_black_and_white
 from kmdist.recipes.quantize.kernels.histogram import Colors

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from kmdist.engine.kernels.plusplus import plus_plus
-from kmdist.engine.predict import predict_rows
+from kmdist.engine.kernels.distances import plus_plus
+from kmdist.engine.lloyd import predict_rows
 from kmdist.recipes.quantize.kernels.color_tree import ColorTree, build_tree, sum_chunk
 
 _CELLS_PER_CENTROID = 16

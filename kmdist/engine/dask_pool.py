@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from kmdist.engine.passes.pools import Completion, memory_limit_bytes
+from kmdist.engine.passes import Completion, memory_limit_bytes
 from kmdist.errors import KmdistError
 
 LOOK_EVERY_S = 5.0
