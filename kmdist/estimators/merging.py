@@ -47,7 +47,7 @@ def merge_clusters(
     n_clusters : m, at most k.
     method : ``'ward'``: the pair whose union adds least inertia first (Ward, 1963);
         ``'spectral'``: by the leading eigenvectors of the normalised affinity, which follows
-        clusters that are not round; see `kmdist.estimators.affinity.group_by_affinity`.
+        clusters that are not round; see `group_by_affinity`.
     affinity : (k, k) symmetric, not negative, for ``'spectral'``: how strongly rows tie two
         clusters together, for instance how often they are a row's two nearest.
 
