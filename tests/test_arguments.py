@@ -101,7 +101,7 @@ def test_arrays_may_be_lists_or_whatever_becomes_one(kind: Callable[[np.ndarray]
     assert merged.centroids.tolist() == [[0.25], [9.0]]
 
 
-@pytest.mark.parametrize("name", ["quantize", "texture", "segment"])
+@pytest.mark.parametrize("name", ["quantize", "texture", "segment", "digits"])
 def test_paths_may_be_gone_through_once(name: str, tmp_path: Path) -> None:
     paths = (path for path in [tmp_path / "nowhere.png"])
     with pytest.raises(KmdistError, match=r"nowhere\.png"):

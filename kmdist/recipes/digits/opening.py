@@ -50,6 +50,10 @@ class Input:
     polarity: str = "auto"
     choice: Choice = EVERYTHING
 
+    def __post_init__(self) -> None:
+        if isinstance(self.images, Iterator):  # such as Path.glob gives them
+            object.__setattr__(self, "images", list(self.images))
+
     def parameters(self) -> dict[str, Any]:
         """What a run records, to open the same images again."""
         return {
