@@ -34,7 +34,7 @@ from datetime import datetime
 from pathlib import Path
 from kmdist.nightly import Settings, run_night
 from kmdist.job import pixels
-from kmdist.recipes.quantize import predict
+from kmdist.recipes.quantize import model
 inbox, results, now, log, refit = sys.argv[1:6]
 def logged(function, what):
     def call(piece, *further):
@@ -50,7 +50,7 @@ def labelled(work, *further):
         yield from pieces_of(work, *further)
     finally:
         pixels.decode_piece = logged(read, "fit")
-predict.decode_pieces = labelled
+model.decode_pieces = labelled
 pixels.decode_piece = logged(read, "fit")
 settings = Settings((inbox,), Path(results), grace=600, refit=refit,
                     options={"k": 4, "workers": 1, "block_mpx": 0.01})
