@@ -104,8 +104,9 @@ def extract(
     with written_to(place) as path, replacing(path) as file:
         writer = PngWriter(file, width, height, channels=1 if mask else 4)
         for window in picture.bands():
-            alpha = cut.alpha(window)
-            n_kept += int(cut.inside(window).sum())
+            inside = cut.inside(window)
+            alpha = cut.faded(window) if shape.feather else inside * np.uint8(255)
+            n_kept += int(inside.sum())
             writer.write_rows(alpha if mask else _cut(picture, window, alpha, original))
         writer.close()
     return Cutout(place, kept, n_kept, width * height, note)
@@ -216,11 +217,9 @@ class _Kept:
         # The marker of unclustered pixels is no index: it becomes k, which is never kept.
         return self._keep[np.minimum(self._picture.labels(window), self._picture.k)]
 
-    def alpha(self, window: Window) -> np.ndarray:
-        """(y, x) uint8; bands see as far beyond their edges as alpha fades."""
+    def faded(self, window: Window) -> np.ndarray:
+        """(y, x) uint8 alpha; bands see as far beyond their edges as it fades."""
         feather = self._shape.feather
-        if not feather:
-            return np.where(self.inside(window), 255, 0).astype(np.uint8)
         beyond = math.ceil(feather) + 1
         y0 = max(window.y0 - beyond, 0)
         y1 = min(window.y1 + beyond, self._picture.image.height)
