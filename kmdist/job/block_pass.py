@@ -8,15 +8,14 @@ Tasks: one a block; ⌈n/f⌉ + ⌈n/f²⌉ + … to merge what workers save; tw
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, Self
-
-import numpy as np
+from typing import Any, Protocol, Self
 
 from kmdist.engine.passes import FAN_IN, SUSPICIOUS, fetched, run_pass, tree_shape
 from kmdist.errors import KmdistError
 from kmdist.images import LOST, SHORT_OF_MEMORY, Rejection
+from kmdist.job.block_results import LeftOut, of_arrays, of_json, to_arrays, to_json
 from kmdist.job.job import Job
 from kmdist.job.memory import NOTHING, Held, Sized, Step
 from kmdist.job.progress import Event
@@ -52,13 +51,6 @@ class Item(Sized, Protocol):
         """Two blocks that can be worked on instead; none where it cannot be parted."""
 
 
-class Codec(NamedTuple):
-    """How the result of a block becomes what is kept, and back; importable functions."""
-
-    pack: Callable[[Any], Any]
-    unpack: Callable[[Any], Any]
-
-
 @dataclass(frozen=True)
 class Stage:
     """A stage of a recipe as data.
@@ -72,9 +64,9 @@ class Stage:
         no error for an image that cannot be used.
     merge : joins results, in order of the blocks, to one of the same type; importable.
     nothing : the result of a block whose images are all left out, from their rejections.
-    saved : results become named arrays that workers save, and are merged where they are.
-    noted : results become JSON in the manifest, and are merged by the driver. Without either,
-        nothing is kept for a resume.
+    saved : type of results that workers save as arrays, and that are merged where they are.
+    noted : type of results that become JSON in the manifest, and are merged by the driver. Without
+        either, nothing is kept for a resume; see `kmdist.job.block_results`.
     prepare : makes of a block what `task` takes in its place, and what later passes may take; an
         importable function of the same arguments.
     counted : how images count already that are lost only now, such as ``it is counted in the
@@ -87,8 +79,8 @@ class Stage:
     task: Callable[..., Any]
     merge: Callable[[list[Any]], Any]
     nothing: Callable[[tuple[Rejection, ...]], Any]
-    saved: Codec | None = None
-    noted: Codec | None = None
+    saved: type[Any] | None = None
+    noted: type[Any] | None = None
     prepare: Callable[..., Any] | None = None
     counted: str = ""
     fan_in: int = FAN_IN
@@ -187,7 +179,8 @@ class BlockPass:
         results: dict[int, Any] = {}
         if noted:
             done = writer.done(self.name)
-            results = {index: noted.unpack(record) for index, record in done.items()}
+            known = {index: of_json(noted, record) for index, record in done.items()}
+            results = {index: one for index, one in known.items() if one is not None}
         for result in results.values():
             self._reject(result.rejected)
 
@@ -195,7 +188,7 @@ class BlockPass:
             self._reject(result.rejected)
             results[index] = result
             if noted:
-                writer.mark_done(self.name, index, noted.pack(result))
+                writer.mark_done(self.name, index, to_json(result))
 
         todo = [item for item in items if item.index not in results]
         self._fly(todo, results, finished)
@@ -275,7 +268,7 @@ class BlockPass:
             future = self._parted(item, alone, error)
         if stage.saved:  # a resume does not try it again
             result = fetched(self._job.pool, future)
-            self._job.writer.save_state(self._saved_as(item), stage.saved.pack(result))
+            self._job.writer.save_state(self._saved_as(item), to_arrays(result))
         return future
 
     def _parted(self, item: Item, alone: Callable[[Any], Any], error: BaseException) -> Any:
@@ -326,7 +319,11 @@ def _mpx(item: Item) -> float:
 
 
 def _saved(
-    item: list[Any], function: Callable[..., Any], codec: Codec, writer: RunWriter, *arguments: Any
+    item: list[Any],
+    function: Callable[..., Any],
+    kind: type[Any],
+    writer: RunWriter,
+    *arguments: Any,
 ) -> Any:
     """Leaf: the saved result of a block, or a new one.
 
@@ -334,54 +331,16 @@ def _saved(
     with it that were saved, and the scheduler has another make them again.
     """
     name, block = item
-    saved = writer.load_state(name) if name else None
-    if saved is not None:
-        return codec.unpack(saved)
-    result = function(block, *arguments)
-    if name:
-        writer.save_state(name, codec.pack(result))
+    result = of_arrays(kind, writer.load_state(name)) if name else None
+    if result is None:
+        result = function(block, *arguments)
+        if name:
+            writer.save_state(name, to_arrays(result))
     return result
-
-
-def pack_rejected(rejected: Sequence[Rejection]) -> list[list[str]]:
-    """Rejections as JSON."""
-    return [[one.image, one.code, one.reason] for one in rejected]
-
-
-def unpack_rejected(rows: Iterable[Sequence[Any]]) -> tuple[Rejection, ...]:
-    """Rejections from JSON, or from an array of strings."""
-    return tuple(Rejection(*map(str, row)) for row in rows)
-
-
-def rejected_arrays(rejected: Sequence[Rejection]) -> dict[str, np.ndarray]:
-    """Rejections as checkpoints have them; `unpack_rejected` takes the array."""
-    return {"rejected": np.array(pack_rejected(rejected), dtype=np.str_).reshape(-1, 3)}
-
-
-@dataclass(frozen=True)
-class LeftOut:
-    """The result of stages that find nothing but images that cannot be used."""
-
-    rejected: tuple[Rejection, ...] = ()
-
-    @staticmethod
-    def merge(parts: Sequence["LeftOut"]) -> "LeftOut":
-        """Those of several blocks."""
-        return LeftOut(tuple(one for part in parts for one in part.rejected))
-
-    def record(self) -> list[list[str]]:
-        """As JSON."""
-        return pack_rejected(self.rejected)
-
-    @staticmethod
-    def of_record(rows: Iterable[Sequence[Any]]) -> "LeftOut":
-        """From JSON."""
-        return LeftOut(unpack_rejected(rows))
 
 
 def writing_stage(
     name: str, task: Callable[..., LeftOut], *, counted: str = "", held: Held = NOTHING
 ) -> Stage:
     """A stage whose tasks write something, and find images that cannot be used."""
-    noted = Codec(LeftOut.record, LeftOut.of_record)
-    return Stage(name, task, LeftOut.merge, LeftOut, noted=noted, counted=counted, held=held)
+    return Stage(name, task, LeftOut.merge, LeftOut, noted=LeftOut, counted=counted, held=held)

@@ -9,7 +9,7 @@ from typing import Any
 
 from kmdist.errors import ImageError, KmdistError
 from kmdist.images import Rejection
-from kmdist.job.block_pass import BlockPass, Codec, Stage, pack_rejected, unpack_rejected
+from kmdist.job.block_pass import BlockPass, Stage
 from kmdist.job.job import Job, NoUsableImageError
 from kmdist.job.label_maps import tiles_of
 from kmdist.job.memory import NOTHING, Held
@@ -79,17 +79,6 @@ class Finished:
     fits: Mapping[str, Fits]
     rejected: tuple[Rejection, ...]
 
-    def record(self) -> list[Any]:
-        """As JSON, for the manifest."""
-        return [list(self.fits.items()), pack_rejected(self.rejected)]
-
-    @staticmethod
-    def of_record(record: Sequence[Any]) -> "Finished":
-        """From the manifest of an interrupted run."""
-        fits, rejected = record
-        by_name = {name: {int(k): fit for k, fit in by_k.items()} for name, by_k in fits}
-        return Finished(by_name, unpack_rejected(rejected))
-
     @staticmethod
     def merge(parts: Sequence["Finished"]) -> "Finished":
         """What several tasks say."""
@@ -97,12 +86,9 @@ class Finished:
         return Finished(fits, tuple(one for part in parts for one in part.rejected))
 
 
-_NOTED = Codec(Finished.record, Finished.of_record)
-
-
 def each_stage(name: str, held: Held = NOTHING) -> Stage:
     """The stage that works on each whole image of a block."""
-    return Stage(name, each_of_block, Finished.merge, _no_fits, noted=_NOTED, held=held)
+    return Stage(name, each_of_block, Finished.merge, _no_fits, noted=Finished, held=held)
 
 
 def _no_fits(rejected: tuple[Rejection, ...]) -> Finished:

@@ -12,15 +12,8 @@ from kmdist.errors import ImageError, KmdistError
 from kmdist.filters.regions import join_small_regions
 from kmdist.images import Rejection
 from kmdist.images.blocks import is_sharded
-from kmdist.job.block_pass import (
-    BlockPass,
-    Codec,
-    LeftOut,
-    Stage,
-    pack_rejected,
-    unpack_rejected,
-    writing_stage,
-)
+from kmdist.job.block_pass import BlockPass, Stage, writing_stage
+from kmdist.job.block_results import LeftOut
 from kmdist.job.job import Job
 from kmdist.job.memory import Held, Step
 from kmdist.job.pixels import decode_piece
@@ -383,10 +376,7 @@ MARK = Stage(
     has_transparent,
     Marked.merge,
     nothing=lambda rejected: Marked((), rejected),
-    noted=Codec(
-        lambda found: [list(found.names), pack_rejected(found.rejected)],
-        lambda record: Marked(tuple(record[0]), unpack_rejected(record[1])),
-    ),
+    noted=Marked,
 )
 """Finds images larger than a block with transparent pixels, before their maps are opened."""
 

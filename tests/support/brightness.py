@@ -12,7 +12,7 @@ from skimage.filters import threshold_otsu
 
 from kmdist.images import Rejection
 from kmdist.job import label_maps
-from kmdist.job.block_pass import BlockPass, Codec, Stage, pack_rejected, unpack_rejected
+from kmdist.job.block_pass import BlockPass, Stage
 from kmdist.job.job import Job, NoUsableImageError
 from kmdist.job.memory import Outline
 from kmdist.job.options import JobOptions
@@ -85,10 +85,7 @@ COUNT = Stage(
     tally,
     add,
     nothing=lambda rejected: Tally(np.zeros(256, np.int64), rejected),
-    noted=Codec(
-        lambda found: [found.counts.tolist(), pack_rejected(found.rejected)],
-        lambda record: Tally(np.array(record[0]), unpack_rejected(record[1])),
-    ),
+    noted=Tally,
 )
 LABEL = replace(COUNT, name="label")
 

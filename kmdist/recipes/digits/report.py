@@ -230,33 +230,6 @@ def no_reports(targets: Sequence[Target], n_classes: int, side: tuple[int, ...])
     return reports
 
 
-def pack_reports(reports: Sequence[Report]) -> dict[str, np.ndarray]:
-    """As a checkpoint has them."""
-    arrays: dict[str, Any] = {}
-    for number, report in enumerate(reports):
-        fields = report._asdict()
-        for name in ("nearest", "drawn"):
-            values, numbers = fields.pop(name)
-            arrays |= {f"{number} {name} values": values, f"{number} {name} numbers": numbers}
-        arrays |= {f"{number} {name}": np.asarray(value) for name, value in fields.items()}
-    return arrays
-
-
-def unpack_reports(saved: Mapping[str, np.ndarray]) -> list[Report]:
-    """From a checkpoint."""
-    return [
-        Report(
-            saved[f"{number} counts"],
-            float(saved[f"{number} inertia"]),
-            saved[f"{number} table"],
-            saved[f"{number} pictures"],
-            Members(saved[f"{number} nearest values"], saved[f"{number} nearest numbers"]),
-            Members(saved[f"{number} drawn values"], saved[f"{number} drawn numbers"]),
-        )
-        for number in range(len({name.split()[0] for name in saved}))
-    ]
-
-
 def scores_of(table: np.ndarray) -> dict[str, float]:
     """Scores as a run records them."""
     found: Scores = score_table(table)

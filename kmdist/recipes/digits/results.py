@@ -16,14 +16,7 @@ from kmdist.engine.passes import LostBlockError, one_blas_thread
 from kmdist.engine.rows import Loader
 from kmdist.errors import quantity
 from kmdist.images import Rejection
-from kmdist.job.block_pass import (
-    BlockPass,
-    Codec,
-    Stage,
-    pack_rejected,
-    rejected_arrays,
-    unpack_rejected,
-)
+from kmdist.job.block_pass import BlockPass, Stage
 from kmdist.job.job import Job, NoUsableImageError
 from kmdist.job.progress import Message
 from kmdist.job.recipe import Results
@@ -36,11 +29,9 @@ from kmdist.recipes.digits.report import (
     Target,
     merge_reports,
     no_reports,
-    pack_reports,
     report_block,
     scores_of,
     scores_on,
-    unpack_reports,
 )
 from kmdist.recipes.digits.rows import load_rows
 from kmdist.recipes.digits.scores import confusion_matrix, hungarian_map, majority_map
@@ -219,7 +210,7 @@ def label_tests(
         score_block,
         Tested.merge,
         nothing=partial(Tested.nothing, ks, n_classes),
-        noted=Codec(Tested.record, Tested.of_record),
+        noted=Tested,
     )
     job.reject([_named(one) for one in tested.rejected])
     found: Tested = BlockPass(job, stage).run(
@@ -253,16 +244,6 @@ class Tested:
         """Those of several blocks."""
         tables = [np.sum(same, axis=0) for same in zip(*(p.tables for p in parts), strict=True)]
         return Tested(tables, tuple(one for part in parts for one in part.rejected))
-
-    def record(self) -> list[Any]:
-        """As JSON, for the manifest."""
-        return [[table.tolist() for table in self.tables], pack_rejected(self.rejected)]
-
-    @staticmethod
-    def of_record(record: Sequence[Any]) -> "Tested":
-        """From the manifest of an interrupted run."""
-        tables, rejected = record
-        return Tested([np.array(one, np.int64) for one in tables], unpack_rejected(rejected))
 
 
 def score_block(
@@ -298,17 +279,6 @@ class Reported:
             tuple(one for part in parts for one in part.rejected),
         )
 
-    def arrays(self) -> dict[str, np.ndarray]:
-        """As a checkpoint has them."""
-        return {**pack_reports(self.reports), **rejected_arrays(self.rejected)}
-
-    @staticmethod
-    def of_arrays(saved: Mapping[str, np.ndarray]) -> "Reported":
-        """From a checkpoint."""
-        arrays = dict(saved)
-        rejected = unpack_rejected(arrays.pop("rejected"))
-        return Reported(unpack_reports(arrays), rejected)
-
 
 def label_block(*arguments: Any) -> Reported:
     """Leaf of the last pass; see `report_block`."""
@@ -341,8 +311,7 @@ def report_all(
             raise LostBlockError(f"{rejected[0].image}: {rejected[0].reason}")
         return Reported(no_reports(targets, n_classes, side), rejected)
 
-    codec = Codec(Reported.arrays, Reported.of_arrays)
-    stage = Stage("label", label_block, Reported.merge, nothing, saved=codec)
+    stage = Stage("label", label_block, Reported.merge, nothing, saved=Reported)
     # Where images were left out, blocks are others than before.
     group = f"-without-{len(job.rejected)}" if job.rejected else ""
     kept = {part.index: source for part, source in zip(opened.items, sources, strict=True)}

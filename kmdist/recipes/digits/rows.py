@@ -4,7 +4,7 @@ One pass over the images finds components, one makes rows. Pixels need no compon
 are kept, it is the pass that makes them that finds images that cannot be used, else one of its own.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,13 +16,8 @@ from kmdist.engine.passes import one_blas_thread
 from kmdist.engine.rows import Loader, Rows
 from kmdist.errors import quantity
 from kmdist.images import Rejection
-from kmdist.job.block_pass import (
-    BlockPass,
-    Codec,
-    Stage,
-    rejected_arrays,
-    unpack_rejected,
-)
+from kmdist.job.block_pass import BlockPass, Stage
+from kmdist.job.block_results import LeftOut, of_arrays, to_arrays
 from kmdist.job.fitting import kept_rows
 from kmdist.job.job import Job, NothingToFitError
 from kmdist.job.progress import Message
@@ -53,19 +48,6 @@ class Described:
             tuple(one for part in parts for one in part.rejected),
         )
 
-    def arrays(self) -> dict[str, np.ndarray]:
-        """As a checkpoint has it."""
-        n, mean, scatter = self.sums
-        sums = {"n": np.array([n, self.n_blank]), "mean": mean, "scatter": scatter}
-        return {**sums, **rejected_arrays(self.rejected)}
-
-    @staticmethod
-    def of_arrays(saved: Mapping[str, np.ndarray]) -> "Described":
-        """From a checkpoint."""
-        n, n_blank = saved["n"].tolist()
-        sums = FeatureSums(n, saved["mean"], saved["scatter"])
-        return Described(sums, n_blank, unpack_rejected(saved["rejected"]))
-
 
 def describe_block(part: Range, describer: Describer) -> Described:
     """Leaf of the first pass."""
@@ -83,8 +65,16 @@ DESCRIBE = Stage(
     describe_block,
     Described.merge,
     Described.nothing,
-    saved=Codec(Described.arrays, Described.of_arrays),
+    saved=Described,
 )
+
+
+@dataclass(frozen=True)
+class Components:
+    """What a resume knows of the first pass once it is over."""
+
+    projection: Projection
+    rejected: tuple[Rejection, ...]
 
 
 def find_components(job: Job, opened: Opened, preset: Preset) -> tuple[Opened, Describer]:
@@ -96,8 +86,8 @@ def find_components(job: Job, opened: Opened, preset: Preset) -> tuple[Opened, D
     describer : makes their rows.
     """
     describer = Describer(preset, opened.items[0].source.dtype)
-    saved = job.writer.load_state("components")
-    if saved is None:
+    components = of_arrays(Components, job.writer.load_state("components"))
+    if components is None:
         found: Described = BlockPass(job, DESCRIBE).run(opened.items, describer)
         opened = leave_out(job, opened, found.rejected)
         if found.n_blank:
@@ -107,13 +97,11 @@ def find_components(job: Job, opened: Opened, preset: Preset) -> tuple[Opened, D
                 projection = fit_projection(found.sums, preset.components, WHITENING)
             except ValueError as error:
                 raise NothingToFitError(f"the images cannot be told apart: {error}") from error
-        rejected = rejected_arrays(found.rejected)
-        saved = {"mean": projection.mean, "matrix": projection.matrix, **rejected}
-        job.writer.save_state("components", saved)
+        components = Components(projection, found.rejected)
+        job.writer.save_state("components", to_arrays(components))
     else:
-        opened = leave_out(job, opened, unpack_rejected(saved["rejected"]))
-    projection = Projection(saved["mean"], saved["matrix"])
-    return opened, Describer(preset, describer.dtype, projection)
+        opened = leave_out(job, opened, components.rejected)
+    return opened, Describer(preset, describer.dtype, components.projection)
 
 
 def first_pass(job: Job, opened: Opened, preset: Preset) -> tuple[Opened, Describer]:
@@ -155,14 +143,13 @@ def make_rows(job: Job, opened: Opened, describer: Describer) -> tuple[Opened, R
 
 
 def _kept_rows(job: Job, opened: Opened, describer: Describer) -> tuple[Opened, list[Any]]:
-    saved = job.writer.load_state("left-out")
-    left_out = () if saved is None else unpack_rejected(saved["rejected"])
-    opened = leave_out(job, opened, left_out)
+    left_out = of_arrays(LeftOut, job.writer.load_state("left-out")) or LeftOut()
+    opened = leave_out(job, opened, left_out.rejected)
 
     def without(_: Sequence[Range], rejected: Sequence[Rejection]) -> list[Range]:
         nonlocal opened, left_out
-        left_out += tuple(rejected)
-        job.writer.save_state("left-out", rejected_arrays(left_out))
+        left_out = LeftOut((*left_out.rejected, *rejected))
+        job.writer.save_state("left-out", to_arrays(left_out))
         opened = leave_out(job, opened, rejected)
         return opened.items
 

@@ -6,13 +6,10 @@ plain data, returns plain data, and says which images it could not use instead o
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
-
-import numpy as np
 
 from kmdist.errors import ImageError
 from kmdist.images import Rejection
-from kmdist.job.block_pass import Codec, Stage, pack_rejected, rejected_arrays, unpack_rejected
+from kmdist.job.block_pass import Stage
 from kmdist.job.label_maps import LabelSink
 from kmdist.job.memory import DECODE_BYTES, LABEL_BYTES, Held
 from kmdist.job.pixels import Pixels, decode_pieces
@@ -135,34 +132,6 @@ def merge_counted(parts: list[Counted]) -> Counted:
     )
 
 
-def pack_counted(counted: Counted) -> dict[str, np.ndarray]:
-    """As a checkpoint has it."""
-    return {
-        "codes": counted.colors.codes,
-        "counts": _narrow(counted.colors.counts),
-        "weighted_codes": counted.weighted.codes,
-        "weighted_counts": _narrow(counted.weighted.counts),
-        "marked": np.array(counted.marked, dtype=np.str_),
-        **rejected_arrays(counted.rejected),
-    }
-
-
-def _narrow(counts: np.ndarray) -> np.ndarray:
-    """uint32 where it suffices: half the bytes of a checkpoint."""
-    fits = counts.size == 0 or int(counts.max()) < 2**32
-    return counts.astype(np.uint32) if fits else counts
-
-
-def unpack_counted(saved: Mapping[str, np.ndarray]) -> Counted:
-    """From a checkpoint."""
-    colors, weighted = (
-        Colors(saved[f"{which}codes"], saved[f"{which}counts"].astype(np.int64))
-        for which in ("", "weighted_")
-    )
-    marked = tuple(map(str, saved["marked"]))
-    return Counted(colors, marked, unpack_rejected(saved["rejected"]), weighted)
-
-
 def photographic_colors(pixels: int) -> int:
     """Distinct colours of so many pixels of photographs."""
     return int(PHOTOGRAPHIC * min(pixels, N_CODES))
@@ -173,7 +142,7 @@ COUNT = Stage(
     count_block,
     merge_counted,
     nothing=lambda rejected: Counted(Colors.empty(), (), rejected),
-    saved=Codec(pack_counted, unpack_counted),
+    saved=Counted,
     fan_in=COUNT_FAN_IN,
     ahead=COUNT_AHEAD,
     held=Held(
@@ -196,17 +165,6 @@ class Labelled:
 
     fidelity: tuple[Mapping[str, Fidelity], ...] = ()
     rejected: tuple[Rejection, ...] = ()
-
-    def record(self) -> list[Any]:
-        """As JSON, for the manifest."""
-        return [[list(one.items()) for one in self.fidelity], pack_rejected(self.rejected)]
-
-    @staticmethod
-    def of_record(record: Sequence[Any]) -> "Labelled":
-        """From the manifest of an interrupted run."""
-        layers, rejected = record
-        fidelity = tuple({name: Fidelity(*sums) for name, sums in rows} for rows in layers)
-        return Labelled(fidelity, unpack_rejected(rejected))
 
     @staticmethod
     def merge(parts: Sequence["Labelled"]) -> "Labelled":
@@ -253,7 +211,7 @@ LABEL = Stage(
     label_block,
     Labelled.merge,
     nothing=lambda rejected: Labelled((), rejected),
-    noted=Codec(Labelled.record, Labelled.of_record),
+    noted=Labelled,
     counted="it is counted in the palette",
     held=Held(pixel=DECODE_BYTES + LABEL_BYTES),
 )

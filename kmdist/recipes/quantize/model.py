@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from kmdist.errors import UsageError
 from kmdist.images import Rejection
-from kmdist.job.block_pass import Codec, Stage, pack_rejected, unpack_rejected
+from kmdist.job.block_pass import Stage
 from kmdist.job.job import Job, NoUsableImageError
 from kmdist.job.label_maps import (
     LabelSink,
@@ -111,18 +111,6 @@ class Predicted:
     rejected: tuple[Rejection, ...] = ()
     fidelity: Mapping[str, Fidelity] = field(default_factory=dict)
 
-    def record(self) -> list[Any]:
-        """As JSON, for the manifest."""
-        rejected, fidelity = pack_rejected(self.rejected), list(self.fidelity.items())
-        return [list(self.counts), list(self.inertia), rejected, fidelity]
-
-    @staticmethod
-    def of_record(record: Sequence[Any]) -> "Predicted":
-        """From the manifest of an interrupted run."""
-        counts, inertia, rows, figures = record
-        fidelity = {name: Fidelity(*sums) for name, sums in figures}
-        return Predicted(tuple(counts), tuple(inertia), unpack_rejected(rows), fidelity)
-
     @staticmethod
     def merge(parts: Sequence["Predicted"]) -> "Predicted":
         """Those of several blocks."""
@@ -142,7 +130,7 @@ def predict_stage(k: int) -> Stage:
         predict_block,
         Predicted.merge,
         nothing=partial(Predicted, (0,) * k, ()),
-        noted=Codec(Predicted.record, Predicted.of_record),
+        noted=Predicted,
     )
 
 

@@ -1,18 +1,16 @@
 """The labelling pass of segment: the nearest centroid of every pixel with data."""
 
-import base64
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 
 from kmdist.engine.kernels.distances import squared_distances
 from kmdist.errors import ImageError
 from kmdist.images import Rejection
-from kmdist.job.block_pass import Codec, Stage, pack_rejected, unpack_rejected
+from kmdist.job.block_pass import Stage
 from kmdist.job.job import Job
 from kmdist.job.label_maps import KeptLabels, LabelSink, label_blocks
 from kmdist.job.work import Piece, Work
@@ -97,32 +95,6 @@ class Labelled:
             tuple(one for part in parts for one in part.rejected),
             np.concatenate(samples) if samples else None,
         )
-
-    def record(self) -> list[Any]:
-        """As JSON, for the manifest."""
-        rows = [
-            [one.counts.tolist(), one.sums.tolist(), one.squares.tolist(), list(one.inertia)]
-            for one in self.totals
-        ]
-        sample = None
-        if self.sample is not None:
-            data = base64.b85encode(np.ascontiguousarray(self.sample).tobytes()).decode()
-            sample = [str(self.sample.dtype), self.sample.shape[1], data]
-        return [rows, pack_rejected(self.rejected), sample]
-
-    @staticmethod
-    def of_record(record: Sequence[Any]) -> "Labelled":
-        """From the manifest of an interrupted run."""
-        rows, rejected, packed = record
-        totals = tuple(
-            Totals(np.array(counts, np.int64), np.array(sums), np.array(squares), tuple(inertia))
-            for counts, sums, squares, inertia in rows
-        )
-        sample = None
-        if packed is not None:
-            dtype, n_channels, data = packed
-            sample = np.frombuffer(base64.b85decode(data), dtype).reshape(-1, n_channels)
-        return Labelled(totals, unpack_rejected(rejected), sample)
 
 
 @dataclass(frozen=True)
@@ -238,7 +210,7 @@ def label_all(
         label_block,
         Labelled.merge,
         partial(_nothing, shapes),
-        noted=Codec(Labelled.record, Labelled.of_record),
+        noted=Labelled,
         counted=counted,
     )
     step = grid_step(sum(work.pixels for work in items), shapes[0][1])

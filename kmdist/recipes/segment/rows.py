@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 
@@ -10,13 +9,7 @@ from kmdist.engine.kernels.frame import Moments, merge_moments, moments
 from kmdist.engine.rows import Loader, Places, Rows
 from kmdist.errors import ImageError
 from kmdist.images import ImageSource, Rejection
-from kmdist.job.block_pass import (
-    BlockPass,
-    Codec,
-    Stage,
-    pack_rejected,
-    unpack_rejected,
-)
+from kmdist.job.block_pass import BlockPass, Stage
 from kmdist.job.fitting import kept_rows
 from kmdist.job.job import Job, NoUsableImageError
 from kmdist.job.work import Piece, Work, read_piece
@@ -57,17 +50,6 @@ class Counted:
             tuple(one for part in parts for one in part.by_row),
             {index: found for part in parts for index, found in part.moments.items()},
         )
-
-    def record(self) -> list[Any]:
-        """As JSON, for the manifest."""
-        return [dict(self.valid), list(self.marked), pack_rejected(self.rejected), self.by_row]
-
-    @staticmethod
-    def of_record(record: Sequence[Any]) -> "Counted":
-        """From the manifest of an interrupted run."""
-        valid, marked, rows, by_row = record
-        tiles = tuple((name, y, x, tuple(counts)) for name, y, x, counts in by_row)
-        return Counted(valid, tuple(marked), unpack_rejected(rows), tiles)
 
     def places(self, items: Sequence[Work]) -> list[Places]:
         """Where the rows of blocks stand: image by image, row by row of pixels, whatever the tiles.
@@ -165,7 +147,7 @@ COUNT = Stage(
     count_block,
     Counted.merge,
     nothing=lambda rejected: Counted({}, (), rejected),
-    noted=Codec(Counted.record, Counted.of_record),
+    noted=Counted,
 )
 
 

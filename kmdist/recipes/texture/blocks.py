@@ -4,7 +4,7 @@ Each takes plain data and returns plain data, names the images it could not use 
 failing for all.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Self
@@ -14,7 +14,7 @@ import numpy as np
 from kmdist.errors import ImageError
 from kmdist.filters.statistics import FeatureSums
 from kmdist.images import Rejection
-from kmdist.job.block_pass import Codec, Stage, rejected_arrays, unpack_rejected
+from kmdist.job.block_pass import Stage
 from kmdist.job.work import Piece, Work
 from kmdist.recipes.texture.measuring import (
     Field,
@@ -219,43 +219,14 @@ def merge_summed(parts: list[Summed]) -> Summed:
     )
 
 
-def pack_summed(summed: Summed) -> dict[str, np.ndarray]:
-    """As a checkpoint has it."""
-    depth = summed.sample.rows.shape[1]
-    sums = summed.sums or FeatureSums(0, np.zeros(depth), np.zeros((depth, depth)))
-    return {
-        "n": np.array([-1 if summed.sums is None else sums.n]),
-        "total": sums.total,
-        "products": sums.products,
-        "rows": summed.sample.rows,
-        "numbers": summed.sample.numbers,
-        "marked": np.array(summed.marked, dtype=np.str_),
-        **rejected_arrays(summed.rejected),
-    }
-
-
-def unpack_summed(saved: Mapping[str, np.ndarray]) -> Summed:
-    """From a checkpoint."""
-    n = int(saved["n"][0])
-    return Summed(
-        None if n < 0 else FeatureSums(n, saved["total"], saved["products"]),
-        Sample(saved["rows"], saved["numbers"]),
-        tuple(map(str, saved["marked"])),
-        unpack_rejected(saved["rejected"]),
-    )
-
-
 def textons_stage(texture: Texture) -> Stage:
     """The stage that sums moduli, and samples them to fit textons."""
     nothing = partial(no_moduli, texture)
-    return Stage("textons", sum_moduli, merge_summed, nothing, saved=_SAVED)
+    return Stage("textons", sum_moduli, merge_summed, nothing, saved=Summed)
 
 
 def features_stage(texture: Texture, *, keep: bool) -> Stage:
     """The stage that sums features, and samples them to fit clusters."""
     prepare = measure_block if keep else None
     nothing = partial(no_features, texture)
-    return Stage("features", sum_features, merge_summed, nothing, saved=_SAVED, prepare=prepare)
-
-
-_SAVED = Codec(pack_summed, unpack_summed)
+    return Stage("features", sum_features, merge_summed, nothing, saved=Summed, prepare=prepare)

@@ -8,7 +8,8 @@ from kmdist.filters.grey import grey
 from kmdist.filters.tiles import Box, read_window
 from kmdist.filters.tutorial import BANK as TUTORIAL_BANK
 from kmdist.images import Rejection, Window, to_rgb
-from kmdist.job.block_pass import LeftOut, writing_stage
+from kmdist.job.block_pass import writing_stage
+from kmdist.job.block_results import LeftOut
 from kmdist.job.work import Piece, Work, read_piece
 from kmdist.recipes.texture.measuring import box_of, shape_of
 from kmdist.recipes.texture.model import Texture

@@ -14,15 +14,8 @@ import numpy as np
 from kmdist.engine.fits import Clusters
 from kmdist.errors import ImageError
 from kmdist.images import Rejection
-from kmdist.job.block_pass import (
-    BlockPass,
-    Codec,
-    LeftOut,
-    Stage,
-    pack_rejected,
-    unpack_rejected,
-    writing_stage,
-)
+from kmdist.job.block_pass import BlockPass, Stage, writing_stage
+from kmdist.job.block_results import LeftOut
 from kmdist.job.job import Job, NoUsableImageError
 from kmdist.job.label_maps import (
     KeptLabels,
@@ -66,18 +59,6 @@ class Labelled:
         """Of a block without images, where models have so many clusters."""
         return Labelled(tuple(np.zeros((k, 4), np.int64) for k in ks), (), rejected)
 
-    def record(self) -> list[Any]:
-        """As JSON, for the manifest."""
-        sums = [one.tolist() for one in self.sums]
-        return [sums, [list(one) for one in self.inertia], pack_rejected(self.rejected)]
-
-    @staticmethod
-    def of_record(record: Sequence[Any]) -> "Labelled":
-        """From the manifest of an interrupted run."""
-        sums, inertia, rejected = record
-        arrays = tuple(np.array(one, np.int64).reshape(-1, 4) for one in sums)
-        return Labelled(arrays, tuple(map(tuple, inertia)), unpack_rejected(rejected))
-
     @staticmethod
     def merge(parts: Sequence["Labelled"]) -> "Labelled":
         """What several blocks have."""
@@ -95,7 +76,7 @@ def label_stage(ks: Sequence[int], counted: str = "") -> Stage:
         label_block,
         Labelled.merge,
         nothing=partial(Labelled.nothing, ks),
-        noted=Codec(Labelled.record, Labelled.of_record),
+        noted=Labelled,
         counted=counted,
         held=Held(pixel=LABEL_BYTES + max(*ks, 1) / 4),
     )
