@@ -7,12 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from kmdist.errors import ImageError, KmdistError
 from kmdist.images import Rejection
 from kmdist.job.block_pass import BlockPass, Stage
 from kmdist.job.job import Job, NoUsableImageError
 from kmdist.job.label_maps import tiles_of
 from kmdist.job.memory import NOTHING, Held
+from kmdist.job.shared_fit import FitResult, SharedFit, WantedClusters
 from kmdist.job.work import Piece, Work
 from kmdist.store import RunWriter
 
@@ -30,16 +33,15 @@ class EachImage:
     one : fits, labels and writes one whole image; called in tasks, with `wanted` and the run's
         writer, so that it must be a function of a module. It raises `ImageError` for an image
         that cannot be used.
-    tiled : does the same on the driver for an image larger than a block, of which it is given the
-        blocks and a name for the manifests of its passes. It raises `KmdistError` after rejecting
-        the image where that cannot be used.
+    tiled : does the same on the driver for an image larger than a block. It raises `KmdistError`
+        after rejecting the image where that cannot be used.
     wanted : what clusters are asked for.
     """
 
     stage: str
     one: Callable[[Piece, Any, RunWriter], Fits]
-    tiled: Callable[[list[Work], str], Fits]
-    wanted: Any
+    tiled: type[SharedFit]
+    wanted: WantedClusters
 
     def run(self, job: Job, blocks: Sequence[Work]) -> dict[str, Fits]:
         """Work on all images; attributes of their fits, by name, in the order of names.
@@ -55,7 +57,8 @@ class EachImage:
         fits = dict(each.run(whole, self.one, self.wanted, job.writer).fits)
         for name, tiles in tiles_of(blocks).items():
             try:
-                fits[name] = self.tiled(tiles, f"-{tiles[0].index}")
+                group = f"-{tiles[0].index}"
+                fits[name] = self.tiled(job, self.wanted, tiles, name=group, at_image=True).run()
             except KmdistError:
                 if name not in job.rejected:
                     raise
@@ -108,9 +111,50 @@ def each_of_block(
     return Finished(fits, tuple(rejected))
 
 
-def summary(fits: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Attributes of a run of one k from those of its images, in the order of their names."""
+def write_image(
+    writer: RunWriter,
+    piece: Piece,
+    prefix: str,
+    fit: FitResult,
+    labels: np.ndarray,
+    unclustered: np.ndarray | None,
+) -> int | None:
+    """Write the label map of a whole image and the fit that is its own.
+
+    Parameters
+    ----------
+    labels : (y, x). unclustered : (y, x) True where a pixel has none, or None.
+
+    Returns
+    -------
+    The label of pixels that are not clustered; None: all are.
+    """
+    source = piece.source
+    marker = writer.write_labels(
+        source.name,
+        labels,
+        k=fit.k,
+        unclustered=unclustered,
+        palette=fit.palette,
+        source=source.path,
+        prefix=prefix,
+        attributes=fit.record(),
+        grid=source.grid,
+    )
+    fit.write(writer, writer.image_group(source.name, prefix))
+    return marker
+
+
+def summary(fits: Sequence[Mapping[str, Any]], **further: Any) -> dict[str, Any]:
+    """Attributes of a run of one k from those of its images, in the order of their names.
+
+    Parameters
+    ----------
+    further : attributes that are those of the run alone, or of all its images.
+    """
     reasons = {fit["stop_reason"] for fit in fits}
+    markers = [fit["unclustered"] for fit in fits if fit.get("unclustered") is not None]
+    marked = {"unclustered": max(markers, default=None)} if "unclustered" in fits[0] else {}
     return {
         "k": max(fit["k"] for fit in fits),
         "space": fits[0]["space"],
@@ -118,4 +162,6 @@ def summary(fits: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "n_iter": max(fit["n_iter"] for fit in fits),
         "stop_reason": "max_iter" if "max_iter" in reasons else min(reasons),
         "per_image": True,
+        **further,
+        **marked,
     }

@@ -205,28 +205,6 @@ def _kept_name(piece: Piece, position: int) -> str:
     return f"labels-{digest}-{piece.window.y0}-{piece.window.x0}-{position}"
 
 
-def write_kept(
-    job: Job,
-    items: Sequence[Work],
-    layers: Sequence[Layer],
-    marked: frozenset[str],
-    orders: Sequence[np.ndarray],
-    group: str = "",
-    min_region: int = 0,
-) -> None:
-    """A pass that writes what `KeptLabels` saved, and the pyramids.
-
-    Parameters
-    ----------
-    items : the blocks of the labelling pass.
-    orders : for each layer the old label of each cluster.
-    group : of images, see `BlockPass`.
-    """
-    shown = [item for one in items if (item := one.without(job.rejected)).pieces]
-    sink = open_sink(job, shown, layers, marked, min_region)
-    label_blocks(job, WRITE, shown, sink, tuple(orders), group=group)
-
-
 def write_block(work: Work, sink: LabelSink, orders: Sequence[np.ndarray]) -> LeftOut:
     """Write the saved labels of a block under their clusters' new names; a task."""
     labels = sink.open(work.pieces)
@@ -288,7 +266,7 @@ def shard_bytes(work: Sequence[Work], ks: Sequence[int]) -> int:
 
 
 def write_steps(work: Sequence[Work], ks: Sequence[int], *, regions: bool = False) -> list[Step]:
-    """What `write_kept` does, with so many clusters each, whether or not it joins regions."""
+    """What writes labels that were kept, of so many clusters each; it may join regions."""
     items, tiled = label_items(work, ()), tiles_of(work)
     pixel = REGION_BYTES if regions else WRITE_BYTES
     steps = [WRITE.step(items, Held(pixel=pixel, task=shard_bytes(work, ks)), reads=False)]

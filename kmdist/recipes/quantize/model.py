@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from kmdist.errors import UsageError
 from kmdist.images import Rejection
 from kmdist.job.block_pass import Stage
-from kmdist.job.job import Job, NoUsableImageError
+from kmdist.job.job import Job
 from kmdist.job.label_maps import (
     LabelSink,
     Layer,
@@ -29,6 +29,7 @@ from kmdist.job.label_maps import (
 )
 from kmdist.job.photographs import Photographs
 from kmdist.job.pixels import Pixels, decode_pieces
+from kmdist.job.shared_fit import write_predicted
 from kmdist.job.work import Work
 from kmdist.recipes.quantize.fidelity import Fidelity, fidelity_of, merged, write_fidelity
 from kmdist.recipes.quantize.kernels.histogram import ColorCounter, Colors
@@ -146,28 +147,16 @@ def label_photographs(job: Job, workload: Photographs, model: Model) -> dict[str
     sink = open_sink(job, items, [Layer("", k, model.palette)], marked)
     learnt = job.pool.broadcast(model)
     found: Predicted = label_blocks(job, predict_stage(k), items, sink, learnt)
-    if not any(found.counts):
-        raise NoUsableImageError(
-            "no pixel can be labelled: every image is transparent or unreadable",
-            job.rejected.values(),
-        )
-    inertia = math.fsum(found.inertia)
-    channels = ("cluster", "channel")
-    job.writer.write_array("centroids", model.centroids, channels)
-    job.writer.write_array("palette", model.palette, channels)
-    job.writer.write_array("counts", np.array(found.counts, np.int64), ("cluster",))
-    history = np.array([[inertia, 0.0, 0.0]])
-    job.writer.write_array("history", history, ("iteration", "quantity"))
     fidelity = {name: one for name, one in found.fidelity.items() if name not in job.rejected}
-    return {
-        "k": k,
-        **write_fidelity(job.writer, "", fidelity),
-        "space": model.space,
+    return write_predicted(
+        job,
+        {"centroids": (model.centroids, ("cluster", "channel"))},
+        model.palette,
+        (np.array(found.counts, np.int64), math.fsum(found.inertia)),
+        space=model.space,
         **model.transparency.record(),
-        "inertia": inertia,
-        "n_iter": 0,
-        "stop_reason": "predicted",
-    }
+        **write_fidelity(job.writer, "", fidelity),
+    )
 
 
 def predict_block(work: Work, sink: LabelSink, model: Model) -> Predicted:

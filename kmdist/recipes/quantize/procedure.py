@@ -13,7 +13,7 @@ import numpy as np
 
 from kmdist.engine.passes import Pool
 from kmdist.errors import ImageError, quantity
-from kmdist.job.each_image import EachImage, Fits, summary
+from kmdist.job.each_image import EachImage, Fits, summary, write_image
 from kmdist.job.job import Job
 from kmdist.job.memory import Outline
 from kmdist.job.options import JobOptions
@@ -21,13 +21,13 @@ from kmdist.job.photographs import PhotographProcedure, Photographs, fingerprint
 from kmdist.job.pixels import decode_piece
 from kmdist.job.progress import Message, Watcher, compile_kernels
 from kmdist.job.recipe import Results
-from kmdist.job.work import Piece, Work
+from kmdist.job.work import Piece
 from kmdist.recipes.quantize.blocks import PHOTOGRAPHIC
 from kmdist.recipes.quantize.fidelity import Fidelity, fidelity_of, write_fidelity
 from kmdist.recipes.quantize.kernels.histogram import ColorCounter, Colors
 from kmdist.recipes.quantize.kernels.label_table import ColorLabels
 from kmdist.recipes.quantize.options import QuantizeOptions
-from kmdist.recipes.quantize.shared import Group, attributes_of, quantize_shared, write_arrays
+from kmdist.recipes.quantize.shared import PaletteGroup, fit_of
 from kmdist.recipes.quantize.steps import each_steps, shared_steps
 from kmdist.recipes.quantize.wanted import Wanted
 from kmdist.recipes.quantize.weights import WeighedPixels, masks_of, weighed, with_masks
@@ -81,11 +81,10 @@ class QuantizeFit(PhotographProcedure):
         """Count colours, fit, label."""
         self._say_transparency(job, workload)
         compile_kernels(lambda: exercise_palette_kernels(self.wanted.space), job.watch)
-        if self.options.shared:
-            by_k = quantize_shared(job, workload, self.wanted, label=not self.options.fit_only)
-        else:
-            by_k = quantize_each(job, workload, self.wanted)
-        return Results(by_k)
+        if not self.options.shared:
+            return Results(quantize_each(job, workload, self.wanted))
+        label = not self.options.fit_only
+        return Results(PaletteGroup(job, self.wanted, workload.blocks, job.keep, label).run())
 
     def _say_transparency(self, job: Job, workload: Photographs) -> None:
         n = sum(1 for source in workload.sources if source.channels == 4)
@@ -105,21 +104,15 @@ def quantize_each(job: Job, workload: Photographs, wanted: Wanted) -> dict[int, 
     -------
     dict : attributes of the run, by the number of colours asked for.
     """
-    prefixes = {k: wanted.prefix(k) for k in wanted.ks}
-
-    def tiled(blocks: list[Work], name: str) -> Fits:
-        return Group(job, blocks, name=name).quantize(wanted, prefixes, at_image=True)
-
-    fits = EachImage("quantize", quantize_image, tiled, wanted).run(job, workload.blocks)
+    each = EachImage("quantize", quantize_image, PaletteGroup, wanted)
+    fits = each.run(job, workload.blocks)
     attributes = {}
     for k in wanted.ks:
         of_k = [fit[k] for fit in fits.values()]
         fidelity = {name: Fidelity(*fit[k]["fidelity"]) for name, fit in fits.items()}
         figures = write_fidelity(job.writer, wanted.prefix(k), fidelity)
         _say_warnings(job, {name: fit[k]["warning"] for name, fit in fits.items()})
-        markers = [fit["unclustered"] for fit in of_k if fit["unclustered"] is not None]
-        marker, shown = max(markers, default=None), wanted.transparency.record()
-        attributes[k] = {**summary(of_k), **shown, **figures, "unclustered": marker}
+        attributes[k] = summary(of_k, **wanted.transparency.record(), **figures)
     return attributes
 
 
@@ -149,24 +142,13 @@ def quantize_image(piece: Piece, wanted: Wanted, writer: RunWriter) -> Fits:
     weighted = Colors.empty()
     if isinstance(pixels, WeighedPixels):
         weighted = Colors.weighted(pixels.rgb, pixels.weights)
-    for k, fit in wanted.fit_all(colors, weighted).items():
-        with ColorLabels.borrowed(colors, fit.labels) as label_of:
+    for k, palette in wanted.fit_all(colors, weighted).items():
+        with ColorLabels.borrowed(colors, palette.labels) as label_of:
             labels = label_of(pixels.rgb)
-        fidelity = fidelity_of(piece, pixels.rgb, labels, fit.palette, pixels.unclustered)
-        attributes = {**attributes_of(fit), "fidelity": fidelity}
-        prefix = wanted.prefix(k)
-        marker = writer.write_labels(
-            piece.source.name,
-            labels,
-            k=fit.k,
-            unclustered=pixels.unclustered,
-            palette=fit.palette,
-            source=piece.source.path,
-            prefix=prefix,
-            attributes=attributes,
-        )
-        write_arrays(writer, writer.image_group(piece.source.name, prefix), fit)
-        results[k] = {**attributes, "unclustered": marker}
+        near = fidelity_of(piece, pixels.rgb, labels, palette.palette, pixels.unclustered)
+        fit, prefix = fit_of(palette, fidelity=near), wanted.prefix(k)
+        marker = write_image(writer, piece, prefix, fit, labels, pixels.unclustered)
+        results[k] = {**fit.record(), "unclustered": marker}
     return results
 
 

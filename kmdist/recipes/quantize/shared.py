@@ -8,20 +8,18 @@ per k, once a worker.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from kmdist.engine.lloyd import State
-from kmdist.errors import ImageError, KmdistError, UsageError
+from kmdist.errors import ImageError, UsageError
 from kmdist.images import Rejection
 from kmdist.job.block_pass import BlockPass
-from kmdist.job.job import Job, NoUsableImageError
+from kmdist.job.job import NoUsableImageError
 from kmdist.job.label_maps import Layer, label_blocks, label_items, open_sink
-from kmdist.job.photographs import Photographs
-from kmdist.job.progress import Event, Message
-from kmdist.job.work import Work
+from kmdist.job.progress import Message
+from kmdist.job.shared_fit import FitResult, SharedFit
 from kmdist.recipes.quantize.blocks import COUNT, LABEL, Counted, decode_block
 from kmdist.recipes.quantize.fidelity import Fidelity, write_fidelity
 from kmdist.recipes.quantize.kernels.label_table import ColorLabels
@@ -30,53 +28,14 @@ from kmdist.recipes.quantize.wanted import Wanted
 from kmdist.store import unclustered_value
 
 
-def quantize_shared(
-    job: Job, workload: Photographs, wanted: Wanted, *, label: bool = True
-) -> dict[int, dict[str, Any]]:
-    """Fit the wanted palettes to all images together and, unless told not to, label them.
+class PaletteGroup(SharedFit):
+    """Images that share palettes."""
 
-    Returns
-    -------
-    dict : attributes of the run, by the number of colours asked for.
-    """
-    group = Group(job, workload.blocks, keep=job.keep)
-    prefixes = {k: wanted.prefix(k) for k in wanted.ks}
-    return group.quantize(wanted, prefixes, label=label)
+    wanted: Wanted
 
-
-@dataclass
-class Group:
-    """Images that share palettes: the whole collection, or one image larger than a block.
-
-    Parameters
-    ----------
-    work : the blocks of these images.
-    keep : keep decoded pixels on the workers between the passes.
-    name : tells the manifests of several groups apart.
-    """
-
-    job: Job
-    work: Sequence[Work]
-    keep: bool = False
-    name: str = ""
-
-    def quantize(
-        self,
-        wanted: Wanted,
-        prefix_of: Mapping[int, str],
-        *,
-        at_image: bool = False,
-        label: bool = True,
-    ) -> dict[int, dict[str, Any]]:
-        """Count, fit, label and write; see `quantize_shared`.
-
-        Parameters
-        ----------
-        prefix_of : group of each fit's label maps, by k.
-        at_image : centroids, palette, counts and history lie in the image's group.
-        label : write label maps besides.
-        """
-        job = self.job
+    def run(self) -> dict[int, dict[str, Any]]:
+        """Count, fit, label and write."""
+        job, wanted = self.job, self.wanted
         kept: dict[int, Any] = {}
         count = replace(COUNT, prepare=decode_block) if self.keep else COUNT
         counting = BlockPass(job, count, group=self.name, kept=kept)
@@ -86,104 +45,74 @@ class Group:
                 "no pixel can be clustered: every image is transparent or unreadable",
                 job.rejected.values(),
             )
-        if wanted.choices:
-            low, high = wanted.choices[0], wanted.choices[-1]
-            job.watch(Message(f"trying k = {low} … {high}"))
+        palettes = self._fit(counted)
+        by_layer: Sequence[Mapping[str, Fidelity]] = [{} for _ in palettes]
+        if self.label:
+            by_layer = self._label(counted, kept, palettes)
+        fits = {}
+        for (k, palette), fidelity in zip(palettes.items(), by_layer, strict=True):
+            figures: dict[str, Any] = (
+                {"fidelity": fidelity.get(self.image)}
+                if self.at_image
+                else write_fidelity(job.writer, wanted.prefix(k), fidelity)
+            )
+            marker = unclustered_value(palette.k, bool(counted.marked))
+            shown = wanted.transparency.record()
+            fits[k] = fit_of(palette, **shown, **figures, unclustered=marker)
+        self.write(fits)
+        return {k: fit.record() for k, fit in fits.items()}
+
+    def _fit(self, counted: Counted) -> dict[int, Palette]:
+        job, choices = self.job, self.wanted.choices
+        if choices:
+            job.watch(Message(f"trying k = {choices[0]} … {choices[-1]}"))
         try:
             with job.timed("fit"):
-                fits = wanted.fit_all(
-                    counted.colors, counted.weighted, _local_threads(job), self._say_state
+                return self.wanted.fit_all(
+                    counted.colors, counted.weighted, self.threads, self.say_state
                 )
         except ImageError as error:  # not as good as is asked for, with --strict
-            if not at_image:
+            if not self.at_image:
                 raise UsageError(error.reason) from error
-            job.reject([Rejection(self.work[0].pieces[0].source.name, error.code, error.reason)])
+            job.reject([Rejection(self.image, error.code, error.reason)])
             raise
-        by_layer: Sequence[Mapping[str, Fidelity]] = [{} for _ in fits]
-        if label:
-            by_layer = self._label(counted, kept, fits, wanted, prefix_of)
-        name = self.work[0].pieces[0].source.name
-        if at_image and name in job.rejected:
-            raise KmdistError(f"{name}: {job.rejected[name].reason}")
-        results = {}
-        for (k, fit), fidelity in zip(fits.items(), by_layer, strict=True):
-            key = prefix_of[k]
-            figures: dict[str, Any] = (
-                {"fidelity": fidelity[name]}
-                if at_image
-                else write_fidelity(job.writer, key, fidelity)
-            )
-            if at_image:
-                key = job.writer.image_group(name, key)
-            write_arrays(job.writer, key, fit)
-            marker = unclustered_value(fit.k, bool(counted.marked))
-            shown = wanted.transparency.record()
-            results[k] = {**attributes_of(fit), **shown, **figures, "unclustered": marker}
-            if fit.selection and not at_image:
-                job.watch(Message(str(fit.selection["reason"])))
-            if fit.warning and not at_image:
-                job.watch(Message(fit.warning, warning=True))
-        return results
-
-    def _say_state(self, state: State) -> None:
-        self.job.watch(
-            Event(
-                "fit",
-                state.iteration,
-                0,
-                unit="iteration",
-                note=f"k = {len(state.centroids)}  inertia {state.inertia:.6g}",
-            )
-        )
 
     def _label(
-        self,
-        counted: Counted,
-        kept: dict[int, Any],
-        fits: Mapping[int, Palette],
-        wanted: Wanted,
-        prefix_of: Mapping[int, str],
+        self, counted: Counted, kept: dict[int, Any], palettes: Mapping[int, Palette]
     ) -> list[Mapping[str, Fidelity]]:
-        """Label and write; fidelity by name, one a fit."""
+        """Label and write; fidelity by name, one a palette."""
         job = self.job
         items = label_items(self.work, job.rejected, kept)
-        layers = [Layer(prefix_of[k], fit.k, fit.palette) for k, fit in fits.items()]
+        layers = [Layer(self.wanted.prefix(k), p.k, p.palette) for k, p in palettes.items()]
         sink = open_sink(job, items, layers, frozenset(counted.marked))
-        tables = [ColorLabels.of(counted.colors, fit.labels) for fit in fits.values()]
-        shared = job.pool.broadcast(tables), wanted.transparency
+        tables = [ColorLabels.of(counted.colors, one.labels) for one in palettes.values()]
+        shared = job.pool.broadcast(tables), self.wanted.transparency
         found = label_blocks(job, LABEL, items, sink, *shared, group=self.name, kept=kept)
         return [
             {name: one for name, one in layer.items() if name not in job.rejected}
-            for layer in found.fidelity or [{} for _ in fits]
+            for layer in found.fidelity or [{} for _ in palettes]
         ]
 
 
-def write_arrays(writer: Any, key: str, fit: Palette) -> None:
-    """The arrays of a palette, as the run format names them."""
-    base = f"{key}/" if key else ""
-    channels = ("cluster", "channel")
-    writer.write_array(f"{base}centroids", fit.state.centroids.astype(np.float32), channels)
-    writer.write_array(f"{base}palette", fit.palette, channels)
-    writer.write_array(f"{base}counts", fit.state.counts.astype(np.int64), ("cluster",))
-    writer.write_array(f"{base}history", fit.history, ("iteration", "quantity"))
+def fit_of(palette: Palette, **further: Any) -> FitResult:
+    """A palette as a run holds it.
 
-
-def attributes_of(fit: Palette) -> dict[str, Any]:
-    """What the run's record says of a palette."""
-    return {
-        "k": fit.k,
-        "space": fit.space,
-        "inertia": fit.state.inertia,
-        "n_iter": fit.state.iteration,
-        "stop_reason": fit.state.stop_reason,
-        "warning": fit.warning,
-        "selection": fit.selection,
-        **({"locked": list(fit.locked)} if fit.locked else {}),
-    }
-
-
-def _local_threads(job: Job) -> int:
-    """Threads for the fit in this process, while the workers wait."""
-    from kmdist.engine.passes import usable_cores
-
-    return job.options.workers or usable_cores()
+    Parameters
+    ----------
+    further : what the run's record says besides.
+    """
+    state = palette.state
+    locked = {"locked": list(palette.locked)} if palette.locked else {}
+    return FitResult(
+        {"centroids": (state.centroids.astype(np.float32), ("cluster", "channel"))},
+        palette.palette,
+        state.counts.astype(np.int64),
+        palette.history,
+        palette.space,
+        state.inertia,
+        state.iteration,
+        state.stop_reason,
+        palette.warning,
+        palette.selection,
+        {**locked, **further},
+    )

@@ -14,6 +14,7 @@ import numpy as np
 from kmdist.errors import ImageError, UsageError, quantity
 from kmdist.images import Found, decode, probe, to_rgb8
 from kmdist.images.finding.files import read_bytes
+from kmdist.job.shared_fit import WantedClusters
 from kmdist.recipes.quantize.kernels.histogram import Colors, count_colors
 from kmdist.recipes.quantize.options import MAX_K, QuantizeOptions
 from kmdist.recipes.quantize.palette import (
@@ -35,13 +36,13 @@ SCORING_ITERATIONS = 8
 
 
 @dataclass(frozen=True)
-class Wanted:
+class Wanted(WantedClusters):
     """What palettes are wanted: some numbers of colours, a range to choose from, or a quality.
+
+    Of a range the number at the knee of the quality is chosen.
 
     Parameters
     ----------
-    ks : numbers of colours, ascending; one entry of 0 where `choices` or `psnr_db` decides.
-    choices : numbers of colours of which that at the knee of the quality is chosen; or empty.
     psnr_db : quality to reach with the fewest colours found, or None.
     space : colour space of distances.
     fit : how each palette is fitted.
@@ -49,8 +50,6 @@ class Wanted:
     strict : refuse what cannot reach `psnr_db`, instead of coming as near as can be.
     """
 
-    ks: tuple[int, ...]
-    choices: tuple[int, ...]
     psnr_db: float | None
     space: str
     fit: PaletteOptions
@@ -81,12 +80,8 @@ class Wanted:
 
     @property
     def at_most(self) -> tuple[int, ...]:
-        """`ks`, and where k is to be found the largest that it may be."""
-        return tuple(k or max(self.choices, default=MAX_K) for k in self.ks)
-
-    def prefix(self, k: int) -> str:
-        """Group of the fit for `k`: the root for a single one, ``kN`` for several."""
-        return f"k{k}" if len(self.ks) > 1 else ""
+        """As of any recipe; `MAX_K` where a quality decides."""
+        return super().at_most if self.psnr_db is None else (MAX_K,)
 
     def cloud(self, colors: Colors, threads: int = 1) -> ColorCloud:
         """Colours in the space of distances."""

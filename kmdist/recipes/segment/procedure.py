@@ -16,20 +16,21 @@ import numpy as np
 from kmdist.engine.fits import cluster_order
 from kmdist.engine.passes import Pool, ThreadPool
 from kmdist.engine.rows import Rows, rows_of_array
-from kmdist.errors import ImageError, KmdistError, UsageError
+from kmdist.errors import ImageError, UsageError
 from kmdist.filters.regions import join_small_regions
 from kmdist.images import Found, Rejection
 from kmdist.images.finding.find import listed_inputs
 from kmdist.images.finding.formats import zarr_metadata
-from kmdist.job.each_image import EachImage, Fits, summary
+from kmdist.job.each_image import EachImage, Fits, summary, write_image
 from kmdist.job.fitting import fit_centroids
-from kmdist.job.job import Job, NoUsableImageError
-from kmdist.job.label_maps import KeptLabels, Layer, label_items, open_sink, write_kept
+from kmdist.job.job import Job
+from kmdist.job.label_maps import Layer, label_items, open_sink
 from kmdist.job.memory import Outline
 from kmdist.job.options import JobOptions
 from kmdist.job.photographs import Photographs, model_record, open_photographs
 from kmdist.job.progress import Message, Watcher
 from kmdist.job.recipe import Inputs, Results
+from kmdist.job.shared_fit import Arrays, FitResult, SharedFit, write_predicted
 from kmdist.job.work import Piece, Work
 from kmdist.recipes.segment import geo
 from kmdist.recipes.segment.bands import gather_by
@@ -59,6 +60,8 @@ from kmdist.store import Run, RunWriter, unclustered_value
 PICTURE_BYTES = 4
 """A pixel of a photograph, of which a block has as many as ``--block-mpx`` says: of larger pixels
 it has as many fewer, so that the default fits workers of 1.5 GiB whatever the channels."""
+SPACE, CHANNELS = "channels", ("cluster", "channel")
+"""Of centroids, as runs name it; and their dimensions."""
 SUFFIXES = frozenset({".npy", ".npz"}) | geo.SUFFIXES
 """Of files that are read besides images."""
 
@@ -188,45 +191,25 @@ class SegmentFit:
 
     def run(self, job: Job, workload: Photographs) -> Results:
         """Count, scale, fit every k, label."""
+        blocks, wanted = workload.blocks, self.wanted
         if self.options.shared:
-            group = Group(job, workload.blocks, self.wanted)
-            return Results(group.run(label=not self.options.fit_only))
-
-        def tiled(blocks: list[Work], name: str) -> Fits:
-            return Group(job, blocks, self.wanted, name).run(at_image=True)
-
-        each = EachImage("segment", segment_image, tiled, self.wanted)
-        fits = each.run(job, workload.blocks).values()
+            label = not self.options.fit_only
+            return Results(SegmentGroup(job, wanted, blocks, label=label).run())
+        fits = EachImage("segment", segment_image, SegmentGroup, wanted).run(job, blocks).values()
         by_k = {}
-        for k in self.wanted.ks:
+        for k in wanted.ks:
             of_k = [fit[k] for fit in fits]
-            markers = [fit["unclustered"] for fit in of_k if fit["unclustered"] is not None]
-            names = of_k[0]["channels"]
-            marker = max(markers, default=None)
-            by_k[k] = {**summary(of_k), "channels": names, "unclustered": marker}
+            by_k[k] = summary(of_k, channels=of_k[0]["channels"])
         return Results(by_k)
 
 
-@dataclass(frozen=True)
-class Group:
-    """Images that are clustered together.
+class SegmentGroup(SharedFit):
+    """Images whose pixels are clustered together."""
 
-    Parameters
-    ----------
-    name : tells the passes of one group from those of another.
-    """
-
-    job: Job
-    blocks: Sequence[Work]
     wanted: Wanted
-    name: str = ""
 
-    def run(self, *, label: bool = True, at_image: bool = False) -> dict[int, dict[str, Any]]:
-        """Count, scale, fit every k, label; what the run's record says, by k.
-
-        Parameters
-        ----------
-        at_image : the arrays lie in the image's group.
+    def run(self) -> dict[int, dict[str, Any]]:
+        """Count, scale, fit every k, label.
 
         Raises
         ------
@@ -234,10 +217,10 @@ class Group:
         NoUsableImageError : no image can be used.
         """
         job, wanted = self.job, self.wanted
-        sources = [piece.source for work in self.blocks for piece in work.pieces]
+        sources = [piece.source for work in self.work for piece in work.pieces]
         channels = channels_of(sources)
         measured = None if job.keep and wanted.features.plain else channels.plain
-        items, counted = count_pixels(job, self.blocks, self.name, dtype=measured)
+        items, counted = count_pixels(job, self.work, self.name, dtype=measured)
         n_rows = sum(n for name, n in counted.valid.items() if name not in job.rejected)
         if max(wanted.ks) > n_rows:
             raise UsageError(
@@ -252,40 +235,26 @@ class Group:
         fit = partial(_fit_kept, job, self.name) if job.keep else partial(_fit_timed, job)
         fits = wanted.fit_all(rows, scaling, channels.names, fit)
         del rows
-        return self._labelled(items, fits, frozenset(counted.marked), label, at_image)
+        return self._labelled(items, fits, frozenset(counted.marked))
 
     def _labelled(
-        self,
-        items: Sequence[Work],
-        fits: Mapping[int, Fitted],
-        marked: frozenset[str],
-        label: bool,
-        at_image: bool,
+        self, items: Sequence[Work], fitted: Mapping[int, Fitted], marked: frozenset[str]
     ) -> dict[int, dict[str, Any]]:
         job, marked = self.job, marked - set(self.job.rejected)
-        models = [fit.model for fit in fits.values()]
+        models = [fit.model for fit in fitted.values()]
         blocks = label_items(items, job.rejected)
-        keep = KeptLabels(tuple(model.k for model in models), job.writer) if label else None
+        keep = self.kept_labels([model.k for model in models])
         found = label_all(job, blocks, models, keep, group=self.name)
-        first = self.blocks[0].pieces[0].source.name
-        if at_image and first in job.rejected:
-            raise KmdistError(f"{first}: {job.rejected[first].reason}")
-        results, layers, orders = {}, [], []
-        for (k, fit), totals in zip(fits.items(), found.totals, strict=True):
-            for said in (fit.warning, (fit.selection or {}).get("reason")):
-                if said:
-                    job.watch(Message(str(said), warning=said == fit.warning))
+        fits, orders = {}, []
+        for (k, fit), totals in zip(fitted.items(), found.totals, strict=True):
             orders.append(cluster_order(totals.counts, fit.model.centroids))
-            sorted_fit, total = fit.reordered(orders[-1]), totals.reordered(orders[-1])
-            prefix, model = self.wanted.prefix(k), sorted_fit.model
-            key = job.writer.image_group(first, prefix) if at_image else prefix
-            attributes = write_fit(job.writer, key, sorted_fit, total, found.sample)
-            layers.append(Layer(prefix, model.k, model.palette, attributes if at_image else {}))
-            marker = unclustered_value(model.k, bool(marked))
-            results[k] = {**attributes, "unclustered": marker}
-        if label:
-            write_kept(job, blocks, layers, marked, orders, self.name, self.wanted.min_region)
-        return results
+            ordered = fit.reordered(orders[-1]), totals.reordered(orders[-1])
+            fits[k] = fit_of(*ordered, found.sample)
+        self.write_kept(fits, orders, blocks, marked)
+        return {
+            k: {**fit.record(), "unclustered": unclustered_value(fit.k, bool(marked))}
+            for k, fit in fits.items()
+        }
 
 
 def _fit_kept(job: Job, group: str, rows: Any, k: int, options: Any) -> Any:
@@ -353,13 +322,20 @@ class SegmentLabel:
         sink = open_sink(job, blocks, [layer], marked)
         found = label_all(job, blocks, [self.learnt], sink, counted="it was counted")
         (totals,) = found.totals
-        if not totals.counts.any():
-            raise NoUsableImageError("no pixel can be labelled", job.rejected.values())
-        history = np.array([[totals.total_inertia, 0.0, 0.0]])
-        fit = Fitted(self.learnt.k, self.learnt, history, 0, "predicted")
-        attributes = write_fit(job.writer, "", fit, totals, found.sample)
-        marker = unclustered_value(self.learnt.k, bool(marked))
-        return Results({0: {**attributes, "unclustered": marker}})
+        record = write_predicted(
+            job,
+            {
+                "centroids": (self.learnt.centroids, CHANNELS),
+                **channel_statistics(totals, found.sample, self.learnt),
+            },
+            self.learnt.palette,
+            (totals.counts, totals.total_inertia),
+            space=SPACE,
+            quantiles=list(QUANTILES),
+            **self.learnt.record(),
+            unclustered=unclustered_value(self.learnt.k, bool(marked)),
+        )
+        return Results({0: record})
 
 
 def segment_image(piece: Piece, wanted: Wanted, writer: RunWriter) -> Fits:
@@ -390,53 +366,41 @@ def segment_image(piece: Piece, wanted: Wanted, writer: RunWriter) -> Fits:
         picture, totals = label_pixels(values, valid, fit.model)
         if wanted.min_region:
             join_small_regions(picture, valid, wanted.min_region, source.planes)
-        prefix = wanted.prefix(k)
-        group = writer.image_group(source.name, prefix)
-        attributes = write_fit(writer, group, fit, totals, sample)
-        marker = writer.write_labels(
-            source.name,
-            picture,
-            k=fit.model.k,
-            unclustered=None if valid.all() else ~valid,
-            palette=fit.model.palette,
-            source=source.path,
-            prefix=prefix,
-            attributes=attributes,
-            grid=source.grid,
-        )
-        results[k] = {**attributes, "unclustered": marker}
+        found = fit_of(fit, totals, sample)
+        missing = None if valid.all() else ~valid
+        marker = write_image(writer, piece, wanted.prefix(k), found, picture, missing)
+        results[k] = {**found.record(), "unclustered": marker}
     return results
 
 
-def write_fit(
-    writer: RunWriter, key: str, fit: Fitted, totals: Totals, sample: np.ndarray | None
-) -> dict[str, Any]:
-    """Write the arrays of one k below a group of the run; what the record says of it.
+def fit_of(fit: Fitted, totals: Totals, sample: np.ndarray | None) -> FitResult:
+    """Clusters that were labelled, as a run holds them.
 
-    Arrays beside those that every run has: ``channel_mean`` and ``channel_sd`` (cluster, channel)
-    of the pixels of each cluster, before small regions were joined, and ``channel_quantiles``
-    (cluster, quantile, channel) of those on a grid of about a million values.
+    Arrays beside those that every run has: `channel_statistics`.
     """
-    base, model = f"{key}/" if key else "", fit.model
-    channels = ("cluster", "channel")
-    mean, sd = totals.mean_and_sd()
-    writer.write_array(f"{base}centroids", model.centroids, channels)
-    writer.write_array(f"{base}palette", model.palette, channels)
-    writer.write_array(f"{base}counts", totals.counts, ("cluster",))
-    writer.write_array(f"{base}history", fit.history, ("iteration", "quantity"))
-    writer.write_array(f"{base}channel_mean", mean, channels)
-    writer.write_array(f"{base}channel_sd", sd, channels)
-    writer.write_array(
-        f"{base}channel_quantiles", quantiles(sample, model), ("cluster", "quantile", "channel")
+    model = fit.model
+    return FitResult(
+        {"centroids": (model.centroids, CHANNELS), **channel_statistics(totals, sample, model)},
+        model.palette,
+        totals.counts,
+        fit.history,
+        SPACE,
+        totals.total_inertia,
+        fit.n_iter,
+        fit.stop_reason,
+        fit.warning,
+        fit.selection,
+        {"quantiles": list(QUANTILES), **model.record()},
     )
+
+
+def channel_statistics(totals: Totals, sample: np.ndarray | None, model: SegmentModel) -> Arrays:
+    """Arrays ``channel_mean`` and ``channel_sd`` (cluster, channel) of the pixels of each cluster,
+    before small regions were joined, and ``channel_quantiles`` (cluster, quantile, channel) of
+    those on a grid of about a million values."""
+    mean, sd = totals.mean_and_sd()
     return {
-        "k": model.k,
-        "space": "channels",
-        "inertia": totals.total_inertia,
-        "n_iter": fit.n_iter,
-        "stop_reason": fit.stop_reason,
-        "warning": fit.warning,
-        "selection": fit.selection,
-        "quantiles": list(QUANTILES),
-        **model.record(),
+        "channel_mean": (mean, CHANNELS),
+        "channel_sd": (sd, CHANNELS),
+        "channel_quantiles": (quantiles(sample, model), ("cluster", "quantile", "channel")),
     }

@@ -14,6 +14,7 @@ from kmdist.engine.seeding import seed_centroids
 from kmdist.errors import ImageError, UsageError, quantity
 from kmdist.images.reading.numpy_files import open_numpy
 from kmdist.job.options import selection_record
+from kmdist.job.shared_fit import WantedClusters
 from kmdist.recipes.segment.model import Scaling, SegmentModel, cluster_colors
 from kmdist.recipes.segment.options import SegmentOptions
 from kmdist.recipes.segment.scaling import Channels, Features, find_scaling
@@ -57,21 +58,16 @@ class Fitted:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class Wanted(WantedClusters):
     """What a job asks for.
 
     Parameters
     ----------
-    ks : numbers of clusters; 0 where one of `choices` is chosen.
     fit : how; its first centres may be an array (k, c) in the units of the input.
-    min_region : pixels of the smallest region of a label map; 0: any.
     """
 
-    ks: tuple[int, ...]
-    choices: tuple[int, ...]
     fit: FitOptions
     features: Features
-    min_region: int = 0
 
     @staticmethod
     def of(options: SegmentOptions) -> "Wanted":
@@ -84,16 +80,7 @@ class Wanted:
         o = options
         init = o.init if isinstance(o.init, str) and o.init in METHODS else _read_centers(o.init)
         fit = FitOptions(init, o.n_init, o.max_iter, o.tol, o.seed)
-        return Wanted(o.ks, o.choices, fit, Features.of(o), o.min_region)
-
-    @property
-    def at_most(self) -> tuple[int, ...]:
-        """The most clusters of each."""
-        return (max(self.choices),) if self.choices else self.ks
-
-    def prefix(self, k: int) -> str:
-        """Group of the run for a k."""
-        return f"k{k}" if len(self.ks) > 1 else ""
+        return Wanted(o.ks, o.choices, fit, Features.of(o), min_region=o.min_region)
 
     def scaling(self, rows_of: Callable[[Scaling], Rows], channels: Channels) -> Scaling:
         """What channels are scaled by; errors as of `find_scaling`."""

@@ -11,12 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from kmdist.engine.fits import Clusters
 from kmdist.errors import ImageError
 from kmdist.images import Rejection
-from kmdist.job.block_pass import BlockPass, Stage, writing_stage
+from kmdist.job.block_pass import (
+    BlockPass,
+    Stage,
+    writing_stage,
+)
 from kmdist.job.block_results import LeftOut
-from kmdist.job.job import Job, NoUsableImageError
+from kmdist.job.job import Job
 from kmdist.job.label_maps import (
     KeptLabels,
     Labels,
@@ -29,13 +32,13 @@ from kmdist.job.label_maps import (
 )
 from kmdist.job.memory import LABEL_BYTES, Held
 from kmdist.job.photographs import Photographs
+from kmdist.job.shared_fit import write_predicted
 from kmdist.job.work import Work
 from kmdist.recipes.texture.blocks import MeasuredBlock, Measuring, measure_piece
 from kmdist.recipes.texture.field_labels import color_sums, label_field, row_inertia
 from kmdist.recipes.texture.measuring import Field, read_moduli, texton_map_of
-from kmdist.recipes.texture.model import Textons, Texture, TextureModel
+from kmdist.recipes.texture.model import SPACE, Textons, Texture, TextureModel
 from kmdist.recipes.texture.tiles import Tiles, map_name
-from kmdist.recipes.texture.wanted import Fitted, write_fit
 from kmdist.store import RunWriter
 
 
@@ -209,13 +212,5 @@ def label_photographs(
     items = label_items(blocks, job.rejected)
     sink = open_sink(job, items, [Layer("", len(palette), palette)], marked)
     ((sums, inertia),) = label_textures(job, items, [model], sink, Tiles.of(blocks))
-    if not sums[:, 3].any():
-        raise NoUsableImageError(
-            "no pixel can be labelled: every image is transparent or unreadable",
-            job.rejected.values(),
-        )
-    history = np.array([[inertia, 0.0, 0.0]])
-    clusters = Clusters(model.centroids, sums[:, 3], inertia, history, 0, "predicted")
-    fitted = Fitted(model, clusters, sums, inertia)
-    write_fit(job.writer, "", fitted, palette)
-    return {**fitted.attributes(), "features": model.texture.record()}
+    totals, features = (sums[:, 3], inertia), model.texture.record()
+    return write_predicted(job, model.arrays(), palette, totals, space=SPACE, features=features)

@@ -24,6 +24,8 @@ from kmdist.job.memory import DECODE_BYTES
 TUTORIAL = "tutorial"
 PRESET_NAMES = (*PRESETS, TUTORIAL)
 DEFAULT_PRESET = "textons"
+SPACE = "texture"
+"""Of centroids, as runs name it."""
 
 PIXEL_BYTES = 8
 """A pixel being filtered: RGB, padded RGB, mask."""

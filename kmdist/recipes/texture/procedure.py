@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from kmdist.engine.fits import FitOptions, cluster_order
+from kmdist.engine.fits import FitOptions
 from kmdist.engine.passes import Pool, run_pass
 from kmdist.errors import ImageError
 from kmdist.filters import tutorial
 from kmdist.filters.features import tile_features, tile_moduli
 from kmdist.images import ImageSource, Window, decode, to_rgb8
-from kmdist.job.each_image import EachImage, Fits, summary
+from kmdist.job.each_image import EachImage, Fits, summary, write_image
 from kmdist.job.job import Job
 from kmdist.job.memory import Outline
 from kmdist.job.options import JobOptions
@@ -28,7 +28,7 @@ from kmdist.job.photographs import PhotographProcedure, Photographs, open_photog
 from kmdist.job.progress import Message, Watcher, compile_kernels
 from kmdist.job.recipe import Results
 from kmdist.job.work import Piece, Work
-from kmdist.recipes.texture.field_labels import color_sums, label_field, mean_colors, row_inertia
+from kmdist.recipes.texture.field_labels import color_sums, label_field, row_inertia
 from kmdist.recipes.texture.kept_responses import write_responses
 from kmdist.recipes.texture.measuring import (
     Field,
@@ -52,15 +52,9 @@ from kmdist.recipes.texture.model import (
 )
 from kmdist.recipes.texture.options import TextureOptions
 from kmdist.recipes.texture.sampling import Sampling, field_rows, rows_in, sampled_moduli
-from kmdist.recipes.texture.shared import TextureGroup
+from kmdist.recipes.texture.shared import TextureGroup, fit_of
 from kmdist.recipes.texture.steps import outline
-from kmdist.recipes.texture.wanted import (
-    Fitted,
-    TextureWanted,
-    preset_of,
-    wanted_textures,
-    write_fit,
-)
+from kmdist.recipes.texture.wanted import TextureWanted, preset_of, wanted_textures
 from kmdist.store import RunWriter
 
 
@@ -134,12 +128,11 @@ class TextureFit(PhotographProcedure):
         def plan_anew(lost: Container[str]) -> Sequence[Work]:
             return workload.without(lost, job.options.block_mpx).blocks
 
-        if self.options.shared:
-            group = TextureGroup(job, wanted, blocks, job.keep, plan_anew=plan_anew)
-            by_k = group.run(label=not self.options.fit_only)
-        else:
-            by_k = texture_each(job, blocks, wanted)
-        return Results(by_k)
+        if not self.options.shared:
+            return Results(texture_each(job, blocks, wanted))
+        label = not self.options.fit_only
+        group = TextureGroup(job, wanted, blocks, job.keep, label, plan_anew=plan_anew)
+        return Results(group.run())
 
 
 def texture_each(
@@ -152,14 +145,9 @@ def texture_each(
     dict : attributes of the run, by the number of clusters asked for.
     """
 
-    def tiled(tiles: list[Work], name: str) -> Fits:
-        return TextureGroup(job, wanted, tiles, name=name).run(at_image=True)
-
-    fits = EachImage("texture", texture_image, tiled, wanted).run(job, blocks)
+    fits = EachImage("texture", texture_image, TextureGroup, wanted).run(job, blocks)
     features = wanted.texture.record()
-    return {
-        k: {**summary([fit[k] for fit in fits.values()]), "features": features} for k in wanted.ks
-    }
+    return {k: summary([fit[k] for fit in fits.values()], features=features) for k in wanted.ks}
 
 
 def texture_image(piece: Piece, wanted: TextureWanted, writer: RunWriter) -> Fits:
@@ -184,10 +172,10 @@ def texture_image(piece: Piece, wanted: TextureWanted, writer: RunWriter) -> Fit
         labels, row_labels = label_field(texture, field, model.scorer)
         colors = color_sums(field, labels, clusters.k)
         inertia = row_inertia(texture, field, row_labels, projection, clusters.centroids)
-        fitted = Fitted(model, clusters, colors, inertia, selection)
-        order = cluster_order(colors[:, 3], clusters.centroids)
-        fitted = fitted.reordered(order)
-        results[k] = _write(writer, wanted.prefix(k), field, _renamed(labels, order), fitted)
+        fit, order = fit_of(model, clusters, (colors, inertia), selection)
+        renamed = _renamed(labels, order)
+        write_image(writer, piece, wanted.prefix(k), fit, renamed, field.unclustered)
+        results[k] = fit.record()
     if wanted.keep_responses:
         write_responses(writer, piece, texture)
     return results
@@ -225,27 +213,6 @@ def _renamed(labels: np.ndarray, order: np.ndarray) -> np.ndarray:
     return np.asarray(name_of[labels])
 
 
-def _write(
-    writer: RunWriter, prefix: str, field: Field, labels: np.ndarray, fitted: Fitted
-) -> dict[str, Any]:
-    source = field.piece.source
-    palette = mean_colors(fitted.sums)
-    attributes = fitted.attributes()
-    writer.write_labels(
-        source.name,
-        labels,
-        k=len(palette),
-        unclustered=field.unclustered,
-        palette=palette,
-        source=source.path,
-        prefix=prefix,
-        attributes=attributes,
-        grid=source.grid,
-    )
-    write_fit(writer, writer.image_group(source.name, prefix), fitted, palette)
-    return attributes
-
-
 SIDE_PX = 40
 
 
@@ -278,7 +245,7 @@ def exercise_texture_kernels(texture: Texture) -> None:
     rows = sample.rows
     projection = project(texture, sums)
     projected = rows if texture.is_tutorial else projection.apply(rows)
-    wanted = TextureWanted(texture, (2,), fit=FitOptions(max_iter=2))
+    wanted = TextureWanted((2,), (), texture, fit=FitOptions(max_iter=2))
     ((clusters, _),) = wanted.fit_all(projected).values()
     model = TextureModel(texture, textons, projection, clusters.centroids)
     labels, row_labels = label_field(texture, field, model.scorer)

@@ -12,20 +12,19 @@ Clusters are sorted by the number of their pixels, which is known once all are l
 saved until then, and a pass more, which reads no image, writes the label maps.
 """
 
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from kmdist.engine.fits import cluster_order
-from kmdist.engine.lloyd import State
+from kmdist.engine.fits import Clusters, cluster_order
 from kmdist.errors import KmdistError
-from kmdist.filters.statistics import FeatureSums, Projection
+from kmdist.filters.statistics import FeatureSums
 from kmdist.job.block_pass import GIVEN_UP, BlockPass, Stage
-from kmdist.job.job import Job, NoUsableImageError
-from kmdist.job.label_maps import KeptLabels, Layer, label_items, write_kept
-from kmdist.job.progress import Event, Message
+from kmdist.job.job import NoUsableImageError
+from kmdist.job.label_maps import label_items
+from kmdist.job.shared_fit import FitResult, SharedFit
 from kmdist.job.work import Work
 from kmdist.recipes.texture.blocks import (
     Measuring,
@@ -37,98 +36,87 @@ from kmdist.recipes.texture.blocks import (
 from kmdist.recipes.texture.field_labels import mean_colors
 from kmdist.recipes.texture.kept_responses import RESPONSES
 from kmdist.recipes.texture.labels import label_textures, map_textons
-from kmdist.recipes.texture.model import TEXTON_ROWS, Textons, TextureModel, fit_textons, project
+from kmdist.recipes.texture.model import (
+    SPACE,
+    TEXTON_ROWS,
+    Textons,
+    TextureModel,
+    fit_textons,
+    project,
+)
 from kmdist.recipes.texture.sampling import rows_in
 from kmdist.recipes.texture.tiles import Tiles
-from kmdist.recipes.texture.wanted import Fitted, TextureWanted, write_fit
+from kmdist.recipes.texture.wanted import TextureWanted
 
 COUNTED = "its texture counts in the fit"
 
 
 @dataclass
-class TextureGroup:
-    """Images that share clusters: the whole collection, or one image larger than a block.
+class TextureGroup(SharedFit):
+    """Images that share textures; features are kept on the workers where there is room.
 
     Parameters
     ----------
-    work : the blocks of these images.
-    keep : keep features on the workers between the passes.
-    name : tells the manifests of several groups apart.
     plan_anew : the blocks without images that killed their workers, as if these had never been
         there: which rows are sampled, and how sums are rounded, depends on all images.
     """
 
-    job: Job
     wanted: TextureWanted
-    work: Sequence[Work]
-    keep: bool = False
-    name: str = ""
     plan_anew: Callable[[Container[str]], Sequence[Work]] | None = None
 
-    def run(self, *, at_image: bool = False, label: bool = True) -> dict[int, dict[str, Any]]:
-        """Fit, label and write.
-
-        Parameters
-        ----------
-        at_image : centroids, palette, counts and history lie in the image's group.
-        label : write label maps; False: label only to count, and for the colours.
-
-        Returns
-        -------
-        dict : attributes of the run, by the number of clusters asked for.
-        """
-        textons = self._textons() if self.wanted.texture.has_textons else None
+    def run(self) -> dict[int, dict[str, Any]]:
+        """Measure, fit, label and write; without label maps: label only to count, and for the
+        colours."""
+        texture = self.wanted.texture
+        textons = self._textons() if texture.has_textons else None
         if textons is not None:
-            map_textons(self.job, self._usable(), textons, self.wanted.texture, self.name)
+            map_textons(self.job, self.usable(), textons, texture, self.name)
         kept: dict[int, Any] = {}
-        stage = features_stage(self.wanted.texture, keep=self.keep)
+        stage = features_stage(texture, keep=self.keep)
         sums, summed = self._sum(stage, self.wanted.fraction, textons, kept)
         if not len(summed.sample):
             raise KmdistError(
                 f"a share of {self.wanted.sample} of {sums.n:,} positions leaves none to "
                 "fit: use a larger --sample"
             )
-        marked, projection = frozenset(summed.marked), project(self.wanted.texture, sums)
+        marked, projection = frozenset(summed.marked), project(texture, sums)
         rows = summed.sample.in_order()
         del summed  # the sample is not to be held twice while it is fitted
-        rows = rows if self.wanted.texture.is_tutorial else projection.apply(rows)
-        fits = self._fit(textons, projection, rows)
+        rows = rows if texture.is_tutorial else projection.apply(rows)
+        with self.job.timed("fit"):
+            found = self.wanted.fit_all(rows, threads=self.threads, on_state=self.say_state)
         del rows
+        models = [
+            TextureModel(texture, textons, projection, clusters.centroids)
+            for clusters, _ in found.values()
+        ]
         items = label_items(self.work, self.job.rejected, kept)
-        ks = tuple(fit.clusters.k for fit in fits.values())
         labelled = label_textures(
             self.job,
             items,
-            [one.model for one in fits.values()],
-            KeptLabels(ks, self.job.writer) if label else None,
+            models,
+            self.kept_labels([len(model.centroids) for model in models]),
             Tiles.of(self.work),
             group=self.name,
             kept=kept,
             counted=COUNTED,
         )
-        name = self.work[0].pieces[0].source.name
-        if at_image and name in self.job.rejected:
-            raise KmdistError(f"{name}: {self.job.rejected[name].reason}")
         if self.wanted.keep_responses:
             self._write_responses()
-        results, layers, orders = {}, [], []
-        for (k, fit), (colors, inertia) in zip(fits.items(), labelled, strict=True):
-            orders.append(cluster_order(colors[:, 3], fit.model.centroids))
-            fitted = replace(fit, sums=colors, inertia=inertia).reordered(orders[-1])
-            prefix, palette = self.wanted.prefix(k), mean_colors(fitted.sums)
-            results[k] = {**fitted.attributes(), "features": self.wanted.texture.record()}
-            layers.append(Layer(prefix, len(palette), palette, results[k] if at_image else {}))
-            key = self.job.writer.image_group(name, prefix) if at_image else prefix
-            write_fit(self.job.writer, key, fitted, palette)
-        if label:
-            write_kept(self.job, items, layers, marked, orders, self.name)
-        return results
+        fits, orders = {}, []
+        for (k, (clusters, selection)), model, totals in zip(
+            found.items(), models, labelled, strict=True
+        ):
+            fits[k], order = fit_of(model, clusters, totals, selection)
+            orders.append(order)
+        self.write_kept(fits, orders, items, marked)
+        return {k: fit.record() for k, fit in fits.items()}
 
     def _tasks(self) -> tuple[list[TextureWork], int]:
         """Usable blocks with the numbers of their images' first rows, and rows of all images."""
         firsts: dict[str, int] = {}
         n_rows, tasks = 0, []
-        for work in self._usable():
+        for work in self.usable():
             for piece in work.pieces:
                 if piece.source.name not in firsts:
                     firsts[piece.source.name] = n_rows
@@ -136,11 +124,6 @@ class TextureGroup:
             own = tuple(firsts[piece.source.name] for piece in work.pieces)
             tasks.append(TextureWork(work.index, work.pieces, own))
         return tasks, n_rows
-
-    def _usable(self) -> list[Work]:
-        """The blocks without images that are left out."""
-        usable = (work.without(self.job.rejected) for work in self.work)
-        return [work for work in usable if work.pieces]
 
     def _textons(self) -> Textons:
         stage = textons_stage(self.wanted.texture)
@@ -194,33 +177,46 @@ class TextureGroup:
             )
         return summed.sums, summed
 
-    def _fit(
-        self, textons: Textons | None, projection: Projection, rows: np.ndarray
-    ) -> dict[int, Fitted]:
-        """Every k that is wanted, fitted to projected rows, before anything is labelled."""
-        from kmdist.engine.passes import usable_cores
-
-        texture, job = self.wanted.texture, self.job
-        threads = job.options.workers or usable_cores()
-        with job.timed("fit"):
-            fits = self.wanted.fit_all(rows, threads=threads, on_state=self._say_state)
-        found = {}
-        for k, (clusters, selection) in fits.items():
-            model = TextureModel(texture, textons, projection, clusters.centroids)
-            none = np.zeros((clusters.k, 4), np.int64)
-            found[k] = Fitted(model, clusters, none, 0.0, selection)
-            if selection:
-                job.watch(Message(f"k = {clusters.k}: {selection['reason']}"))
-            if clusters.warning:
-                job.watch(Message(clusters.warning, warning=True))
-        return found
-
-    def _say_state(self, state: State) -> None:
-        note = f"k = {len(state.centroids)}  inertia {state.inertia:.6g}"
-        self.job.watch(Event("fit", state.iteration, 0, unit="iteration", note=note))
-
     def _write_responses(self) -> None:
         """Write the bank's responses: one more pass."""
         prefixes = [self.wanted.prefix(k) for k in self.wanted.ks]
         passing = BlockPass(self.job, RESPONSES, group=self.name, prefixes=["", *prefixes])
-        passing.run(self._usable(), self.wanted.texture, self.job.writer)
+        passing.run(self.usable(), self.wanted.texture, self.job.writer)
+
+
+def fit_of(
+    model: TextureModel,
+    clusters: Clusters,
+    totals: tuple[np.ndarray, float],
+    selection: Mapping[str, Any] | None,
+) -> tuple[FitResult, np.ndarray]:
+    """Clusters that were labelled, by the number of their pixels, as a run holds them.
+
+    Parameters
+    ----------
+    totals : (k, 4) int64 red, green, blue and number of the pixels of each cluster; the inertia of
+        all rows.
+    selection : how k was chosen, or None.
+
+    Returns
+    -------
+    fit : of the clusters in their new order.
+    order : the old label of each.
+    """
+    sums, inertia = totals
+    order = cluster_order(sums[:, 3], model.centroids)
+    sums = sums[order]
+    fit = FitResult(
+        replace(model, centroids=model.centroids[order]).arrays(),
+        mean_colors(sums),
+        sums[:, 3],
+        clusters.history,
+        SPACE,
+        inertia,
+        clusters.n_iter,
+        clusters.stop_reason,
+        clusters.warning,
+        selection,
+        {"features": model.texture.record()},
+    )
+    return fit, order

@@ -9,7 +9,8 @@ import numpy as np
 from kmdist.engine.fits import Clusters, FitOptions, fit_clusters
 from kmdist.engine.lloyd import State
 from kmdist.job.options import selection_record
-from kmdist.recipes.texture.model import DEFAULT_PRESET, Texture, TextureModel
+from kmdist.job.shared_fit import WantedClusters
+from kmdist.recipes.texture.model import DEFAULT_PRESET, Texture
 from kmdist.recipes.texture.options import TextureOptions
 
 SETTINGS = ("pool_px", "whiten", "textons", "color_weight")
@@ -24,14 +25,12 @@ SAMPLE_ROWS = 131_072
 
 
 @dataclass(frozen=True)
-class TextureWanted:
+class TextureWanted(WantedClusters):
     """What is measured and how it is clustered.
 
     Parameters
     ----------
     texture : what is measured.
-    ks : numbers of clusters, ascending; one entry of 0 where `choices` decides.
-    choices : numbers of clusters of which one is chosen, without labels; or empty.
     shared : clusters are shared by the collection.
     sample : share of the rows that a fit takes; None: all, up to `SAMPLE_ROWS`.
     fit : how clusters are fitted.
@@ -39,8 +38,6 @@ class TextureWanted:
     """
 
     texture: Texture
-    ks: tuple[int, ...]
-    choices: tuple[int, ...] = ()
     sample: float | None = None
     fit: FitOptions = field(default_factory=FitOptions)
     keep_responses: bool = False
@@ -64,15 +61,6 @@ class TextureWanted:
             "max_pixels": options.max_pixels,
             **({"fit_only": True} if options.fit_only else {}),
         }
-
-    @property
-    def at_most(self) -> tuple[int, ...]:
-        """`ks`, and where k is to be chosen the largest that it may be."""
-        return tuple(k or max(self.choices) for k in self.ks)
-
-    def prefix(self, k: int) -> str:
-        """Group of the fit for `k`: the root for a single one, ``kN`` for several."""
-        return f"k{k}" if len(self.ks) > 1 else ""
 
     def fraction(self, n_rows: int) -> float:
         """Share of `n_rows` rows that a fit takes."""
@@ -135,46 +123,6 @@ class TextureWanted:
         return best, {"k": best.k, "reason": reason, "scores": scores}
 
 
-@dataclass(frozen=True)
-class Fitted:
-    """One k's clusters, labelled: what the run's arrays and attributes are made of.
-
-    Parameters
-    ----------
-    model : to label with.
-    clusters : of the fit.
-    sums : (k, 4) int64 red, green, blue and number of the pixels of each cluster.
-    inertia : of all rows, for the model's centroids.
-    selection : how k was chosen, or None.
-    """
-
-    model: TextureModel
-    clusters: Clusters
-    sums: np.ndarray
-    inertia: float
-    selection: Mapping[str, Any] | None = None
-
-    def reordered(self, order: np.ndarray) -> "Fitted":
-        """The same clusters in another order; old label ``order[i]`` becomes i."""
-        return replace(
-            self,
-            model=replace(self.model, centroids=self.model.centroids[order]),
-            sums=self.sums[order],
-        )
-
-    def attributes(self) -> dict[str, Any]:
-        """What the run's record says."""
-        return {
-            "k": len(self.model.centroids),
-            "space": "texture",
-            "inertia": self.inertia,
-            "n_iter": self.clusters.n_iter,
-            "stop_reason": self.clusters.stop_reason,
-            "warning": self.clusters.warning,
-            "selection": self.selection,
-        }
-
-
 def preset_of(options: TextureOptions) -> str | None:
     """The preset that options ask for, by its name or by a number of its own; None: neither."""
     if options.preset is None and options.color_weight:
@@ -193,27 +141,11 @@ def wanted_textures(options: TextureOptions, preset: str) -> TextureWanted:
     changed = {name: getattr(options, name) for name in SETTINGS}
     numbers = tuple(sorted((name, v) for name, v in changed.items() if v is not None))
     return TextureWanted(
-        Texture(preset, options.scales, numbers),
         options.ks,
         options.choices,
+        Texture(preset, options.scales, numbers),
         options.sample,
         FitOptions(options.init, options.n_init, options.max_iter, options.tol, options.seed),
         options.keep_responses,
         options.shared,
     )
-
-
-def write_fit(writer: Any, key: str, fitted: Fitted, palette: np.ndarray) -> None:
-    """The arrays of a fit, as the run format names them.
-
-    Parameters
-    ----------
-    key : group they belong to; empty for the root.
-    palette : (k, 3) uint8 mean colours.
-    """
-    base = f"{key}/" if key else ""
-    for name, (array, dimensions) in fitted.model.arrays().items():
-        writer.write_array(f"{base}{name}", array, dimensions)
-    writer.write_array(f"{base}palette", palette, ("cluster", "channel"))
-    writer.write_array(f"{base}counts", fitted.sums[:, 3], ("cluster",))
-    writer.write_array(f"{base}history", fitted.clusters.history, ("iteration", "quantity"))

@@ -1,0 +1,234 @@
+"""Clusters that images share, and what a run holds of a fit, whatever was clustered."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from kmdist.engine.lloyd import State
+from kmdist.engine.passes import usable_cores
+from kmdist.errors import KmdistError
+from kmdist.job.job import Job, NoUsableImageError
+from kmdist.job.label_maps import WRITE, KeptLabels, Layer, label_blocks, open_sink
+from kmdist.job.progress import Event, Message
+from kmdist.job.work import Work
+
+Arrays = Mapping[str, tuple[np.ndarray, tuple[str, ...]]]
+"""By name: values, and the names of their dimensions."""
+_COMMON: Mapping[str, tuple[str, ...]] = {
+    "palette": ("cluster", "channel"),
+    "counts": ("cluster",),
+    "history": ("iteration", "quantity"),
+}
+"""Dimensions of what every fit of pixels has beside what its model is made of."""
+
+
+@dataclass(frozen=True)
+class WantedClusters:
+    """Which clusters a job is asked for.
+
+    Parameters
+    ----------
+    ks : numbers of clusters, ascending; one entry of 0 where k is to be found.
+    choices : numbers of clusters of which one is chosen; or empty.
+    min_region : pixels of the smallest region of a label map; 0: any.
+    """
+
+    ks: tuple[int, ...]
+    choices: tuple[int, ...]
+    min_region: int = field(default=0, kw_only=True)
+
+    @property
+    def at_most(self) -> tuple[int, ...]:
+        """`ks`, and where k is to be found the largest that it may be."""
+        return tuple(k or max(self.choices) for k in self.ks)
+
+    def prefix(self, k: int) -> str:
+        """Group of the fit for `k`: the root for a single one, ``kN`` for several."""
+        return f"k{k}" if len(self.ks) > 1 else ""
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What a run holds of one k: its arrays, and what its record says.
+
+    Parameters
+    ----------
+    arrays : what labels new images, ``centroids`` (k, d) among them, and what the recipe stores
+        besides.
+    palette : (k, 3) uint8 sRGB; (k, 4) with alpha.
+    counts : (k,) int64 pixels, or positions.
+    history : (iterations, 3) float64: inertia, shift, empty clusters repaired.
+    space : of the centroids.
+    warning : None, or what the user should be told. selection : how k was chosen, or None.
+    further : what the record says besides.
+    """
+
+    arrays: Arrays
+    palette: np.ndarray
+    counts: np.ndarray
+    history: np.ndarray
+    space: str
+    inertia: float
+    n_iter: int
+    stop_reason: str | None
+    warning: str | None = None
+    selection: Mapping[str, Any] | None = None
+    further: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def k(self) -> int:
+        """Number of clusters."""
+        return len(self.palette)
+
+    def write(self, writer: Any, key: str) -> None:
+        """Write the arrays into a group of the run; empty for the root."""
+        common = {name: (getattr(self, name), axes) for name, axes in _COMMON.items()}
+        for name, (values, axes) in {**self.arrays, **common}.items():
+            writer.write_array(f"{key}/{name}" if key else name, values, axes)
+
+    def record(self) -> dict[str, Any]:
+        """What the run's record says."""
+        return {
+            "k": self.k,
+            "space": self.space,
+            "inertia": self.inertia,
+            "n_iter": self.n_iter,
+            "stop_reason": self.stop_reason,
+            "warning": self.warning,
+            "selection": self.selection,
+            **self.further,
+        }
+
+
+def write_predicted(
+    job: Job, arrays: Arrays, palette: np.ndarray, totals: tuple[np.ndarray, float], **further: Any
+) -> dict[str, Any]:
+    """Write what a run holds whose images were labelled with the clusters of another.
+
+    Parameters
+    ----------
+    arrays, palette : as of `FitResult`.
+    totals : (k,) int64 counts, and the inertia of all pixels.
+    further : what the record says besides, ``space`` at least.
+
+    Returns
+    -------
+    dict : what the run's record says.
+
+    Raises
+    ------
+    NoUsableImageError : no pixel has a label.
+    """
+    counts, inertia = totals
+    if not counts.any():
+        raise NoUsableImageError(
+            "no pixel can be labelled: every image is transparent or unreadable",
+            job.rejected.values(),
+        )
+    history, space = np.array([[inertia, 0.0, 0.0]]), further.pop("space")
+    fit = FitResult(
+        arrays, palette, counts, history, space, inertia, 0, "predicted", further=further
+    )
+    fit.write(job.writer, "")
+    return fit.record()
+
+
+@dataclass
+class SharedFit(ABC):
+    """Images that share clusters: the whole collection, or one image larger than a block.
+
+    Parameters
+    ----------
+    work : the blocks of these images.
+    keep : what can be kept on the workers between the passes is kept.
+    label : label maps are written.
+    name : tells the manifests of several groups of images apart.
+    at_image : it is one image, in whose group the arrays lie.
+    """
+
+    job: Job
+    wanted: Any
+    work: Sequence[Work]
+    keep: bool = False
+    label: bool = True
+    name: str = ""
+    at_image: bool = False
+
+    @abstractmethod
+    def run(self) -> dict[int, dict[str, Any]]:
+        """Fit, label and write; what the run's record says, by the k that was asked for."""
+
+    @property
+    def image(self) -> str:
+        """Name of the first image; the only one where clusters are `at_image`."""
+        return self.work[0].pieces[0].source.name
+
+    @property
+    def threads(self) -> int:
+        """For a fit in this process, while the workers wait."""
+        return self.job.options.workers or usable_cores()
+
+    def usable(self) -> list[Work]:
+        """The blocks without images that are left out."""
+        left = (work.without(self.job.rejected) for work in self.work)
+        return [work for work in left if work.pieces]
+
+    def kept_labels(self, ks: Sequence[int]) -> KeptLabels | None:
+        """Where a pass puts labels whose clusters are sorted when all are counted."""
+        return KeptLabels(tuple(ks), self.job.writer) if self.label else None
+
+    def say_state(self, state: State) -> None:
+        """Show an iteration of a fit."""
+        note = f"k = {len(state.centroids)}  inertia {state.inertia:.6g}"
+        self.job.watch(Event("fit", state.iteration, 0, unit="iteration", note=note))
+
+    def say(self, fits: Mapping[int, FitResult]) -> None:
+        """Say how each k was chosen, and what its fit warns of."""
+        for fit in fits.values():
+            if fit.selection and not self.at_image:
+                self.job.watch(Message(str(fit.selection["reason"])))
+            if fit.warning and not self.at_image:
+                self.job.watch(Message(fit.warning, warning=True))
+
+    def write(self, fits: Mapping[int, FitResult]) -> list[Layer]:
+        """Write the arrays of every fit; the layers of their label maps.
+
+        Raises
+        ------
+        KmdistError : the one image was left out meanwhile.
+        """
+        writer, layers = self.job.writer, []
+        if self.at_image and self.image in self.job.rejected:
+            raise KmdistError(f"{self.image}: {self.job.rejected[self.image].reason}")
+        self.say(fits)
+        for k, fit in fits.items():
+            prefix = self.wanted.prefix(k)
+            fit.write(writer, writer.image_group(self.image, prefix) if self.at_image else prefix)
+            attributes = fit.record() if self.at_image else {}
+            layers.append(Layer(prefix, fit.k, fit.palette, attributes))
+        return layers
+
+    def write_kept(
+        self,
+        fits: Mapping[int, FitResult],
+        orders: Sequence[np.ndarray],
+        items: Sequence[Work],
+        marked: frozenset[str],
+    ) -> None:
+        """Write every fit, and a pass that writes the labels that were kept, and the pyramids.
+
+        Parameters
+        ----------
+        orders : for each fit the old label of each cluster.
+        items : the blocks of the labelling pass.
+        marked : images with pixels that are not clustered.
+        """
+        job, layers = self.job, self.write(fits)
+        if not self.label:
+            return
+        shown = [item for one in items if (item := one.without(job.rejected)).pieces]
+        sink = open_sink(job, shown, layers, marked, self.wanted.min_region)
+        label_blocks(job, WRITE, shown, sink, tuple(orders), group=self.name)
