@@ -3,13 +3,16 @@
 import re
 from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from msgspec import Meta
 
 from kmdist.cluster.profiles import Compute
 from kmdist.images import Choice
 from kmdist.options import NaturalInt, NonNegative, Option, PositiveInt, texts_option
+
+if TYPE_CHECKING:
+    from kmdist.engine.fits import FitOptions
 
 K = int | str | Sequence[int] | None
 """Numbers of clusters as users give them: one, several, a range ``2..32``, ``auto``."""
@@ -20,15 +23,7 @@ _WHOLE = re.compile(r"\s*[+-]?\d+\s*")
 def selection_record(selection: Any) -> dict[str, Any]:
     """What a run's record says of a choice of k: the scores of every k, and the reason."""
     scores = [
-        {
-            "k": row.k,
-            "inertia": row.inertia,
-            "gvf": row.gvf,
-            "simplified_silhouette": row.simplified_silhouette,
-            "silhouette": row.silhouette,
-            "calinski_harabasz": row.calinski_harabasz,
-            "davies_bouldin": row.davies_bouldin,
-        }
+        {name: value for name, value in vars(row).items() if name != "state"}
         for row in selection.table
     ]
     return {"k": selection.k, "reason": selection.reason, "scores": scores}
@@ -150,6 +145,15 @@ class JobOptions(Compute, frozen=True, kw_only=True):
         bool, Option("Replace an existing run once this is done.", one_off=True)
     ] = False
 
+    def record(self, *names: str) -> dict[str, Any]:
+        """Values of some options, as a run records what decides its result."""
+        return {name: getattr(self, name) for name in names}
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """What a run records of how image files are cut into blocks."""
+        return self.record("block_mpx", "max_pixels")
+
     @property
     def choice(self) -> Choice:
         """Of the files found, which are wanted."""
@@ -175,6 +179,17 @@ class FittingOptions(JobOptions, frozen=True, kw_only=True):
     n_init: Annotated[PositiveInt, Option(N_INIT)] = 1
     max_iter: Annotated[PositiveInt, Option(MAX_ITER)] = 300
     tol: Annotated[NonNegative, Option(TOL)] = 1e-4
+
+    @property
+    def fitting(self) -> dict[str, Any]:
+        """What a run records of how it was fitted, and read."""
+        return {**self.record("n_init", "max_iter", "tol", "seed"), **self.reading}
+
+    def fit_options(self, init: Any) -> "FitOptions":
+        """How clusters are fitted from such first centres."""
+        from kmdist.engine.fits import FitOptions
+
+        return FitOptions(init, self.n_init, self.max_iter, self.tol, self.seed)
 
     @property
     def choices(self) -> tuple[int, ...]:

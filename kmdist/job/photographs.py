@@ -20,6 +20,8 @@ from kmdist.job.recipe import Inputs, Results
 from kmdist.job.work import Work, work_of
 from kmdist.store import Run
 
+PICTURE_BYTES = 4
+"""A pixel of a picture, in memory."""
 PYRAMID = 4 / 3
 """Pixels of a label map with its pyramid, per pixel of the image."""
 METADATA_BYTES = 20_000
@@ -101,11 +103,24 @@ class Photographs:
         """Of label maps of k ≤ 256 with their pyramids, one a fit, before compression."""
         return int(n_fits * (PYRAMID * self.pixels + METADATA_BYTES * self.n_images))
 
-    def without(self, names: Container[str], block_mpx: float) -> "Photographs":
-        """These in blocks as if images of some names had never been there."""
+    def without(
+        self, names: Container[str], options: JobOptions, pixel_bytes: int = PICTURE_BYTES
+    ) -> "Photographs":
+        """These in blocks as if images of some names had never been there; see `blocks_of`."""
         sources = [source for source in self.sources if source.name not in names]
-        blocks = work_of(plan_blocks(sources, block_mpx=block_mpx), sources)
-        return Photographs(sources, blocks, self.rejected)
+        return Photographs(sources, blocks_of(sources, options, pixel_bytes), self.rejected)
+
+
+def blocks_of(
+    sources: Sequence[ImageSource], options: JobOptions, pixel_bytes: int = PICTURE_BYTES
+) -> list[Work]:
+    """Images in blocks, of as many pixels as the options say where these are those of pictures.
+
+    Of larger pixels a block has as many fewer, so that the default fits workers of 1.5 GiB whatever
+    the channels.
+    """
+    block_mpx = options.block_mpx * PICTURE_BYTES / max(PICTURE_BYTES, pixel_bytes)
+    return work_of(plan_blocks(sources, block_mpx=block_mpx), sources)
 
 
 def open_photographs(
@@ -130,8 +145,7 @@ def open_photographs(
     listed = listed_inputs(inputs)
     found, lost = find_images(listed, replace(options.choice, suffixes=suffixes))
     sources, unusable = probe_all(pool, gather(found), options.max_pixels, watch, probe)
-    blocks = work_of(plan_blocks(sources, block_mpx=options.block_mpx), sources)
-    return Photographs(sources, blocks, [*lost, *unusable])
+    return Photographs(sources, blocks_of(sources, options), [*lost, *unusable])
 
 
 @dataclass(frozen=True)
@@ -225,8 +239,7 @@ class LabelPhotographs(PhotographProcedure):
             "k": [self.model.k],
             "space": self.model.attributes.get("space"),
             "model": model_record(self.model),
-            "block_mpx": options.block_mpx,
-            "max_pixels": options.max_pixels,
+            **options.reading,
         }
 
     def outline(self, workload: Photographs, options: JobOptions, *, keep: bool) -> Outline:

@@ -20,6 +20,7 @@ from kmdist.job.block_pass import BlockPass, writing_stage
 from kmdist.job.block_results import LeftOut
 from kmdist.job.job import Job, NoUsableImageError
 from kmdist.job.memory import DECODE_BYTES, Held
+from kmdist.job.options import JobOptions
 from kmdist.job.progress import Message
 from kmdist.recipes.digits.blocks import Range, ranges
 from kmdist.recipes.digits.stacks import Stack, open_stack, polarity_of
@@ -162,10 +163,10 @@ def _in_full(text: str) -> str:
     return os.path.abspath(os.path.expanduser(text))
 
 
-def open_input(given: Input, block_mpx: float, size: tuple[int, int] | None = None) -> Opened:
+def open_input(given: Input, options: JobOptions, size: tuple[int, int] | None = None) -> Opened:
     """Open the stack, decide what is ink, and plan blocks.
 
-    The blocks depend on the images and `block_mpx` alone.
+    The blocks depend on the images and their size in megapixels alone.
 
     Parameters
     ----------
@@ -193,7 +194,7 @@ def open_input(given: Input, block_mpx: float, size: tuple[int, int] | None = No
             )
     else:
         dark_ink = given.polarity == "dark"
-    block_images = int(block_mpx * 1e6 / WORK_FACTOR / (stack.height * stack.width))
+    block_images = int(options.block_mpx * 1e6 / WORK_FACTOR / (stack.height * stack.width))
     items = ranges(stack, max(1, block_images), dark_ink)
     return Opened(stack, items, rejected, dark_ink, notes)
 
@@ -206,7 +207,9 @@ def _usable_files() -> Iterator[None]:
         raise NoUsableImageError(str(error), error.rejections) from error
 
 
-def open_further(given: Input, block_mpx: float, size: tuple[int, int], dark_ink: bool) -> Opened:
+def open_further(
+    given: Input, options: JobOptions, size: tuple[int, int], dark_ink: bool
+) -> Opened:
     """Open images that others were fitted before.
 
     Parameters
@@ -222,7 +225,7 @@ def open_further(given: Input, block_mpx: float, size: tuple[int, int], dark_ink
     warnings = []
     if given.polarity == "auto":
         given = replace(given, polarity="dark" if dark_ink else "light")
-    opened = open_input(given, block_mpx, size)
+    opened = open_input(given, options, size)
     stack = opened.stack
     if opened.size != size:
         raise UsageError(
@@ -338,7 +341,7 @@ def check_block(part: Range) -> LeftOut:
 CHECK = writing_stage("check", check_block, held=Held(block=2 * DECODE_BYTES))
 
 
-def fitted_input(run: Run, block_mpx: float, images: Any = None) -> Opened:
+def fitted_input(run: Run, options: JobOptions, images: Any = None) -> Opened:
     """Open the images that a run was made of, as it had them.
 
     Parameters
@@ -369,7 +372,7 @@ def fitted_input(run: Run, block_mpx: float, images: Any = None) -> Opened:
         choice = Choice(tuple(given.get("include", ())), tuple(given.get("exclude", ())))
     wanted = Input(images, cell, given.get("labels"), polarity, choice)
     try:
-        opened = open_input(wanted, block_mpx, (width, height))
+        opened = open_input(wanted, options, (width, height))
     except NoUsableImageError as error:
         if elsewhere:
             raise

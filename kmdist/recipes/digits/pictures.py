@@ -8,6 +8,7 @@ import numpy as np
 from kmdist.errors import KmdistError, UsageError
 from kmdist.estimators.selection import find_elbow
 from kmdist.job.exhibits import Curves, Exhibit, Gallery, HeatMap, Table, grey_levels
+from kmdist.job.options import JobOptions
 from kmdist.recipes.digits.model import DigitModel
 from kmdist.recipes.digits.opening import fitted_input
 from kmdist.recipes.digits.stacks.stack import light_ink
@@ -82,7 +83,7 @@ def _centroids(run: Run) -> Any:
 
 def images_of(run: Run, numbers: np.ndarray) -> np.ndarray:
     """Some images of the stack the run was fitted to; blank where the number is −1."""
-    stack, flat = fitted_input(run, 16.0).stack, numbers.ravel()
+    stack, flat = fitted_input(run, JobOptions()).stack, numbers.ravel()
     images = np.zeros((flat.size, stack.height, stack.width), stack.source.dtype)
     step = 1 if stack.names else READ_IMAGES
     for start in np.unique(flat[flat >= 0] // step) * step:

@@ -68,12 +68,12 @@ class DigitsFit:
 
     def open(self, options: JobOptions, pool: Pool, watch: Watcher) -> Opened:
         """Open both stacks."""
-        opened = open_input(self.given, options.block_mpx)
+        opened = open_input(self.given, options)
         self.ks(opened)
         self.plain(self.preset(opened))
         if self.tested is None:
             return opened
-        tested = _open_test(self.tested, opened, options.block_mpx)
+        tested = _open_test(self.tested, opened, options)
         return replace(opened, tested=tested, notes=[*opened.notes, *tested.notes])
 
     def parameters(self, workload: Opened, options: JobOptions) -> Mapping[str, Any]:
@@ -85,8 +85,7 @@ class DigitsFit:
             "preset": name,
             "test": None if tested is None else tested.fingerprint,
             "fit": None if PRESETS[name].sets else {**vars(self.plain(name))},
-            "seed": options.seed,
-            "block_mpx": options.block_mpx,
+            **options.record("seed", "block_mpx"),
             "dark_ink": workload.dark_ink,
         }
 
@@ -163,12 +162,12 @@ class DigitsFit:
         return results
 
 
-def _open_test(given: Input, train: Opened, block_mpx: float) -> Opened:
+def _open_test(given: Input, train: Opened, options: JobOptions) -> Opened:
     if train.stack.classes is None:
         raise UsageError(
             f"--test scores by classes, and {train.stack.name} has none; give its --labels"
         )
-    opened = open_further(given, block_mpx, train.size, train.dark_ink)
+    opened = open_further(given, options, train.size, train.dark_ink)
     if opened.stack.classes is None:
         raise UsageError(f"--test {opened.stack.name}: no classes; give its --test-labels")
     return replace(opened, stack=with_classes_of(opened.stack, train.stack.class_names))
@@ -194,7 +193,7 @@ class DigitLabels:
     def open(self, options: JobOptions, pool: Pool, watch: Watcher) -> Opened:
         """Open images, which must be as the model's are; classes numbered as the model's."""
         model = self.model
-        opened = open_further(self.given, options.block_mpx, model.size, model.dark_ink)
+        opened = open_further(self.given, options, model.size, model.dark_ink)
         names = self.of.attributes.get("class_names") or []
         if opened.stack.classes is None or names:
             return replace(opened, stack=with_classes_of(opened.stack, names))
@@ -207,7 +206,7 @@ class DigitLabels:
             "k": [self.model.labelling.k],
             "preset": self.of.attributes["preset"],
             "model": model_record(self.of),
-            "block_mpx": options.block_mpx,
+            **options.record("block_mpx"),
             "dark_ink": workload.dark_ink,
         }
 

@@ -260,7 +260,7 @@ class DigitChange:
         ------
         UsageError : they are others.
         """
-        found = fitted_input(self.changed, options.block_mpx, self.images)
+        found = fitted_input(self.changed, options, self.images)
         return without_unlabelled(self.changed, found)
 
     def parameters(self, workload: Opened, options: JobOptions) -> Mapping[str, Any]:
@@ -271,8 +271,7 @@ class DigitChange:
             **{key: self.changed.parameters.get(key) for key in KEPT},
             **self.asked,
             "model": model,
-            "seed": options.seed,
-            "block_mpx": options.block_mpx,
+            **options.record("seed", "block_mpx"),
         }
 
     def outline(self, workload: Opened, options: JobOptions, *, keep: bool) -> Outline:

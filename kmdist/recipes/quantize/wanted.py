@@ -62,19 +62,11 @@ class Wanted(WantedClusters):
         return {
             "k": list(self.choices or self.ks) if options.psnr is None else None,
             "choose": bool(self.choices),
-            "metric": options.metric,
-            "psnr": options.psnr,
-            "shared": options.shared,
-            "space": options.space,
+            **options.record("metric", "psnr", "shared", "space"),
             **self.transparency.record(),
             **({"lock": self.fit.locked.tolist()} if len(self.fit.locked) else {}),
             "init": init if isinstance(init, str) else np.asarray(init).tolist(),
-            "n_init": options.n_init,
-            "max_iter": options.max_iter,
-            "tol": options.tol,
-            "seed": options.seed,
-            "block_mpx": options.block_mpx,
-            "max_pixels": options.max_pixels,
+            **options.fitting,
             **({"fit_only": True} if options.fit_only else {}),
         }
 
@@ -171,9 +163,8 @@ def wanted_palettes(options: QuantizeOptions) -> Wanted:
     if isinstance(init, Path) or (isinstance(init, str) and init not in ("k-means++", "random")):
         init = read_palette(init)
     locked = _locked_colors(options)
-    fit = PaletteOptions(
-        init, options.n_init, options.max_iter, options.tol, options.seed, options.metric, locked
-    )
+    how = vars(options.fit_options(init))
+    fit = PaletteOptions(**how, metric=options.metric, locked=locked)
     ks, choices = options.ks, tuple(k for k in options.choices if k >= len(locked))
     too_few = [k for k in ks if 0 < k < len(locked)] or (options.choices and not choices)
     if too_few or len(locked) > MAX_K:

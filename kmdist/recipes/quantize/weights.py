@@ -8,12 +8,12 @@ import numpy as np
 
 from kmdist.engine.passes import Pool
 from kmdist.errors import ImageError, UsageError, quantity
-from kmdist.images import ImageSource, find_images, plan_blocks, to_rgb8
+from kmdist.images import ImageSource, find_images, to_rgb8
 from kmdist.job.options import JobOptions
-from kmdist.job.photographs import Photographs, probe_all
+from kmdist.job.photographs import Photographs, blocks_of, probe_all
 from kmdist.job.pixels import Pixels
 from kmdist.job.progress import Message, Watcher
-from kmdist.job.work import Piece, read_piece, work_of
+from kmdist.job.work import Piece, read_piece
 
 WEIGHING_BYTES = 44
 """A pixel being weighed: its mask, decoded, and the sorted codes of its colours."""
@@ -76,8 +76,7 @@ def with_masks(
             f"{quantity(n_masked, 'image')} of {len(sources):,} have masks; the others count fully"
         )
         watch(Message(said))
-    blocks = work_of(plan_blocks(sources, block_mpx=options.block_mpx), sources)
-    return replace(workload, sources=sources, blocks=blocks)
+    return replace(workload, sources=sources, blocks=blocks_of(sources, options))
 
 
 def masks_of(sources: Sequence[ImageSource]) -> list[ImageSource]:

@@ -57,9 +57,6 @@ from kmdist.recipes.segment.steps import outline, predict_steps
 from kmdist.recipes.segment.wanted import Fitted, Wanted, fit_here, fit_sampled
 from kmdist.store import Run, RunWriter, unclustered_value
 
-PICTURE_BYTES = 4
-"""A pixel of a photograph, of which a block has as many as ``--block-mpx`` says: of larger pixels
-it has as many fewer, so that the default fits workers of 1.5 GiB whatever the channels."""
 SPACE, CHANNELS = "channels", ("cluster", "channel")
 """Of centroids, as runs name it; and their dimensions."""
 SUFFIXES = frozenset({".npy", ".npz"}) | geo.SUFFIXES
@@ -101,8 +98,7 @@ def open_rasters(
         if one.names != names
     ]
     pixel_bytes = max(one.channels * np.dtype(one.dtype).itemsize for one in rasters)
-    block_mpx = options.block_mpx * PICTURE_BYTES / max(PICTURE_BYTES, pixel_bytes)
-    left = opened.without({one.image for one in rejected}, block_mpx)
+    left = opened.without({one.image for one in rejected}, options, pixel_bytes)
     return replace(left, rejected=[*left.rejected, *rejected])
 
 
@@ -170,16 +166,9 @@ class SegmentFit:
             **({"choices": list(o.choices)} if o.choices else {}),
             "scale": o.scale,
             "weight": dict(o.weights),
-            "components": o.components,
-            "coordinates": o.coordinates,
-            "min_region": o.min_region,
+            **o.record("components", "coordinates", "min_region"),
             "init": init if isinstance(init, str) else np.asarray(init).tolist(),
-            "n_init": o.n_init,
-            "max_iter": o.max_iter,
-            "tol": o.tol,
-            "seed": o.seed,
-            "block_mpx": o.block_mpx,
-            "max_pixels": o.max_pixels,
+            **o.fitting,
             **({} if o.shared else {"per_image": True}),
             **({"fit_only": True} if o.fit_only else {}),
         }
@@ -302,8 +291,7 @@ class SegmentLabel:
             **self.asked.record(),
             "k": [self.learnt.k],
             "model": model_record(self.model),
-            "block_mpx": options.block_mpx,
-            "max_pixels": options.max_pixels,
+            **options.reading,
         }
 
     def outline(self, workload: Photographs, options: JobOptions, *, keep: bool) -> Outline:

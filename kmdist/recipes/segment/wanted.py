@@ -79,8 +79,8 @@ class Wanted(WantedClusters):
         """
         o = options
         init = o.init if isinstance(o.init, str) and o.init in METHODS else _read_centers(o.init)
-        fit = FitOptions(init, o.n_init, o.max_iter, o.tol, o.seed)
-        return Wanted(o.ks, o.choices, fit, Features.of(o), min_region=o.min_region)
+        fit, features = o.fit_options(init), Features.of(o)
+        return Wanted(o.ks, o.choices, fit, features, min_region=o.min_region)
 
     def scaling(self, rows_of: Callable[[Scaling], Rows], channels: Channels) -> Scaling:
         """What channels are scaled by; errors as of `find_scaling`."""

@@ -7,7 +7,7 @@ measured. That is all that labels of new images need.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,7 @@ SPACE = "texture"
 PIXEL_BYTES = 8
 """A pixel being filtered: RGB, padded RGB, mask."""
 
-SETTABLE = ("pool_px", "contrast", "whiten", "textons", "color_weight", "color_px")
+SETTABLE = tuple(one.name for one in fields(TextureFeatures) if one.name != "bank")
 """Numbers of a preset that a job may change."""
 
 

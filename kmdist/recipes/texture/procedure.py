@@ -126,7 +126,7 @@ class TextureFit(PhotographProcedure):
         compile_kernels(lambda: exercise_texture_kernels(wanted.texture), job.watch)
 
         def plan_anew(lost: Container[str]) -> Sequence[Work]:
-            return workload.without(lost, job.options.block_mpx).blocks
+            return workload.without(lost, job.options).blocks
 
         if not self.options.shared:
             return Results(texture_each(job, blocks, wanted))

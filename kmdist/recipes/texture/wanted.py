@@ -10,11 +10,9 @@ from kmdist.engine.fits import Clusters, FitOptions, fit_clusters
 from kmdist.engine.lloyd import State
 from kmdist.job.options import selection_record
 from kmdist.job.shared_fit import WantedClusters
-from kmdist.recipes.texture.model import DEFAULT_PRESET, Texture
+from kmdist.recipes.texture.model import DEFAULT_PRESET, SETTABLE, Texture
 from kmdist.recipes.texture.options import TextureOptions
 
-SETTINGS = ("pool_px", "whiten", "textons", "color_weight")
-"""Options that change numbers of the preset."""
 ENOUGH = 0.85
 """Share of the inertia of k clusters that k + 1 must go below to be worth it. Chosen on the 20
 Berkeley images in benchmarks/texture_quality.py."""
@@ -50,15 +48,8 @@ class TextureWanted(WantedClusters):
             "choose": bool(self.choices),
             "shared": options.shared,
             "features": self.texture.record(),
-            "sample": options.sample,
-            "keep_responses": options.keep_responses,
-            "init": options.init,
-            "n_init": options.n_init,
-            "max_iter": options.max_iter,
-            "tol": options.tol,
-            "seed": options.seed,
-            "block_mpx": options.block_mpx,
-            "max_pixels": options.max_pixels,
+            **options.record("sample", "keep_responses", "init"),
+            **options.fitting,
             **({"fit_only": True} if options.fit_only else {}),
         }
 
@@ -138,14 +129,14 @@ def wanted_textures(options: TextureOptions, preset: str) -> TextureWanted:
     ------
     UsageError : they do not go together.
     """
-    changed = {name: getattr(options, name) for name in SETTINGS}
+    changed = {name: getattr(options, name, None) for name in SETTABLE}
     numbers = tuple(sorted((name, v) for name, v in changed.items() if v is not None))
     return TextureWanted(
         options.ks,
         options.choices,
         Texture(preset, options.scales, numbers),
         options.sample,
-        FitOptions(options.init, options.n_init, options.max_iter, options.tol, options.seed),
+        options.fit_options(options.init),
         options.keep_responses,
         options.shared,
     )
