@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from kmdist.errors import ImageError, KmdistError
+from kmdist.errors import KmdistError
 from kmdist.images import Rejection
 from kmdist.job.block_pass import BlockPass, Stage
 from kmdist.job.job import Job, NoUsableImageError
 from kmdist.job.label_maps import tiles_of
 from kmdist.job.memory import NOTHING, Held
 from kmdist.job.shared_fit import FitResult, SharedFit, WantedClusters
-from kmdist.job.work import Piece, Work
+from kmdist.job.work import Piece, Work, each_piece
 from kmdist.store import RunWriter
 
 Fits = Mapping[int, Mapping[str, Any]]
@@ -102,13 +102,10 @@ def each_of_block(
     work: Work, one: Callable[[Piece, Any, RunWriter], Fits], wanted: Any, writer: RunWriter
 ) -> Finished:
     """Work on each image of a block; a task."""
-    fits, rejected = {}, []
-    for piece in work.pieces:
-        try:
-            fits[piece.source.name] = one(piece, wanted, writer)
-        except ImageError as error:
-            rejected.append(Rejection(piece.source.name, error.code, error.reason))
-    return Finished(fits, tuple(rejected))
+    found, rejected = each_piece(
+        work.pieces, lambda piece: (piece.source.name, one(piece, wanted, writer))
+    )
+    return Finished(dict(found), rejected)
 
 
 def write_image(

@@ -1,9 +1,9 @@
 """Where labels go: whole image, window or shard; and the pass that writes them."""
 
 import hashlib
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -17,9 +17,11 @@ from kmdist.job.block_results import LeftOut
 from kmdist.job.job import Job
 from kmdist.job.memory import Held, Step
 from kmdist.job.pixels import decode_piece
-from kmdist.job.work import Piece, Work
+from kmdist.job.work import Piece, Work, each_piece
 from kmdist.store import LabelMap, RunWriter
 from kmdist.store.format.layout import SHARD, label_dtype
+
+T = TypeVar("T")
 
 SHARD_BYTES = 3
 """A pixel of a shard beside its labels: mask, the next level of its pyramid, compressed chunks."""
@@ -198,6 +200,42 @@ class KeptLabels:
 
     def close(self) -> None:
         """Nothing is left to be written."""
+
+
+class Unwritten:
+    """Takes labels that are only counted."""
+
+    def put(self, *_: Any) -> None:
+        """Nothing is kept."""
+
+    def close(self) -> None:
+        """Nothing is left to be written."""
+
+
+Taker = Labels | KeptLabels | Unwritten
+
+
+def label_pieces(
+    pieces: Sequence[Piece],
+    sink: LabelSink | KeptLabels | None,
+    one: Callable[[Piece, Taker], T],
+) -> tuple[list[T], tuple[Rejection, ...]]:
+    """Label whole images, one tile, or the tiles of a shard, and write or keep the labels.
+
+    Parameters
+    ----------
+    sink : where labels go; None: nowhere.
+    one : labels a piece, and puts its labels; it raises `ImageError` where it cannot be used.
+
+    Returns
+    -------
+    What it returned of each piece, and the images that cannot be used.
+    """
+    labels = sink.open(pieces) if sink is not None else Unwritten()
+    found, rejected = each_piece(pieces, lambda piece: one(piece, labels))
+    if not rejected or pieces[0].whole:
+        labels.close()
+    return found, rejected
 
 
 def _kept_name(piece: Piece, position: int) -> str:

@@ -1,13 +1,15 @@
 """Pieces and blocks as tasks carry them."""
 
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from kmdist.errors import ImageError
-from kmdist.images import Block, ImageSource, Window, decode
+from kmdist.images import Block, ImageSource, Rejection, Window, decode
 from kmdist.images.blocks import is_sharded
 from kmdist.images.finding.files import file_status
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,28 @@ class Work:
 
     def _part(self, chosen: Sequence[int]) -> Self:
         return replace(self, pieces=tuple(self.pieces[i] for i in chosen))
+
+
+def each_piece(
+    pieces: Iterable[Piece], one: Callable[[Piece], T]
+) -> tuple[list[T], tuple[Rejection, ...]]:
+    """What a function makes of the pieces of a block, and which of their images cannot be used.
+
+    Parameters
+    ----------
+    one : raises `ImageError` for an image that cannot be used; after that of a tile, the others are
+        not tried.
+    """
+    found: list[T] = []
+    rejected: list[Rejection] = []
+    for piece in pieces:
+        try:
+            found.append(one(piece))
+        except ImageError as error:
+            rejected.append(Rejection(piece.source.name, error.code, error.reason))
+            if not piece.whole:
+                break
+    return found, tuple(rejected)
 
 
 def read_piece(piece: Piece, reader: Callable[..., Any] | None = None) -> Any:

@@ -5,14 +5,14 @@ plain data, returns plain data, and says which images it could not use instead o
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from kmdist.errors import ImageError
 from kmdist.images import Rejection
 from kmdist.job.block_pass import Stage
-from kmdist.job.label_maps import LabelSink
+from kmdist.job.label_maps import LabelSink, Taker, label_pieces
 from kmdist.job.memory import DECODE_BYTES, LABEL_BYTES, Held
-from kmdist.job.pixels import Pixels, decode_pieces
+from kmdist.job.pixels import Pixels, decode_piece, decode_pieces
 from kmdist.job.work import Piece, Work
 from kmdist.recipes.quantize.fidelity import Fidelity, fidelity_of, merged
 from kmdist.recipes.quantize.kernels.histogram import (
@@ -186,24 +186,21 @@ def label_block(
     ----------
     tables : labels of all colours, one a layer.
     """
-    labels = sink.open(block.pieces)
-    rejected: list[Rejection] = []
-    found: list[list[dict[str, Fidelity]]] = [[] for _ in tables]
-    # What was bad when it was decoded to be kept is left out already, and not to be said again.
-    convert = transparency.convert
-    for one in decode_pieces(block, convert) if isinstance(block, Work) else block.pixels:
-        if isinstance(one, Rejection):
-            rejected.append(one)
-            continue
+    kept = {} if isinstance(block, Work) else {one.piece: one for one in block.pixels}
+
+    def one(piece: Piece, labels: Taker) -> Labelled:
+        pixels = kept.get(piece) or decode_piece(piece, transparency.convert)
+        fidelity = []
         for position, table in enumerate(tables):
-            of_layer, palette = table(one.rgb), sink.layers[position].palette
-            assert palette is not None
-            fidelity = fidelity_of(one.piece, one.rgb, of_layer, palette, one.unclustered)
-            found[position].append({one.piece.source.name: fidelity})
-            labels.put(one.piece, position, of_layer, one.unclustered)
-    if not rejected:
-        labels.close()
-    return Labelled(tuple(map(merged, found)), tuple(rejected))
+            of_layer, palette = table(pixels.rgb), sink.layers[position].palette
+            near = fidelity_of(piece, pixels.rgb, of_layer, palette, pixels.unclustered)
+            fidelity.append({piece.source.name: near})
+            labels.put(piece, position, of_layer, pixels.unclustered)
+        return Labelled(tuple(fidelity))
+
+    # What was bad when it was decoded to be kept is left out already, and not to be said again.
+    found, rejected = label_pieces(block.pieces, sink, one)
+    return replace(Labelled.merge(found), rejected=rejected)
 
 
 LABEL = Stage(

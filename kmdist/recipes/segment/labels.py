@@ -8,11 +8,10 @@ from functools import partial
 import numpy as np
 
 from kmdist.engine.kernels.distances import squared_distances
-from kmdist.errors import ImageError
 from kmdist.images import Rejection
 from kmdist.job.block_pass import Stage
 from kmdist.job.job import Job
-from kmdist.job.label_maps import KeptLabels, LabelSink, label_blocks
+from kmdist.job.label_maps import KeptLabels, LabelSink, Taker, label_blocks, label_pieces
 from kmdist.job.work import Piece, Work
 from kmdist.recipes.segment.model import SegmentModel
 from kmdist.recipes.segment.rows import read_valid
@@ -113,28 +112,19 @@ class Learnt:
 
 def label_block(work: Work, sink: LabelSink | KeptLabels | None, learnt: Learnt) -> Labelled:
     """Label whole images, one tile, or the tiles of a shard, and write them; a task."""
-    labels = sink.open(work.pieces) if sink is not None else None
-    parts: list[Labelled] = []
-    rejected: list[Rejection] = []
-    for piece in work.pieces:
-        try:
-            values, valid = read_valid(piece)
-        except ImageError as error:
-            rejected.append(Rejection(piece.source.name, error.code, error.reason))
-            continue
-        totals = []
+
+    def one(piece: Piece, labels: Taker) -> Labelled:
+        values, valid = read_valid(piece)
+        missing, totals = None if valid.all() else ~valid, []
         for position, model in enumerate(learnt.models):
             picture, total = label_pixels(values, valid, model)
             totals.append(total)
-            if labels is not None:
-                labels.put(piece, position, picture, None if valid.all() else ~valid)
-        parts.append(Labelled(tuple(totals), (), grid_sample(piece, values, valid, learnt.step)))
-    none = _nothing([model.centroids.shape for model in learnt.models], tuple(rejected))
-    if rejected and work.tile_of is not None:
-        return none
-    if labels is not None:
-        labels.close()
-    return Labelled.merge([none, *parts])
+            labels.put(piece, position, picture, missing)
+        return Labelled(tuple(totals), (), grid_sample(piece, values, valid, learnt.step))
+
+    found, rejected = label_pieces(work.pieces, sink, one)
+    none = _nothing([model.centroids.shape for model in learnt.models], rejected)
+    return none if rejected and work.tile_of is not None else Labelled.merge([none, *found])
 
 
 def label_pixels(

@@ -7,12 +7,11 @@ import numpy as np
 
 from kmdist.engine.kernels.frame import Moments, merge_moments, moments
 from kmdist.engine.rows import Loader, Places, Rows
-from kmdist.errors import ImageError
 from kmdist.images import ImageSource, Rejection
 from kmdist.job.block_pass import BlockPass, Stage
 from kmdist.job.fitting import kept_rows
 from kmdist.job.job import Job, NoUsableImageError
-from kmdist.job.work import Piece, Work, read_piece
+from kmdist.job.work import Piece, Work, each_piece, read_piece
 from kmdist.recipes.segment.model import Scaling
 from kmdist.recipes.segment.rasters import read_raster
 from kmdist.recipes.segment.scaling import Channels
@@ -116,14 +115,11 @@ def count_block(work: Work, dtype: np.dtype | None = None) -> Counted:
     """
     found: list[Moments] = []
     valid: dict[str, int] = {}
-    marked, rejected, by_row = [], [], []
-    for piece in work.pieces:
+    marked, by_row = [], []
+
+    def count(piece: Piece) -> None:
         name = piece.source.name
-        try:
-            values, there = read_valid(piece)
-        except ImageError as error:
-            rejected.append(Rejection(name, error.code, error.reason))
-            continue
+        values, there = read_valid(piece)
         if dtype is not None:
             found.append(moments(np.ascontiguousarray(values[there], dtype), None))
         rows = np.count_nonzero(there, axis=1)
@@ -132,8 +128,10 @@ def count_block(work: Work, dtype: np.dtype | None = None) -> Counted:
             by_row.append((name, piece.window.y0, piece.window.x0, tuple(rows.tolist())))
         if valid[name] < there.size:
             marked.append(name)
+
+    _, rejected = each_piece(work.pieces, count)
     of_block = {work.index: _of_one_block(found)} if found else {}
-    return Counted(valid, tuple(marked), tuple(rejected), tuple(by_row), of_block)
+    return Counted(valid, tuple(marked), rejected, tuple(by_row), of_block)
 
 
 def _of_one_block(parts: Sequence[Moments]) -> Moments:

@@ -11,11 +11,10 @@ from typing import Self
 
 import numpy as np
 
-from kmdist.errors import ImageError
 from kmdist.filters.statistics import FeatureSums
 from kmdist.images import Rejection
 from kmdist.job.block_pass import Stage
-from kmdist.job.work import Piece, Work
+from kmdist.job.work import Piece, Work, each_piece
 from kmdist.recipes.texture.measuring import (
     Field,
     box_of,
@@ -113,13 +112,11 @@ class MeasuredBlock:
 
 def measure_block(work: TextureWork, shared: Measuring) -> MeasuredBlock:
     """Measure all pieces of a block."""
-    fields, rejected = [], []
-    for piece, first in zip(work.pieces, work.firsts, strict=True):
-        try:
-            fields.append((first, measure_piece(piece, shared)))
-        except ImageError as error:
-            rejected.append(Rejection(piece.source.name, error.code, error.reason))
-    return MeasuredBlock(tuple(fields), tuple(rejected))
+    first = dict(zip(work.pieces, work.firsts, strict=True))
+    fields, rejected = each_piece(
+        work.pieces, lambda piece: (first[piece], measure_piece(piece, shared))
+    )
+    return MeasuredBlock(tuple(fields), rejected)
 
 
 def measure_piece(piece: Piece, shared: Measuring, *, colors: bool = True) -> Field:
@@ -179,14 +176,9 @@ def sum_features(block: TextureWork | MeasuredBlock, shared: Measuring) -> Summe
 
 def _sum_pieces(work: TextureWork, one: Callable[[Piece, int], Summed], nothing: Summed) -> Summed:
     """Sum the pieces of a block one after another."""
-    parts = [nothing]
-    for piece, first in zip(work.pieces, work.firsts, strict=True):
-        try:
-            parts.append(one(piece, first))
-        except ImageError as error:
-            rejection = Rejection(piece.source.name, error.code, error.reason)
-            parts.append(replace(nothing, rejected=(rejection,)))
-    return merge_summed(parts)
+    first = dict(zip(work.pieces, work.firsts, strict=True))
+    parts, rejected = each_piece(work.pieces, lambda piece: one(piece, first[piece]))
+    return merge_summed([replace(nothing, rejected=rejected), *parts])
 
 
 def _summed(

@@ -2,15 +2,14 @@
 
 import numpy as np
 
-from kmdist.errors import ImageError
 from kmdist.filters import tile_responses, with_halo
 from kmdist.filters.grey import grey
 from kmdist.filters.tiles import Box, read_window
 from kmdist.filters.tutorial import BANK as TUTORIAL_BANK
-from kmdist.images import Rejection, Window, to_rgb
+from kmdist.images import Window, to_rgb
 from kmdist.job.block_pass import writing_stage
 from kmdist.job.block_results import LeftOut
-from kmdist.job.work import Piece, Work, read_piece
+from kmdist.job.work import Piece, Work, each_piece, read_piece
 from kmdist.recipes.texture.measuring import box_of, shape_of
 from kmdist.recipes.texture.model import Texture
 from kmdist.store import RunWriter
@@ -45,13 +44,8 @@ def write_responses(writer: RunWriter, piece: Piece, texture: Texture) -> None:
 
 def write_block_responses(work: Work, texture: Texture, writer: RunWriter) -> LeftOut:
     """Write the responses of all pieces of a block; a task."""
-    rejected = []
-    for piece in work.pieces:
-        try:
-            write_responses(writer, piece, texture)
-        except ImageError as error:
-            rejected.append(Rejection(piece.source.name, error.code, error.reason))
-    return LeftOut(tuple(rejected))
+    _, rejected = each_piece(work.pieces, lambda piece: write_responses(writer, piece, texture))
+    return LeftOut(rejected)
 
 
 RESPONSES = writing_stage(

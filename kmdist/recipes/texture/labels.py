@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from kmdist.errors import ImageError
 from kmdist.images import Rejection
 from kmdist.job.block_pass import (
     BlockPass,
@@ -22,18 +21,19 @@ from kmdist.job.block_results import LeftOut
 from kmdist.job.job import Job
 from kmdist.job.label_maps import (
     KeptLabels,
-    Labels,
     LabelSink,
     Layer,
+    Taker,
     label_blocks,
     label_items,
+    label_pieces,
     marked_tiled,
     open_sink,
 )
 from kmdist.job.memory import LABEL_BYTES, Held
 from kmdist.job.photographs import Photographs
 from kmdist.job.shared_fit import write_predicted
-from kmdist.job.work import Work
+from kmdist.job.work import Piece, Work, each_piece
 from kmdist.recipes.texture.blocks import MeasuredBlock, Measuring, measure_piece
 from kmdist.recipes.texture.field_labels import color_sums, label_field, row_inertia
 from kmdist.recipes.texture.measuring import Field, read_moduli, texton_map_of
@@ -133,35 +133,27 @@ def label_block(
     fields = {}
     if isinstance(block, MeasuredBlock):
         fields = {field.piece: field for _, field in block.fields}
-    labels = sink.open(block.pieces) if sink else None
-    total = nothing = Labelled.nothing([len(one.centroids) for one in models], ())
-    rejected: list[Rejection] = []
-    for piece in block.pieces:
-        try:
-            field = fields.get(piece) or measure_piece(piece, measuring)
-        except ImageError as error:
-            rejected.append(Rejection(piece.source.name, error.code, error.reason))
-            if not piece.whole:
-                return replace(nothing, rejected=tuple(rejected))
-            continue
-        total = Labelled.merge([total, _label(field, models, labels)])
-    if labels is not None:
-        labels.close()
+    nothing = Labelled.nothing([len(one.centroids) for one in models], ())
+
+    def one(piece: Piece, labels: Taker) -> Labelled:
+        return _label(fields.get(piece) or measure_piece(piece, measuring), models, labels)
+
+    found, rejected = label_pieces(block.pieces, sink, one)
+    if rejected and not block.pieces[0].whole:
+        return replace(nothing, rejected=rejected)
+    total = Labelled.merge([nothing, *found])
     inertia = tuple(sum(same) for same in zip(*total.inertia, strict=True))
-    return Labelled(total.sums, (inertia,) if inertia else (), tuple(rejected))
+    return Labelled(total.sums, (inertia,) if inertia else (), rejected)
 
 
-def _label(
-    field: Field, models: Sequence[TextureModel], labels: Labels | KeptLabels | None
-) -> Labelled:
-    """Label one field with every model, and write it or put it into its shard."""
+def _label(field: Field, models: Sequence[TextureModel], labels: Taker) -> Labelled:
+    """Label one field with every model."""
     sums, inertia = [], []
     for position, model in enumerate(models):
         found, rows = label_field(model.texture, field, model.scorer)
         sums.append(color_sums(field, found, len(model.centroids)))
         inertia.append(row_inertia(model.texture, field, rows, model.projection, model.centroids))
-        if labels is not None:
-            labels.put(field.piece, position, found, field.unclustered)
+        labels.put(field.piece, position, found, field.unclustered)
     return Labelled(tuple(sums), (tuple(inertia),))
 
 
@@ -179,13 +171,12 @@ def map_textons(
 
 def save_texton_maps(work: Work, textons: Textons, texture: Texture, writer: RunWriter) -> LeftOut:
     """Find the textons of a tile's own cells and save them, 1/16 byte a pixel; a task."""
-    for piece in work.pieces:
-        try:
-            found = texton_map_of(read_moduli(texture, piece), textons)
-        except ImageError as error:
-            return LeftOut((Rejection(piece.source.name, error.code, error.reason),))
+
+    def one(piece: Piece) -> None:
+        found = texton_map_of(read_moduli(texture, piece), textons)
         writer.save_state(map_name(piece.source.name, piece.window), {"textons": found})
-    return LeftOut()
+
+    return LeftOut(each_piece(work.pieces, one)[1])
 
 
 MAP = writing_stage("maps", save_texton_maps)
