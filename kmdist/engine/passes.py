@@ -23,8 +23,8 @@ from typing import Any, Protocol
 from kmdist.errors import KmdistError
 
 
-class Pool(Protocol):
-    """Where tasks run. Futures are opaque to the caller and may be arguments of later tasks."""
+class Slots(Protocol):
+    """What there is to run tasks."""
 
     @property
     def threads(self) -> int:
@@ -37,6 +37,10 @@ class Pool(Protocol):
     @property
     def processes(self) -> int:
         """Processes that the job is spread over, the caller's included."""
+
+
+class Pool(Slots, Protocol):
+    """Where tasks run. Futures are opaque to the caller and may be arguments of later tasks."""
 
     def submit(self, function: Callable[..., Any], *args: Any) -> Any:
         """Start ``function(*args)``; futures among `args`, or in lists there, become results."""

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from kmdist.engine.passes import FAN_IN, tree_shape
+from kmdist.engine.passes import FAN_IN, Slots, tree_shape
 from kmdist.engine.rows import MEMORY_SHARE
 from kmdist.errors import KmdistError
 
@@ -18,22 +18,6 @@ DECODE_BYTES = 12
 """A pixel being decoded: file, decoder's buffers, the picture, its RGB, its mask."""
 LABEL_BYTES = 4
 """A pixel being labelled and written: labels, pyramid, compressed chunks."""
-
-
-class Slots(Protocol):
-    """What a budget takes of workers; a `kmdist.engine.passes.Pool` has it all."""
-
-    @property
-    def threads(self) -> int:
-        """Tasks that run at the same time."""
-
-    @property
-    def memory_bytes(self) -> int:
-        """Memory that all running tasks and kept results together may use."""
-
-    @property
-    def processes(self) -> int:
-        """Processes that the job is spread over, the caller's included."""
 
 
 class Sized(Protocol):

@@ -27,11 +27,19 @@ class Pixels:
     ----------
     rgb : (y, x, 3) uint8; with alpha (y, x, 4).
     unclustered : (y, x) bool, True where a pixel is transparent; None: nowhere.
+    weights : (y, x) uint8, how much each pixel counts; None: all alike.
     """
 
     piece: Piece
     rgb: np.ndarray
     unclustered: np.ndarray | None
+    weights: np.ndarray | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the arrays."""
+        arrays = (self.rgb, self.unclustered, self.weights)
+        return sum(one.nbytes for one in arrays if one is not None)
 
 
 def decode_piece(piece: Piece, convert: Convert = to_rgb8) -> Pixels:

@@ -24,7 +24,7 @@ from kmdist.recipes.quantize.kernels.histogram import (
 )
 from kmdist.recipes.quantize.kernels.label_table import ColorLabels
 from kmdist.recipes.quantize.transparency import Transparency
-from kmdist.recipes.quantize.weights import WeighedPixels, weighed
+from kmdist.recipes.quantize.weights import weighed
 
 COUNT_FAN_IN, COUNT_AHEAD = 4, 2
 """Histograms merged by one task, and blocks in flight per thread: what waits is held in memory."""
@@ -50,8 +50,7 @@ class DecodedBlock:
     @property
     def nbytes(self) -> int:
         """Bytes of the arrays."""
-        arrays = [(p.rgb, p.unclustered, getattr(p, "weights", None)) for p in self.pixels]
-        return sum(array.nbytes for three in arrays for array in three if array is not None)
+        return sum(one.nbytes for one in self.pixels)
 
     def __sizeof__(self) -> int:
         """What Dask accounts for when it keeps the block in a worker's memory."""
@@ -113,7 +112,7 @@ def count_block(block: Work | DecodedBlock, transparency: Transparency) -> Count
             if isinstance(one, Rejection):
                 rejected.append(one)
                 continue
-            if isinstance(one, WeighedPixels):
+            if one.weights is not None:
                 weighted.append(Colors.weighted(one.rgb, one.weights))
             counter.add(one.rgb, one.unclustered)
             if one.unclustered is not None and one.unclustered.any():

@@ -30,7 +30,7 @@ from kmdist.recipes.quantize.options import QuantizeOptions
 from kmdist.recipes.quantize.shared import PaletteGroup, fit_of
 from kmdist.recipes.quantize.steps import each_steps, shared_steps
 from kmdist.recipes.quantize.wanted import Wanted
-from kmdist.recipes.quantize.weights import WeighedPixels, masks_of, weighed, with_masks
+from kmdist.recipes.quantize.weights import masks_of, weighed, with_masks
 from kmdist.store import RunWriter
 
 CHECKPOINT_BYTES = 8
@@ -140,7 +140,7 @@ def quantize_image(piece: Piece, wanted: Wanted, writer: RunWriter) -> Fits:
         raise ImageError("transparent", "every pixel is transparent; none can be clustered")
     results = {}
     weighted = Colors.empty()
-    if isinstance(pixels, WeighedPixels):
+    if pixels.weights is not None:
         weighted = Colors.weighted(pixels.rgb, pixels.weights)
     for k, palette in wanted.fit_all(colors, weighted).items():
         with ColorLabels.borrowed(colors, palette.labels) as label_of:

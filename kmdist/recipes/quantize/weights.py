@@ -31,18 +31,6 @@ class WeightedSource(ImageSource):
     mask: ImageSource | None = None
 
 
-@dataclass(frozen=True)
-class WeighedPixels(Pixels):
-    """One decoded piece with weights.
-
-    Parameters
-    ----------
-    weights : (y, x) uint8.
-    """
-
-    weights: np.ndarray
-
-
 def with_masks(
     workload: Photographs, masks: str | Path, options: JobOptions, pool: Pool, watch: Watcher
 ) -> Photographs:
@@ -106,7 +94,7 @@ def weighed(pixels: Pixels) -> Pixels:
             weights[transparent] = 0
     if unclustered is not None:
         weights[unclustered] = 0
-    return WeighedPixels(pixels.piece, pixels.rgb, unclustered, weights)
+    return replace(pixels, weights=weights)
 
 
 def _stem(source: ImageSource) -> str:
