@@ -28,7 +28,7 @@ from kmdist.images import (
 )
 from kmdist.images.pixels import full_scale, over
 from kmdist.job.work import Piece, read_piece
-from kmdist.recipes.digits.stacks.stack import NoImagesError, Usable
+from kmdist.recipes.digits.stacks.stack import NoImagesError, StackSource, Usable
 from kmdist.urls import is_url
 
 
@@ -258,22 +258,22 @@ def fit_into(grey: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 class Files(NamedTuple):
-    """What `open_files` finds.
+    """Images, and what was found with them.
 
     Parameters
     ----------
     stack : of the usable images.
-    classes : (n,) int64, or None where there are no sub-folders.
+    classes : (n,), or None where none came with them, such as sub-folders.
     class_names : of the sub-folders, sorted.
     note : how sizes were made equal; empty where they are.
     rejected : files whose headers show that they cannot be used.
     """
 
-    stack: FolderStack
-    classes: np.ndarray | None
-    class_names: tuple[str, ...]
-    note: str
-    rejected: list[Rejection]
+    stack: StackSource
+    classes: np.ndarray | None = None
+    class_names: tuple[str, ...] = ()
+    note: str = ""
+    rejected: Sequence[Rejection] = ()
 
 
 def open_files(

@@ -12,8 +12,9 @@ from kmdist.images import EVERYTHING, Choice, Rejection
 from kmdist.images.finding.find import listed_inputs
 from kmdist.images.finding.formats import is_zarr
 from kmdist.images.reading.numpy_files import open_numpy
-from kmdist.recipes.digits.stacks import arrays, files
-from kmdist.recipes.digits.stacks.stack import Stack, StackSource
+from kmdist.recipes.digits.stacks import arrays
+from kmdist.recipes.digits.stacks.files import Files, SheetStack, open_files, open_sheet
+from kmdist.recipes.digits.stacks.stack import Stack
 from kmdist.urls import is_url, require_on_disk
 
 _ARRAYS = (".npy", ".npz")
@@ -53,16 +54,28 @@ def open_stack(
     UsageError : nothing is there, it is not a stack, or the classes do not fit the images.
     KmdistError : a file is damaged.
     """
-    rejected: list[Rejection] = []
+    name, found = _opened(source, cell, labels, size, choice)
+    if labels is not None and not (labels == "rows" and isinstance(found.stack, SheetStack)):
+        require_on_disk(labels, "labels")
+        found = found._replace(classes=read_labels(Path(labels).expanduser()), class_names=())
+    return _stack(name, found), list(found.rejected)
+
+
+def _opened(
+    source: Any,
+    cell: tuple[int, int] | None,
+    labels: str | Path | None,
+    size: tuple[int, int] | None,
+    choice: Choice,
+) -> tuple[str, Files]:
+    """The name of a stack, and its images with the classes that come with them."""
     if isinstance(source, list | tuple):
         source = listed_inputs(source)
         if not source:
             raise UsageError("images of characters: none are given")
         if len(source) > 1 or not isinstance(source[0], str | Path):
-            opened = files.open_files(source, size, choice)
-            names = ", ".join(str(getattr(one, "path", one)) for one in source[:3])
-            listed = _with_classes(names, opened.stack, None, (), opened.note, labels)
-            return listed, opened.rejected
+            name = ", ".join(str(getattr(one, "path", one)) for one in source[:3])
+            return name, open_files(source, size, choice)
         (source,) = source
     if not isinstance(source, str | Path):
         if not hasattr(source, "read") or not hasattr(source, "identity"):
@@ -70,87 +83,68 @@ def open_stack(
                 f"images of characters: must be a path, a list of paths or a stack, got "
                 f"{described(source)}; save an array (n, height, width) as .npy"
             )
-        return _with_classes(type(source).__name__, source, None, (), "", labels), rejected
+        return type(source).__name__, Files(source)
     text = str(source)
     if text == arrays.SAMPLE:
-        sample, classes = arrays.sample_stack()
-        return _with_classes(text, sample, classes, (), "", labels), rejected
-    if is_url(text) and (cell or Path(text).suffix.lower() in (*_ARRAYS, ".gz") or "idx" in text):
-        require_on_disk(text, "stack")
+        return text, Files(*arrays.sample_stack())
     if is_url(text):
-        stack, found, class_names, note, rejected = files.open_files([text], size, choice)
-        return _with_classes(text, stack, found, class_names, note, labels), rejected
+        if cell or Path(text).suffix.lower() in (*_ARRAYS, ".gz") or "idx" in text:
+            require_on_disk(text, "stack")
+        return text, open_files([text], size, choice)
     path = Path(text).expanduser()
     if not path.exists():
         raise UsageError(f"{text}: does not exist; expected images, or {arrays.SAMPLE}")
     if cell is not None:
-        cells = files.open_sheet(path, cell)
-        if labels == "rows":
-            return _stack(text, cells, _by_rows(path, cells), (), ""), rejected
-        return _with_classes(text, cells, None, (), "", labels), rejected
+        cells = open_sheet(path, cell)
+        return text, Files(cells, _by_rows(cells) if labels == "rows" else None)
     if labels == "rows":
         raise UsageError("--labels rows is for sheets: give --cell WIDTHxHEIGHT too")
+    return text, _at(path, size, choice, beside=labels is None)
+
+
+def _at(path: Path, size: tuple[int, int] | None, choice: Choice, *, beside: bool) -> Files:
+    """What lies at a path, no sheet.
+
+    Parameters
+    ----------
+    beside : look for the labels of an IDX file beside it.
+    """
     if path.suffix.lower() in _ARRAYS or is_zarr(path):
-        array, found = arrays.open_array(path)
-        return _with_classes(text, array, found, (), "", labels), rejected
-    if path.is_dir() and (within := arrays.images_within(path)) is not None:
-        path = within
+        return Files(*arrays.open_array(path))
     if path.is_dir():
-        stack, found, class_names, note, rejected = files.open_files([path], size, choice)
-        return _with_classes(text, stack, found, class_names, note, labels), rejected
-    if arrays.is_idx(path):
-        images = arrays.images_of(path)
-        beside = arrays.labels_beside(path) if labels is None else None
-        return _with_classes(text, images, None, (), "", labels or beside), rejected
-    if size is not None:
-        opened = files.open_files([path], size, choice)
-        return _with_classes(text, opened.stack, None, (), opened.note, labels), opened.rejected
+        path = arrays.images_within(path) or path
+    if not path.is_dir() and arrays.is_idx(path):
+        images, at = arrays.images_of(path), arrays.labels_beside(path) if beside else None
+        return Files(images, read_labels(at) if at else None)
+    if path.is_dir() or size is not None:
+        return open_files([path], size, choice)
     raise UsageError(
-        f"{text}: one file is a sheet only with --cell WIDTHxHEIGHT; other stacks are IDX, .npy, "
+        f"{path}: one file is a sheet only with --cell WIDTHxHEIGHT; other stacks are IDX, .npy, "
         f".npz and Zarr arrays, folders of images, and {arrays.SAMPLE}"
     )
 
 
-def _by_rows(path: Path, cells: files.SheetStack) -> np.ndarray:
+def _by_rows(cells: SheetStack) -> np.ndarray:
     rows = cells.shape[0] // cells.columns
     n_classes = 10 if rows % 10 == 0 else rows
     return np.repeat(np.arange(n_classes, dtype=np.int64), cells.shape[0] // n_classes)
 
 
-def _with_classes(
-    name: str,
-    source: StackSource,
-    classes: np.ndarray | None,
-    class_names: tuple[str, ...],
-    note: str,
-    labels: str | Path | None,
-) -> Stack:
-    if labels is not None:
-        require_on_disk(labels, "labels")
-        classes, class_names = read_labels(Path(labels).expanduser()), ()
-    return _stack(name, source, classes, class_names, note)
-
-
-def _stack(
-    name: str,
-    source: StackSource,
-    classes: np.ndarray | None,
-    class_names: tuple[str, ...],
-    note: str,
-) -> Stack:
-    n, height, width = source.shape
+def _stack(name: str, found: Files) -> Stack:
+    n, height, width = found.stack.shape
     if not n:
         raise UsageError(f"{name} holds no images")
     if min(height, width) < 2:
         raise UsageError(f"{name}: images of {width} × {height} px; at least 2 × 2 are needed")
+    classes, class_names = found.classes, found.class_names
     if classes is None:
-        return Stack(name, source, None, (), note)
+        return Stack(name, found.stack, note=found.note)
     if classes.shape != (n,):
         raise UsageError(f"{name}: {n:,} images but {classes.size:,} labels: one each is needed")
     if not class_names:
         values, classes = np.unique(classes, return_inverse=True)
         class_names = tuple(str(value) for value in values)
-    return Stack(name, source, classes.astype(np.int64), class_names, note)
+    return Stack(name, found.stack, classes.astype(np.int64), class_names, found.note)
 
 
 def read_labels(path: Path) -> np.ndarray:
