@@ -13,7 +13,7 @@ from kmdist.errors import KmdistError
 from kmdist.images import Rejection
 from kmdist.job.block_pass import BlockPass, Stage
 from kmdist.job.job import Job, NoUsableImageError
-from kmdist.job.label_maps import tiles_of
+from kmdist.job.label_maps import Layer, tiles_of
 from kmdist.job.memory import NOTHING, Held
 from kmdist.job.shared_fit import FitResult, SharedFit, WantedClusters
 from kmdist.job.work import Piece, Work, each_piece
@@ -127,17 +127,8 @@ def write_image(
     The label of pixels that are not clustered; None: all are.
     """
     source = piece.source
-    marker = writer.write_labels(
-        source.name,
-        labels,
-        k=fit.k,
-        unclustered=unclustered,
-        palette=fit.palette,
-        source=source.path,
-        prefix=prefix,
-        attributes=fit.record(),
-        grid=source.grid,
-    )
+    described = Layer(prefix, fit.k, fit.palette, fit.record()).described(source)
+    marker = writer.write_labels(source.name, labels, unclustered=unclustered, **described)
     fit.write(writer, writer.image_group(source.name, prefix))
     return marker
 

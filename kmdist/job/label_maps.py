@@ -10,7 +10,7 @@ import numpy as np
 from kmdist.engine.passes import run_pass
 from kmdist.errors import ImageError, KmdistError
 from kmdist.filters.regions import join_small_regions
-from kmdist.images import Rejection
+from kmdist.images import ImageSource, Rejection
 from kmdist.images.blocks import is_sharded
 from kmdist.job.block_pass import BlockPass, Stage, writing_stage
 from kmdist.job.block_results import LeftOut
@@ -49,6 +49,10 @@ class Layer:
     palette: np.ndarray
     attributes: Mapping[str, Any] = field(default_factory=dict)
 
+    def described(self, source: ImageSource) -> dict[str, Any]:
+        """What a writer is told of the map of an image."""
+        return {**vars(self), "source": source.path, "grid": source.grid}
+
 
 @dataclass(frozen=True)
 class LabelSink:
@@ -80,13 +84,8 @@ class LabelSink:
             self.writer.open_labels(
                 source.name,
                 (source.height, source.width),
-                k=layer.k,
                 marked=source.name in self.marked,
-                palette=layer.palette,
-                source=source.path,
-                attributes=layer.attributes,
-                prefix=layer.prefix,
-                grid=source.grid,
+                **layer.described(source),
             )
             for layer in self.layers
         )
@@ -138,18 +137,8 @@ class Labels:
             label_map = sink.maps[source.name][position]
             sink.writer.write_label_window(label_map, window.y0, window.x0, labels, unclustered)
         else:
-            layer = sink.layers[position]
-            sink.writer.write_labels(
-                source.name,
-                labels,
-                k=layer.k,
-                unclustered=unclustered,
-                palette=layer.palette,
-                source=source.path,
-                attributes=layer.attributes,
-                prefix=layer.prefix,
-                grid=source.grid,
-            )
+            described = sink.layers[position].described(source)
+            sink.writer.write_labels(source.name, labels, unclustered=unclustered, **described)
 
     def close(self) -> None:
         """Write the shard, if there is one."""
