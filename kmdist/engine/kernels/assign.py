@@ -16,7 +16,6 @@ from kmdist.engine.kernels.nearest import (
     PLAIN,
     TILE_ROWS,
     error_bound,
-    load_float32,
     load_tile,
     nearest_rows,
     norm2,
@@ -27,11 +26,11 @@ from kmdist.engine.kernels.sums import PartialSums, move_row, no_sums
 
 @njit(nogil=True, cache=True)
 def _assign(  # type: ignore[no-untyped-def]
-    rows, rows32, weights, panel, centroids, frame, errors, labels, mode, plain, out
+    rows32, rows, weights, panel, centroids, frame, errors, labels, mode, plain, out
 ):
     shift, scale, grid = frame
     gamma, longest, near, slack = errors
-    summed, fresh, direct = mode
+    summed, fresh, single, direct = mode
     n, d = rows.shape
     k = centroids.shape[0]
     scratch = np.zeros((TILE_ROWS, d), np.float32)
@@ -39,8 +38,7 @@ def _assign(  # type: ignore[no-untyped-def]
     nearest = np.empty(TILE_ROWS, np.int32)
     scores = np.empty(panel.shape[0] * panel.shape[2], np.float32)
     left = np.empty(d)
-    single = rows32.shape[1] == d
-    shift32 = shift.astype(np.float32)
+    shift32, one = shift.astype(np.float32), np.float32(1.0)
     if direct:
         shift32[:] = 0
     for start in range(0, n, TILE_ROWS):
@@ -48,7 +46,7 @@ def _assign(  # type: ignore[no-untyped-def]
         if direct and size == TILE_ROWS:
             tile = rows32[start : start + TILE_ROWS]
         elif single:
-            load_float32(rows32, start, size, shift32, scratch)
+            load_tile(rows, start, size, shift32, one, scratch)
             tile = scratch
         else:
             load_tile(rows, start, size, shift, scale, scratch)
@@ -119,9 +117,10 @@ def assign(
     for first, chunk in kernel_chunks(rows):
         part = as_kernel_rows(chunk)
         last = first + len(part)
+        # The shift is exact in float32, so that a row is rounded once, as from float64.
+        single = frame.scale == 1.0 and part.dtype != np.float64
         given = (
             part,
-            float32_rows(part, frame),
             NO_WEIGHTS if weights is None else weights[first:last],
             panel.scores,
             panel.centroids,
@@ -130,14 +129,15 @@ def assign(
             labels[first:last],
         )
         if few:
-            assign_few(*given, (summed, fresh), tuple(out))
+            assign_few(*given, (summed, fresh, single), tuple(out))
         else:
-            _assign(*given, (summed, fresh, direct), PLAIN, tuple(out))
+            rows32 = part if direct else NO_TILE
+            _assign(rows32, *given, (summed, fresh, single, direct), PLAIN, tuple(out))
     return out
 
 
 def float32_rows(part: np.ndarray, frame: Frame) -> np.ndarray:
-    """Rows that can be brought into the frame in float32, or none; shifts are exact there."""
+    """Float32 rows that can be brought into the frame as they are, or none; shifts are exact."""
     return part if part.dtype == np.float32 and frame.scale == 1.0 else NO_TILE
 
 
@@ -153,7 +153,7 @@ _FAR = np.float32(3e38)
 def _load_columns(rows, first, size, shift, scale, columns):  # type: ignore[no-untyped-def]
     for p in range(rows.shape[1]):
         for r in range(size):
-            columns[p, r] = np.float32((rows[first + r, p] - shift[p]) * scale)
+            columns[p, r] = np.float32((shift.dtype.type(rows[first + r, p]) - shift[p]) * scale)
 
 
 @njit(nogil=True, cache=True, fastmath={"contract", "nnan", "nsz"})
@@ -194,12 +194,12 @@ def _unsettled(best, second, nearest, labels, first, size, slack, every, todo): 
 
 @njit(nogil=True, cache=True)
 def assign_few(  # type: ignore[no-untyped-def]
-    rows, rows32, weights, panel, centroids, frame, errors, labels, mode, out
+    rows, weights, panel, centroids, frame, errors, labels, mode, out
 ):
     """As `kmdist.engine.kernels.assign._assign`; the panel is not folded."""
     shift, scale, grid = frame
     gamma, longest, near, slack = errors
-    summed, fresh = mode
+    summed, fresh, single = mode
     n, d = rows.shape
     k = centroids.shape[0]
     lanes = panel.shape[2]
@@ -210,11 +210,11 @@ def assign_few(  # type: ignore[no-untyped-def]
     best, second = np.empty(_ROWS, np.float32), np.empty(_ROWS, np.float32)
     nearest, todo = np.empty(_ROWS, np.int32), np.empty(_ROWS + 1, np.int32)
     scores, left = np.empty(wide.shape[1], np.float32), np.empty(d)
-    shift32, scale32 = shift.astype(np.float32), np.float32(scale)
+    shift32, one = shift.astype(np.float32), np.float32(1.0)
     for first in range(0, n, _ROWS):
         size = min(_ROWS, n - first)
-        if rows32.shape[1] == d:
-            _load_columns(rows32, first, size, shift32, scale32, columns)
+        if single:
+            _load_columns(rows, first, size, shift32, one, columns)
         else:
             _load_columns(rows, first, size, shift, scale, columns)
         _nearest(columns, size, wide, best, second, nearest)

@@ -173,33 +173,20 @@ def resolve(rows, i, tile, r, panel, best, centroids, error, scores):  # type: i
 
 
 @njit(nogil=True, cache=True)
-def load_row(row, shift, scale, out):  # type: ignore[no-untyped-def]
-    """A row in the frame as float32."""
-    for p in range(row.size):
-        out[p] = np.float32((np.float64(row[p]) - shift[p]) * scale)
+def load_tile(rows, first, n, shift, scale, tile):  # type: ignore[no-untyped-def]
+    """Rows in the frame as float32, computed in the type of the shift.
 
-
-@njit(nogil=True, cache=True)
-def load_float32(rows, first, n, shift, tile):  # type: ignore[no-untyped-def]
-    """`load_tile` of float32 rows in float32: the shift is exact there, so one rounding."""
+    Rows come as array and index: a view costs an atomic count of its users.
+    """
     for i in range(n):
         for p in range(rows.shape[1]):
-            tile[i, p] = rows[first + i, p] - shift[p]
-
-
-@njit(nogil=True, cache=True)
-def load_tile(rows, first, n, shift, scale, tile):  # type: ignore[no-untyped-def]
-    """Rows in the frame as float32."""
-    for i in range(n):
-        load_row(rows[first + i], shift, scale, tile[i])
+            tile[i, p] = np.float32((shift.dtype.type(rows[first + i, p]) - shift[p]) * scale)
 
 
 __all__ = [
     "PLAIN",
     "TILE_ROWS",
     "error_bound",
-    "load_float32",
-    "load_row",
     "load_tile",
     "nearest_of",
     "nearest_rows",
