@@ -7,14 +7,18 @@ from functools import partial
 
 import numpy as np
 
-from kmdist.engine.kernels.distances import squared_distances
+from kmdist.engine.kernels import as_kernel_rows, kernel_chunks
+from kmdist.engine.kernels.distances import inertia_bins
+from kmdist.engine.kernels.sums import BINS
+from kmdist.engine.lloyd import total_inertia
 from kmdist.images import Rejection
 from kmdist.job.block_pass import Stage
 from kmdist.job.job import Job
 from kmdist.job.label_maps import KeptLabels, LabelSink, Taker, label_blocks, label_pieces
 from kmdist.job.work import Piece, Work
+from kmdist.recipes.segment.kernels import add_totals
 from kmdist.recipes.segment.model import SegmentModel
-from kmdist.recipes.segment.rows import read_valid
+from kmdist.recipes.segment.rows import read_valid, with_data
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 SAMPLE_VALUES = 1 << 20
@@ -27,20 +31,22 @@ class Totals:
 
     Parameters
     ----------
-    counts : (k,) int64. sums, squares : (k, c) float64 of the values in the units of the input,
-        and of their squares, a term a block.
-    inertia : Σ‖x − c‖² of scaled rows, a term a block; added exactly.
+    counts : (k,) int64. sums : (k, c) float64 of the values in the units of the input.
+    squares : (2, k, c) float64, of which the sum is that of their squares. Both are exact for
+        integers of up to 16 bits, in any order.
+    inertia : (BINS,) int64, of `kmdist.engine.kernels.sums` : Σ‖x − c‖² of scaled rows.
     """
 
     counts: np.ndarray
     sums: np.ndarray
     squares: np.ndarray
-    inertia: tuple[float, ...] = ()
+    inertia: np.ndarray
 
     @staticmethod
     def none(k: int, n_channels: int) -> "Totals":
         """Of no pixel."""
-        return Totals(np.zeros(k, np.int64), *np.zeros((2, k, n_channels)))
+        sums, *squares = np.zeros((3, k, n_channels))
+        return Totals(np.zeros(k, np.int64), sums, np.array(squares), np.zeros(BINS, np.int64))
 
     def __add__(self, other: "Totals") -> "Totals":
         return Totals(
@@ -53,19 +59,19 @@ class Totals:
     def reordered(self, order: np.ndarray) -> "Totals":
         """Those of cluster ``order[i]`` become those of i."""
         return replace(
-            self, counts=self.counts[order], sums=self.sums[order], squares=self.squares[order]
+            self, counts=self.counts[order], sums=self.sums[order], squares=self.squares[:, order]
         )
 
     @property
     def total_inertia(self) -> float:
         """Exactly rounded, so that it does not depend on how the pixels were shared out."""
-        return math.fsum(self.inertia)
+        return total_inertia(self.inertia[None])
 
     def mean_and_sd(self) -> tuple[np.ndarray, np.ndarray]:
         """(k, c) of the values of each cluster; zero for one without pixels."""
         n = np.maximum(self.counts, 1)[:, None]
         mean = self.sums / n
-        return mean, np.sqrt(np.maximum(self.squares / n - mean**2, 0.0))
+        return mean, np.sqrt(np.maximum(self.squares.sum(axis=0) / n - mean**2, 0.0))
 
 
 @dataclass(frozen=True)
@@ -131,7 +137,9 @@ def label_pixels(
     values: np.ndarray, valid: np.ndarray, model: SegmentModel
 ) -> tuple[np.ndarray, Totals]:
     """(h, w) int32 labels of (h, w, c) values, 0 where there is no data; and totals of clusters."""
-    found, total = _label(values[valid], model)
+    found, total = _label(with_data(values, valid), model)
+    if found.size == valid.size:
+        return found.reshape(valid.shape), total
     picture = np.zeros(valid.shape, np.int32)
     picture[valid] = found
     return picture, total
@@ -162,15 +170,17 @@ def _label(values: np.ndarray, model: SegmentModel) -> tuple[np.ndarray, Totals]
     """Labels of (n, c) values, and what they add to each cluster."""
     rows = model.scaling.rows(values)
     labels = model.label_rows(rows)
-    k, n_channels = model.centroids.shape
-    counts = np.bincount(labels, minlength=k)
-    sums, squares = np.empty((2, k, n_channels))
-    for channel in range(n_channels):
-        column = values[:, channel].astype(np.float64)
-        sums[:, channel] = np.bincount(labels, column, minlength=k)
-        squares[:, channel] = np.bincount(labels, column**2, minlength=k)
-    inertia = float(squared_distances(rows, model.scaled, labels).sum()) if len(rows) else 0.0
-    return labels, Totals(counts.astype(np.int64), sums, squares, (inertia,))
+    inertia = inertia_bins(rows, None, model.scaled, labels).sum(axis=0)
+    counts = np.zeros(model.k, np.int64)
+    exact = values.dtype.kind in "ui" and values.dtype.itemsize <= 2
+    both = np.zeros((2, *model.centroids.shape), np.int64 if exact else np.float64)
+    for first, chunk in [(0, values)] if exact else kernel_chunks(values):
+        part = chunk if exact else as_kernel_rows(chunk)
+        add_totals(part, labels[first : first + len(part)], counts, *both)
+    sums, squares = both
+    low = squares % (1 << 26) if exact else np.zeros_like(squares)  # float64 holds both parts
+    parted = np.stack([squares - low, low]).astype(np.float64)
+    return labels, Totals(counts, sums.astype(np.float64), parted, inertia)
 
 
 def _nothing(shapes: Sequence[tuple[int, ...]], rejected: tuple[Rejection, ...]) -> Labelled:

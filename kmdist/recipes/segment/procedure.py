@@ -52,6 +52,7 @@ from kmdist.recipes.segment.rows import (
     keep_rows,
     read_valid,
     rows_under,
+    with_data,
 )
 from kmdist.recipes.segment.steps import outline, predict_steps
 from kmdist.recipes.segment.wanted import Fitted, Wanted, fit_here, fit_sampled
@@ -335,7 +336,7 @@ def segment_image(piece: Piece, wanted: Wanted, writer: RunWriter) -> Fits:
     """
     source = piece.source
     values, valid = read_valid(piece)
-    there = values[valid]
+    there = with_data(values, valid)
     if not len(there):
         raise ImageError("no_data", "none of its pixels has data")
     channels, pool = channels_of([source]), ThreadPool(1)

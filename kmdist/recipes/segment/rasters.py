@@ -26,6 +26,7 @@ from kmdist.images.reading.zarr_images import ZarrPicture, grid_of, open_picture
 from kmdist.job.work import Piece, read_piece
 from kmdist.recipes.segment.bands import Scene, require_alike
 from kmdist.recipes.segment.geo import is_gdal, mask_place, opened_raster, read_bands
+from kmdist.recipes.segment.kernels import any_channel
 from kmdist.recipes.segment.model import coordinates_dtype, with_coordinates
 from kmdist.store import PIXELS, Grid
 from kmdist.store.zarr_trees import open_guarded, require_stored, tree_status
@@ -308,11 +309,11 @@ def read_raster(source: Raster, window: Window | None = None) -> tuple[np.ndarra
     window = window or Window(0, 0, source.height, source.width)
     values, valid = _values(source, window)
     if values.dtype.kind == "f":
-        missing = np.isnan(values).any(axis=2)
+        missing = any_channel(np.isnan(values))
         if source.strict and (missing & valid).any():
             raise ImageError("nan", "a value is NaN: without --strict it is no data")
         valid &= ~missing
-        if np.isinf(values[valid]).any():
+        if (any_channel(np.isinf(values)) & valid).any():
             raise ImageError(
                 "infinite", "a value is infinite: mark it with --nodata, or replace it by NaN"
             )
@@ -338,19 +339,18 @@ def _values(source: Raster, window: Window) -> tuple[np.ndarray, np.ndarray]:
     valid = np.ones(stored.shape[:2], bool)
     if source.alpha is not None:
         valid &= stored[:, :, source.alpha] != 0
-    values = np.ascontiguousarray(stored[:, :, list(source.taken)])
+    if source.taken != tuple(range(stored.shape[2])):
+        stored = stored[:, :, list(source.taken)]
+    values = np.ascontiguousarray(stored)
     for value in source.nodata:
-        if values.dtype.kind == "f" or value in range(_least(values), _largest(values) + 1):
-            valid &= (values != values.dtype.type(value)).all(axis=2)
+        if values.dtype.kind == "f" or value in _range_of(values.dtype):
+            valid &= ~any_channel(values == values.dtype.type(value))
     return values, valid
 
 
-def _least(values: np.ndarray) -> int:
-    return int(np.iinfo(values.dtype).min)
-
-
-def _largest(values: np.ndarray) -> int:
-    return int(np.iinfo(values.dtype).max)
+def _range_of(dtype: np.dtype) -> range:
+    """All integers of a type."""
+    return range(int(np.iinfo(dtype).min), int(np.iinfo(dtype).max) + 1)
 
 
 def _stored(path: str, max_pixels: int) -> _Stored | None:
@@ -492,4 +492,4 @@ def _read(source: Raster, window: Window) -> np.ndarray:
         return read_bands(source.path, window)
     if source.format == "zarr":
         return take_window(open_guarded(source.path, source.inside, source.ctime_ns), axes, window)
-    return take_window(open_numpy(source.path, source.inside), axes, window)
+    return take_window(open_numpy(source.path, source.inside), axes, window).copy()

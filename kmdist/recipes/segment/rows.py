@@ -106,6 +106,12 @@ def read_valid(piece: Piece) -> tuple[np.ndarray, np.ndarray]:
     return values, valid
 
 
+def with_data(values: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """(n, c) values of the pixels that have data; not copied where all have."""
+    rows = values.reshape(-1, values.shape[2])
+    return rows if valid.all() else np.compress(valid.ravel(), rows, axis=0)
+
+
 def count_block(work: Work, dtype: np.dtype | None = None) -> Counted:
     """Count pixels with data; a task.
 
@@ -121,7 +127,7 @@ def count_block(work: Work, dtype: np.dtype | None = None) -> Counted:
         name = piece.source.name
         values, there = read_valid(piece)
         if dtype is not None:
-            found.append(moments(np.ascontiguousarray(values[there], dtype), None))
+            found.append(moments(np.ascontiguousarray(with_data(values, there), dtype)))
         rows = np.count_nonzero(there, axis=1)
         valid[name] = int(rows.sum())
         if not piece.whole:
@@ -159,8 +165,8 @@ def load_rows(item: tuple[Work, Scaling]) -> np.ndarray:
     parts = []
     for piece in work.pieces:
         values, valid = read_valid(piece)
-        parts.append(scaling.rows(values[valid]))
-    return np.concatenate(parts)
+        parts.append(scaling.rows(with_data(values, valid)))
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def channels_of(sources: Sequence[ImageSource]) -> Channels:
