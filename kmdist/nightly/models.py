@@ -16,12 +16,13 @@ from kmdist.nightly.digests import root_digest
 from kmdist.nightly.ledger import DONE, PENDING, FileRow, Ledger
 from kmdist.nightly.scan import found_of
 from kmdist.nightly.settings import Settings
-from kmdist.options import declared
+from kmdist.options import Declared, declared, path_or_text
 from kmdist.recipes.options import PredictOptions
 from kmdist.recipes.registry import recipe_named
 from kmdist.store import Run, open_run
 
 DAY_S = 86_400.0
+SHOWN_VALUES = 5
 
 
 def model_path(results: Path, number: int) -> Path:
@@ -74,21 +75,39 @@ def require_same_options(settings: Settings, number: int) -> None:
     UsageError : naming the first of them.
     """
     recipe = recipe_named(settings.recipe)
-    options, known = recipe.options.of(settings.options), declared(recipe.options)
-    free = {*declared(PredictOptions), *recipe.model_options}
-    made = open_run(model_path(settings.results, number)).parameters
-    for name in settings.options:
-        if name not in made or name not in known or name in free:
+    options = recipe.options.of(settings.options)
+    record = open_run(model_path(settings.results, number)).parameters
+    features = record.get("features") or {}
+    fitted = {**features, **features.get("options", {}), **(record.get("fit") or {}), **record}
+    free = {*declared(PredictOptions), *recipe.model_options, *PredictOptions.OMITTED} - {"seed"}
+    for name, one in declared(recipe.options).items():
+        if name in free or one.option.one_off:
             continue
-        asked = list(options.ks) if name == "k" else getattr(options, known[name].attribute)
-        # Text that is no choice of words may be written in several ways, such as a colour.
-        comparable = isinstance(asked, int | float) or known[name].values or name == "k"
-        if comparable and asked != made[name]:
+        asked = list(options.ks) if name == "k" else getattr(options, one.attribute)
+        made = fitted.get(name)
+        if _differ(one, asked, made):
             raise UsageError(
-                f"nightly: {name!r} is {asked!r}, and model {number:04d} was fitted with "
-                f"{made[name]!r}: set it back; or have a new model fitted (refit: 1), or give "
+                f"nightly: {name!r} is {_worded(asked)}, and model {number:04d} was fitted with "
+                f"{_worded(made)}: set it back; or have a new model fitted (refit: 1), or give "
                 "another folder for the results"
             )
+
+
+def _differ(one: Declared, asked: Any, made: Any) -> bool:
+    """Whether an option is not what a run records; False where that cannot be said."""
+    if asked is None:  # what stands for it may depend on the images
+        return made is not None and not one.option.default
+    if made is None:
+        return True
+    if one.option.parse is path_or_text:  # files are recorded by what they hold
+        return False
+    return isinstance(asked, type(made) | int) and asked != made
+
+
+def _worded(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) if len(value) < SHOWN_VALUES else f"{len(value)} values"
+    return "none" if value is None else repr(value)
 
 
 def is_due(settings: Settings, ledger: Ledger, number: int | None, now: datetime) -> bool:

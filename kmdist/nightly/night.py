@@ -90,6 +90,7 @@ class Worker:
     def run(self) -> Night:
         try:
             self.recover()
+            self._fitted()
             rows = self._look()
             if any(self._wanted(row) for row in rows.values()) or self.settings.relabel:
                 self._label(rows)
@@ -174,11 +175,21 @@ class Worker:
             self.ledger.put_files(replace(row, going=run) for row in work.values())
         self._predict(run, number, work)
 
+    def _fitted(self) -> tuple[int | None, bool]:
+        """The newest model, and whether a newer one is due; one that is to stay fits the options.
+
+        Looked at before the images are, so that a spec is refused whether or not there are new.
+        """
+        number = current_model(self.settings, self.ledger, self.clock())
+        due = is_due(self.settings, self.ledger, number, self.clock())
+        if number is not None and not due:
+            require_same_options(self.settings, number)
+        return number, due
+
     def _model(self, rows: dict[bytes, FileRow]) -> int | None:
         """The model to label with, fitted first where one is due; None where none can be had."""
-        number = current_model(self.settings, self.ledger, self.clock())
-        if number is not None and not is_due(self.settings, self.ledger, number, self.clock()):
-            require_same_options(self.settings, number)
+        number, due = self._fitted()
+        if not due:
             return number
         fresh = (number or 0) + 1
         while True:

@@ -100,11 +100,20 @@ def test_files_are_taken_out_of_quarantine(world: World) -> None:
 def test_options_that_the_model_was_not_fitted_with_are_refused(world: World) -> None:
     world.put("a.png", 1)
     world.night()
+    refused: dict[str, object] = {
+        "k": 5, "space": "oklab", "seed": 3, "background": "black", "init": "random",
+        "lock": "brand.gpl", "weights": "masks", "tol": 0,
+    }  # fmt: skip
+    for name, value in refused.items():  # though there is nothing to label
+        with pytest.raises(UsageError, match=rf"{name!r} is .*, and model 0001 was fitted with "):
+            world.night(options={"k": 4, "workers": 1, name: value})
+    with pytest.raises(UsageError, match="'k' is 16, and model 0001 was fitted with 4:"):
+        world.night(options={"workers": 1})
+    with pytest.raises(UsageError, match="are of the recipe quantize"):
+        world.night(recipe="texture", options={"k": 4})
     world.put("b.png", 2)
-    for options in ({"k": 5}, {"k": 4, "space": "oklab"}, {"k": 4, "seed": 3}):
-        with pytest.raises(UsageError, match="was fitted with"):
-            world.night(options={**options, "workers": 1})
-    night = world.night(options={"k": 4, "workers": 2, "block_mpx": 0.01, "tol": 1e-4})
+    free = {"block_mpx": 0.01, "tol": 1e-4, "background": "white", "keep_pixels": "never"}
+    night = world.night(options={"k": 4, "workers": 2, **free})
     assert night.done == 1
     world.put("c.png", 3)
     assert world.night(options={"k": 5, "workers": 1}, refit=1).model == 2
