@@ -1,6 +1,7 @@
 """`kmdist nightly SPEC`, and `kmdist nightly status|find|verify|repair|retry|report`."""
 
 from collections.abc import Mapping
+from functools import wraps
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,8 @@ class SpecOrCommand(click.Group):
 def nightly() -> None:
     """Label what is new in folders that grow, once a night.
 
-    SPEC is a YAML file as jobs/nightly.yaml; `kmdist nightly SPEC` is short for `run SPEC`.
+    SPEC is a YAML file as jobs/nightly.yaml; `kmdist nightly SPEC` is short for `run SPEC`. Every
+    command takes it as --spec too.
 
     Exit codes: 0, all is done or waits for the next night; 1, it could not be done, the next night
     goes on; 2, the command or SPEC is wrong; 3, an input is missing, unreadable, or empty and was
@@ -47,7 +49,7 @@ def nightly() -> None:
 
     \b
     kmdist nightly jobs/nightly.yaml
-    kmdist nightly status --spec jobs/nightly.yaml
+    kmdist nightly status jobs/nightly.yaml
     """
 
 
@@ -63,9 +65,20 @@ def _spec_options(command: Any) -> Any:
     return command
 
 
+def _spec_alone(command: Any) -> Any:
+    """The same, and SPEC by position too, of a command that takes nothing else so."""
+
+    @wraps(command)
+    def call(spec_: str | None, spec: str | None, **given: Any) -> Any:
+        if spec_ and spec:
+            raise UsageError(f"SPEC is given twice: {spec_} and --spec {spec}")
+        return command(spec=spec_ or spec, **given)
+
+    return click.argument("spec_", metavar="[SPEC]", required=False)(_spec_options(call))
+
+
 @nightly.command()
-@click.argument("spec_", metavar="[SPEC]", required=False)
-@_spec_options
+@_spec_alone
 @click.option("--watch", is_flag=True, help="Go on: label what comes once it has been left alone.")
 @click.option("--until", metavar="HH:MM", help="Stop cleanly at this hour.")
 @click.option("--cluster", metavar="FILE[:PROFILE]", help="Run where this cluster file says.")
@@ -73,7 +86,6 @@ def _spec_options(command: Any) -> Any:
 @click.option("--insecure", is_flag=True, help="Allow a scheduler in the open without TLS.")
 @click.option("-q", "--quiet", is_flag=True, help="Errors and the result only.")
 def run(
-    spec_: str | None,
     spec: str | None,
     overrides: tuple[str, ...],
     results: str | None,
@@ -91,7 +103,7 @@ def run(
     from kmdist.nightly import run_night, watch_nights
     from kmdist.nightly.outcome import InputError
 
-    spec = spec_ or spec or DEFAULT_SPEC
+    spec = spec or DEFAULT_SPEC
     keys = _keys(spec, overrides, results)
     keys.update({key: value for key, value in flags.items() if value})
     settings = _settings(spec, keys)
@@ -142,7 +154,7 @@ def _say_reasons(reasons: Mapping[str, str], what: str) -> None:
 
 
 @nightly.command()
-@_spec_options
+@_spec_alone
 @click.option("--json", "as_json", is_flag=True, help="Everything, for programs.")
 def status(
     spec: str | None, overrides: tuple[str, ...], results: str | None, as_json: bool
@@ -150,7 +162,7 @@ def status(
     """Say what is done, pending, waiting and quarantined.
 
     \b
-    kmdist nightly status --spec jobs/nightly.yaml
+    kmdist nightly status jobs/nightly.yaml
     """
     from kmdist.nightly import status as nightly_status
 
@@ -218,7 +230,7 @@ def retry(
 
 
 @nightly.command()
-@_spec_options
+@_spec_alone
 def repair(spec: str | None, overrides: tuple[str, ...], results: str | None) -> None:
     """Make damaged and lost results anew, with the model they had.
 
@@ -226,7 +238,7 @@ def repair(spec: str | None, overrides: tuple[str, ...], results: str | None) ->
     results. Exit code 1: something cannot be repaired, such as a model that is lost.
 
     \b
-    kmdist nightly repair --spec jobs/nightly.yaml
+    kmdist nightly repair jobs/nightly.yaml
     """
     from kmdist.job.reporter import Reporter
     from kmdist.nightly import Settings
@@ -255,7 +267,7 @@ def repair(spec: str | None, overrides: tuple[str, ...], results: str | None) ->
 
 
 @nightly.command()
-@_spec_options
+@_spec_alone
 def verify(spec: str | None, overrides: tuple[str, ...], results: str | None) -> None:
     """Read all results again and say what is missing or damaged; exit code 1 if anything is.
 
@@ -275,7 +287,7 @@ def verify(spec: str | None, overrides: tuple[str, ...], results: str | None) ->
 
 @nightly.command()
 @click.option("-o", "--output", required=True, metavar="FILE.html", help="The page to write.")
-@_spec_options
+@_spec_alone
 def report(output: str, spec: str | None, overrides: tuple[str, ...], results: str | None) -> None:
     """Write a page: images by night, drift, models, quarantine with reasons.
 

@@ -25,6 +25,10 @@ class Verbosity(Options, frozen=True, kw_only=True):
     json: Annotated[bool, Option("Progress and result as JSON, an object a line.")] = False
 
 
+QUIET = click.option("-q", "--quiet", is_flag=True, help="Errors only.")
+"""Of commands that write files which are no runs."""
+
+
 def command_line() -> list[str]:
     """The command line as it was given, for `--resume`; empty where there was none."""
     return list(click.get_current_context().meta.get(COMMAND_KEY, ()))

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from kmdist.cli.options import job_command
+from kmdist.cli.options import QUIET, job_command
 from kmdist.cli.say import say
 from kmdist.errors import UsageError
 from kmdist.job.options import JobOptions
@@ -119,7 +119,8 @@ merge = _from_run("merge", MergeOptions, "kmdist.recipes.digits.tree")
 @click.command()
 @click.option("-o", "--output", default="kmdist-demo", show_default=True, metavar="DIR")
 @click.option("-k", type=click.IntRange(2, 256), default=16, show_default=True)
-def demo(output: str, k: int) -> None:
+@QUIET
+def demo(output: str, k: int, quiet: bool) -> None:
     """Quantize bundled photographs and draw the result; needs no network."""
     from pathlib import Path
 
@@ -132,11 +133,12 @@ def demo(output: str, k: int) -> None:
 
     require_on_disk(output, "-o")
     folder = make_folder(Path(output))
-    with Reporter() as reporter:
+    with Reporter(quiet=quiet) as reporter:
         run = quantize(
             ["sample:photos"], folder / "photos.zarr", k=k, overwrite=True, watch=reporter
         )
-    say_result(run, where=run.path)
     picture = folder / "photos.png"
     draw_run(run, picture)
-    say(f"picture: {picture}")
+    if not quiet:
+        say_result(run, where=run.path)
+        say(f"picture: {picture}")

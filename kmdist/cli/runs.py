@@ -4,6 +4,7 @@ from typing import Any
 
 import click
 
+from kmdist.cli.options import QUIET
 from kmdist.cli.say import say
 
 
@@ -28,9 +29,8 @@ from kmdist.cli.say import say
     help="Of a run of digits: which picture  [default: centroids]; of segment: signatures, the "
     "mean of each channel in each cluster, and its standard deviation.",
 )
-def view(
-    run: str, image: str | None, output: str | None, overlay: float | None, what: str | None
-) -> None:
+@QUIET
+def view(run: str, image: str | None, output: str | None, quiet: bool, **drawn: Any) -> None:
     """Draw an image of RUN: original, recoloured, labels, and the palette with shares.
 
     Without IMAGE: a contact sheet. IMAGE is a name that `kmdist info` lists, or the path of the
@@ -45,8 +45,9 @@ def view(
 
     opened = open_run(run)
     place = output or _new_name(opened.path.name, image)
-    picture = draw(opened, place, image, overlay=overlay, what=what)
-    say(f"picture: {picture}")
+    picture = draw(opened, place, image, **drawn)
+    if not quiet:
+        say(f"picture: {picture}")
 
 
 def _new_name(run: str, image: str | None) -> str:
@@ -68,7 +69,8 @@ def _new_name(run: str, image: str | None) -> str:
 )
 @click.option("--scales", type=click.Choice(["linear", "published"]), default="linear")
 @click.option("--variant", type=click.Choice(["corrected", "tutorial"]), default="corrected")
-def filters(bank: str, output: str, scales: str, variant: str) -> None:
+@QUIET
+def filters(bank: str, output: str, quiet: bool, **options: Any) -> None:
     """Draw the kernels of a filter bank: the Leung-Malik bank as the 6 × 8 sheet people know.
 
     \b
@@ -77,8 +79,9 @@ def filters(bank: str, output: str, scales: str, variant: str) -> None:
     from kmdist.pictures.view import draw_bank
     from kmdist.recipes.texture.model import bank_named
 
-    drawn = draw_bank(bank_named(bank, scales=scales, variant=variant), output)
-    say(f"picture: {drawn}")
+    drawn = draw_bank(bank_named(bank, **options), output)
+    if not quiet:
+        say(f"picture: {drawn}")
 
 
 @click.command()
@@ -111,7 +114,7 @@ def info(run: str, as_json: bool, verbose: bool) -> None:
 @click.command()
 @click.argument("run", metavar="RUN")
 @click.option("-o", "--output", required=True, metavar="FILE.html", help="The page to write.")
-@click.option("-q", "--quiet", is_flag=True, help="Errors only.")
+@QUIET
 def report(run: str, output: str, quiet: bool) -> None:
     """Write a page about RUN that opens from a file, in any browser, without a network.
 
@@ -200,7 +203,7 @@ class Amount(click.ParamType[Any]):
 )
 @click.option("--overwrite", is_flag=True, help="Write into DIR though it is not empty.")
 @click.option("--workers", type=click.IntRange(1), help="Threads; default: all cores.")
-@click.option("-q", "--quiet", is_flag=True, help="Errors only.")
+@QUIET
 @click.option("-v", "--verbose", is_flag=True, help="List every image.")
 def export(run: str, folder: str, quiet: bool, verbose: bool, **options: Any) -> None:
     """Write the pictures of RUN in the colours of their clusters, and its palette, to DIR.
@@ -276,7 +279,10 @@ class Numbers(click.ParamType[Any]):
     metavar="PX",
     help="Fade out over so many pixels on either side of the edge.",
 )
-def extract(run: str, image: str | None, output: str, at: tuple[Any, ...], **options: Any) -> None:
+@QUIET
+def extract(
+    run: str, image: str | None, output: str, at: tuple[Any, ...], quiet: bool, **options: Any
+) -> None:
     """Cut the pixels of some clusters out of an image; the rest becomes transparent.
 
     IMAGE is a name that `kmdist info` lists, or the path of the photograph. Without it: out of all
@@ -287,7 +293,7 @@ def extract(run: str, image: str | None, output: str, at: tuple[Any, ...], **opt
     kmdist extract face.zarr portrait.jpg --at 250,120 --largest --feather 2 -o cutout.png
     kmdist extract face.zarr --clusters 1 -o cutouts/
     """
-    from kmdist.errors import UsageError
+    from kmdist.errors import UsageError, quantity
     from kmdist.pictures.extract import extract as run_extract
     from kmdist.pictures.extract import extract_all
     from kmdist.store import open_run
@@ -298,9 +304,13 @@ def extract(run: str, image: str | None, output: str, at: tuple[Any, ...], **opt
         cutouts = extract_all(open_run(run), output, **options)
         n_kept, n_pixels = (sum(getattr(c, n) for c in cutouts) for n in ("n_kept", "n_pixels"))
         share = n_kept / max(n_pixels, 1)
-        say(f"{output}: {len(cutouts):,} images, {share:.1%} of the pixels")
+        if not quiet:
+            images = quantity(len(cutouts), "image")
+            say(f"{output}: {images}, {share:.1%} of the pixels")
         return
     cutout = run_extract(open_run(run), image, output, at=at, **options)
+    if quiet:
+        return
     if cutout.note:
         say(f"note: {cutout.note}", err=True)
     share = cutout.n_kept / cutout.n_pixels

@@ -67,8 +67,8 @@ def require_there(image: RunImage) -> None:
     try:
         file_status(image.source)
     except ImageError as error:
-        said = "is gone" if error.code == "missing" else error.reason
-        raise ImageError(error.code, f"the original {image.source} {said}") from error
+        said = " is gone" if error.code == "missing" else f": {error.reason}"
+        raise ImageError(error.code, f"the original {image.source}{said}") from error
 
 
 class Photograph:

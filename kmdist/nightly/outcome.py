@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from kmdist.errors import KmdistError, UsageError
+from kmdist.errors import KmdistError, UsageError, shown
 from kmdist.nightly.ledger import LEDGER, QUARANTINED, FileRow, Ledger
 
 NIGHTS = "nights"
@@ -150,19 +150,29 @@ def status(results: Path) -> dict[str, Any]:
 def find(results: Path, path: str | os.PathLike[str]) -> dict[str, Any]:
     """Which run holds a file's labels.
 
+    Parameters
+    ----------
+    path : of the file; its name in runs, or the end of its path where one file has it.
+
     Returns
     -------
     dict : ``state``, ``run`` (path), ``image`` (name there), ``model``, ``error``, ``gone``.
 
     Raises
     ------
-    UsageError : the ledger does not know the file.
+    UsageError : the ledger does not know the file, or several of the name.
     """
     key = os.fsencode(os.path.abspath(os.path.expanduser(path)))
     with open_ledger(results) as ledger:
         rows = ledger.files("path = ?", key) or ledger.files("name = ?", os.fsencode(path))
+        if not rows:  # as of an image of a run: the end of one path
+            ending = b"/" + os.fsencode(path)
+            rows = ledger.files("substr(path, ?) = ?", -len(ending), ending)
     if not rows:
         raise UsageError(f"{os.fspath(path)!r} is not in the ledger of {results}")
+    if len(rows) > 1:
+        listed = ", ".join(shown(os.fsdecode(one)) for one in list(rows)[:3])
+        raise UsageError(f"{os.fspath(path)!r} are {len(rows)} files: {listed}")
     row = next(iter(rows.values()))
     return {
         "path": os.fsdecode(row.path),

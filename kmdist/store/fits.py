@@ -213,7 +213,7 @@ class Fit:
 
         path = self._path(key)
         if not self._target.exists(f"{path}/zarr.json"):
-            raise KmdistError(f"{self._target!r} has no array {path!r}")
+            raise KmdistError(f"{self._target} has no array {path!r}")
         store = self._target.zarr_store()
         try:
             found = zarr.open_array(store, path=path, mode="r", zarr_format=3)
@@ -235,8 +235,8 @@ class Fit:
     def _damaged(self, key: str, why: object) -> KmdistError:
         name = type(why).__name__
         return KmdistError(
-            f"array {self._path(key)!r} of {self._target!r} is damaged or cannot be read: "
-            f"{str(why) or name}"
+            f"array {self._path(key)!r} of {self._target} is damaged or cannot be read: "
+            f"{str(why) or name}. Make the run anew, or put it back from a backup"
         )
 
     def _path(self, key: str) -> str:
@@ -390,7 +390,7 @@ class Images(Mapping[str, RunImage]):
             if image is not None and image.name == name:
                 return image
             if image is not None and name_of_key(key) == name:
-                raise KmdistError(f"{self._target!r}: the image {key} says it is {image.name!r}")
+                raise KmdistError(f"{self._target}: the image {key} says it is {image.name!r}")
         raise KeyError(name)
 
     def __contains__(self, name: object) -> bool:
@@ -423,7 +423,7 @@ class Images(Mapping[str, RunImage]):
         text = self._target.get(f"{path}/zarr.json")
         if text is None:
             return None
-        where = f"{self._target!r}: {path}"
+        where = f"{self._target}: {path}"
         try:
             attributes = json.loads(text)["attributes"]
         except (ValueError, KeyError, TypeError, RecursionError) as error:

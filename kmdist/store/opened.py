@@ -35,6 +35,9 @@ class OpenedTarget:
     def __repr__(self) -> str:
         return repr(self._target)
 
+    def __str__(self) -> str:
+        return str(self._target)
+
     def get(self, key: str) -> bytes | None:
         """As of the target; all methods raise `KmdistError` where the run was replaced."""
         return self._of_this_run(self._target.get(key))
@@ -59,8 +62,7 @@ class OpenedTarget:
         """Raise `KmdistError` where the run is not the one that was opened."""
         if self._stamp is not None and self._target.stamp(_ROOT) != self._stamp:
             raise KmdistError(
-                f"{self._target!r} was replaced, moved or removed since it was opened: open it "
-                "again"
+                f"{self._target} was replaced, moved or removed since it was opened: open it again"
             )
 
     # After the read, not before it: what is read then may still be of both.

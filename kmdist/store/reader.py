@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kmdist.arguments import checked_arguments
-from kmdist.errors import KmdistError, UsageError, quantity
+from kmdist.errors import KmdistError, UsageError, quantity, shown
 from kmdist.store.fits import Fit, Images, RunImage, RunRecord, validated
 from kmdist.store.format.contents import COMPLETE, SCHEMA
 from kmdist.store.targets import FsspecTarget, LocalTarget, Readable, Target, UrlPath
@@ -129,10 +129,10 @@ class Run(Fit):
         if len(ending) == 1:
             return self.images[ending[0]]
         if ending:
-            listed = ", ".join(ending[:3]) + (" …" if len(ending) > 3 else "")
+            listed = ", ".join(map(shown, ending[:3])) + (" …" if len(ending) > 3 else "")
             raise UsageError(f"{self.path} has {len(ending)} images {name!r}: {listed}")
         near = difflib.get_close_matches(name, list(self.images)[:10_000], n=3, cutoff=0.3)
-        hint = f"; similar: {', '.join(near)}" if near else ""
+        hint = f"; similar: {', '.join(map(shown, near))}" if near else ""
         raise UsageError(f"{self.path} has no image {name!r} (of {len(self.images)}){hint}")
 
     def _require_one_k(self) -> None:
@@ -300,6 +300,8 @@ def _open_url(url: str) -> Run:
     text = target.get("zarr.json")
     if text is None and target.children("state"):
         raise _incomplete(place)
+    if text is None and not target.children():
+        raise UsageError(f"{url}: does not exist")
     if text is None:
         raise UsageError(f"{url} is no run of kmdist: it has no zarr.json")
     return Run(place, target, "", _check(place, text))

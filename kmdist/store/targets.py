@@ -91,6 +91,9 @@ class LocalTarget:
     def __repr__(self) -> str:
         return f"LocalTarget({self.root!r})"
 
+    def __str__(self) -> str:
+        return self.root
+
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_descriptor": -1}
 
@@ -336,6 +339,9 @@ class FsspecTarget:
 
     def __repr__(self) -> str:
         return f"FsspecTarget({self.url!r})"
+
+    def __str__(self) -> str:
+        return self.url
 
     def __getstate__(self) -> dict[str, Any]:
         return {"url": self.url}

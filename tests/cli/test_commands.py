@@ -224,6 +224,9 @@ def test_the_commands_on_runs(run_path: Path, tmp_path: Path) -> None:
         done = kmdist_command(*arguments)
         assert done.exit_code == 0, done.output
         assert said in done.output
+        quiet = ("--overwrite", "-q") if arguments[0] == "export" else ("-q",)
+        again = kmdist_command(*arguments, *quiet)
+        assert (again.exit_code, again.output) == (0, ""), again.output
     assert cv2.imread(str(tmp_path / "c.png"), cv2.IMREAD_UNCHANGED).shape == (60, 90, 4)
     assert cv2.imread(str(tmp_path / "m.png"), cv2.IMREAD_UNCHANGED).shape == (60, 90)
 
@@ -231,6 +234,7 @@ def test_the_commands_on_runs(run_path: Path, tmp_path: Path) -> None:
 def test_demo(tmp_path: Path) -> None:
     done = kmdist_command("demo", "-o", tmp_path / "demo", "-k", 4)
     assert done.exit_code == 0, done.output
+    assert "picture:" in done.output
     assert open_run(tmp_path / "demo" / "photos.zarr").k == 4
     assert cv2.imread(str(tmp_path / "demo" / "photos.png")).shape[1] > 1000
 

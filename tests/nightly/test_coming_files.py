@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from kmdist.cli import cli
 from kmdist.errors import UsageError
-from kmdist.nightly import Night, retry, status, verify, watch_nights
+from kmdist.nightly import Night, find, retry, status, verify, watch_nights
 from tests.support.nights import World
 
 
@@ -73,6 +73,18 @@ def test_a_night_says_what_waits_and_what_was_set_aside(world: World) -> None:
     assert night.reasons[str(bad)].startswith("not_image: ")
     shown = CliRunner().invoke(cli, ["nightly", "status", "--results", str(world.results)])
     assert f"waiting {young}" in shown.output
+
+
+def test_a_file_is_found_by_the_end_of_its_path(world: World) -> None:
+    for value, name in enumerate(("2024/a.png", "2024/b.png", "2025/b.png")):
+        world.put(name, value)
+    world.night()
+    assert find(world.results, "a.png")["image"] == "2024/a.png"
+    assert find(world.results, "2025/b.png")["path"] == str(world.inbox / "2025/b.png")
+    with pytest.raises(UsageError, match=r"'b.png' are 2 files: .*2024/b.png, .*2025/b.png"):
+        find(world.results, "b.png")
+    with pytest.raises(UsageError, match=r"'\.png' is not in the ledger"):
+        find(world.results, ".png")
 
 
 def test_files_are_taken_out_of_quarantine(world: World) -> None:

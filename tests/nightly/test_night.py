@@ -336,8 +336,9 @@ def test_the_commands_say_how_things_stand(world: World, tmp_path: Path) -> None
     done = invoke(cli, ["nightly", str(spec), "-q"])
     assert done.exit_code == 0, done.output
     assert "2 new, 0 changed, 1 done" in done.output
-    done = invoke(cli, ["nightly", "status", "--spec", str(spec)])
-    assert "1 done, 1 quarantined" in done.output
+    for words in (["--spec", str(spec)], [str(spec)], ["--results", str(world.results)]):
+        done = invoke(cli, ["nightly", "status", *words])
+        assert "1 done, 1 quarantined" in done.output
     assert "b.png: empty" in done.output
     done = invoke(cli, ["nightly", "find", str(world.inbox / "a.png"), "--spec", str(spec)])
     assert "image   a.png" in done.output

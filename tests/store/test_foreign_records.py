@@ -41,6 +41,16 @@ def test_a_record_of_other_kinds_is_damaged(path: Path, key: str, value: Any) ->
         open_run(path)
 
 
+def test_a_damaged_label_map_is_named_as_users_know_it(path: Path) -> None:
+    chunks = [one for one in (path / "images/a").rglob("c/0/0") if one.is_file()]
+    assert chunks
+    for one in chunks:
+        one.write_bytes(b"garbage")
+    image = open_run(path).image("a")
+    with pytest.raises(KmdistError, match=f"of {path} is damaged or cannot be read: .*backup"):
+        image.read_labels()
+
+
 @pytest.mark.parametrize(
     "text",
     ["", "[]", "{", '{"attributes":[]}', '{"attributes":{"width":"x","height":2}}', "[" * 9999],

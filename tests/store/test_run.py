@@ -434,6 +434,8 @@ def test_paths_that_are_no_run(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="is a file"):
         open_run(tmp_path / "file")
+    with pytest.raises(UsageError, match=r"^memory://nowhere/r.zarr: does not exist$"):
+        open_run("memory://nowhere/r.zarr")
     writer = new_writer(tmp_path / "r.zarr")
     with pytest.raises(UsageError, match="--resume"):
         open_run(tmp_path / "r.zarr")
@@ -443,13 +445,15 @@ def test_paths_that_are_no_run(tmp_path):
 
 
 def test_an_image_that_is_not_there(tmp_path):
-    with new_writer(tmp_path / "r.zarr", images=["photo1.png", "other.png"]) as writer:
-        for name in ("photo1.png", "other.png"):
+    with new_writer(tmp_path / "r.zarr", images=["photo1.png", "new\nline.png"]) as writer:
+        for name in ("photo1.png", "new\nline.png"):
             writer.write_labels(name, some_labels(2, 2), k=5)
         writer.publish({"k": 5})
     run = open_run(tmp_path / "r.zarr")
     with pytest.raises(UsageError, match=r"similar: photo1.png"):
         run.labels("photo.png")
+    with pytest.raises(UsageError, match=r"similar: new\\nline.png"):
+        run.labels("newline.png")
     with pytest.raises(UsageError, match="name one"):
         run.labels()
     with pytest.raises(KeyError):
