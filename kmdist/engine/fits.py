@@ -118,3 +118,24 @@ def cluster_order(counts: np.ndarray, centroids: np.ndarray) -> np.ndarray:
     """Indices of clusters by count, descending, then by centroid."""
     keys = [*np.asarray(centroids).T[::-1], -np.asarray(counts)]
     return np.lexsort(keys)
+
+
+def find_elbow(ks: np.ndarray, inertias: np.ndarray) -> int | None:
+    """The knee of a falling convex curve (Satopaa et al., *Finding a Kneedle*, 2011).
+
+    Parameters
+    ----------
+    ks : (n,) ascending. inertias : (n,).
+
+    Returns
+    -------
+    int or None : the k farthest below the chord from the first to the last point, both axes
+        scaled to 0 … 1; None for fewer than three points or where none lies a tenth below.
+    """
+    if len(ks) < 3 or inertias[0] <= inertias[-1]:
+        return None
+    x = (ks - ks[0]) / (ks[-1] - ks[0])
+    y = (inertias - inertias[-1]) / (inertias[0] - inertias[-1])
+    below = 1.0 - x - y
+    best = int(np.argmax(below))
+    return int(ks[best]) if below[best] > 0.1 else None

@@ -14,6 +14,7 @@ import numpy as np
 
 from kmdist.arguments import checked_arguments
 from kmdist.engine.block_steps import Centers
+from kmdist.engine.fits import find_elbow
 from kmdist.engine.kernels.assign import assign
 from kmdist.engine.kernels.distances import inertia_bins, two_nearest
 from kmdist.engine.kernels.frame import Frame
@@ -329,27 +330,6 @@ def _candidate(rows: Rows, state: State, spread: Spread, silhouette: float) -> C
         calinski_harabasz=(between / (k - 1)) / (within / (weight - k)) if possible else 0.0,
         davies_bouldin=davies_bouldin(state.centroids, spread),
     )
-
-
-def find_elbow(ks: np.ndarray, inertias: np.ndarray) -> int | None:
-    """The knee of a falling convex curve (Satopaa et al., *Finding a Kneedle*, 2011).
-
-    Parameters
-    ----------
-    ks : (n,) ascending. inertias : (n,).
-
-    Returns
-    -------
-    int or None : the k farthest below the chord from the first to the last point, both axes
-        scaled to 0 … 1; None for fewer than three points or where none lies a tenth below.
-    """
-    if len(ks) < 3 or inertias[0] <= inertias[-1]:
-        return None
-    x = (ks - ks[0]) / (ks[-1] - ks[0])
-    y = (inertias - inertias[-1]) / (inertias[0] - inertias[-1])
-    below = 1.0 - x - y
-    best = int(np.argmax(below))
-    return int(ks[best]) if below[best] > 0.1 else None
 
 
 def recommend(table: tuple[Candidate, ...]) -> Selection:

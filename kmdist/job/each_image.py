@@ -3,22 +3,26 @@
 Tasks: one a block of whole images. An image larger than a block has passes of its own.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from kmdist.errors import KmdistError
+from kmdist.errors import KmdistError, quantity, shown
 from kmdist.images import Rejection
 from kmdist.job.block_pass import BlockPass, Stage
 from kmdist.job.job import Job, NoUsableImageError
 from kmdist.job.label_maps import Layer, tiles_of
 from kmdist.job.memory import NOTHING, Held
+from kmdist.job.progress import Message
 from kmdist.job.shared_fit import FitResult, SharedFit, WantedClusters
 from kmdist.job.work import Piece, Work, each_piece
 from kmdist.store import RunWriter
 
+NAMED = 10
+"""Images of which warnings are said one by one."""
 Fits = Mapping[int, Mapping[str, Any]]
 """Attributes of one image's fits, by the number of clusters asked for."""
 
@@ -67,7 +71,27 @@ class EachImage:
                 "no pixel can be clustered: every image is transparent or unreadable",
                 job.rejected.values(),
             )
-        return {name: fits[name] for name in sorted(fits)}
+        found = {name: fits[name] for name in sorted(fits)}
+        for k in self.wanted.ks:
+            _say(job, {name: fit[k] for name, fit in found.items()})
+        return found
+
+
+def _say(job: Job, fits: Mapping[str, Mapping[str, Any]]) -> None:
+    """Say once how k was chosen, and what fits warn of, those of the first images by name."""
+    chosen = [fit["selection"] for fit in fits.values() if fit.get("selection")]
+    if len(chosen) == 1:
+        job.watch(Message(str(chosen[0]["reason"])))
+    elif chosen:
+        ks = Counter(one["k"] for one in chosen)
+        (most, n), of = ks.most_common(1)[0], quantity(len(chosen), "image")
+        span = f"{min(ks)} to {max(ks)}, most often {most} ({n:,} of {of})"
+        job.watch(Message(f"k by image: {span if len(ks) > 1 else most}"))
+    warned = [f"{shown(name)}: {fit['warning']}" for name, fit in fits.items() if fit["warning"]]
+    if len(warned) > NAMED:
+        warned[NAMED:] = [f"… and {quantity(len(warned) - NAMED, 'more image')}"]
+    for text in warned:
+        job.watch(Message(text, warning=True))
 
 
 @dataclass(frozen=True)

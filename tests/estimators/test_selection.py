@@ -9,7 +9,8 @@ from sklearn import metrics
 from sklearn.datasets import make_blobs
 
 from kmdist.engine import dask_rows
-from kmdist.estimators.selection import find_elbow, sampled_silhouettes, select_k
+from kmdist.engine.fits import find_elbow
+from kmdist.estimators.selection import sampled_silhouettes, select_k
 
 X = make_blobs(2500, 4, centers=5, cluster_std=0.6, random_state=4)[0]
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from kmdist.engine.fits import find_elbow
 from kmdist.errors import KmdistError, UsageError
-from kmdist.estimators.selection import find_elbow
 from kmdist.job.exhibits import Curves, Exhibit, Gallery, HeatMap, Table, grey_levels
 from kmdist.job.options import JobOptions
 from kmdist.recipes.digits.model import DigitModel
@@ -166,8 +166,6 @@ def _draw_table(
 
 
 def _sweep(run: Run) -> Any:
-    from kmdist.estimators.selection import find_elbow
-
     ks = sorted(run.runs)
     inertia = [float(run.runs[k].inertia or 0.0) for k in ks]
     scores = [run.runs[k].attributes.get("scores") for k in ks]

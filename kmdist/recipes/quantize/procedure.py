@@ -93,10 +93,6 @@ class QuantizeFit(PhotographProcedure):
             job.watch(Message(f"alpha in {quantity(n, 'image')}: {over}; --alpha keeps it"))
 
 
-NAMED = 10
-"""Images of which warnings are said one by one."""
-
-
 def quantize_each(job: Job, workload: Photographs, wanted: Wanted) -> dict[int, dict[str, Any]]:
     """Fit the wanted palettes to every image on its own and label it.
 
@@ -111,18 +107,8 @@ def quantize_each(job: Job, workload: Photographs, wanted: Wanted) -> dict[int, 
         of_k = [fit[k] for fit in fits.values()]
         fidelity = {name: Fidelity(*fit[k]["fidelity"]) for name, fit in fits.items()}
         figures = write_fidelity(job.writer, wanted.prefix(k), fidelity)
-        _say_warnings(job, {name: fit[k]["warning"] for name, fit in fits.items()})
         attributes[k] = summary(of_k, **wanted.transparency.record(), **figures)
     return attributes
-
-
-def _say_warnings(job: Job, warnings: Mapping[str, str | None]) -> None:
-    """Say what is to be said of single images, of the first few by name."""
-    said = [f"{name}: {warning}" for name, warning in warnings.items() if warning]
-    for text in said[:NAMED]:
-        job.watch(Message(text, warning=True))
-    if len(said) > NAMED:
-        job.watch(Message(f"… and {quantity(len(said) - NAMED, 'more image')}", warning=True))
 
 
 def quantize_image(piece: Piece, wanted: Wanted, writer: RunWriter) -> Fits:

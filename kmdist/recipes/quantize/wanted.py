@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from kmdist.engine.fits import find_elbow
 from kmdist.errors import ImageError, UsageError, quantity
 from kmdist.images import Found, decode, probe, to_rgb8
 from kmdist.images.finding.files import read_bytes
@@ -124,10 +125,6 @@ class Wanted(WantedClusters):
             fit = replace(fit_palette(cloud, k, self.fit), warning=None)
             reason = f"k = {fit.k}: as many colours as there are"
             return replace(fit, selection={"k": fit.k, "reason": reason, "scores": []})
-        from kmdist.estimators.selection import (
-            find_elbow,
-        )  # with scikit-learn, which takes a second
-
         coarse = cloud.colors.coarse()
         tried = self.cloud(coarse) if len(coarse) > self.choices[-1] else cloud
         few = replace(self.fit, n_init=1, max_iter=min(SCORING_ITERATIONS, self.fit.max_iter))

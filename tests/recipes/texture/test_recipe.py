@@ -484,10 +484,13 @@ def test_each_image_gets_as_many_clusters_as_it_needs(tmp_path: Path) -> None:
     for n in (2, 4):
         striped(folder / f"{n}.png", 160, n)
     options = {"preset": "gabor", "pool_px": 6.0, "workers": 1}
-    run = kmdist.texture(folder, tmp_path / "r.zarr", k="auto", **options)
+    said: list[object] = []
+    run = kmdist.texture(folder, tmp_path / "r.zarr", k="auto", watch=said.append, **options)
     chosen = {n: len(run.image(f"{n}.png").centroids) for n in (2, 4)}
     assert chosen[2] < chosen[4]
     assert run.k == chosen[4]
+    span = f"k by image: {chosen[2]} to {chosen[4]}, most often {chosen[2]} (1 of 2 images)"
+    assert [one.text for one in said if getattr(one, "text", "").startswith("k by")] == [span]
     selection = run.image("4.png").attributes["selection"]
     inertia = {one["k"]: one["inertia"] for one in selection["scores"]}
     ks = sorted(inertia)
