@@ -76,14 +76,11 @@ def fit_centroids(
     state : final State.
     history : (iterations, 3) float64.
     """
-    best: tuple[State, np.ndarray] | None = None
-    for attempt in range(options.n_init):
-        found = _one_fit(job, rows, k, options, attempt, f"{name}-{attempt}")
-        if best is None or found[0].inertia < best[0].inertia:
-            best = found
-    if best is None:
-        raise ValueError(f"n_init={options.n_init} must be at least 1")
-    return best
+    fits = (
+        _one_fit(job, rows, k, options, attempt, f"{name}-{attempt}")
+        for attempt in range(options.n_init)
+    )
+    return min(fits, key=lambda fit: fit[0].inertia)
 
 
 def _one_fit(

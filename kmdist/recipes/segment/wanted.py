@@ -134,13 +134,13 @@ class Wanted(WantedClusters):
 
 def fit_here(rows: Rows, k: int, options: FitOptions) -> tuple[State, np.ndarray]:
     """Exact Lloyd in this process: the restart of least inertia."""
-    lloyd, best = Options(max_iter=options.max_iter, tol=options.tol), None
-    for attempt in range(options.n_init):
-        first = seed_centroids(rows, k, options.init, options.seed, attempt)
-        states = list(iterate(rows, first, lloyd))
-        if best is None or states[-1].inertia < best[-1].inertia:
-            best = states
-    assert best is not None
+    lloyd = Options(max_iter=options.max_iter, tol=options.tol)
+    starts = (
+        seed_centroids(rows, k, options.init, options.seed, attempt)
+        for attempt in range(options.n_init)
+    )
+    fits = (list(iterate(rows, first, lloyd)) for first in starts)
+    best = min(fits, key=lambda states: states[-1].inertia)
     return best[-1], _history(best)
 
 
