@@ -1,18 +1,30 @@
 """Options that every recipe's job has: how it runs, how many clusters, and how they are fitted."""
 
 import re
-from collections.abc import Iterable, Sequence
-from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial, wraps
+from inspect import Signature, getdoc, signature
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar
 
 from msgspec import Meta
 
 from kmdist.cluster.profiles import Compute
 from kmdist.images import Choice
-from kmdist.options import NaturalInt, NonNegative, Option, PositiveInt, texts_option
+from kmdist.job.progress import Watcher
+from kmdist.options import (
+    NaturalInt,
+    NonNegative,
+    Option,
+    Options,
+    PositiveInt,
+    texts_option,
+    with_keywords,
+)
 
 if TYPE_CHECKING:
     from kmdist.engine.fits import FitOptions
+
+T = TypeVar("T")
 
 K = int | str | Sequence[int] | None
 """Numbers of clusters as users give them: one, several, a range ``2..32``, ``auto``."""
@@ -91,6 +103,48 @@ def numbers_of_clusters(value: Any, *, allowed: str, at_most: int | None, choice
         wrong = ks[0] if ks[0] < 1 else ks[-1]
         raise ValueError(f"{wrong}: {allowed}")
     return tuple(ks)
+
+
+_EVERY_JOB = """
+output : the run to write; None: a temporary one, removed when this process ends.
+watch : called with progress.
+progress : show it on standard error; None: on a terminal and in a notebook.
+command : the command line, to say how to resume."""
+"""Parameters of every function that runs a job."""
+
+
+def job_function(options: type[Options]) -> Callable[[Callable[..., T]], Callable[..., T]]:
+    """Let a function be called with the names of options as keywords, and with those of every job.
+
+    It is itself called with what it takes by position, `output` and `options`, and with ``how`` the
+    job is run: keywords of `kmdist.job.running.run_job`. See `kmdist.options.with_keywords`.
+    """
+
+    every = signature(_how).parameters
+
+    def decorate(function: Callable[..., T]) -> Callable[..., T]:
+        @wraps(function)
+        def run(*given: Any, **keywords: Any) -> T:
+            how = _how(**{name: keywords.pop(name) for name in every if name in keywords})
+            return function(*given, **keywords, **how)
+
+        own = signature(function).parameters.values()
+        named = [one for one in own if one.kind is not one.VAR_KEYWORD]
+        run.__dict__["__signature__"] = Signature([*named, *every.values()])
+        del run.__dict__["__wrapped__"]  # what is called has the keywords that it shows
+        said, heading, after = (getdoc(function) or "").partition("\n\nReturns\n")
+        run.__doc__ = said + _EVERY_JOB + heading + after
+        return with_keywords(options)(run)
+
+    return decorate
+
+
+def _how(
+    *, watch: Watcher | None = None, progress: bool | None = None, command: Sequence[str] = ()
+) -> dict[str, Any]:
+    from kmdist.job.reporter import watcher
+
+    return {"watch": watcher(watch, progress), "command": command}
 
 
 BlockMpx = Annotated[

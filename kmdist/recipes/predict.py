@@ -8,27 +8,24 @@ import msgspec
 
 from kmdist.errors import UsageError
 from kmdist.job.job import Deadline, temporary_output
-from kmdist.job.options import JobOptions
+from kmdist.job.options import JobOptions, job_function
 from kmdist.job.progress import Watcher, watch_nothing
-from kmdist.job.reporter import watcher
 from kmdist.job.running import run_job
-from kmdist.options import declared, with_keywords
+from kmdist.options import declared
 from kmdist.recipes.options import PredictOptions
 from kmdist.recipes.registry import recipe_named
 from kmdist.store import Run, run_location
 from kmdist.store.reader import interpreting, single_k
 
 
-@with_keywords(PredictOptions)
+@job_function(PredictOptions)
 def predict(
     model: Run | str | Path,
     inputs: Any,
     output: str | Path | None = None,
     *,
     options: PredictOptions,
-    watch: Watcher | None = None,
-    progress: bool | None = None,
-    command: Sequence[str] = (),
+    **how: Any,
 ) -> Run:
     """Label new images with the clusters of a run.
 
@@ -41,10 +38,6 @@ def predict(
         or one k of several (``RUN.zarr/k8``).
     inputs : as for the recipe of `model`: files, folders, `kmdist.images.Found`; for `digits` one
         stack, or a list of folders and image files, which are brought to the size of its images.
-    output : the run to write; None: a temporary one, removed when this process ends.
-    watch : called with progress.
-    progress : show it on standard error; None: on a terminal and in a notebook.
-    command : the command line, to say how to resume.
 
     Returns
     -------
@@ -57,8 +50,7 @@ def predict(
     UsageError : the model has no single set of clusters, or an input is not as it must be.
     KmdistError : no image can be used, or the job cannot be done; what is finished is kept.
     """
-    watch = watcher(watch, progress)
-    return label_inputs(model, inputs, output, options, watch=watch, command=command)
+    return label_inputs(model, inputs, output, options, **how)
 
 
 def label_inputs(

@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kmdist.errors import quantity
-from kmdist.job.progress import Watcher
+from kmdist.job.options import job_function
 from kmdist.job.recipe import Procedure, Recipe
-from kmdist.options import with_keywords
 from kmdist.recipes.digits.options import DigitsOptions
 
 if TYPE_CHECKING:
@@ -16,15 +15,13 @@ if TYPE_CHECKING:
     from kmdist.store import Run
 
 
-@with_keywords(DigitsOptions)
+@job_function(DigitsOptions)
 def digits(
     inputs: Any,
     output: str | Path | None = None,
     *,
     options: DigitsOptions,
-    watch: Watcher | None = None,
-    progress: bool | None = None,
-    command: Sequence[str] = (),
+    **how: Any,
 ) -> "Run":
     """Group images of characters.
 
@@ -36,10 +33,6 @@ def digits(
     Parameters
     ----------
     inputs : see `kmdist.recipes.digits.stacks.open_stack`; labels only score the result.
-    output : the run to write; None: a temporary one, removed when this process ends.
-    watch : called with progress.
-    progress : show it on standard error; None: on a terminal and in a notebook.
-    command : the command line, to say how to resume.
 
     Returns
     -------
@@ -50,11 +43,9 @@ def digits(
     UsageError : an option or an input is not as it must be.
     KmdistError : a file is damaged, or the job cannot be done; what is finished is kept.
     """
-    from kmdist.job.reporter import watcher
     from kmdist.job.running import run_job
 
-    watch = watcher(watch, progress)
-    return run_job(RECIPE.fit(inputs, options), output, options, watch=watch, command=command)
+    return run_job(RECIPE.fit(inputs, options), output, options, **how)
 
 
 class Digits(Recipe):

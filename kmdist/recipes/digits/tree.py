@@ -14,13 +14,11 @@ from kmdist.errors import KmdistError, UsageError, quantity
 from kmdist.estimators.merging import merge_clusters
 from kmdist.job.job import Job
 from kmdist.job.memory import Outline
-from kmdist.job.options import JobOptions
+from kmdist.job.options import JobOptions, job_function
 from kmdist.job.photographs import model_record
 from kmdist.job.progress import Watcher
 from kmdist.job.recipe import Results
-from kmdist.job.reporter import watcher
 from kmdist.job.running import run_job
-from kmdist.options import with_keywords
 from kmdist.recipes.digits.fitting import affinity_block, fit_models
 from kmdist.recipes.digits.labellers import CentroidLabels, Model, Ranked, SplitLabels
 from kmdist.recipes.digits.landmarks import (
@@ -44,24 +42,19 @@ LANDMARK_MEMBERS = 2000
 NEIGHBOURS = 4
 
 
-@with_keywords(SplitOptions)
+@job_function(SplitOptions)
 def split(
     run: Run | str | Path,
     output: str | Path | None = None,
     *,
     options: SplitOptions,
-    watch: Watcher | None = None,
-    progress: bool | None = None,
-    command: Sequence[str] = (),
+    **how: Any,
 ) -> Run:
     """Divide one cluster of a digits run into k, by the preset of the run.
 
     Parameters
     ----------
     run : of digits, with one k; one that was split or merged before, too.
-    output : the run to write; None: a temporary one, removed when this process ends.
-    watch : called with progress.
-    progress : show it on standard error; None: on a terminal and in a notebook.
 
     Returns
     -------
@@ -95,25 +88,22 @@ def split(
 
     asked = {"split": {"cluster": cluster, "k": k}}
     procedure = DigitChange(run, model, asked, options.images, change)
-    watch = watcher(watch, progress)
-    return run_job(procedure, output, options, watch=watch, command=command)
+    return run_job(procedure, output, options, **how)
 
 
-@with_keywords(MergeOptions)
+@job_function(MergeOptions)
 def merge(
     run: Run | str | Path,
     output: str | Path | None = None,
     *,
     options: MergeOptions,
-    watch: Watcher | None = None,
-    progress: bool | None = None,
-    command: Sequence[str] = (),
+    **how: Any,
 ) -> Run:
     """Join clusters of a digits run: those named, or as many as it takes to leave `to`.
 
     Parameters
     ----------
-    run, output, watch : as for `split`.
+    run : as for `split`.
 
     Returns
     -------
@@ -141,8 +131,7 @@ def merge(
     named = None if groups is None else [sorted(map(int, group)) for group in clusters]
     asked = {"merge": {"clusters": named, "to": to, "method": method if to else None}}
     procedure = DigitChange(run, model, asked, options.images, change)
-    watch = watcher(watch, progress)
-    return run_job(procedure, output, options, watch=watch, command=command)
+    return run_job(procedure, output, options, **how)
 
 
 def _groups_named(clusters: Sequence[Sequence[int]], k: int, run: Run) -> np.ndarray:

@@ -4,10 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from kmdist.job.options import job_function
 from kmdist.job.photograph_recipe import PhotographRecipe, max_pixels_of
-from kmdist.job.progress import Watcher
 from kmdist.job.recipe import Inputs, Original, Procedure
-from kmdist.options import with_keywords
 from kmdist.recipes.quantize.options import QuantizeOptions
 
 if TYPE_CHECKING:
@@ -18,25 +17,19 @@ if TYPE_CHECKING:
     from kmdist.store import Run, RunImage
 
 
-@with_keywords(QuantizeOptions)
+@job_function(QuantizeOptions)
 def quantize(
     inputs: Inputs,
     output: str | Path | None = None,
     *,
     options: QuantizeOptions,
-    watch: Watcher | None = None,
-    progress: bool | None = None,
-    command: Sequence[str] = (),
+    **how: Any,
 ) -> "Run":
     """Reduce photographs to palettes, by exact k-means on their colour histogram.
 
     Parameters
     ----------
     inputs : folders, globs, files, text files that list files, or ``sample:photos``.
-    output : the run to write; None: a temporary one, removed when this process ends.
-    watch : called with progress.
-    progress : show it on standard error; None: on a terminal and in a notebook.
-    command : the command line, to say how to resume.
 
     Returns
     -------
@@ -47,11 +40,9 @@ def quantize(
     UsageError : an option or an input is not as it must be.
     KmdistError : no image can be used, or the job cannot be done; what is finished is kept.
     """
-    from kmdist.job.reporter import watcher
     from kmdist.job.running import run_job
 
-    watch = watcher(watch, progress)
-    return run_job(RECIPE.fit(inputs, options), output, options, watch=watch, command=command)
+    return run_job(RECIPE.fit(inputs, options), output, options, **how)
 
 
 class Quantize(PhotographRecipe):

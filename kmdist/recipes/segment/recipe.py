@@ -4,10 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from kmdist.job.options import job_function
 from kmdist.job.photograph_recipe import PhotographRecipe
-from kmdist.job.progress import Watcher
 from kmdist.job.recipe import Inputs, Original, Procedure
-from kmdist.options import with_keywords
 from kmdist.recipes.segment.options import SegmentOptions
 
 if TYPE_CHECKING:
@@ -16,15 +15,13 @@ if TYPE_CHECKING:
     from kmdist.store import Run, RunImage
 
 
-@with_keywords(SegmentOptions)
+@job_function(SegmentOptions)
 def segment(
     inputs: Any,
     output: str | Path | None = None,
     *,
     options: SegmentOptions,
-    watch: Watcher | None = None,
-    progress: bool | None = None,
-    command: Sequence[str] = (),
+    **how: Any,
 ) -> "Run":
     """Cluster pixels of any number of channels by exact k-means, in their own precision.
 
@@ -32,10 +29,6 @@ def segment(
     ----------
     inputs : folders, globs, files; a run of texture with kept responses; or an array (y, x, c) or
         (c, y, x) of NumPy, Dask or xarray, whose named dimensions say which is which.
-    output : the run to write; None: a temporary one, removed when this process ends.
-    watch : called with progress.
-    progress : show it on standard error; None: on a terminal and in a notebook.
-    command : the command line, to say how to resume.
 
     Returns
     -------
@@ -46,14 +39,11 @@ def segment(
     UsageError : an option or an input is not as it must be.
     KmdistError : no image can be used, or the job cannot be done; what is finished is kept.
     """
-    from kmdist.job.reporter import watcher
     from kmdist.job.running import run_job
     from kmdist.recipes.segment.arrays import stored
 
     with stored(inputs) as listed:
-        fit = RECIPE.fit(listed, options)
-        watch = watcher(watch, progress)
-        return run_job(fit, output, options, watch=watch, command=command)
+        return run_job(RECIPE.fit(listed, options), output, options, **how)
 
 
 class Segment(PhotographRecipe):

@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from kmdist.errors import UsageError
+from kmdist.job.options import job_function
 from kmdist.job.photograph_recipe import PhotographRecipe
-from kmdist.job.progress import Watcher
 from kmdist.job.recipe import Inputs, Procedure
-from kmdist.options import with_keywords
 from kmdist.recipes.texture.options import TextureOptions
 
 if TYPE_CHECKING:
@@ -19,25 +18,19 @@ if TYPE_CHECKING:
     from kmdist.store import Run
 
 
-@with_keywords(TextureOptions)
+@job_function(TextureOptions)
 def texture(
     inputs: Inputs,
     output: str | Path | None = None,
     *,
     options: TextureOptions,
-    watch: Watcher | None = None,
-    progress: bool | None = None,
-    command: Sequence[str] = (),
+    **how: Any,
 ) -> "Run":
     """Segment photographs by texture: k-means on pooled responses of a filter bank.
 
     Parameters
     ----------
     inputs : folders, globs, files, text files that list files, or ``sample:photos``.
-    output : the run to write; None: a temporary one, removed when this process ends.
-    watch : called with progress.
-    progress : show it on standard error; None: on a terminal and in a notebook.
-    command : the command line, to say how to resume.
 
     Returns
     -------
@@ -49,11 +42,9 @@ def texture(
     UsageError : an option or an input is not as it must be.
     KmdistError : no image can be used, or the job cannot be done; what is finished is kept.
     """
-    from kmdist.job.reporter import watcher
     from kmdist.job.running import run_job
 
-    watch = watcher(watch, progress)
-    return run_job(RECIPE.fit(inputs, options), output, options, watch=watch, command=command)
+    return run_job(RECIPE.fit(inputs, options), output, options, **how)
 
 
 class Textures(PhotographRecipe):
