@@ -5,6 +5,7 @@ Python shows, says them as Python does too; the commands show `on_command_line`.
 """
 
 import re
+from typing import Self
 
 KEYWORDS: dict[str, str] = {}
 """Options of the command line as Python writes them: ``overwrite`` is ``overwrite=True``, and
@@ -103,6 +104,12 @@ class ImageError(KmdistError):
         super().__init__(code, reason)
         self.code = code
         self.reason = reason
+
+    @classmethod
+    def corrupt(cls, kind: str, error: object) -> Self:
+        """Of a file of some kind that a library cannot read, for what its error says."""
+        said = " ".join(str(error).split())[:200] or type(error).__name__
+        return cls("corrupt", f"corrupt {kind}: {said}")
 
     def __str__(self) -> str:
         return in_python(self.reason)

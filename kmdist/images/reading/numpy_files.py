@@ -27,7 +27,7 @@ def members_of(path: str) -> list[str]:
         with ZipFile(path) as archive:
             names = archive.namelist()
     except (BadZipFile, ValueError, OSError, EOFError, NotImplementedError) as error:
-        raise _corrupt(error) from error
+        raise ImageError.corrupt("NumPy file", error) from error
     return [name.removesuffix(".npy") for name in names if name.endswith(".npy")]
 
 
@@ -52,9 +52,9 @@ def open_numpy(path: str, member: str = "") -> np.ndarray:
     except MemoryError as error:
         raise ImageError("too_large", "its array needs more memory than there is") from error
     except Exception as error:  # NumPy and zipfile fail in ways of their own on broken bytes
-        raise _corrupt(error) from error
+        raise ImageError.corrupt("NumPy file", error) from error
     if not isinstance(found, np.ndarray):
-        raise _corrupt(f"{member or 'it'} is no array")
+        raise ImageError.corrupt("NumPy file", f"{member or 'it'} is no array")
     return found
 
 
@@ -67,8 +67,3 @@ def _require_small(path: str, member: str) -> None:
             f"{member!r} is of {size:,} bytes and would be inflated whole; up to "
             f"{MAX_MEMBER_BYTES:,} are allowed: store it as .npy or Zarr, which are read in parts",
         )
-
-
-def _corrupt(error: object) -> ImageError:
-    said = " ".join(str(error).split())[:200] or type(error).__name__
-    return ImageError("corrupt", f"corrupt NumPy file: {said}")

@@ -75,8 +75,7 @@ def first_page(file: BinaryIO) -> Iterator[tuple[Any, Any]]:
     except (ImageError, MemoryError):
         raise
     except Exception as error:  # tifffile and codecs fail in ways of their own on broken bytes
-        said = " ".join(str(error).split())[:200] or type(error).__name__
-        raise ImageError("corrupt", f"corrupt TIFF: {said}") from error
+        raise ImageError.corrupt("TIFF", error) from error
 
 
 @contextmanager

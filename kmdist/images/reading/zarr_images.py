@@ -77,7 +77,7 @@ def probe_zarr(path: str, max_pixels: int) -> tuple[Header, tuple[int, int, int]
     except ImageError:
         raise
     except Exception as error:  # damaged metadata fails in ways of its own
-        raise _corrupt(error) from error
+        raise ImageError.corrupt("Zarr", error) from error
     channels = 1 if axes.c is None else array.shape[axes.c]
     require_picture(channels, picture.channels)
     chunk = math.prod(size for axis, size in enumerate(array.chunks) if axis != axes.c)
@@ -114,7 +114,7 @@ def read_zarr(source: ImageSource, window: Window) -> Pixels:
     except (ImageError, MemoryError):
         raise
     except Exception as error:  # codecs and stores fail in ways of their own
-        raise _corrupt(error) from error
+        raise ImageError.corrupt("Zarr", error) from error
     return np.ascontiguousarray(widen(pixels))
 
 
@@ -220,8 +220,3 @@ def _array(path: str, inside: str, ctime_ns: int) -> Any:
     if not hasattr(array, "chunks"):
         raise ImageError("unsupported", f"{inside or 'it'} is a Zarr group, and no array")
     return array
-
-
-def _corrupt(error: Exception) -> ImageError:
-    said = " ".join(str(error).split())[:200] or type(error).__name__
-    return ImageError("corrupt", f"corrupt Zarr: {said}")

@@ -334,8 +334,7 @@ def _values(source: Raster, window: Window) -> tuple[np.ndarray, np.ndarray]:
     except (ImageError, MemoryError):
         raise
     except Exception as error:  # codecs and stores fail in ways of their own
-        said = " ".join(str(error).split())[:200] or type(error).__name__
-        raise ImageError("corrupt", f"corrupt {source.format}: {said}") from error
+        raise ImageError.corrupt(source.format, error) from error
     valid = np.ones(stored.shape[:2], bool)
     if source.alpha is not None:
         valid &= stored[:, :, source.alpha] != 0
@@ -455,8 +454,7 @@ def _stored_zarr(path: str, max_pixels: int) -> _Stored:
     except ImageError:
         raise
     except Exception as error:  # damaged metadata fails in ways of its own
-        said = " ".join(str(error).split())[:200] or type(error).__name__
-        raise ImageError("corrupt", f"corrupt Zarr: {said}") from error
+        raise ImageError.corrupt("Zarr", error) from error
     fill = dict(array.attrs).get("_FillValue")
     return _Stored(
         "zarr",
