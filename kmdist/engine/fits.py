@@ -19,8 +19,11 @@ class FitOptions:
     Parameters
     ----------
     init : ``k-means++``, ``k-means||``, ``random`` or an array (k, d).
-    n_init : starts, of which the one of least inertia is kept.
-    max_iter, tol, seed : as in `kmdist.KMeans`.
+    n_init : starts with different random numbers, of which the one of least inertia is kept.
+    max_iter : updates of the centroids, at most.
+    tol : stop when Σ‖c − c before‖² is at most this share of the mean variance of a feature, as in
+        scikit-learn; 0: stop when no label changes.
+    seed : of the random numbers, 0 … 2⁶⁴ − 1.
     """
 
     init: str | np.ndarray = "k-means++"

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
+from kmdist.engine.fits import FitOptions
 from kmdist.engine.lloyd import State
 from kmdist.errors import UsageError, quantity
 from kmdist.images.color import over_black_and_white
@@ -41,18 +42,11 @@ _NO_COLOR = np.empty(0, np.uint8)
 
 
 @dataclass(frozen=True)
-class PaletteOptions:
-    """How a palette is fitted.
+class PaletteOptions(FitOptions):
+    """How a palette is fitted; an `init` of colours is (k, 3) in sRGB, 0 … 255.
 
     Attributes
     ----------
-    init : ``k-means++``, ``random``, or the initial colours (k, 3) in sRGB, 0 … 255.
-    n_init : starts with different random numbers, of which the one that ends with the lowest
-        inertia is kept.
-    max_iter : updates of the centroids, at most.
-    tol : stop when Σ‖c − c before‖² is at most this share of the mean variance of the three
-        coordinates, as in scikit-learn; 0: stop when no label changes.
-    seed : of the random numbers, 0 … 2⁶⁴ − 1.
     metric : ``euclidean`` (k-means), or ``manhattan`` (k-medians, exact, only in `rgb`), for
         which inertia is Σ w Σ|x − c|.
     locked : (m, 3) uint8 sRGB, different, or (m, 4) with alpha: centroids that never move.
@@ -62,11 +56,6 @@ class PaletteOptions:
     UsageError : a value that is not allowed.
     """
 
-    init: str | npt.NDArray[np.floating] = "k-means++"
-    n_init: int = 1
-    max_iter: int = 300
-    tol: float = 1e-4
-    seed: int = 0
     metric: str = "euclidean"
     locked: npt.NDArray[np.uint8] = field(default_factory=lambda: np.empty((0, 3), np.uint8))
 
