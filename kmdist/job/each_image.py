@@ -13,7 +13,7 @@ import numpy as np
 from kmdist.errors import KmdistError, quantity, shown
 from kmdist.images import Rejection
 from kmdist.job.block_pass import BlockPass, Stage
-from kmdist.job.job import Job, NoUsableImageError
+from kmdist.job.job import Job
 from kmdist.job.label_maps import Layer, tiles_of
 from kmdist.job.memory import NOTHING, Held
 from kmdist.job.progress import Message
@@ -67,10 +67,7 @@ class EachImage:
                 if name not in job.rejected:
                     raise
         if not fits:
-            raise NoUsableImageError(
-                "no pixel can be clustered: every image is transparent or unreadable",
-                job.rejected.values(),
-            )
+            raise job.no_pixel("clustered")
         found = {name: fits[name] for name in sorted(fits)}
         for k in self.wanted.ks:
             _say(job, {name: fit[k] for name, fit in found.items()})

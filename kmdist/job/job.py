@@ -152,6 +152,13 @@ class Job:
             if self.options.strict:
                 raise StrictError(rejection)
 
+    def no_pixel(self, done: str) -> NoUsableImageError:
+        """That none can be ``clustered``, or ``labelled``."""
+        return NoUsableImageError(
+            f"no pixel can be {done}: every image is transparent or unreadable",
+            self.rejected.values(),
+        )
+
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
         """Record the seconds a stage takes."""

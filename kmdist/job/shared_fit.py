@@ -10,7 +10,7 @@ import numpy as np
 from kmdist.engine.lloyd import State
 from kmdist.engine.passes import usable_cores
 from kmdist.errors import KmdistError
-from kmdist.job.job import Job, NoUsableImageError
+from kmdist.job.job import Job
 from kmdist.job.label_maps import WRITE, KeptLabels, Layer, label_blocks, open_sink
 from kmdist.job.progress import Event, Message
 from kmdist.job.work import Work
@@ -124,10 +124,7 @@ def write_predicted(
     """
     counts, inertia = totals
     if not counts.any():
-        raise NoUsableImageError(
-            "no pixel can be labelled: every image is transparent or unreadable",
-            job.rejected.values(),
-        )
+        raise job.no_pixel("labelled")
     history, space = np.array([[inertia, 0.0, 0.0]]), further.pop("space")
     fit = FitResult(
         arrays, palette, counts, history, space, inertia, 0, "predicted", further=further

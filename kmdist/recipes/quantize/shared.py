@@ -16,7 +16,6 @@ import numpy as np
 from kmdist.errors import ImageError, UsageError
 from kmdist.images import Rejection
 from kmdist.job.block_pass import BlockPass
-from kmdist.job.job import NoUsableImageError
 from kmdist.job.label_maps import Layer, label_blocks, label_items, open_sink
 from kmdist.job.progress import Message
 from kmdist.job.shared_fit import FitResult, SharedFit
@@ -41,10 +40,7 @@ class PaletteGroup(SharedFit):
         counting = BlockPass(job, count, group=self.name, kept=kept)
         counted: Counted = counting.run(self.work, wanted.transparency)
         if not len(counted.colors):
-            raise NoUsableImageError(
-                "no pixel can be clustered: every image is transparent or unreadable",
-                job.rejected.values(),
-            )
+            raise job.no_pixel("clustered")
         palettes = self._fit(counted)
         by_layer: Sequence[Mapping[str, Fidelity]] = [{} for _ in palettes]
         if self.label:

@@ -22,7 +22,6 @@ from kmdist.engine.fits import Clusters, cluster_order
 from kmdist.errors import KmdistError
 from kmdist.filters.statistics import FeatureSums
 from kmdist.job.block_pass import GIVEN_UP, BlockPass, Stage
-from kmdist.job.job import NoUsableImageError
 from kmdist.job.label_maps import label_items
 from kmdist.job.shared_fit import FitResult, SharedFit
 from kmdist.job.work import Work
@@ -171,10 +170,7 @@ class TextureGroup(SharedFit):
             if kept:
                 kept.clear()
         if summed.sums is None or not summed.sums.n:
-            raise NoUsableImageError(
-                "no pixel can be clustered: every image is transparent or unreadable",
-                job.rejected.values(),
-            )
+            raise job.no_pixel("clustered")
         return summed.sums, summed
 
     def _write_responses(self) -> None:
