@@ -22,7 +22,7 @@ ARRAY_BYTES = 20_000
 """Of all that a fit holds beside arrays that grow: metadata, partly filled disk blocks."""
 SEEDING_PASSES = 8
 """Of k-means++, about."""
-STATE_BYTES = 4096
+STATE_BYTES = 3072
 """Of a checkpoint beside its arrays: names, headers, a line in the manifest."""
 SOLVER_BYTES = 120_000_000
 """Of each process: SciPy, its solvers and their scratch."""
