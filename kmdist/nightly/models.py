@@ -84,7 +84,7 @@ def require_same_options(settings: Settings, number: int) -> None:
         if name in free or one.option.one_off:
             continue
         asked = list(options.ks) if name == "k" else getattr(options, one.attribute)
-        made = fitted.get(name)
+        made = fitted.get(name, one.default)  # a recipe may record no more than it needs
         if _differ(one, asked, made):
             raise UsageError(
                 f"nightly: {name!r} is {_worded(asked)}, and model {number:04d} was fitted with "
