@@ -1,6 +1,8 @@
 """`kmdist nightly SPEC`, and `kmdist nightly status|find|verify|repair|retry|report`."""
 
+import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from functools import wraps
 from itertools import islice
 from pathlib import Path
@@ -85,11 +87,13 @@ def _spec_alone(command: Any) -> Any:
 @click.option("--scheduler", metavar="URL", help="Run on this Dask scheduler.")
 @click.option("--insecure", is_flag=True, help="Allow a scheduler in the open without TLS.")
 @click.option("-q", "--quiet", is_flag=True, help="Errors and the result only.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON, an object a line, for programs.")
 def run(
     spec: str | None,
     overrides: tuple[str, ...],
     results: str | None,
     quiet: bool,
+    as_json: bool,
     watch: bool,
     **flags: Any,
 ) -> None:
@@ -107,14 +111,19 @@ def run(
     keys = _keys(spec, overrides, results)
     keys.update({key: value for key, value in flags.items() if value})
     settings = _settings(spec, keys)
-    with Reporter(quiet=quiet) as reporter:
+
+    def say_night(night: Any) -> None:
+        if as_json:
+            click.echo(json.dumps({"event": "result", **asdict(night)}))
+        else:
+            _say_night(settings, night)
+
+    with Reporter(quiet=quiet, as_json=as_json) as reporter:
         if watch:
-            watch_nights(
-                settings, watch=reporter, on_night=lambda night: _say_night(settings, night)
-            )
+            watch_nights(settings, watch=reporter, on_night=say_night)
             return
         night = run_night(settings, watch=reporter)
-    _say_night(settings, night)
+    say_night(night)
     if night.errors:
         raise InputError("; ".join(f"input {text} {why}" for text, why in night.errors.items()))
 
@@ -168,8 +177,6 @@ def status(
 
     found = nightly_status(_results(spec, overrides, results))
     if as_json:
-        import json
-
         click.echo(json.dumps(found, indent=1))
         return
     files = ", ".join(f"{n:,} {state}" for state, n in sorted(found["files"].items())) or "none"

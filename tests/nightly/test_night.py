@@ -1,6 +1,7 @@
 """The nightly run: only what is new, in the right state, with the right model, whatever happens."""
 
 import fcntl
+import json
 import os
 import shutil
 import subprocess
@@ -337,9 +338,14 @@ def test_the_commands_say_how_things_stand(world: World, tmp_path: Path) -> None
     done = invoke(cli, ["nightly", str(spec), "-q"])
     assert done.exit_code == 0, done.output
     assert "2 new, 0 changed, 1 done" in done.output
+    world.put("c.png", 2)
+    done = invoke(cli, ["nightly", str(spec), "--json"])
+    said = [json.loads(line) for line in (done.stderr + done.stdout).splitlines()]
+    assert {one["event"] for one in said[:-1]} == {"message", "progress"}
+    assert (said[-1]["event"], said[-1]["new"], said[-1]["done"]) == ("result", 1, 1)
     for words in (["--spec", str(spec)], [str(spec)], ["--results", str(world.results)]):
         done = invoke(cli, ["nightly", "status", *words])
-        assert "1 done, 1 quarantined" in done.output
+        assert "2 done, 1 quarantined" in done.output
     assert "b.png: empty" in done.output
     done = invoke(cli, ["nightly", "find", str(world.inbox / "a.png"), "--spec", str(spec)])
     assert "image   a.png" in done.output
