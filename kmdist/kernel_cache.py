@@ -19,18 +19,21 @@ import pickle
 import re
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from types import FunctionType
-from typing import Self
+from typing import Any, Self
 
 import numba
 import platformdirs
-from numba.core import caching, dispatcher
+from numba.core import caching, dispatcher, event
 
 from kmdist import __version__
+
+PLAIN_KERNELS = bool(os.environ.get("KMDIST_PLAIN_KERNELS"))
+"""Whether kernels are compiled without hand-written vector code."""
 
 _PACKAGE = Path(__file__).parent
 _IMPORT = re.compile(r"^(?:from|import) (kmdist[\w.]*)", re.MULTILINE)
@@ -134,10 +137,35 @@ class KernelCache(caching.FunctionCache):  # type: ignore[misc]
 
     _impl_class = KernelCacheImpl
 
+    def _index_key(self, *what: Any) -> tuple[Any, ...]:
+        return (*super()._index_key(*what), PLAIN_KERNELS)
+
     @contextmanager
     def _guard_against_spurious_io_errors(self) -> Iterator[None]:
         with suppress(OSError, EOFError, pickle.UnpicklingError):
             yield
+
+
+class _Listener(event.Listener):  # type: ignore[misc]
+    """Calls a function once, when numba begins to compile."""
+
+    def __init__(self, tell: Callable[[str], object]) -> None:
+        self._tell: Callable[[str], object] | None = tell
+
+    def on_start(self, _: Any) -> None:
+        tell, self._tell = self._tell, None
+        if tell is not None:
+            tell("compiling kernels, once per installation: a few seconds")
+
+    def on_end(self, _: Any) -> None:
+        """Nothing to say."""
+
+
+@contextmanager
+def told_of_compiling(tell: Callable[[str], object]) -> Iterator[None]:
+    """Tell when numba begins to compile; loading from its cache is not told."""
+    with event.install_listener("numba:compile", _Listener(tell)):
+        yield
 
 
 def _cache_of(function: FunctionType) -> caching._Cache:

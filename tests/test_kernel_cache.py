@@ -9,10 +9,13 @@ import tempfile
 from pathlib import Path
 
 import numba
+import numpy as np
 import pytest
 
 import kmdist
-from kmdist import kernel_cache
+from kmdist import KMeans, kernel_cache
+from kmdist.estimators.model import pool_for
+from kmdist.job.progress import Event, Message, compile_kernels
 from tests.support.folders import ROOT
 from tests.support.permissions import as_user
 
@@ -93,6 +96,38 @@ def test_the_same_source_elsewhere_is_not_compiled_again(tmp_path: Path) -> None
     before = {path: path.stat().st_mtime_ns for path in kept(home)}
     compile_a_kernel(tmp_path / "two", HOME=str(home))
     assert {path: path.stat().st_mtime_ns for path in kept(home)} == before
+
+
+def newly_compiled(x: int) -> int:
+    return int(numba.njit(lambda x: x + 1)(x))
+
+
+def test_people_are_told_when_kernels_are_compiled_and_only_then(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    X = np.arange(6.0).reshape(3, 2)
+    KMeans(1).fit(X)
+    capsys.readouterr()
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    KMeans(1).fit(X)
+    assert capsys.readouterr().err == ""
+    with pool_for(X):
+        newly_compiled(1)
+        newly_compiled(2)
+    assert capsys.readouterr().err.count("kmdist: compiling kernels") == 1
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: False, raising=False)
+    with pool_for(X):
+        newly_compiled(3)
+    assert capsys.readouterr().err == ""
+
+
+def test_who_watches_a_job_is_told_once_when_its_kernels_are_compiled() -> None:
+    told: list[Event | Message] = []
+    compile_kernels(lambda: (newly_compiled(1), newly_compiled(2)), told.append)
+    compile_kernels(lambda: None, told.append)
+    assert [str(each) for each in told] == [
+        str(Message("compiling kernels, once per installation: a few seconds"))
+    ]
 
 
 def test_numba_cache_dir_overrules(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What every estimator with centroids accepts as rows and weights, and can do: predict, score."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from numbers import Real
@@ -26,6 +27,7 @@ from kmdist.engine.rows import (
     rows_of_array,
     unit_rows,
 )
+from kmdist.kernel_cache import told_of_compiling
 
 
 def _transform_rows(rows: np.ndarray, centroids: np.ndarray, metric: str) -> np.ndarray:
@@ -190,20 +192,28 @@ def usable_threads() -> int:
 def pool_for(X: Any) -> Iterator[Pool]:
     """Where work on X runs: the active client for Dask collections, else threads of this process.
 
-    An array that is in this process is worked on here: to send it elsewhere costs more.
+    An array that is in this process is worked on here: to send it elsewhere costs more. On a
+    terminal and in a notebook it is said when kernels are compiled.
     """
-    if is_dask(X):
-        from kmdist.engine.dask_pool import DaskPool, active_client
+    with told_of_compiling(_tell_people):
+        if is_dask(X):
+            from kmdist.engine.dask_pool import DaskPool, active_client
 
-        client = active_client()
-        if client is not None:
-            yield DaskPool(client)
-            return
-    pool = ThreadPool(usable_threads())
-    try:
-        yield pool
-    finally:
-        pool.close()
+            client = active_client()
+            if client is not None:
+                yield DaskPool(client)
+                return
+        pool = ThreadPool(usable_threads())
+        try:
+            yield pool
+        finally:
+            pool.close()
+
+
+def _tell_people(text: str) -> None:
+    if sys.stderr.isatty() or "ipykernel" in sys.modules:
+        sys.stderr.write(f"kmdist: {text}\n")
+        sys.stderr.flush()
 
 
 def checked(estimator: Any, X: Any, *, reset: bool) -> Any:

@@ -1,9 +1,7 @@
 """What recipes tell those who watch: one callback serves every front end. Compiling is told too."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 
 @dataclass(frozen=True)
@@ -44,30 +42,12 @@ def watch_nothing(_: Event | Message) -> None:
     """A watcher for callers who want silence."""
 
 
-@contextmanager
-def said_once(watch: Watcher) -> Iterator[None]:
-    """Tell `watch` when numba begins to compile; loading from its cache is not told."""
-    from numba.core import event
-
-    class Listener(event.Listener):  # type: ignore[misc]
-        said = False
-
-        def on_start(self, _: Any) -> None:
-            if not self.said:
-                self.said = True
-                watch(Message("compiling kernels, once per installation: a few seconds"))
-
-        def on_end(self, _: Any) -> None:
-            """Nothing to say."""
-
-    with event.install_listener("numba:compile", Listener()):
-        yield
-
-
 def compile_kernels(exercise: Callable[[], object], watch: Watcher) -> None:
     """Run `exercise` on next to nothing, so that its kernels are compiled and cached.
 
     Local workers then load them from the cache instead of compiling them all at once.
     """
-    with said_once(watch):
+    from kmdist.kernel_cache import told_of_compiling
+
+    with told_of_compiling(lambda text: watch(Message(text))):
         exercise()

@@ -20,6 +20,7 @@ JOB = (
     "urls",
     "errors",
     "yaml_files",
+    "kernel_cache",
 )
 RECIPES = ("recipes/quantize", "recipes/texture", "recipes/digits", "recipes/segment")
 
@@ -34,14 +35,14 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "engine/kernels": ("kernel_cache",),
     "engine": ("engine/kernels", "errors"),
     "filters": ("kernel_cache", "arguments", "errors"),
-    "estimators": ("engine", "engine/kernels", "arguments", "errors"),
+    "estimators": ("engine", "engine/kernels", "kernel_cache", "arguments", "errors"),
     "store": ("urls", "arguments", "errors"),
     "images": ("store", "urls", "arguments", "errors"),
     "cluster": ("engine", "options", "yaml_files", "urls", "errors"),
     "job": JOB[1:],
-    **dict.fromkeys(RECIPES, (*JOB, "engine/kernels", "kernel_cache")),
+    **dict.fromkeys(RECIPES, (*JOB, "engine/kernels")),
     "recipes": (*RECIPES, *JOB),
-    "pictures": ("recipes", *RECIPES, *JOB, "kernel_cache"),
+    "pictures": ("recipes", *RECIPES, *JOB),
     "nightly": ("recipes", *JOB),
     "pages": ("nightly", "pictures", "recipes", *RECIPES, *JOB),
     "cli": ("pages", "nightly", "pictures", "recipes", *RECIPES, *JOB),

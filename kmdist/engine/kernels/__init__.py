@@ -15,7 +15,7 @@ NO_WEIGHTS = np.empty(0, np.float64)
 """Stands for weights that are all one."""
 
 NO_TILE = np.empty((0, 0), np.float32)
-"""Stands for rows that are not float32."""
+"""Stands for rows that are not read as they are."""
 
 _KERNEL_TYPES = tuple(np.dtype(t) for t in (np.float32, np.float64, np.uint8, np.uint16))
 _CONVERT_BYTES = 8 << 20

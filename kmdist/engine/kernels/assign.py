@@ -13,7 +13,6 @@ from numba import njit
 from kmdist.engine.kernels import NO_TILE, NO_WEIGHTS, as_kernel_rows, kernel_chunks
 from kmdist.engine.kernels.frame import Frame, make_panel, reaching
 from kmdist.engine.kernels.nearest import (
-    PLAIN,
     TILE_ROWS,
     error_bound,
     load_tile,
@@ -26,37 +25,27 @@ from kmdist.engine.kernels.sums import PartialSums, move_row, no_sums
 
 @njit(nogil=True, cache=True)
 def _assign(  # type: ignore[no-untyped-def]
-    rows32, rows, weights, panel, centroids, frame, errors, labels, mode, plain, out
+    rows32, rows, weights, panel, centroids, frame, errors, labels, mode, out, scratch
 ):
     shift, scale, grid = frame
     gamma, longest, near, slack = errors
-    summed, fresh, single, direct = mode
-    n, d = rows.shape
+    summed, fresh = mode
+    loaded, best, second, nearest, scores, left = scratch
+    n = rows.shape[0]
     k = centroids.shape[0]
-    scratch = np.zeros((TILE_ROWS, d), np.float32)
-    best, second = np.empty(TILE_ROWS, np.float32), np.empty(TILE_ROWS, np.float32)
-    nearest = np.empty(TILE_ROWS, np.int32)
-    scores = np.empty(panel.shape[0] * panel.shape[2], np.float32)
-    left = np.empty(d)
-    shift32, one = shift.astype(np.float32), np.float32(1.0)
-    if direct:
-        shift32[:] = 0
     for start in range(0, n, TILE_ROWS):
-        size = min(TILE_ROWS, n - start)
-        if direct and size == TILE_ROWS:
+        tile = loaded
+        size = TILE_ROWS if start + TILE_ROWS < n else n - start
+        if start + TILE_ROWS <= rows32.shape[0]:
             tile = rows32[start : start + TILE_ROWS]
-        elif single:
-            load_tile(rows, start, size, shift32, one, scratch)
-            tile = scratch
         else:
-            load_tile(rows, start, size, shift, scale, scratch)
-            tile = scratch
-        nearest_rows(tile, size, panel, plain, best, second, nearest)
+            load_tile(rows, start, size, shift, scale, tile)
+        nearest_rows(tile, size, panel, best, second, nearest)
         for r in range(size):
             i = start + r
             label = nearest[r]
             if not second[r] > best[r] + slack or label >= k:
-                error = error_bound(norm2(tile[r]), gamma, longest, near)
+                error = error_bound(norm2(tile, r), gamma, longest, near)
                 if not np.float64(second[r]) > np.float64(best[r]) + 2.0 * error or label >= k:
                     label = resolve(rows, i, tile, r, panel, best[r], centroids, error, scores)
             before = np.int32(-1) if fresh else labels[i]
@@ -113,32 +102,44 @@ def assign(
     if labels is None:
         labels = np.empty(len(rows), np.int32)
     fresh = sums is None
+    scratch = _scratch(rows.shape[1], panel.scores[:, 0].size)
     out = sums or no_sums(len(centroids), rows.shape[1], frame.grid)
     for first, chunk in kernel_chunks(rows):
         part = as_kernel_rows(chunk)
         last = first + len(part)
         # The shift is exact in float32, so that a row is rounded once, as from float64.
         single = frame.scale == 1.0 and part.dtype != np.float64
+        shift = frame.shift.astype(np.float32) if single else frame.shift
         given = (
             part,
             NO_WEIGHTS if weights is None else weights[first:last],
             panel.scores,
             panel.centroids,
-            (frame.shift, frame.scale, tuple(frame.grid)),
+            (
+                np.zeros_like(shift) if direct else shift,
+                np.float32(1.0) if single else frame.scale,
+                tuple(frame.grid),
+            ),
             (panel.gamma, panel.max_norm, panel.near, np.float32(panel.slack)),
             labels[first:last],
         )
         if few:
-            assign_few(*given, (summed, fresh, single), tuple(out))
+            assign_few(*given, (summed, fresh), tuple(out))
         else:
             rows32 = part if direct else NO_TILE
-            _assign(rows32, *given, (summed, fresh, single, direct), PLAIN, tuple(out))
+            _assign(rows32, *given, (summed, fresh), tuple(out), scratch)
     return out
 
 
-def float32_rows(part: np.ndarray, frame: Frame) -> np.ndarray:
-    """Float32 rows that can be brought into the frame as they are, or none; shifts are exact."""
-    return part if part.dtype == np.float32 and frame.scale == 1.0 else NO_TILE
+def _scratch(d: int, lanes: int) -> tuple[np.ndarray, ...]:
+    """What `_assign` works in; each constructor takes 0.1 s to compile."""
+    single = [np.empty(TILE_ROWS, kind) for kind in (np.float32, np.float32, np.int32)]
+    return np.zeros((TILE_ROWS, d), np.float32), *single, np.empty(lanes, np.float32), np.empty(d)
+
+
+def float32_rows(part: np.ndarray, frame: Frame) -> np.ndarray | None:
+    """Float32 rows that can be brought into the frame as they are, or None; shifts are exact."""
+    return part if part.dtype == np.float32 and frame.scale == 1.0 else None
 
 
 MAX_FEATURES = 4
@@ -199,7 +200,7 @@ def assign_few(  # type: ignore[no-untyped-def]
     """As `kmdist.engine.kernels.assign._assign`; the panel is not folded."""
     shift, scale, grid = frame
     gamma, longest, near, slack = errors
-    summed, fresh, single = mode
+    summed, fresh = mode
     n, d = rows.shape
     k = centroids.shape[0]
     lanes = panel.shape[2]
@@ -210,13 +211,9 @@ def assign_few(  # type: ignore[no-untyped-def]
     best, second = np.empty(_ROWS, np.float32), np.empty(_ROWS, np.float32)
     nearest, todo = np.empty(_ROWS, np.int32), np.empty(_ROWS + 1, np.int32)
     scores, left = np.empty(wide.shape[1], np.float32), np.empty(d)
-    shift32, one = shift.astype(np.float32), np.float32(1.0)
     for first in range(0, n, _ROWS):
         size = min(_ROWS, n - first)
-        if single:
-            _load_columns(rows, first, size, shift32, one, columns)
-        else:
-            _load_columns(rows, first, size, shift, scale, columns)
+        _load_columns(rows, first, size, shift, scale, columns)
         _nearest(columns, size, wide, best, second, nearest)
         found = _unsettled(best, second, nearest, labels, first, size, slack, fresh, todo)
         for t in range(found):
@@ -226,7 +223,7 @@ def assign_few(  # type: ignore[no-untyped-def]
             if not second[r] > best[r] + slack or label >= k:
                 for p in range(d):
                     row[0, p] = columns[p, r]
-                error = error_bound(norm2(row[0]), gamma, longest, near)
+                error = error_bound(norm2(row, 0), gamma, longest, near)
                 if not np.float64(second[r]) > np.float64(best[r]) + 2.0 * error or label >= k:
                     label = resolve(rows, i, row, 0, panel, best[r], centroids, error, scores)
             before = np.int32(-1) if fresh else labels[i]

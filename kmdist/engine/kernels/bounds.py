@@ -22,7 +22,6 @@ from kmdist.engine.kernels import NO_WEIGHTS, as_kernel_rows, kernel_chunks
 from kmdist.engine.kernels.assign import float32_rows
 from kmdist.engine.kernels.frame import Frame
 from kmdist.engine.kernels.nearest import (
-    PLAIN,
     TILE_ROWS,
     frame_row,
     nearest_rows,
@@ -253,7 +252,7 @@ def _measure(squares, best, second, size, gamma, longest, uppers, lowers, errors
 
 @njit(nogil=True, cache=True)
 def _score_group(  # type: ignore[no-untyped-def]
-    g, size, rows, weights, made, centroids, grid, labels, bounds, near, gathered, plain, out,
+    g, size, rows, weights, made, centroids, grid, labels, bounds, near, gathered, out,
     scratch,
 ):  # fmt: skip
     """Assign the gathered rows of a group, set their bounds, and move them between sums."""
@@ -264,14 +263,10 @@ def _score_group(  # type: ignore[no-untyped-def]
     best, second, nearest, uppers, lowers, slack, left, scores = scratch
     own, place = (g - 1) // _CLASSES, (g - 1) % _CLASSES
     tile = tiles[g]
-    if g == 0:
-        nearest_rows(tile, size, panel, plain, best, second, nearest)
-    elif place == 0:
-        nearest_rows(tile, size, narrow[own], plain, best, second, nearest)
-    elif place == 1:
-        nearest_rows(tile, size, middle[own], plain, best, second, nearest)
-    else:
-        nearest_rows(tile, size, wide[own], plain, best, second, nearest)
+    chosen = panel
+    if g > 0:
+        chosen = narrow[own] if place == 0 else middle[own] if place == 1 else wide[own]
+    nearest_rows(tile, size, chosen, best, second, nearest)  # compiled once
     _measure(squares[g], best, second, size, gamma, longest, uppers, lowers, slack)
     most = centroids.shape[0] if g == 0 else order.shape[1]
     for r in range(size):
@@ -299,7 +294,7 @@ def _score_group(  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, cache=True)
 def _assign_bounded(  # type: ignore[no-untyped-def]
-    rows, rows32, weights, made, centroids, frame, labels, bounds, moves, near, plain, out
+    rows, rows32, weights, made, centroids, frame, labels, bounds, moves, near, out
 ):
     n, d = rows.shape
     k = centroids.shape[0]
@@ -310,7 +305,6 @@ def _assign_bounded(  # type: ignore[no-untyped-def]
     half_gaps32 = (half_gaps * DOWN).astype(np.float32)
     wide = (half_gaps32, (reach * DOWN).astype(np.float32))
     shift32, scale32 = shift.astype(np.float32), np.float32(scale)
-    single = rows32.shape[1] == d
     limited = reach[0, 0] > 0.0
     groups = _CLASSES * k + 1 if limited else 1
     capacity = _GROUP_ROWS if limited else TILE_ROWS
@@ -339,20 +333,20 @@ def _assign_bounded(  # type: ignore[no-untyped-def]
         widen(labels, bounds, grown, wide, first, last)
         position[1] = suspects(labels, bounds, half_gaps32, first, last, index_of)
         while position[0] < position[1]:
-            if single:
+            if rows32 is None:  # numba compiles one of the branches
+                g = _gather(
+                    rows, False, todo, (shift, scale), local, labels, bounds, wide, blur, gathered
+                )
+            else:
                 g = _gather(
                     rows32, True, todo, (shift32, scale32), local, labels, bounds, wide, blur,
                     gathered,
                 )  # fmt: skip
-            else:
-                g = _gather(
-                    rows, False, todo, (shift, scale), local, labels, bounds, wide, blur, gathered
-                )
             if g >= 0:
                 scored += sizes[g] * _width(g, lanes)
                 _score_group(
                     g, sizes[g], rows, weights, made, centroids, grid, labels, bounds, near,
-                    gathered, plain, out, scratch,
+                    gathered, out, scratch,
                 )  # fmt: skip
                 sizes[g] = 0
     for g in range(groups):
@@ -360,7 +354,7 @@ def _assign_bounded(  # type: ignore[no-untyped-def]
             scored += sizes[g] * _width(g, lanes)
             _score_group(
                 g, sizes[g], rows, weights, made, centroids, grid, labels, bounds, near, gathered,
-                plain, out, scratch,
+                out, scratch,
             )  # fmt: skip
     return scored
 
@@ -417,7 +411,6 @@ def assign_bounded(
             (upper[here], lower[here]),
             moves,
             tuple(neighbours),
-            PLAIN,
             tuple(sums),
         )
     return scored / (max(1, len(rows)) * guide.scores[:, 0].size)

@@ -11,7 +11,7 @@ from numba import njit
 
 from kmdist.engine.kernels import NO_WEIGHTS, as_kernel_rows, kernel_chunks
 from kmdist.engine.kernels.frame import Frame, make_panel, reaching
-from kmdist.engine.kernels.nearest import PLAIN, TILE_ROWS, load_tile, nearest_rows
+from kmdist.engine.kernels.nearest import TILE_ROWS, load_tile, nearest_rows
 from kmdist.engine.kernels.sums import add_exactly, carry, no_totals, totals_of
 
 
@@ -44,12 +44,14 @@ def _distance(row, centroid):  # type: ignore[no-untyped-def]
     return np.sqrt(square)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, fastmath={"contract", "reassoc"})
 def _inertia(rows, weights, centroids, labels, bins):  # type: ignore[no-untyped-def]
     for i in range(rows.shape[0]):
-        label = labels[i]
-        t = _difference2(rows[i], centroids[label])
-        add_exactly(bins, label, t * weights[i] if weights.size else t)
+        label, total = labels[i], 0.0
+        for p in range(rows.shape[1]):
+            t = np.float64(rows[i, p]) - centroids[label, p]
+            total += t * t
+        add_exactly(bins, label, total * weights[i] if weights.size else total)
 
 
 @njit(nogil=True, cache=True)
@@ -249,9 +251,9 @@ def _closer(rows, candidates, nearest, weights, out):  # type: ignore[no-untyped
             b += u * u
             c += v * v
         known, weight = nearest[i], weights[i]
-        out[0, i] = min(np.float64(a), known)
-        out[1, i] = min(np.float64(b), known)
-        out[2, i] = min(np.float64(c), known)
+        out[0, i] = a if a < known else known
+        out[1, i] = b if b < known else known
+        out[2, i] = c if c < known else known
         first += weight * out[0, i]
         second += weight * out[1, i]
         third += weight * out[2, i]
@@ -414,14 +416,14 @@ def exchange_centres(
 
 
 @njit(nogil=True, cache=True)
-def _add_utilities(rows, weights, panel, k, shift, scale, plain, bins):  # type: ignore[no-untyped-def]
+def _add_utilities(rows, weights, panel, k, shift, scale, bins):  # type: ignore[no-untyped-def]
     tile = np.zeros((TILE_ROWS, rows.shape[1]), np.float32)
     best, second = np.empty(TILE_ROWS, np.float32), np.empty(TILE_ROWS, np.float32)
     nearest = np.empty(TILE_ROWS, np.int32)
     for first in range(0, len(rows), TILE_ROWS):
         size = min(TILE_ROWS, len(rows) - first)
         load_tile(rows, first, size, shift, scale, tile)
-        nearest_rows(tile, size, panel, plain, best, second, nearest)
+        nearest_rows(tile, size, panel, best, second, nearest)
         for r in range(size):
             weight = weights[first + r] if weights.size else 1.0
             loss = np.float64(second[r]) - np.float64(best[r])
@@ -441,7 +443,5 @@ def utility_bins(
     for first, chunk in kernel_chunks(rows):
         part = as_kernel_rows(chunk)
         own = NO_WEIGHTS if weights is None else weights[first : first + len(part)]
-        _add_utilities(
-            part, own, panel.scores, len(centroids), frame.shift, frame.scale, PLAIN, bins
-        )
+        _add_utilities(part, own, panel.scores, len(centroids), frame.shift, frame.scale, bins)
     return carry(bins)

@@ -22,7 +22,7 @@ import numpy as np
 from numba import njit
 
 from kmdist.engine.kernels import NO_WEIGHTS, as_kernel_rows, kernel_chunks
-from kmdist.engine.kernels.sums import Digits, Grid, digits_of, float_bits, make_grid
+from kmdist.engine.kernels.sums import Digits, Grid, digits_of, make_grid
 
 
 @dataclass(frozen=True)
@@ -73,65 +73,20 @@ class Moments:
         return self.m2 / self.weight if self.weight > 0 else np.zeros_like(self.m2)
 
 
-@njit(nogil=True, cache=True, inline="always")
-def _extend(rows, four, extent, least, bits):  # type: ignore[no-untyped-def]
-    """Extent and digits of rows that count, four at a time to save stores."""
-    low, high = extent
-    a, b, c, e = four
-    for p in range(rows.shape[1]):
-        x, y, z, w = rows[a, p], rows[b, p], rows[c, p], rows[e, p]
-        less, more = (x, y) if x < y else (y, x)
-        lesser, greater = (z, w) if z < w else (w, z)
-        less = less if less < lesser else lesser
-        more = more if more > greater else greater
-        low[p] = less if less < low[p] else low[p]
-        high[p] = more if more > high[p] else high[p]
-    for p in range(least.size):
-        smallest = least[p]
-        x, y, z, w = abs(rows[a, p]), abs(rows[b, p]), abs(rows[c, p]), abs(rows[e, p])
-        smallest = least[p]
-        x, y = x if x > 0 else smallest, y if y > 0 else smallest
-        z, w = z if z > 0 else smallest, w if w > 0 else smallest
-        x, z = x if x < y else y, z if z < w else w
-        x = x if x < z else z
-        least[p] = x if x < smallest else smallest
-    for p in range(bits.size):
-        bits[p] |= (
-            float_bits(np.float64(rows[a, p]))  # type: ignore[call-arg]
-            | float_bits(np.float64(rows[b, p]))  # type: ignore[call-arg]
-            | float_bits(np.float64(rows[c, p]))  # type: ignore[call-arg]
-            | float_bits(np.float64(rows[e, p]))  # type: ignore[call-arg]
-        )
-
-
 @njit(nogil=True, cache=True)
-def _accumulate(rows, weights, pivot, sums, extent, least, bits):  # type: ignore[no-untyped-def]
-    """Sums of w(x − pivot) and w(x − pivot)², extent and digits of rows that count.
-
-    Extent and least size are of the type of the rows, whose vectors hold more of them.
-    """
-    first, second = sums
-    four, held = np.zeros(4, np.int64), 0
-    for i in range(rows.shape[0] + 1):
-        if i < rows.shape[0]:
-            weight = weights[i] if weights.size else 1.0
-            if weight == 0.0:
-                continue
-            for p in range(rows.shape[1]):
-                t = np.float64(rows[i, p]) - pivot[p]
-                first[p] += weight * t
-                second[p] += weight * t * t
-            four[held] = i
-            held += 1
-        elif held > 0:
-            four[held:] = four[0]
-            held = 4
-        if held == 4:  # in one place, which is compiled once
-            _extend(rows, four, extent, least, bits)
-            held = 0
+def _accumulate(rows, weights, pivot, first, second):  # type: ignore[no-untyped-def]
+    """Sums of w(x − pivot) and w(x − pivot)²."""
+    for i in range(rows.shape[0]):
+        weight = weights[i] if weights.size else 1.0
+        for p in range(rows.shape[1]):
+            t = np.float64(rows[i, p]) - pivot[p]
+            first[p] += weight * t
+            second[p] += weight * t * t
 
 
-_LOOK_ROWS = 4096
+_TOGETHER = 131_072
+"""Values that are looked at together, so that they stay in the cache; measured for 8 to 784
+features."""
 
 
 class _Scan:
@@ -144,33 +99,64 @@ class _Scan:
         ends = (np.inf, -np.inf) if self.floats else (np.iinfo(dtype).max, 0)
         self.extent = np.array([np.full(d, ends[0], dtype), np.full(d, ends[1], dtype)])
         self.reach = np.array([np.full(d, np.inf), np.full(d, -np.inf)])
-        self.least = np.full(d if self.floats else 0, np.inf, dtype)
+        # Sizes as integers, of which one is subtracted so that zero is the largest.
+        self.unsigned = np.dtype(f"u{dtype.itemsize}")
+        self.least = np.full(d, np.iinfo(self.unsigned).max, self.unsigned)
         self.bits = np.zeros(d if dtype == np.float64 else 0, np.int64)
 
     def add(self, part: np.ndarray, weights: np.ndarray | None) -> tuple[int, int] | None:
         """Row and column of the first value that is not finite, or None."""
-        given = NO_WEIGHTS if weights is None else weights
-        _accumulate(
-            part, given, self.pivot, tuple(self.sums), tuple(self.extent), self.least, self.bits
-        )
-        finite = not self.floats or bool(np.isfinite(self.sums[0]).all())
+        counted, finite = part, True
         if weights is not None and not weights.all():
-            others = part[weights == 0]
-            finite = finite and bool(np.isfinite(others).all())
+            others, counted, weights = part[weights == 0], part[weights > 0], weights[weights > 0]
+            finite = not self.floats or bool(np.isfinite(others).all())
             self.reach[0] = np.minimum(self.reach[0], others.min(axis=0))
             self.reach[1] = np.maximum(self.reach[1], others.max(axis=0))
+        step = max(1, _TOGETHER // part.shape[1])
+        for first in range(0, len(counted), step):
+            here = slice(first, first + step)
+            self._accumulate(counted[here], None if weights is None else weights[here])
+        finite = finite and (not self.floats or bool(np.isfinite(self.sums[0]).all()))
         return None if finite else _first_bad(part)
+
+    def _accumulate(self, rows: np.ndarray, weights: np.ndarray | None) -> None:
+        """Sums of w(x − pivot) and w(x − pivot)², extent and digits of rows that count."""
+        _accumulate(rows, NO_WEIGHTS if weights is None else weights, self.pivot, *self.sums)
+        self.extent[0] = np.minimum(self.extent[0], _reduce(np.minimum, rows))
+        self.extent[1] = np.maximum(self.extent[1], _reduce(np.maximum, rows))
+        if self.floats:
+            sizes = rows.view(self.unsigned) << self.unsigned.type(1)  # without the sign
+            sizes -= self.unsigned.type(1)
+            self.least = np.minimum(self.least, _reduce(np.minimum, sizes))
+        if self.bits.size:
+            self.bits |= _reduce(np.bitwise_or, rows.view(np.int64))
 
     def digits(self) -> Digits:
         """Of the rows that count; whole numbers of other types are known to be that."""
         extent = self.extent.astype(np.float64)
         most = np.where(extent[0] <= extent[1], np.abs(extent).max(axis=0), 0.0)
-        if self.bits.size:
-            return Digits(most, self.least.astype(np.float64), self.bits)
+        if not self.floats:
+            return Digits(most, np.ones(len(most)), np.zeros(len(most), np.int64))
+        sizes = self.least + self.unsigned.type(1) >> self.unsigned.type(1)
+        least = sizes.view(self.extent.dtype).astype(np.float64)
+        least[sizes == 0] = np.inf
         # float32 has 24 digits, of which the first is not among the bits.
-        bits = np.full(len(most), 1 << 29 if self.floats else 0, np.int64)
-        least = self.least.astype(np.float64) if self.floats else np.ones(len(most))
+        bits = self.bits if self.bits.size else np.full(len(most), 1 << 29, np.int64)
         return Digits(most, least, bits)
+
+
+def _reduce(operation: np.ufunc, values: np.ndarray) -> np.ndarray:
+    """Reduction over axis 0; many rows at a time where they are short, which is faster."""
+    n, d = values.shape
+    times = max(1, 512 // d)
+    whole = n - n % times
+    if times == 1 or whole < 2 * times:
+        return np.asarray(operation.reduce(values, axis=0))
+    long = operation.reduce(values[:whole].reshape(-1, times * d), axis=0).reshape(times, d)
+    return np.asarray(operation.reduce(np.concatenate([long, values[whole:]]), axis=0))
+
+
+_LOOK_ROWS = 4096
 
 
 def _first_bad(rows: np.ndarray) -> tuple[int, int] | None:

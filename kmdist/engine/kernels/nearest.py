@@ -9,13 +9,12 @@ again for the minimum. Here a block of rows × centroids stays in registers unti
 known: 2.6 × (48 features, 64 centroids), 2.1 × (48, 6) and 2.0 × (784, 10) as fast as plain loops
 on Zen 4; on Zen 3 as fast with 784 and 256 as OpenBLAS is with the products alone. The code is
 vector IR without any instruction of one processor: LLVM fits it to whatever vectors there are.
-`plain` in `nearest_rows` chooses the plain loops instead. Either gives the same labels.
+Plain loops give the same labels.
 
 `frame_row` brings one row into the frame and measures it on the way: numba's compiler sums rows of
 48 features in vectors of 8 with a remainder; fixed vectors of 16 take 0.6 of the time on Zen 4.
 """
 
-import os
 from typing import Any
 
 import numpy as np
@@ -25,8 +24,7 @@ from numba import njit, types
 from numba.core import cgutils, config
 from numba.extending import intrinsic
 
-PLAIN = bool(os.environ.get("KMDIST_PLAIN_KERNELS"))
-"""Use no hand-written vector code."""
+from kmdist.kernel_cache import PLAIN_KERNELS
 
 
 @njit(nogil=True, cache=True, fastmath={"nnan", "nsz", "reassoc"})
@@ -48,25 +46,14 @@ def least_two(scores):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True, fastmath={"contract", "nnan", "nsz"})
-def score_row(tile, r, panel, out):  # type: ignore[no-untyped-def]
-    """Scores ‖c‖² − 2x·c of one row; four features a round, to save stores."""
-    d, lanes = tile.shape[1], panel.shape[2]
-    whole = d // 4 * 4
+def _score_plain(tile, r, panel, out):  # type: ignore[no-untyped-def]
+    """Scores ‖c‖² − 2x·c of one row."""
+    lanes = panel.shape[2]
     for v in range(panel.shape[0]):
         sums = out[v * lanes : (v + 1) * lanes]
         for j in range(lanes):
             sums[j] = panel[v, 0, j]
-        for p in range(0, whole, 4):
-            x, y, z, w = tile[r, p], tile[r, p + 1], tile[r, p + 2], tile[r, p + 3]
-            for j in range(lanes):
-                sums[j] = (
-                    sums[j]
-                    + x * panel[v, p + 1, j]
-                    + y * panel[v, p + 2, j]
-                    + z * panel[v, p + 3, j]
-                    + w * panel[v, p + 4, j]
-                )
-        for p in range(whole, d):
+        for p in range(tile.shape[1]):
             x = tile[r, p]
             for j in range(lanes):
                 sums[j] += x * panel[v, p + 1, j]
@@ -76,17 +63,8 @@ def score_row(tile, r, panel, out):  # type: ignore[no-untyped-def]
 def _nearest_plain(tile, n, panel, best, second, nearest):  # type: ignore[no-untyped-def]
     scores = np.empty(panel.shape[0] * panel.shape[2], np.float32)
     for i in range(n):
-        score_row(tile, i, panel, scores)
+        _score_plain(tile, i, panel, scores)
         best[i], nearest[i], second[i] = least_two(scores)
-
-
-@njit(nogil=True, cache=True)
-def nearest_rows(tile, n, panel, plain, best, second, nearest):  # type: ignore[no-untyped-def]
-    """`kmdist.engine.kernels.nearest.nearest_of_tile`, or the same by plain loops."""
-    if plain:
-        _nearest_plain(tile, n, panel, best, second, nearest)
-    else:
-        nearest_of_tile(tile, n, panel, best, second, nearest)
 
 
 _TINY = 1e-280
@@ -95,7 +73,7 @@ _TINY = 1e-280
 _MAGNIFIED = 2.0**600
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, inline="always")
 def distance2(rows, i, centroids, j, factor):  # type: ignore[no-untyped-def]
     """‖(x − c) · factor‖² in float64 from the differences, in the order of the features."""
     total = 0.0
@@ -105,7 +83,7 @@ def distance2(rows, i, centroids, j, factor):  # type: ignore[no-untyped-def]
     return total
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, inline="always")
 def nearest_of(rows, i, centroids, values, limit):  # type: ignore[no-untyped-def]
     """The nearest centroid in float64 among those whose values are not above a limit.
 
@@ -116,32 +94,29 @@ def nearest_of(rows, i, centroids, values, limit):  # type: ignore[no-untyped-de
     rows, i : the row as given. centroids : (k, d) float64.
     values : (k or more,) float32.
     """
-    nearest, least = np.int32(0), np.inf
-    for j in range(centroids.shape[0]):
-        if not values[j] > limit:
-            t = distance2(rows, i, centroids, j, 1.0)
-            if t < least:
-                least, nearest = t, np.int32(j)
-    if least < _TINY:
+    nearest = np.int32(0)
+    for turn in range(2):
         least = np.inf
         for j in range(centroids.shape[0]):
-            if not values[j] > limit and distance2(rows, i, centroids, j, 1.0) < _TINY:
-                t = distance2(rows, i, centroids, j, _MAGNIFIED)
+            if not values[j] > limit:
+                t = distance2(rows, i, centroids, j, _MAGNIFIED if turn else 1.0)
                 if t < least:
                     least, nearest = t, np.int32(j)
+        if not least < _TINY:
+            break
     return nearest
 
 
-@njit(nogil=True, cache=True, fastmath={"contract", "nnan", "nsz", "reassoc"})
-def norm2(row):  # type: ignore[no-untyped-def]
+@njit(nogil=True, cache=True, inline="always")
+def norm2(rows, i):  # type: ignore[no-untyped-def]
     """‖x‖² of a float32 row, for error bounds only."""
     total = np.float32(0)
-    for p in range(row.size):
-        total += row[p] * row[p]
+    for p in range(rows.shape[1]):
+        total += rows[i, p] * rows[i, p]
     return np.float64(total)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, inline="always")
 def error_bound(square, gamma, longest, near):  # type: ignore[no-untyped-def]
     """Bound on the error of the scores of a row of squared length `square` that can be least.
 
@@ -149,11 +124,12 @@ def error_bound(square, gamma, longest, near):  # type: ignore[no-untyped-def]
     0.3 R², which is more than the errors of both scores as long as `gamma` is no more than 0.1.
     """
     length = np.sqrt(square) * (1.0 + gamma)
-    reach = length + min(longest, 4.0 * length + 2.0 * near)
+    far = 4.0 * length + 2.0 * near
+    reach = length + (far if far < longest else longest)
     return gamma * reach * reach
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, inline="always")
 def resolve(rows, i, tile, r, panel, best, centroids, error, scores):  # type: ignore[no-untyped-def]
     """The nearest centroid in float64 among those whose scores cannot be told apart.
 
@@ -172,7 +148,7 @@ def resolve(rows, i, tile, r, panel, best, centroids, error, scores):  # type: i
     return nearest_of(rows, i, centroids, scores, limit)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, inline="always")
 def load_tile(rows, first, n, shift, scale, tile):  # type: ignore[no-untyped-def]
     """Rows in the frame as float32, computed in the type of the shift.
 
@@ -184,7 +160,6 @@ def load_tile(rows, first, n, shift, scale, tile):  # type: ignore[no-untyped-de
 
 
 __all__ = [
-    "PLAIN",
     "TILE_ROWS",
     "error_bound",
     "load_tile",
@@ -239,6 +214,23 @@ def _make_listed_block(rows: int) -> Any:
         return types.void(*[types.intp] * 9), generate
 
     return block
+
+
+def _make_scores(lanes: int) -> Any:
+    """An intrinsic for the scores of one row and a vector of centroids."""
+
+    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        x, d, panel, out = args
+        block = _Block(builder, 1, 1, lanes)
+        ((scores,),) = block.products(x, d, panel)
+        builder.store(scores, block.pointer(out, block.vector)).align = 4
+        return context.get_dummy_value()
+
+    @intrinsic
+    def scores(context, x, d, panel, out):  # type: ignore[no-untyped-def]
+        return types.void(*[types.intp] * 4), generate
+
+    return scores
 
 
 class _Block:
@@ -395,6 +387,7 @@ _block_6x1 = _make_block(6, 1, 16)
 _block_16x1 = _make_block(16, 1, 16)
 _block_12x2 = _make_block(12, 2, 16)
 _block_6x4 = _make_block(6, 4, 16)
+_scores_8, _scores_16 = _make_scores(8), _make_scores(16)
 LISTED_ROWS = 12 if _WIDE else 6
 _listed_block = _make_listed_block(LISTED_ROWS)
 
@@ -420,21 +413,22 @@ def _wide_blocks(x, d, c, vectors, n, b, s, i):  # type: ignore[no-untyped-def]
         v += 1
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, inline="always")
 def _start(tile, n, panel, best, second, nearest):  # type: ignore[no-untyped-def]
     """Check what is addressed without a check: whole groups of 16, 12 or 6 rows."""
     vectors, lines, lanes = panel.shape
     if tile.shape[0] % 48 or n > tile.shape[0] or lines != tile.shape[1] + 1:
         raise ValueError("the tile does not fit its rows or the panel")
     fits = lanes == 16 or (lanes == 8 and vectors == 1)
-    if not fits or min(best.size, second.size, nearest.size) < tile.shape[0]:
+    rows = tile.shape[0]
+    if not fits or best.size < rows or second.size < rows or nearest.size < rows:
         raise ValueError("the panel or the results do not fit the blocks")
     best[:] = np.float32(_PAD)
     second[:] = np.float32(_PAD)
     nearest[:] = 0
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, inline="always")
 def nearest_of_tile(tile, n, panel, best, second, nearest):  # type: ignore[no-untyped-def]
     """Best score of each row of a tile, the least of its others, and the index of the best.
 
@@ -462,6 +456,25 @@ def nearest_of_tile(tile, n, panel, best, second, nearest):  # type: ignore[no-u
         for v in range(vectors):
             for r in range(0, n, 6):
                 _block_6x1(x + r * row, d, c + v * step, 16 * v, b + 4 * r, s + 4 * r, i + 4 * r)
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _score_vectors(tile, r, panel, out):  # type: ignore[no-untyped-def]
+    """Scores ‖c‖² − 2x·c of one row."""
+    d = tile.shape[1]
+    vectors, lines, lanes = panel.shape
+    if not 0 <= r < tile.shape[0] or lines != d + 1 or out.size < vectors * lanes:
+        raise ValueError("the panel does not fit the row, or its scores their place")
+    x, c, s = tile.ctypes.data + 4 * d * r, panel.ctypes.data, out.ctypes.data
+    for v in range(vectors):
+        if lanes == 8:
+            _scores_8(x, d, c, s)
+        else:
+            _scores_16(x, d, c + 64 * lines * v, s + 64 * v)
+
+
+score_row = _score_plain if PLAIN_KERNELS else _score_vectors
+nearest_rows = _nearest_plain if PLAIN_KERNELS else nearest_of_tile
 
 
 @njit(nogil=True, cache=True)

@@ -21,7 +21,6 @@ from kmdist.engine.kernels.frame import Frame
 from kmdist.engine.kernels.nearest import (
     LANES,
     LISTED_ROWS,
-    PLAIN,
     TILE_ROWS,
     frame_row,
     nearest_of,
@@ -33,6 +32,7 @@ from kmdist.engine.kernels.nearest import (
 )
 from kmdist.engine.kernels.subspace import DOWN, UP, Guide
 from kmdist.engine.kernels.sums import PartialSums, move_row
+from kmdist.kernel_cache import PLAIN_KERNELS
 
 _STAGE_ROWS = 128
 """Rows that are worked on together: few enough that they stay in the cache."""
@@ -100,14 +100,14 @@ def _read_row(rows, rows32, i, frame, local, j, row):  # type: ignore[no-untyped
     """Bring a row into the frame as float32; its squared distance from a centroid."""
     shift, scale, shift32, scale32 = frame
     d = rows.shape[1]
-    if rows32.shape[1] == d:
-        return frame_row(  # type: ignore[call-arg,var-annotated]
-            rows32.ctypes.data + 4 * d * i, d, shift32.ctypes.data, scale32,
-            local.ctypes.data + 4 * d * j, row.ctypes.data,
-        )[1]  # fmt: skip
-    for p in range(d):
-        row[p] = np.float32((rows[i, p] - shift[p]) * scale)
-    return _square(row, local, j)
+    if rows32 is None:  # numba compiles one of the branches
+        for p in range(d):
+            row[p] = np.float32((rows[i, p] - shift[p]) * scale)
+        return _square(row, local, j)
+    return frame_row(  # type: ignore[call-arg,var-annotated]
+        rows32.ctypes.data + 4 * d * i, d, shift32.ctypes.data, scale32,
+        local.ctypes.data + 4 * d * j, row.ctypes.data,
+    )[1]  # fmt: skip
 
 
 @njit(nogil=True, cache=True)
@@ -157,7 +157,7 @@ def _open_rows(  # type: ignore[no-untyped-def]
         found += 1
         least = _read_row(rows, rows32, i, frame, local, label, row)
         up = min(up, np.sqrt(least) * stretch + blunt)
-        square = np.float32(norm2(points[i]))
+        square = np.float32(norm2(points, i))
         length = np.sqrt(square) * (np.float32(1.0) + factor) + reach
         error = factor * length * length
         limits[r], squares[r], errors[r] = _limit(up, square, error, blur), square, error
@@ -169,11 +169,12 @@ def _open_rows(  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _score_plain(points, first, listed, n, panel, v, limits, own, scores, least, hits):  # type: ignore[no-untyped-def]
+def _score_plain(points, first, listed, n, panel, v, limits, own, least, hits):  # type: ignore[no-untyped-def]
     """`kmdist.engine.kernels.nearest.score_listed` by plain loops."""
+    scores = np.empty(LANES, np.float32)
     for at in range(n):
         r = listed[at]
-        score_row(points, first + r, panel[v : v + 1], scores[:LANES])
+        score_row(points, first + r, panel[v : v + 1], scores)
         least[at], hits[at] = _NONE, 0
         for j in range(LANES):
             if v * LANES + j == own[r]:
@@ -184,9 +185,12 @@ def _score_plain(points, first, listed, n, panel, v, limits, own, scores, least,
                 least[at] = min(least[at], scores[j])
 
 
+_score_listed = _score_plain if PLAIN_KERNELS else score_listed
+
+
 @njit(nogil=True, cache=True)
 def _score_vector(  # type: ignore[no-untyped-def]
-    v, begins, g, first, rows, rows32, points, guide, slots, frame, lower, stage, plain, scratch
+    v, begins, g, first, rows, rows32, points, guide, slots, frame, lower, stage, scratch
 ):
     """Score the rows listed for a group by a vector of it, and compare what that leaves open.
 
@@ -196,12 +200,9 @@ def _score_vector(  # type: ignore[no-untyped-def]
     """
     panel, _, _, _, blur, _, (local, stretch, blunt) = guide
     _, limits, squares, errors, own, best, other, nearest, lists, counts, row = stage
-    least, hits, pairs, scores = scratch
+    least, hits, pairs = scratch
     listed, n = lists[g], counts[g]
-    if plain:
-        _score_plain(points, first, listed, n, panel, v, limits, own, scores, least, hits)
-    else:
-        score_listed(points, first, listed, n, panel, v, limits, own, least, hits)
+    _score_listed(points, first, listed, n, panel, v, limits, own, least, hits)
     compared, width = 0, 4 * local.shape[1]
     for at in range(n):
         r = listed[at]
@@ -271,7 +272,7 @@ def _settle(  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _guess(points, panel, slots, plain, labels):  # type: ignore[no-untyped-def]
+def _guess(points, panel, slots, labels):  # type: ignore[no-untyped-def]
     """Label rows by their projections alone."""
     tile = np.zeros((TILE_ROWS, points.shape[1]), np.float32)
     best, second = np.empty(TILE_ROWS, np.float32), np.empty(TILE_ROWS, np.float32)
@@ -279,14 +280,14 @@ def _guess(points, panel, slots, plain, labels):  # type: ignore[no-untyped-def]
     for start in range(0, points.shape[0], TILE_ROWS):
         size = min(TILE_ROWS, points.shape[0] - start)
         tile[:size] = points[start : start + size]
-        nearest_rows(tile, size, panel, plain, best, second, nearest)
+        nearest_rows(tile, size, panel, best, second, nearest)
         for r in range(size):
             labels[start + r] = max(slots[min(nearest[r], slots.size - 1)], 0)
 
 
 @njit(nogil=True, cache=True)
 def _assign_projected(  # type: ignore[no-untyped-def]
-    rows, rows32, weights, points, guide, groups, frame, labels, bounds, moves, fresh, plain, out
+    rows, rows32, weights, points, guide, groups, frame, labels, bounds, moves, fresh, out
 ):
     n, d = rows.shape
     panel = guide[0]
@@ -305,13 +306,13 @@ def _assign_projected(  # type: ignore[no-untyped-def]
     scores = np.empty(slots.size, np.float32)
     scratch = (
         np.empty(_LIST, np.float32), np.empty(_LIST, np.int32),
-        np.empty((_LIST * LANES, 2), np.int32), scores,
+        np.empty((_LIST * LANES, 2), np.int32),
     )  # fmt: skip
     left = np.empty(d)
     opened, lists, counts = stage[0], stage[8], stage[9]
     scored, read, compared = 0, 0, 0
     if fresh:
-        _guess(points, panel, slots, plain, labels)
+        _guess(points, panel, slots, labels)
     for first in range(0, n, _STAGE_ROWS):
         size = min(_STAGE_ROWS, n - first)
         found = _open_rows(
@@ -326,7 +327,7 @@ def _assign_projected(  # type: ignore[no-untyped-def]
                     lists[g, at] = lists[g, 0]
                 compared += _score_vector(
                     v, v * LANES % width == 0, g, first, rows, rows32, points, guide, slots, whole,
-                    lower, stage, plain, scratch,
+                    lower, stage, scratch,
                 )  # fmt: skip
         for at in range(found):
             _settle(
@@ -412,7 +413,6 @@ def assign_projected(
             (upper[here], lower[here]),
             (grown, falls),
             fresh,
-            PLAIN,
             tuple(sums),
         )
     n = max(1, len(rows))

@@ -217,7 +217,7 @@ def weigh_labels(labels: np.ndarray, weights: np.ndarray | None, k: int, grid: G
     return np.stack(counts, axis=1)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, inline="always")
 def move_row(rows, i, weight, grid, out, old, new, left):  # type: ignore[no-untyped-def]
     """Take a row and its weight from the sums of one cluster (−1: none) to those of another.
 
@@ -228,26 +228,22 @@ def move_row(rows, i, weight, grid, out, old, new, left):  # type: ignore[no-unt
     grid : tuple of a `Grid`. out : tuple of `PartialSums`.
     left : (d,) float64, scratch.
     """
+    for turn in range(2 if old >= 0 else 1):  # a call in one place is compiled once
+        _add_row(rows, i, -weight if turn else weight, grid, out, old if turn else new, left)
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _add_row(rows, i, weight, grid, out, j, left):  # type: ignore[no-untyped-def]
+    """Add a row to the sums of a cluster; pieces of −w·x are those of w·x with the other sign."""
     row_grid, weight_grid = grid
     sums, counts = out
     count = weight
     for level in range(weight_grid.size):
         part = (count + weight_grid[level]) - weight_grid[level]
         count -= part
-        counts[new, level] += part
-        if old >= 0:
-            counts[old, level] -= part
-    counts[new, weight_grid.size] += count
-    if old >= 0:
-        counts[old, weight_grid.size] -= count
+        counts[j, level] += part
+    counts[j, weight_grid.size] += count
     d, levels = rows.shape[1], row_grid.shape[0]
-    if levels == 0:
-        for p in range(d):
-            t = np.float64(rows[i, p]) * weight
-            if old >= 0:
-                sums[old, 0, p] -= t
-            sums[new, 0, p] += t
-        return
     for p in range(d):
         left[p] = np.float64(rows[i, p]) * weight
     for level in range(levels):
@@ -258,15 +254,11 @@ def move_row(rows, i, weight, grid, out, old, new, left):  # type: ignore[no-unt
             rest = t - piece
             left[p] = rest
             bits |= float_bits(rest) << 1  # type: ignore[call-arg]  # a zero has a sign
-            if old >= 0:
-                sums[old, level, p] -= piece
-            sums[new, level, p] += piece
+            sums[j, level, p] += piece
         if bits == 0:
             return
     for p in range(d):
-        if old >= 0:
-            sums[old, levels, p] -= left[p]
-        sums[new, levels, p] += left[p]
+        sums[j, levels, p] += left[p]
 
 
 BINS = 68
@@ -280,7 +272,7 @@ def no_totals(k: int) -> np.ndarray:
     return np.zeros((k, BINS), np.int64)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, inline="always")
 def add_exactly(bins, j, value):  # type: ignore[no-untyped-def]
     """Add a finite number that is not negative to sum j."""
     bits = float_bits(value)  # type: ignore[call-arg,var-annotated]
