@@ -157,6 +157,7 @@ def quantize(
     space: typing.Literal['rgb', 'lab', 'oklab', 'hsv'] = ...,
     metric: typing.Literal['euclidean', 'manhattan'] = ...,
     init: str | pathlib.Path | kmdist.recipes.quantize.options.Colors | collections.abc.Sequence[collections.abc.Sequence[float]] = ...,
+    refine: typing.Optional[typing.Literal['breathing']] = ...,
     lock: str | pathlib.Path | kmdist.recipes.quantize.options.Colors | collections.abc.Sequence[collections.abc.Sequence[float]] | None = ...,
     weights: str | pathlib.Path | None = ...,
     alpha: bool = ...,

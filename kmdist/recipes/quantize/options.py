@@ -87,6 +87,13 @@ class QuantizeOptions(FittingOptions, frozen=True, kw_only=True):
             schema={"type": "string"},
         ),
     ] = "k-means++"
+    refine: Annotated[
+        Literal["breathing"] | None,
+        Option(
+            "breathing: go on from each palette by moving colours of little use to where they are "
+            "missed; takes some ten times as long."
+        ),
+    ] = None
     lock: Annotated[
         str | Path | Colors | Sequence[Sequence[float]] | None,
         Option(
@@ -130,6 +137,10 @@ class QuantizeOptions(FittingOptions, frozen=True, kw_only=True):
         if self.k is not None and self.psnr is not None:
             raise UsageError("k and psnr both decide the number of colours: give one of them")
         given = not isinstance(self.init, str) or self.init not in ("k-means++", "random")
+        if self.refine and (self.metric != "euclidean" or self.lock is not None):
+            raise UsageError(
+                "refine moves means: leave it out with metric manhattan, and with lock"
+            )
         if self.lock is not None and given:
             raise UsageError("init gives all first centres, and lock some for good: give one")
         if self.alpha and self.metric != "euclidean":

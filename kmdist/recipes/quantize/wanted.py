@@ -68,6 +68,7 @@ class Wanted(WantedClusters):
             **({"lock": self.fit.locked.tolist()} if len(self.fit.locked) else {}),
             "init": init if isinstance(init, str) else np.asarray(init).tolist(),
             **options.fitting,
+            **({"refine": options.refine} if options.refine else {}),
             **({"fit_only": True} if options.fit_only else {}),
         }
 
@@ -127,7 +128,8 @@ class Wanted(WantedClusters):
             return replace(fit, selection={"k": fit.k, "reason": reason, "scores": []})
         coarse = cloud.colors.coarse()
         tried = self.cloud(coarse) if len(coarse) > self.choices[-1] else cloud
-        few = replace(self.fit, n_init=1, max_iter=min(SCORING_ITERATIONS, self.fit.max_iter))
+        at_most = min(SCORING_ITERATIONS, self.fit.max_iter)
+        few = replace(self.fit, n_init=1, max_iter=at_most, refine=None)
         reached = {}
         for k in _spread(self.choices):
             fit = fit_palette(tried, k, few, on_state=on_state)
@@ -161,7 +163,7 @@ def wanted_palettes(options: QuantizeOptions) -> Wanted:
         init = read_palette(init)
     locked = _locked_colors(options)
     how = vars(options.fit_options(init))
-    fit = PaletteOptions(**how, metric=options.metric, locked=locked)
+    fit = PaletteOptions(**how, metric=options.metric, locked=locked, refine=options.refine)
     ks, choices = options.ks, tuple(k for k in options.choices if k >= len(locked))
     too_few = [k for k in ks if 0 < k < len(locked)] or (options.choices and not choices)
     if too_few or len(locked) > MAX_K:

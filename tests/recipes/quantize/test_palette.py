@@ -301,6 +301,22 @@ def test_the_best_of_several_starts_is_kept(cloud) -> None:
     assert sum(s.stop_reason is not None for s in seen) == 4
 
 
+def test_breathing_lowers_the_error_and_its_bytes_are_the_same_for_any_threads(cloud) -> None:
+    asked = PaletteOptions(refine="breathing")
+    plain, refined = fit_palette(cloud, 24), fit_palette(cloud, 24, asked)
+    assert refined.state.inertia < plain.state.inertia
+    check_consistent(cloud, refined)
+    again = fit_palette(replace(cloud, threads=2), 24, asked)
+    assert fit_bytes(again) == fit_bytes(refined)
+
+
+def test_breathing_leaves_an_exact_palette_alone() -> None:
+    few = ColorCloud(count_colors(random_pixels(3, 40, 6)))
+    k = len(few.colors)
+    fits = [fit_palette(few, k, PaletteOptions(refine=refine)) for refine in (None, "breathing")]
+    assert fit_bytes(fits[0]) == fit_bytes(fits[1])
+
+
 def test_random_colours_are_drawn_by_their_pixels() -> None:
     counts = np.array([1, 1, 98])
     points = np.arange(9, dtype=np.float32).reshape(3, 3)
@@ -380,6 +396,9 @@ def test_old_palettes_label_new_colours(cloud) -> None:
         ({"tol": math.nan}, "tol is nan"),
         ({"seed": -1}, "seed is -1"),
         ({"seed": 2**64}, "allowed are 0 to"),
+        ({"refine": "swap"}, "refine is 'swap'; allowed: breathing"),
+        ({"refine": "breathing", "metric": "manhattan"}, "leave it out with metric manhattan"),
+        ({"refine": "breathing", "locked": np.zeros((1, 3), np.uint8)}, "with locked colours"),
     ],
 )
 def test_wrong_options_are_refused(wrong: dict[str, object], message: str) -> None:

@@ -12,7 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from kmdist.engine.fits import FitOptions
-from kmdist.engine.lloyd import State
+from kmdist.engine.lloyd import Options, State, final_state, last
+from kmdist.engine.passes import ThreadPool
+from kmdist.engine.refining import breathe
+from kmdist.engine.rows import rows_of_array
 from kmdist.errors import UsageError, quantity
 from kmdist.images.color import over_black_and_white
 from kmdist.recipes.quantize.kernels.histogram import Colors
@@ -50,14 +53,16 @@ class PaletteOptions(FitOptions):
     metric : ``euclidean`` (k-means), or ``manhattan`` (k-medians, exact, only in `rgb`), for
         which inertia is Σ w Σ|x − c|.
     locked : (m, 3) uint8 sRGB, different, or (m, 4) with alpha: centroids that never move.
+    refine : None, or ``breathing``: move badly used centroids (`kmdist.engine.refining`).
 
     Raises
     ------
-    UsageError : a value that is not allowed.
+    UsageError : a value that is not allowed, or values that do not go together.
     """
 
     metric: str = "euclidean"
     locked: npt.NDArray[np.uint8] = field(default_factory=lambda: np.empty((0, 3), np.uint8))
+    refine: str | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.init, str) and self.init not in ("k-means++", "random"):
@@ -73,6 +78,13 @@ class PaletteOptions(FitOptions):
         if not 0 <= self.seed < 1 << 64:
             raise UsageError(f"seed is {self.seed}; allowed are 0 to 2^64 - 1")
         _check_metric(self.metric)
+        if self.refine not in (None, "breathing"):
+            raise UsageError(f"refine is {self.refine!r}; allowed: breathing, or None")
+        if self.refine and (self.metric != "euclidean" or len(self.locked)):
+            raise UsageError(
+                "refine moves centroids to where means are missed: leave it out with metric "
+                "manhattan and with locked colours"
+            )
 
 
 @dataclass(frozen=True)
@@ -203,6 +215,8 @@ def fit_palette(
                 on_state(state)
         attempts.append((state, history))
     best, best_history = min(attempts, key=lambda done: done[0].inertia)
+    if options.refine is not None:
+        best = _refined(cloud, best, options)
     warning = None
     if len(best.centroids) < k:
         whose = "the pixels and those locked" if len(options.locked) else "the pixels"
@@ -213,6 +227,20 @@ def fit_palette(
     rows = np.array(best_history, np.float64)
     unsorted = Palette(best, cloud.space, _NO_COLOR, _NO_COLOR, rows, warning)
     return palette_for(cloud, unsorted, options)
+
+
+def _refined(cloud: ColorCloud, state: State, options: PaletteOptions) -> State:
+    """A fit gone on from by adding and taking away centroids, on all colours as weighted rows."""
+    pool = ThreadPool(cloud.threads)
+    try:
+        rows, _ = rows_of_array(cloud.points, cloud.colors.counts.astype(np.float64), pool)
+        lloyd = Options(max_iter=max(1, options.max_iter), tol=options.tol)
+        start = final_state(rows, replace(state, counts=state.counts.astype(np.float64)))
+        centroids = last(breathe(rows, start, lloyd, options.seed)).centroids
+    finally:
+        pool.close()
+    _, counts, inertia = _method(cloud, options.metric).assign(cloud, centroids)
+    return replace(state, centroids=centroids, counts=counts, inertia=inertia)
 
 
 def palette_for(cloud: ColorCloud, fit: Palette, options: PaletteOptions) -> Palette:
