@@ -173,6 +173,28 @@ def prepare_seeding(peer: str, rows: str, k: int, seed: int) -> Run:
     return run
 
 
+def prepare_beyond(peer: str, rows: str, k: int, seed: int) -> Run:
+    """Fit with one peer that goes on from the local optimum."""
+    X = np.load(rows)
+
+    def fit(few: np.ndarray) -> Any:
+        if peer == "kmdist":
+            from kmdist import KMeans
+
+            return KMeans(k, refine="breathing", random_state=seed).fit(few)
+        from bkmeans import BKMeans
+
+        return BKMeans(n_clusters=k, m=5, random_state=seed).fit(few)
+
+    fit(X[: 4 * k])  # compiles
+
+    def run() -> Outcome:
+        model = fit(X)
+        return lambda: {"inertia": exact_inertia(X, model.cluster_centers_)}
+
+    return run
+
+
 def _our_seeds(X: np.ndarray, k: int, seed: int) -> np.ndarray:
     from kmdist.engine.passes import ThreadPool
     from kmdist.engine.rows import rows_of_array
