@@ -49,6 +49,17 @@ def test_the_kernels_are_those_of_scikit_image(step: int, masked: bool) -> None:
     assert total / UNIT / n_windows == pytest.approx(windows.mean(), abs=1e-6)
 
 
+@pytest.mark.parametrize("channels", [3, 6])
+def test_errors_of_wide_rows_and_of_colours_over_two_backgrounds(channels: int) -> None:
+    random = np.random.default_rng(channels)
+    pixels, palette = (random.choice(np.uint8([0, 255]), (n, channels)) for n in (10_000, 5))
+    pixels, labels = pixels.reshape(2, 5000, channels), random.integers(0, 5, (2, 5000), np.uint16)
+    skip = random.random((2, 5000)) < 0.1
+    error, n = squared_error(pixels, labels, palette, skip)
+    assert n == channels * (~skip).sum()
+    assert error == ((pixels.astype(int) - palette[labels]) ** 2)[~skip].sum()
+
+
 def test_sums_do_not_depend_on_how_an_image_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     """Along chunks, of which the kernels' is 1,024 pixels wide."""
     pixels, labels, _ = pictures(1500, 1100)
