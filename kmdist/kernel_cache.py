@@ -71,6 +71,7 @@ def _temporary_folder() -> Path:
     return folder
 
 
+@cache
 def source_stamp(path: Path) -> str:
     """Digest of a module and of the modules of kmdist that it imports, and so on.
 

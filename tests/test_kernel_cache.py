@@ -190,7 +190,7 @@ def test_without_any_folder_each_process_compiles(monkeypatch: pytest.MonkeyPatc
     kernel_cache.cache_folder.cache_clear()
     try:
         assert kernel_cache.cache_folder() is None
-        cache = kernel_cache._cache_of(kernel_cache.source_stamp)
+        cache = kernel_cache._cache_of(kernel_cache._user_folder)
         assert isinstance(cache, numba.core.caching.NullCache)
     finally:
         kernel_cache.cache_folder.cache_clear()
@@ -214,6 +214,7 @@ def test_the_stamp_is_that_of_all_that_is_compiled_into_a_kernel(
 
     def stamp() -> str:
         kernel_cache._source.cache_clear()
+        kernel_cache.source_stamp.cache_clear()
         return kernel_cache.source_stamp(tmp_path / "caller.py")
 
     first = stamp()
@@ -225,3 +226,4 @@ def test_the_stamp_is_that_of_all_that_is_compiled_into_a_kernel(
         (tmp_path / name).write_text(sources[name] + "# edited\n")
         assert stamp() != before
     kernel_cache._source.cache_clear()
+    kernel_cache.source_stamp.cache_clear()
