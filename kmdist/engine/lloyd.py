@@ -28,7 +28,7 @@ from kmdist.engine.block_steps import (
 )
 from kmdist.engine.kernels.assign import assign
 from kmdist.engine.kernels.distances import merge_farthest
-from kmdist.engine.kernels.frame import Moments, check_reach, make_frame, moments
+from kmdist.engine.kernels.frame import Moments, check_reach, frame_within, moments
 from kmdist.engine.kernels.sums import (
     PartialSums,
     add_levels,
@@ -333,12 +333,15 @@ def predict_rows(rows: np.ndarray, centroids: np.ndarray, metric: str = "euclide
     labels = np.empty(len(rows), np.int32)
     if len(rows):
         rows = unit_rows(rows) if metric == "cosine" else rows
-        m = require_finite(rows)
+        low, high = float(rows.min()), float(rows.max())  # NaN comes through
+        if not np.isfinite([low, high]).all():
+            require_finite(rows)
         if metric == "manhattan":
             from kmdist.engine.kernels.manhattan import assign_manhattan
 
             return assign_manhattan(rows, centroids, labels)[0]
-        assign(rows, None, centroids, make_frame(m), labels, summed=False)
+        frame = frame_within(low, high, len(rows), centroids)
+        assign(rows, None, centroids, frame, labels, summed=False)
     return labels
 
 

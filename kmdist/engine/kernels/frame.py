@@ -22,7 +22,7 @@ import numpy as np
 from numba import njit
 
 from kmdist.engine.kernels import NO_WEIGHTS, as_kernel_rows, kernel_chunks
-from kmdist.engine.kernels.sums import Digits, Grid, digits_of, make_grid
+from kmdist.engine.kernels.sums import Digits, Grid, digits_of, make_grid, no_digits
 
 
 @dataclass(frozen=True)
@@ -337,6 +337,21 @@ def make_frame(m: Moments) -> Frame:
         fold=scale == 1.0 and offset <= 64.0 * spread,
         grid=make_grid(m.digits, m.weight_digits, m.n_rows),
     )
+
+
+def frame_within(low: float, high: float, n: int, centroids: np.ndarray) -> Frame:
+    """The frame in which n rows are labelled, and not summed: centroids stand for their moments.
+
+    Parameters
+    ----------
+    low, high : least and largest of all values of the rows.
+    """
+    d, exact = centroids.shape[1], centroids.astype(np.float64)
+    lowest, highest = np.full(d, low), np.full(d, high)
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean, m2 = exact.mean(axis=0), n * exact.var(axis=0)
+    reach = np.stack([lowest, highest])
+    return make_frame(Moments((n,), (n,), float(n), mean, m2, lowest, highest, reach, no_digits(d)))
 
 
 def check_reach(extent: np.ndarray, weight: float) -> float:
