@@ -99,12 +99,14 @@ def _draw_block(
 ) -> tuple[Sample, np.ndarray]:
     source, places = item
     mean, by_weight, by_distance = chances
-    found, weights = source.open().counted()
-    n = len(found)
-    chance = by_weight * weights
+    block = source.open()
+    found, weights = block.counted()
+    each = 1.0 if block.weights is None else weights
+    chance = np.zeros(len(found))
     if by_distance:
-        distances = squared_distances(found, mean[None], np.zeros(n, np.int32))
-        chance = chance + by_distance * weights * distances
+        chance = squared_distances(found, mean[None], np.zeros(len(found), np.int32))
+        chance *= by_distance * each
+    chance += by_weight * each
     chosen = np.flatnonzero(place_uniforms(seed, _STREAM, places) < chance)
     drawn = Sample(found[chosen].astype(dtype), weights[chosen] / np.minimum(chance[chosen], 1.0))
     return drawn, places.of(chosen)
