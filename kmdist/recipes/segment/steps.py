@@ -31,8 +31,8 @@ COPIES = 3
 DRAWING_BYTES = 48
 """A row of a block of which a sample is drawn: random numbers, distances, chances, weights."""
 LABELLING_BYTES = 40
-"""A pixel being labelled and written besides its values: a channel and its square in float64,
-labels and their picture, pyramid, compressed chunks."""
+"""A pixel being labelled and written besides its values: labels and their picture, which are
+saved, pyramid, compressed chunks; with room to spare."""
 
 
 @dataclass(frozen=True)
