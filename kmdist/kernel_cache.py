@@ -133,10 +133,42 @@ class KernelCacheImpl(caching.CompileResultCacheImpl):  # type: ignore[misc]
     _locator_classes = [caching.UserProvidedCacheLocator, KernelLocator]  # type: ignore[list-item]  # noqa: RUF012
 
 
+class KernelFiles(caching.IndexDataCacheFile):  # type: ignore[misc]
+    """As numba's, but each signature of a function has an index and a data file of its own.
+
+    numba numbers the data files of a function by its one index. Of processes that compile two
+    signatures at once both take the next number, and one is given the code of the other.
+    """
+
+    def __init__(self, folder: str, base: str, stamp: str) -> None:
+        super().__init__(folder, base, stamp)
+        self._own = folder, base, stamp
+
+    def save(self, key: tuple[object, ...], data: object) -> None:
+        """Save the code of a signature."""
+        self._of(key).save(key, data)
+
+    def load(self, key: tuple[object, ...]) -> object:
+        """The code of a signature, or None."""
+        return self._of(key).load(key)
+
+    def _of(self, key: tuple[object, ...]) -> caching.IndexDataCacheFile:
+        folder, base, stamp = self._own
+        digest = hashlib.sha256(repr(key).encode()).hexdigest()[:16]
+        return caching.IndexDataCacheFile(folder, f"{base}-{digest}", stamp)
+
+
 class KernelCache(caching.FunctionCache):  # type: ignore[misc]
     """As numba's, but a cache that cannot be read or written is done without."""
 
     _impl_class = KernelCacheImpl
+
+    def __init__(self, function: FunctionType) -> None:
+        super().__init__(function)
+        locator = self._impl.locator
+        self._cache_file = KernelFiles(
+            self._cache_path, self._impl.filename_base, locator.get_source_stamp()
+        )
 
     def _index_key(self, *what: Any) -> tuple[Any, ...]:
         return (*super()._index_key(*what), PLAIN_KERNELS)

@@ -11,6 +11,7 @@ from pathlib import Path
 import numba
 import numpy as np
 import pytest
+from numba.core import caching
 
 import kmdist
 from kmdist import KMeans, kernel_cache
@@ -227,3 +228,24 @@ def test_the_stamp_is_that_of_all_that_is_compiled_into_a_kernel(
         assert stamp() != before
     kernel_cache._source.cache_clear()
     kernel_cache.source_stamp.cache_clear()
+
+
+def test_signatures_compiled_at_once_keep_their_own_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process has read the index before this one wrote it, and writes its code before."""
+    this, other = (kernel_cache.KernelFiles(str(tmp_path), "f", "stamp") for _ in range(2))
+    save, read = caching.IndexDataCacheFile._save_data, caching.IndexDataCacheFile._load_index
+
+    def overtaken(file: caching.IndexDataCacheFile, *what: object) -> None:
+        with monkeypatch.context() as patched:
+            patched.setattr(caching.IndexDataCacheFile, "_save_data", save)
+            patched.setattr(caching.IndexDataCacheFile, "_load_index", lambda _: {})
+            other.save(("uint8",), "code of uint8")
+        save(file, *what)
+
+    monkeypatch.setattr(caching.IndexDataCacheFile, "_save_data", overtaken)
+    this.save(("float32",), "code of float32")
+    assert caching.IndexDataCacheFile._load_index is read
+    assert this.load(("float32",)) == "code of float32"
+    assert this.load(("uint8",)) == "code of uint8"
