@@ -241,7 +241,7 @@ def test_jobs_in_memory_and_what_is_refused(photographs: Path) -> None:
         kmdist.quantize(f"{place}/photographs", f"{place}/photographs", k=4)
     with pytest.raises(UsageError, match="nothing is there"):
         kmdist.quantize(f"{place}/none", f"{place}/other.zarr", k=4)
-    with pytest.raises(UsageError, match="none.zarr: does not exist"):
+    with pytest.raises(UsageError, match="does not exist"):
         kmdist.open_run(f"{place}/none.zarr")
     with pytest.raises(UsageError, match="leave credentials out") as caught:
         kmdist.quantize(f"s3://key:{SECRET}@bucket/x", f"{place}/other.zarr", k=4)
