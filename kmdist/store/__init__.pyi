@@ -1,4 +1,4 @@
-from .fits import RunImage as RunImage
+from .run_arrays import RunImage as RunImage
 from .format.labels import PIXELS as PIXELS
 from .format.labels import Grid as Grid
 from .format.labels import LabelMap as LabelMap

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from kmdist.arguments import checked_arguments
 from kmdist.errors import KmdistError, UsageError, quantity, shown
-from kmdist.store.fits import Fit, Images, RunImage, RunRecord, validated
 from kmdist.store.format.contents import COMPLETE, SCHEMA
+from kmdist.store.run_arrays import Fit, Images, RunImage, RunRecord, validated
 from kmdist.store.targets import FsspecTarget, LocalTarget, Readable, Target, UrlPath
 from kmdist.urls import is_url
 

@@ -16,8 +16,8 @@ from kmdist.engine.fits import FitOptions
 from kmdist.engine.passes import one_blas_thread
 from kmdist.engine.rows import Rows
 from kmdist.errors import KmdistError, quantity
-from kmdist.job.fitting import fit_centroids
 from kmdist.job.job import Job
+from kmdist.job.resumable_fit import fit_centroids
 from kmdist.recipes.digits.labellers import (
     CentroidLabels,
     KernelBasis,

@@ -18,8 +18,8 @@ from kmdist.recipes.digits.labellers import ARRAYS, Ranked, model_of
 from kmdist.recipes.digits.stacks import open_stack
 from kmdist.recipes.digits.stacks.arrays import MAX_PIXELS, levels_of
 from kmdist.recipes.digits.stacks.stack import light_ink
-from kmdist.store.fits import RunRecord, validated
 from kmdist.store.reader import interpreting
+from kmdist.store.run_arrays import RunRecord, validated
 
 _CHUNK_IMAGES = 512
 

@@ -18,9 +18,9 @@ from kmdist.errors import quantity
 from kmdist.images import Rejection
 from kmdist.job.block_pass import BlockPass, Stage
 from kmdist.job.block_results import LeftOut, of_arrays, to_arrays
-from kmdist.job.fitting import kept_rows
 from kmdist.job.job import Job, NothingToFitError
 from kmdist.job.progress import Message
+from kmdist.job.resumable_fit import kept_rows
 from kmdist.recipes.digits.blocks import Range
 from kmdist.recipes.digits.model import WHITENING, Describer, Preset
 from kmdist.recipes.digits.opening import Opened, check_images, leave_out

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 from kmdist.engine.fits import FitOptions
 from kmdist.engine.rows import kept_row_bytes
-from kmdist.job.fitting import ROWS
 from kmdist.job.memory import Held, Outline, Step, row_pass
+from kmdist.job.resumable_fit import ROWS
 from kmdist.recipes.digits.blocks import Range
 from kmdist.recipes.digits.features import CELLS, DIRECTIONS, SIZE_PX
 from kmdist.recipes.digits.fitting import LANDMARK_ITERATIONS

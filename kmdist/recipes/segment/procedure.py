@@ -22,7 +22,6 @@ from kmdist.images import Found, Rejection
 from kmdist.images.finding.find import listed_inputs
 from kmdist.images.finding.formats import zarr_metadata
 from kmdist.job.each_image import EachImage, Fits, summary, write_image
-from kmdist.job.fitting import fit_centroids
 from kmdist.job.job import Job
 from kmdist.job.label_maps import Layer, label_items, open_sink
 from kmdist.job.memory import Outline
@@ -30,6 +29,7 @@ from kmdist.job.options import JobOptions
 from kmdist.job.photographs import Photographs, model_record, open_photographs
 from kmdist.job.progress import Message, Watcher
 from kmdist.job.recipe import Inputs, Results
+from kmdist.job.resumable_fit import fit_centroids
 from kmdist.job.shared_fit import Arrays, FitResult, SharedFit, write_predicted
 from kmdist.job.work import Piece, Work
 from kmdist.recipes.segment import geo

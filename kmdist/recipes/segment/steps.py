@@ -8,7 +8,6 @@ import numpy as np
 from kmdist.engine.coreset import coreset_size
 from kmdist.engine.rows import centroid_dtype, kept_row_bytes
 from kmdist.job.each_image import each_stage
-from kmdist.job.fitting import ROWS
 from kmdist.job.label_maps import (
     kept_label_bytes,
     label_items,
@@ -18,6 +17,7 @@ from kmdist.job.label_maps import (
 )
 from kmdist.job.memory import Held, Outline, Step, row_pass
 from kmdist.job.photographs import Photographs
+from kmdist.job.resumable_fit import ROWS
 from kmdist.job.work import Work
 from kmdist.recipes.segment.labels import SAMPLE_VALUES
 from kmdist.recipes.segment.model import SegmentModel

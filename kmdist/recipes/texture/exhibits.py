@@ -7,7 +7,7 @@ import numpy as np
 from kmdist.job.exhibits import Exhibit, Gallery, signatures
 from kmdist.recipes.texture.model import Texture
 from kmdist.store import Run
-from kmdist.store.fits import Fit
+from kmdist.store.run_arrays import Fit
 
 MOST_COMPONENTS = 16
 SHOWN_IMAGES = 6

@@ -208,9 +208,9 @@ def test_blocks_that_are_done_are_not_done_again(
 def test_a_fit_goes_on_from_its_last_iteration(
     sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from kmdist.job import fitting
+    from kmdist.job import resumable_fit
 
-    monkeypatch.setattr(fitting, "CHECKPOINT_S", 0.0)
+    monkeypatch.setattr(resumable_fit, "CHECKPOINT_S", 0.0)
     options = {"preset": "raw", "k": 8, "block_mpx": 0.12}
     whole = digits(sample, tmp_path / "whole.zarr", **options)
 
