@@ -340,7 +340,7 @@ def _values(source: Raster, window: Window) -> tuple[np.ndarray, np.ndarray]:
         valid &= stored[:, :, source.alpha] != 0
     if source.taken != tuple(range(stored.shape[2])):
         stored = stored[:, :, list(source.taken)]
-    values = np.ascontiguousarray(stored)
+    values = np.ascontiguousarray(stored, stored.dtype.newbyteorder("="))
     for value in source.nodata:
         if values.dtype.kind == "f" or value in _range_of(values.dtype):
             valid &= ~any_channel(values == values.dtype.type(value))

@@ -233,6 +233,24 @@ def test_predict_gives_a_file_its_labels_back(scene: np.ndarray, tmp_path: Path)
     np.testing.assert_array_equal(open_run(model.path).predict(scene), model.labels("a.npy")[:])
 
 
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("suffix", ["npy", "tif"])
+def test_values_of_either_byte_order_are_the_same(
+    scene: np.ndarray, suffix: str, shared: bool, tmp_path: Path
+) -> None:
+    found = []
+    for order in "<>":
+        path, values = tmp_path / f"scene.{suffix}", scene.astype(f"{order}u2")
+        if suffix == "npy":
+            np.save(path, values)
+        else:
+            tifffile.imwrite(path, values, byteorder=order, photometric="minisblack")
+        run = segment(path, tmp_path / f"{ord(order)}.zarr", k=4, shared=shared)
+        found.append(run.labels(path.name)[:])
+    assert np.array_equal(*found)
+    assert len(np.unique(found[0])) >= 4
+
+
 def test_kept_responses_are_clustered_as_kmeans_does(tmp_path: Path) -> None:
     import cv2
 
