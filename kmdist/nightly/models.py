@@ -96,9 +96,9 @@ def require_same_options(settings: Settings, number: int) -> None:
 def _differ(one: Declared, asked: Any, made: Any) -> bool:
     """Whether an option is not what a run records; False where that cannot be said."""
     if asked is None:  # what stands for it may depend on the images
-        return made is not None and not one.option.default
+        return made not in (None, [], {}) and not one.option.default
     if made is None:
-        return True
+        return asked != [0]  # k, where something else decides it
     if one.option.parse is path_or_text:  # files are recorded by what they hold
         return False
     return isinstance(asked, type(made) | int) and asked != made

@@ -238,3 +238,24 @@ def test_the_command_runs_a_night_of_digits(characters: World, tmp_path: Path) -
     done = CliRunner().invoke(cli, ["nightly", str(spec), "--set", "test=more/"])
     assert done.exit_code == 2
     assert "'test' does not apply to a nightly job" in done.output
+
+
+def test_nights_of_channels(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.settings = replace(world.settings, recipe="segment", options={"k": 3, "workers": 1})
+    put_stripes(world, "0.png", 4)
+    put_stripes(world, "1.png", 8)
+    first = world.night()
+    assert (first.new, first.done, first.model, first.fitted) == (2, 2, 1, True)
+    model = open_run(world.results / "models" / "0001.zarr")
+    assert model.recipe == "segment"
+    assert not any((model.path / "images").rglob("labels"))
+
+    put_stripes(world, "2.png", 6)
+    second = world.night()
+    assert (second.new, second.done, second.model, second.fitted) == (1, 1, 1, False)
+    run = open_run(find(world.results, world.inbox / "2.png")["run"])
+    assert np.array_equal(run.centroids, model.centroids)
+    world.settings = replace(world.settings, options={"k": 3, "scale": "standard"})
+    with pytest.raises(UsageError, match="'scale' is 'standard', and model 0001 was fitted"):
+        world.night()

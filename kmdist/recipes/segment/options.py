@@ -179,7 +179,7 @@ class SegmentOptions(FittingOptions, frozen=True, kw_only=True):
     ] = "k-means++"
     fit_only: Annotated[
         bool,
-        Option("Write centroids and no label maps: a model for kmdist.predict.", python_only=True),
+        Option("Write centroids and no label maps: a model for kmdist.predict.", one_off=True),
     ] = False
 
     def __post_init__(self) -> None:
