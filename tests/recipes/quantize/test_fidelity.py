@@ -165,3 +165,9 @@ def test_a_quality_that_cannot_be_reached(tmp_path: Path) -> None:
         kmdist.quantize(inputs, psnr=60, strict=True)
     with pytest.raises(KmdistError, match=r"noise\.png: 60 dB cannot be reached"):
         kmdist.quantize(inputs, psnr=60, shared=False, strict=True)
+
+
+def test_labels_of_what_does_not_count_are_not_looked_up() -> None:
+    pixels, palette = np.zeros((1, 2, 4), np.uint8), np.zeros((2, 4), np.uint8)
+    labels, skip = np.array([[1, 15]], np.uint8), np.array([[False, True]])
+    assert squared_error.py_func(pixels, labels, palette, skip) == (0, 4)

@@ -50,13 +50,14 @@ def squared_error(pixels, labels, palette, skip):  # type: ignore[no-untyped-def
             last = first + own.size // channels
             at = 0
             for x in range(first, last):
-                label = labels[y, x]
+                label = 0 if masked and skip[y, x] else labels[y, x]
                 drawn[at], drawn[at + 1] = palette[label, 0], palette[label, 1]
                 drawn[at + 2] = palette[label, 2]
                 at += channels
             for c in range(3, channels):
                 for x in range(first, last):
-                    drawn[(x - first) * channels + c] = palette[labels[y, x], c]
+                    label = 0 if masked and skip[y, x] else labels[y, x]
+                    drawn[(x - first) * channels + c] = palette[label, c]
             n += own.size
             if masked:
                 for x in range(first, last):
