@@ -306,6 +306,8 @@ def test_breathing_lowers_the_error_and_its_bytes_are_the_same_for_any_threads(c
     plain, refined = fit_palette(cloud, 24), fit_palette(cloud, 24, asked)
     assert refined.state.inertia < plain.state.inertia
     check_consistent(cloud, refined)
+    assert refined.state.iteration > plain.state.iteration
+    assert refined.history[-1, 0] == pytest.approx(refined.state.inertia, rel=1e-12)
     again = fit_palette(replace(cloud, threads=2), 24, asked)
     assert fit_bytes(again) == fit_bytes(refined)
 

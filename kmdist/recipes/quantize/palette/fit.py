@@ -215,8 +215,9 @@ def fit_palette(
                 on_state(state)
         attempts.append((state, history))
     best, best_history = min(attempts, key=lambda done: done[0].inertia)
-    if options.refine is not None:
+    if options.refine is not None and best.inertia > 0:
         best = _refined(cloud, best, options)
+        best_history.append((best.inertia, best.shift, best.n_repaired))
     warning = None
     if len(best.centroids) < k:
         whose = "the pixels and those locked" if len(options.locked) else "the pixels"
@@ -236,11 +237,11 @@ def _refined(cloud: ColorCloud, state: State, options: PaletteOptions) -> State:
         rows, _ = rows_of_array(cloud.points, cloud.colors.counts.astype(np.float64), pool)
         lloyd = Options(max_iter=max(1, options.max_iter), tol=options.tol)
         start = final_state(rows, replace(state, counts=state.counts.astype(np.float64)))
-        centroids = last(breathe(rows, start, lloyd, options.seed)).centroids
+        found = last(breathe(rows, start, lloyd, options.seed))
     finally:
         pool.close()
-    _, counts, inertia = _method(cloud, options.metric).assign(cloud, centroids)
-    return replace(state, centroids=centroids, counts=counts, inertia=inertia)
+    _, counts, inertia = _method(cloud, options.metric).assign(cloud, found.centroids)
+    return replace(found, counts=counts, inertia=inertia)
 
 
 def palette_for(cloud: ColorCloud, fit: Palette, options: PaletteOptions) -> Palette:
