@@ -28,7 +28,7 @@ from kmdist.engine.block_steps import (
 )
 from kmdist.engine.kernels.assign import assign
 from kmdist.engine.kernels.distances import merge_farthest
-from kmdist.engine.kernels.frame import Moments, check_reach, frame_within, moments
+from kmdist.engine.kernels.frame import Moments, check_reach, frame_within, make_frame, moments
 from kmdist.engine.kernels.sums import (
     PartialSums,
     add_levels,
@@ -340,7 +340,10 @@ def predict_rows(rows: np.ndarray, centroids: np.ndarray, metric: str = "euclide
             from kmdist.engine.kernels.manhattan import assign_manhattan
 
             return assign_manhattan(rows, centroids, labels)[0]
-        frame = frame_within(low, high, len(rows), centroids)
+        try:
+            frame = frame_within(low, high, len(rows), centroids)
+        except ValueError:  # one extent for all features is longer than any row
+            frame = make_frame(require_finite(rows))
         assign(rows, None, centroids, frame, labels, summed=False)
     return labels
 

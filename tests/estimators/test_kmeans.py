@@ -586,3 +586,10 @@ def test_breathing_where_it_does_not_go() -> None:
             KMeans(k, refine="breathing", random_state=0).fit(X).inertia_
             == KMeans(k).fit(X).inertia_
         )
+
+
+def test_new_rows_may_be_as_long_as_those_that_were_fitted() -> None:
+    rows = np.zeros((2_000, 1_000))
+    rows[::2, 0] = 1e150
+    fit = KMeans(2, random_state=0).fit(rows)
+    assert np.array_equal(fit.predict(rows), fit.labels_)
