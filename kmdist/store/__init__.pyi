@@ -1,4 +1,3 @@
-from .run_arrays import RunImage as RunImage
 from .format.labels import PIXELS as PIXELS
 from .format.labels import Grid as Grid
 from .format.labels import LabelMap as LabelMap
@@ -8,6 +7,7 @@ from .format.layout import unclustered_value as unclustered_value
 from .format.names import image_key as image_key
 from .reader import Run as Run
 from .reader import open_run as open_run
+from .run_arrays import RunImage as RunImage
 from .targets import FsspecTarget as FsspecTarget
 from .targets import LocalTarget as LocalTarget
 from .targets import Target as Target
