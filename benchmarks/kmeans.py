@@ -220,20 +220,8 @@ def compare_seeding(folder: Path, options: argparse.Namespace) -> None:
     for kind in options.seeding.split(","):
         k = SEEDING[kind]
         rows = dataset(folder, kind, options.rows)
-        means = {}
-        for peer in ("kmdist", "sklearn"):
-            runs = [
-                measure(
-                    "benchmarks.kmeans_peers:prepare_seeding",
-                    {"peer": peer, "rows": str(rows), "k": k, "seed": seed},
-                )
-                for seed in range(options.seeds)
-            ]
-            means[peer] = (
-                float(np.mean([run.cpu_s for run in runs])),
-                float(np.mean([run.result["inertia"] for run in runs])),
-            )
-        ours, theirs = means["kmdist"], means["sklearn"]
+        seeding = "benchmarks.kmeans_peers:prepare_seeding"
+        ours, theirs = (_means(seeding, peer, rows, k, options.seeds) for peer in _SEEDERS)
         print(
             f"  {kind} k = {k}: {ours[0]:.3f} s, final inertia {ours[1]:.6g}; scikit-learn's "
             f"k-means++ {theirs[0]:.3f} s = {theirs[0] / ours[0]:.0f} ×, {theirs[1]:.6g} "
@@ -242,7 +230,16 @@ def compare_seeding(folder: Path, options: argparse.Namespace) -> None:
         )
 
 
+_SEEDERS, _IMPROVERS = ("kmdist", "sklearn"), ("kmdist", "bkmeans")
 _BEYOND_SEEDS = 3
+
+
+def _means(prepare: str, peer: str, rows: Path, k: int, seeds: int) -> tuple[float, float]:
+    """CPU seconds and final inertia, means over seeds."""
+    asked = {"peer": peer, "rows": str(rows), "k": k}
+    runs = [measure(prepare, {**asked, "seed": seed}) for seed in range(seeds)]
+    seconds = float(np.mean([run.cpu_s for run in runs]))
+    return seconds, float(np.mean([run.result["inertia"] for run in runs]))
 
 
 def compare_beyond(folder: Path, options: argparse.Namespace) -> None:
@@ -251,20 +248,8 @@ def compare_beyond(folder: Path, options: argparse.Namespace) -> None:
     for name, k in _BEYOND.items():
         path = folder / f"beyond-{name}.npy"
         np.save(path, _beyond_rows(folder, name, k, options.rows).astype(np.float32))
-        means = {}
-        for peer in ("kmdist", "bkmeans"):
-            runs = [
-                measure(
-                    "benchmarks.kmeans_peers:prepare_beyond",
-                    {"peer": peer, "rows": str(path), "k": k, "seed": seed},
-                )
-                for seed in range(_BEYOND_SEEDS)
-            ]
-            means[peer] = [
-                float(np.mean([run.cpu_s for run in runs])),
-                float(np.mean([run.result["inertia"] for run in runs])),
-            ]
-        ours, theirs = means["kmdist"], means["bkmeans"]
+        beyond = "benchmarks.kmeans_peers:prepare_beyond"
+        ours, theirs = (_means(beyond, peer, path, k, _BEYOND_SEEDS) for peer in _IMPROVERS)
         print(
             f"  {name:10s} k = {k:3d}: {ours[0]:.2f} s, inertia {ours[1]:.6g}; bkmeans "
             f"{theirs[0]:.2f} s = {theirs[0] / ours[0]:.1f} ×, {theirs[1]:.6g} "
