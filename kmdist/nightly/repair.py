@@ -57,7 +57,8 @@ class Finding:
 def verify(results: Path) -> list[str]:
     """Find what is missing, damaged, or not as the ledger says.
 
-    Every object of every run is read and its digest compared.
+    Metadata and arrays of every run, and the labels of every file in its latest run, are read and
+    their digests compared. Labels that a later run stands for have no digest in the ledger.
 
     Returns
     -------
