@@ -267,6 +267,8 @@ def repair(spec: str | None, overrides: tuple[str, ...], results: str | None) ->
         say(f"{path}: has changed since; the next night labels it")
     for path in done.lost:
         say(f"{path}: is gone, and its labels are lost")
+    for finding in done.superseded:
+        say(f"{finding}; a later run stands for them, and they are not made anew")
     for finding in done.left:
         say(finding)
     if done.left:

@@ -6,9 +6,10 @@ A lock that dies with its process lets one night at a time change it.
 
 A file's row: where it is (`path`, bytes of the file system; `name` in runs), what was there when
 it was last looked at (`size`, `mtime_ns`, `ctime_ns`, `next_hash`, `observed_s`), its `state`, and
-its labels: `run` and `label_name` there, `model`, `digest` of what was written; `hash` is of the
-contents that were labelled or quarantined. `going` is the run
-that is being made with it; `gone` says that it was not there last night.
+its labels: the latest `run` that holds some, `label_name` there, `model`; `hash` is of the contents
+that were labelled or quarantined. `going` is the run that is being made with it; `gone` says that
+it was not there last night. Of all labels of each run, also those that a later run stands for,
+`labels` has the digest of what was written.
 """
 
 import fcntl
@@ -34,7 +35,7 @@ PENDING: Final = "pending"
 DONE: Final = "done"
 QUARANTINED: Final = "quarantined"
 
-SCHEMA = 1
+SCHEMA = 2
 
 _NOT_DAMAGE = frozenset({
     sqlite3.SQLITE_PERM, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM,
@@ -46,17 +47,27 @@ _TABLES = """
 CREATE TABLE IF NOT EXISTS files (
     path BLOB PRIMARY KEY, name BLOB NOT NULL, size INTEGER, mtime_ns INTEGER, ctime_ns INTEGER,
     hash TEXT, next_hash TEXT, observed_s REAL, state TEXT NOT NULL, error TEXT, run TEXT,
-    label_name BLOB, model INTEGER, digest TEXT, going TEXT, gone INTEGER NOT NULL DEFAULT 0
+    label_name BLOB, model INTEGER, going TEXT, gone INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS runs (
     run TEXT PRIMARY KEY, model INTEGER NOT NULL, state TEXT NOT NULL, inertia REAL, pixels INTEGER,
     drift REAL, digest TEXT
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS labels (
+    run TEXT, name BLOB, digest TEXT NOT NULL, PRIMARY KEY (run, name)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS models (number INTEGER PRIMARY KEY, made_s REAL NOT NULL);
 CREATE TABLE IF NOT EXISTS sample (path BLOB PRIMARY KEY, name BLOB NOT NULL) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS files_going ON files (going) WHERE going IS NOT NULL;
 CREATE INDEX IF NOT EXISTS files_run ON files (run);
 """
+
+_FROM_1 = """
+INSERT OR IGNORE INTO labels
+    SELECT run, label_name, digest FROM files WHERE run IS NOT NULL AND digest IS NOT NULL;
+ALTER TABLE files DROP COLUMN digest;
+"""
+"""From version 1, which had the digest of a file's latest labels alone."""
 
 
 class LedgerDamagedError(KmdistError):
@@ -80,7 +91,6 @@ class FileRow:
     run: str | None = None
     label_name: str | None = None
     model: int | None = None
-    digest: str | None = None
     going: str | None = None
     gone: int = 0
 
@@ -133,11 +143,18 @@ class Ledger:
                     connection.execute("PRAGMA journal_mode=WAL")
                     connection.execute("PRAGMA synchronous=FULL")
                 version = connection.execute("PRAGMA user_version").fetchone()[0]
-                if version not in (0, SCHEMA):
+                if version > SCHEMA:
                     raise KmdistError(f"{path}: ledger of version {version}; update kmdist")
-                if version == 0:
-                    connection.executescript(_TABLES)
-                    connection.execute(f"PRAGMA user_version={SCHEMA}")
+                if version < SCHEMA and readonly:
+                    raise KmdistError(
+                        f"{path}: ledger of version {version}; once a night, or `kmdist nightly "
+                        "status` where it can be written, has made it one of today, it can be read"
+                    )
+                if version < SCHEMA:
+                    update = _TABLES + (_FROM_1 if version else "")
+                    connection.executescript(
+                        f"BEGIN IMMEDIATE;{update}PRAGMA user_version={SCHEMA};COMMIT;"
+                    )
                 yield cls(path, connection)
             finally:
                 connection.close()
@@ -200,8 +217,12 @@ class Ledger:
             (run, model),
         )
 
-    def finish_run(self, run: str, result: Mapping[str, Any]) -> None:
-        """Note what a published run is: inertia, pixels, drift, digest."""
+    def finish_run(self, run: str, result: Mapping[str, Any], digests: Mapping[str, str]) -> None:
+        """Note what a published run is (inertia, pixels, drift, digest) and of labels by name."""
+        self._connection.executemany(
+            "INSERT OR REPLACE INTO labels VALUES (?, ?, ?)",
+            ((run, os.fsencode(name), digest) for name, digest in digests.items()),
+        )
         self._connection.execute(
             "UPDATE runs SET state = 'published', inertia = :inertia, pixels = :pixels, "
             "drift = :drift, digest = :digest WHERE run = :run",
@@ -212,6 +233,20 @@ class Ledger:
         """Forget a run that came to nothing; its files are to be labelled still."""
         self._connection.execute("UPDATE files SET going = NULL WHERE going = ?", (run,))
         self._connection.execute("DELETE FROM runs WHERE run = ?", (run,))
+        self._connection.execute("DELETE FROM labels WHERE run = ?", (run,))
+
+    def labels(self, run: str) -> dict[str, str]:
+        """Digests of the labels of a published run, by name there."""
+        rows = self._connection.execute(
+            "SELECT name, digest FROM labels WHERE run = ? ORDER BY name", (run,)
+        )
+        return msgspec.convert({_as_text(name): digest for name, digest in rows}, dict[str, str])
+
+    def drop_labels(self, run: str, name: str) -> None:
+        """Forget labels of a run that are lost."""
+        self._connection.execute(
+            "DELETE FROM labels WHERE run = ? AND name = ?", (run, os.fsencode(name))
+        )
 
     def runs(self, state: str) -> list[RunRow]:
         """Runs of a state, oldest first."""
@@ -275,9 +310,12 @@ def _as_stored(row: tuple[Any, ...]) -> tuple[Any, ...]:
 def _as_read(row: tuple[Any, ...]) -> FileRow:
     read = dict(zip(_COLUMNS, row, strict=True))
     for name in ("name", "label_name"):
-        if isinstance(read[name], bytes):
-            read[name] = os.fsdecode(read[name])
+        read[name] = _as_text(read[name])
     return msgspec.convert(read, FileRow)
+
+
+def _as_text(name: Any) -> Any:
+    return os.fsdecode(name) if isinstance(name, bytes) else name
 
 
 class LockHeldError(KmdistError):

@@ -7,7 +7,7 @@ started and found published is recorded; found unfinished, it is resumed.
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -273,11 +273,11 @@ class Worker:
             names = [row.name for row in rows.values() if row.name not in reasons]
             digests = image_digests(opened, names)
             result = run_record(self.settings.results, number, opened)
-        after = [settled(row, run, number, reasons, digests) for row in rows.values()]
+        after = [settled(row, run, number, reasons, digests.keys()) for row in rows.values()]
         with self.ledger.transaction():
             self.ledger.put_files(after)
             if run is not None:
-                self.ledger.finish_run(run, result)
+                self.ledger.finish_run(run, result, digests)
         done = sum(row.state == DONE for row in after)
         self.night.done += done
         self.night.set_aside(after)
@@ -308,7 +308,7 @@ def settled(
     run: str | None,
     number: int,
     reasons: Mapping[str, tuple[str, str]],
-    digests: Mapping[str, str],
+    labelled: Container[str],
 ) -> FileRow:
     """A file's row after a run.
 
@@ -317,9 +317,9 @@ def settled(
     run : that was published; None: nothing in it could be used.
     number : of the model.
     reasons : code and reason of each image that was rejected, by name.
-    digests : of the labels of each image in the run, by name.
+    labelled : names of images whose labels the run holds.
     """
-    if row.name in digests:
+    if row.name in labelled:
         return replace(
             row,
             state=DONE,
@@ -328,7 +328,6 @@ def settled(
             run=run,
             label_name=row.name,
             model=number,
-            digest=digests[row.name],
             going=None,
         )
     code, reason = reasons.get(row.name, ("missing", "not in the run"))

@@ -8,7 +8,7 @@ leaves to it, such as labelling what is new.
 import fnmatch
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -46,19 +46,20 @@ class Finding:
     text : the finding in a line.
     rows : files whose labels are concerned.
     run : that cannot be used as a whole; unknown : that the ledger does not know.
+    labels : run and name of labels that are damaged, or missing.
     """
 
     text: str
     rows: tuple[FileRow, ...] = ()
     run: str | None = None
     unknown: str | None = None
+    labels: tuple[str, str] | None = None
 
 
 def verify(results: Path) -> list[str]:
     """Find what is missing, damaged, or not as the ledger says.
 
-    Metadata and arrays of every run, and the labels of every file in its latest run, are read and
-    their digests compared. Labels that a later run stands for have no digest in the ledger.
+    All objects of every run are read and their digests compared.
 
     Returns
     -------
@@ -101,36 +102,42 @@ def findings(results: Path, ledger: Ledger) -> Iterator[Finding]:
             yield Finding(text, tuple(rows))
     for run, record in published.items():
         path = results / "runs" / f"{run}.zarr"
-        yield from _run(path, record["digest"], by_run[run], models.get(record["model"]))
+        try:
+            opened = open_run(path)
+            yield from _root(opened, record["digest"], by_run[run], models.get(record["model"]))
+        except (KmdistError, OSError) as error:
+            yield Finding(f"{path}: {error}", tuple(by_run[run]), run)
+            continue
+        yield from _labels(opened, ledger.labels(run), by_run[run])
 
 
-def _run(
-    path: Path, digest: str | None, rows: list[FileRow], model: Run | None
+def _root(
+    run: Run, digest: str | None, rows: list[FileRow], model: Run | None
 ) -> Iterator[Finding]:
-    try:
-        run = open_run(path)
-        held = Held(run)
-        if root_digest(path) != digest:
-            text = f"{path}: its attributes or arrays are not what was written"
-            yield Finding(text, tuple(rows), path.stem)
-        elif (path / "images").is_dir() and not _is_group(path / "images" / "zarr.json"):
-            yield Finding(f"{path}: its group of images is damaged", tuple(rows), path.stem)
-        if model is not None and not is_made_with(run, model):
-            yield Finding(f"{path}: was labelled with another model than {model.path}")
-    except (KmdistError, OSError) as error:
-        yield Finding(f"{path}: {error}", tuple(rows), path.stem)
-        return
-    for row in rows:
-        name = row.label_name or row.name
+    path = run.path
+    if root_digest(path) != digest:
+        text = f"{path}: its attributes or arrays are not what was written"
+        yield Finding(text, tuple(rows), path.stem)
+    elif (path / "images").is_dir() and not _is_group(path / "images" / "zarr.json"):
+        yield Finding(f"{path}: its group of images is damaged", tuple(rows), path.stem)
+    if model is not None and not is_made_with(run, model):
+        yield Finding(f"{path}: was labelled with another model than {model.path}")
+
+
+def _labels(run: Run, digests: Mapping[str, str], rows: list[FileRow]) -> Iterator[Finding]:
+    """What of a run's labels is not as written; with the file whose latest labels they are."""
+    held, by_name = Held(run), {row.label_name or row.name: row for row in rows}
+    for name in sorted({*digests, *by_name}):
+        text = f"{run.path}: the labels of {name}"
         try:
             found = held.digest(name)
-            if found is None:
-                yield Finding(f"{path}: the labels of {name} are missing", (row,))
-            elif found != row.digest:
-                text = f"{path}: the labels of {name} are damaged or incomplete"
-                yield Finding(text, (row,))
+            if found == digests.get(name, ""):
+                continue
+            text += " are missing" if found is None else " are damaged or incomplete"
         except (KmdistError, OSError) as error:
-            yield Finding(f"{path}: the labels of {name} cannot be read: {error}", (row,))
+            text += f" cannot be read: {error}"
+        row = by_name.get(name)
+        yield Finding(text, (row,) if row else (), labels=(run.path.stem, name))
 
 
 def _is_group(path: Path) -> bool:
@@ -155,6 +162,7 @@ class Repair:
     remade : files labelled anew, with the model they had; runs : the runs that hold these.
     changed : files whose labels were lost and that have changed since: the next night labels them.
     lost : files whose labels were lost and that are not there any more.
+    superseded : findings of labels that a later run stands for: they are forgotten.
     left : findings of `kmdist.nightly.verify` that remain.
     """
 
@@ -164,6 +172,7 @@ class Repair:
     runs: tuple[str, ...] = ()
     changed: list[str] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
+    superseded: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
 
 
@@ -199,7 +208,9 @@ def _is_sound(path: Path) -> bool:
         with Ledger.open(path) as ledger:
             if ledger.damage():
                 return False
-            ledger.files(), ledger.runs("published"), ledger.runs("started"), ledger.models()
+            ledger.files(), ledger.runs("started"), ledger.models()
+            for run in ledger.runs("published"):
+                ledger.labels(run["run"])
     except LedgerDamagedError:
         return False
     return True
@@ -245,6 +256,8 @@ class _Repairer:
         damaged = {row.path: row for finding in found for row in finding.rows}
         self._remake(damaged)
         self._leave({finding.run for finding in found if finding.run})
+        self.done.superseded = [one.text for one in found if one.labels and not one.rows]
+        self._forget_superseded()
         night = self.worker.night
         self.done.remade, self.done.runs = night.done, night.runs
         self.done.left = [finding.text for finding in self._findings()]
@@ -261,7 +274,8 @@ class _Repairer:
             if number is None:
                 return  # nobody's night has made it
             record = run_record(self.results, number, run)
-            rows = [self._row(run, number, *image) for image in _images(run)]
+            images = list(_images(run))
+            rows = [self._row(run, number, name, source) for name, source, _ in images]
         except (KmdistError, OSError) as error:
             self.watch(Message(f"{path}: {error}; it is moved aside", warning=True))
             self.done.aside += _set_aside([path], self.results, stamp)
@@ -271,11 +285,12 @@ class _Repairer:
         with self.ledger.transaction():
             self.ledger.start_run(stamp, number)
             self.ledger.put_files(latest)
-            self.ledger.finish_run(stamp, record)
+            digests = {name: digest for name, _, digest in images}
+            self.ledger.finish_run(stamp, record, digests)
         self.done.known.append(stamp)
 
     @staticmethod
-    def _row(run: Run, number: int, name: str, source: str, digest: str) -> FileRow:
+    def _row(run: Run, number: int, name: str, source: str) -> FileRow:
         """A file as a run that has labelled it says, and its contents if they are still those."""
         path = os.fsencode(os.path.abspath(source))
         row = FileRow(
@@ -285,7 +300,6 @@ class _Repairer:
             run=run.path.stem,
             label_name=name,
             model=number,
-            digest=digest,
         )
         made_ns = (run.path / "zarr.json").stat().st_mtime_ns
         try:
@@ -344,6 +358,13 @@ class _Repairer:
                 self.done.aside += _set_aside([path], self.results, run)
             with self.ledger.transaction():
                 self.ledger.drop_run(run)
+
+    def _forget_superseded(self) -> None:
+        """Forget damaged labels that are no file's latest: what they were made of has changed."""
+        damaged = [one.labels for one in self._findings() if one.labels and not one.rows]
+        with self.ledger.transaction():
+            for run, name in damaged:
+                self.ledger.drop_labels(run, name)
 
 
 def _model_number(run: Run) -> int | None:

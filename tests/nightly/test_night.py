@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -22,7 +23,14 @@ from click.testing import CliRunner
 from kmdist.cli import cli
 from kmdist.errors import KmdistError, UsageError
 from kmdist.nightly import find, status, verify
-from kmdist.nightly.ledger import PENDING, FileRow, Ledger, LockHeldError, hold_lock
+from kmdist.nightly.ledger import (
+    LEDGER,
+    PENDING,
+    FileRow,
+    Ledger,
+    LockHeldError,
+    hold_lock,
+)
 from kmdist.nightly.scan import compare, look
 from kmdist.store import open_run
 from tests.support.folders import ROOT
@@ -265,6 +273,27 @@ def test_names_that_are_no_text_or_odd(world: World) -> None:
         assert find(world.results, path)["image"] == os.fsdecode(name)
     assert world.night().done == 0
     assert verify(world.results) == []
+
+
+def test_a_ledger_of_version_1_is_read(world: World) -> None:
+    world.put("a.png", 1)
+    world.put("b.png", 2)
+    world.night()
+    world.put("a.png", 3)
+    world.night()
+    connection = sqlite3.connect(world.results / LEDGER)
+    connection.executescript(
+        "ALTER TABLE files ADD COLUMN digest TEXT;"
+        "UPDATE files SET digest = (SELECT digest FROM labels WHERE labels.run = files.run "
+        "AND labels.name = files.label_name);"
+        "DROP TABLE labels; PRAGMA user_version = 1;"
+    )
+    connection.close()
+    assert verify(world.results) == []
+    with Ledger.open(world.results / LEDGER) as ledger:
+        runs = {row.run for row in ledger.files().values()}
+        assert {name for run in runs for name in ledger.labels(run)} == {"a.png", "b.png"}
+    assert world.night().done == 0
 
 
 def test_a_ledger_keeps_what_it_is_given(tmp_path: Path) -> None:

@@ -71,6 +71,23 @@ def test_damaged_labels_are_made_anew_as_they_were(world: World) -> None:
     assert mended(world).remade == 0  # again: nothing is left to do
 
 
+def test_labels_that_a_later_run_stands_for_are_verified_too(world: World) -> None:
+    older = run_of(world, "a.png")
+    world.put("a.png", 9)
+    assert world.night().done == 1
+    assert run_of(world, "a.png") != older
+    spoil(chunk_of(older, "a.png"))
+    text = f"{older}: the labels of a.png are damaged or incomplete"
+    assert verify(world.results) == [text]
+    done = mended(world)
+    assert (done.remade, done.superseded, done.left) == (0, [text], [])
+    assert run_of(world, "sub/b.png") == older
+    assert verify(world.results) == []
+    lose_ledger(world)
+    assert mended(world).left == []
+    assert verify(world.results) == []
+
+
 @pytest.mark.parametrize("damage", ["removed", "root", "palette", "images"])
 def test_a_run_that_is_lost_or_damaged_as_a_whole_is_made_anew(world: World, damage: str) -> None:
     path = run_of(world, "a.png")
@@ -170,7 +187,7 @@ def test_a_ledger_is_rebuilt_from_the_runs(world: World, how: str) -> None:
         "UPDATE runs SET run = '../../elsewhere' WHERE run = (SELECT MIN(run) FROM runs)",
         "UPDATE models SET made_s = 'then'",
         "DROP TABLE runs",
-        "ALTER TABLE files DROP COLUMN digest",
+        "ALTER TABLE files DROP COLUMN hash",
     ],
 )
 def test_values_that_nobody_wrote_are_one_plain_error(world: World, spoilt: str) -> None:
@@ -185,6 +202,20 @@ def test_values_that_nobody_wrote_are_one_plain_error(world: World, spoilt: str)
     assert mended(world).left == []
     assert verify(world.results) == []
     assert world.night().done == 1
+
+
+@pytest.mark.parametrize(
+    "spoilt", ["digest = x'ff'", "name = 7 WHERE name = (SELECT MIN(name) FROM labels)"]
+)
+def test_digests_that_nobody_wrote_are_found_and_mended(world: World, spoilt: str) -> None:
+    connection = sqlite3.connect(world.results / LEDGER)
+    connection.execute(f"UPDATE labels SET {spoilt}")
+    connection.commit()
+    connection.close()
+    with pytest.raises(LedgerDamagedError, match="nightly repair"):
+        verify(world.results)
+    assert mended(world).left == []
+    assert verify(world.results) == []
 
 
 def test_a_file_that_changed_since_its_run_is_labelled_when_the_ledger_is_lost(
