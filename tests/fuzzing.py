@@ -16,12 +16,8 @@ from pathlib import Path
 import atheris
 from click.testing import CliRunner
 
-from tests.support.folders import ROOT
-from tests.support.kept_runs import KEPT, unpack
-from tests.support.small_files import small_files
-
 WATCHED = ["kmdist", "tifffile", "PIL", "zarr", "yaml"]
-"""Packages whose branches guide the search."""
+"""Packages whose branches guide the search, once nothing has imported them before."""
 
 with atheris.instrument_imports(include=WATCHED):
     from kmdist.cli import cli
@@ -31,6 +27,9 @@ with atheris.instrument_imports(include=WATCHED):
     from kmdist.images import Found
     from kmdist.recipes.registry import recipe_named
     from tests.support.damage import outcome
+    from tests.support.folders import ROOT
+    from tests.support.kept_runs import KEPT, unpack
+    from tests.support.small_files import small_files
 
 Target = tuple[Callable[[bytes], None], Iterator[bytes]]
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeVar, cast
 
 from kmdist.errors import ImageError, KmdistError, UsageError
 from kmdist.urls import file_system, is_url
@@ -167,11 +167,22 @@ def open_url(url: str) -> BinaryIO:
 
     Raises
     ------
-    ImageError : missing, unreadable or unreachable.
+    ImageError : missing, unreadable or unreachable; from reads too.
     """
     fs, path = file_system(url)
-    opened: BinaryIO = _answered(lambda: fs.open(path, "rb", block_size=READ_AHEAD_BYTES))
-    return opened
+    opened: Any = _answered(lambda: fs.open(path, "rb", block_size=READ_AHEAD_BYTES))
+    cache = getattr(opened, "cache", None)  # through which the reads of all stores go
+    if cache is not None:
+        fetch = cache.fetcher
+        cache.fetcher = lambda start, end: _answered(lambda: _fetched(fetch, start, end))
+    return cast(BinaryIO, opened)
+
+
+def _fetched(fetch: Callable[[int, int], bytes], start: int, end: int) -> bytes:
+    data = fetch(start, end)
+    if len(data) < end - start:
+        raise OSError(f"{len(data)} of {end - start} bytes came")
+    return data
 
 
 def read_url(url: str) -> bytes:
