@@ -35,6 +35,7 @@ from kmdist.nightly.scan import read_contents
 from kmdist.nightly.settings import Clock, Settings, system_clock
 from kmdist.store import Run, open_run
 from kmdist.store.format.layout import group_metadata
+from kmdist.store.format.names import candidate_keys
 
 
 @dataclass(frozen=True)
@@ -162,7 +163,7 @@ class Repair:
     remade : files labelled anew, with the model they had; runs : the runs that hold these.
     changed : files whose labels were lost and that have changed since: the next night labels them.
     lost : files whose labels were lost and that are not there any more.
-    superseded : findings of labels that a later run stands for: they are forgotten.
+    superseded : findings of labels that a later run stands for: they are moved aside.
     left : findings of `kmdist.nightly.verify` that remain.
     """
 
@@ -360,11 +361,20 @@ class _Repairer:
                 self.ledger.drop_run(run)
 
     def _forget_superseded(self) -> None:
-        """Forget damaged labels that are no file's latest: what they were made of has changed."""
-        damaged = [one.labels for one in self._findings() if one.labels and not one.rows]
-        with self.ledger.transaction():
-            for run, name in damaged:
-                self.ledger.drop_labels(run, name)
+        """Take damaged labels that are no file's latest out of their runs, and forget them."""
+        damaged = defaultdict(list)
+        for finding in self._findings():
+            if finding.labels and not finding.rows:
+                run, name = finding.labels
+                damaged[run].append(name)
+        for run, names in damaged.items():
+            folder = self.results / "runs" / f"{run}.zarr" / "images"
+            keys = (key for name in names for key in candidate_keys(name))
+            places = [folder / key for key in keys if (folder / key).exists()]
+            self.done.aside += _set_aside(places, self.results, run)
+            with self.ledger.transaction():
+                for name in names:
+                    self.ledger.drop_labels(run, name)
 
 
 def _model_number(run: Run) -> int | None:

@@ -104,10 +104,10 @@ class Run(Fit):
         """PSNR in dB (infinite: equal) and SSIM (not a number: too small) of each image by name.
 
         Of the picture in the colours of its labels against the original; empty where the run has
-        none.
+        none, or has lost images since.
         """
         figures = self.array("fidelity")
-        if figures is None:
+        if figures is None or len(figures) != len(self.images):
             return {}
         return {name: (p, s) for name, (p, s) in zip(self.images, figures.tolist(), strict=True)}
 

@@ -81,7 +81,9 @@ def test_labels_that_a_later_run_stands_for_are_verified_too(world: World) -> No
     assert verify(world.results) == [text]
     done = mended(world)
     assert (done.remade, done.superseded, done.left) == (0, [text], [])
+    assert [place.name for place in done.aside] == ["a.png"]
     assert run_of(world, "sub/b.png") == older
+    assert [image["name"] for image in open_run(older).info()["images"]] == ["sub/b.png"]
     assert verify(world.results) == []
     lose_ledger(world)
     assert mended(world).left == []
