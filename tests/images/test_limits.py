@@ -2,17 +2,19 @@
 
 import io
 import struct
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from kmdist.errors import ImageError
 from kmdist.images import Found, decode, probe
 from kmdist.images.reading.integrity import MANY_SCANS
-from tests.support.corpus import photo
+from tests.support.corpus import encode_tiff, photo
 from tests.support.small_files import small_files
 
 
@@ -88,6 +90,45 @@ def test_the_emptiest_pictures_are_no_bombs(mode: str, options: dict, tmp_path: 
     file = io.BytesIO()
     Image.new("1", (16_000, 12_000)).save(file, "PNG", compress_level=9)
     assert probed(tmp_path / "a.png", file.getvalue()).height == 12_000
+
+
+@pytest.mark.parametrize("codec", ["jpeg", "jpeg2000", "webp", "png"])
+def test_what_a_tile_holds_is_no_larger_than_the_tile(codec: str, tmp_path: Path) -> None:
+    file = encode_tiff(photo(64, 64), photometric="rgb", tile=(64, 64), compression=codec)
+    data, side = bytearray(file), 16_000
+    if codec == "jpeg":
+        struct.pack_into(">HH", data, data.index(b"\xff\xc0") + 5, side, side)
+    elif codec == "jpeg2000":
+        struct.pack_into(">II", data, data.index(b"\xff\x51") + 6, side, side)
+    elif codec == "webp":
+        struct.pack_into("<I", data, data.index(b"VP8L") + 9, side - 1 | (side - 1) << 14)
+    else:
+        start = data.index(b"IHDR")
+        struct.pack_into(">II", data, start + 4, side, side)
+        struct.pack_into(">I", data, start + 17, zlib.crc32(data[start : start + 17]))
+    source = probed(tmp_path / "a.tif", bytes(data))
+    with pytest.raises(ImageError, match="tile 0 of 64 × 64 px holds a picture of 256,000,000 px"):
+        decode(source)
+
+
+def test_thousands_of_scans_in_a_tile_are_refused(tmp_path: Path) -> None:
+    many = with_scans(jpeg(np.zeros((2000, 3000, 3), np.uint8), progressive=True), 3000)
+    options = {"shape": (2000, 3000, 3), "dtype": np.uint8, "compression": "jpeg"}
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, iter([many]), rowsperstrip=2000, photometric="ycbcr", **options)
+    with pytest.raises(ImageError) as caught:
+        decode(probe(Found(path.name, str(path))))
+    assert caught.value.code == "too_costly"
+
+
+def test_large_tiles_are_no_larger_than_the_picture(tmp_path: Path) -> None:
+    data = bytearray(
+        encode_tiff(photo(9, 13), photometric="rgb", tile=(16, 16), compression="deflate")
+    )
+    entry = data.index(struct.pack("<HHII", 323, 4, 1, 16))  # TileLength
+    struct.pack_into("<HHII", data, entry, 323, 4, 1, 687_865_872)
+    with pytest.raises(ImageError, match="tiles of 16 × 687,865,872 px for a picture of 13 × 9"):
+        probed(tmp_path / "a.tif", bytes(data))
 
 
 def test_small_files_of_all_formats_stay_within_the_limits(tmp_path: Path) -> None:

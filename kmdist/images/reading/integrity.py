@@ -49,7 +49,7 @@ def jpeg_fault(data: bytes) -> ImageError | None:
     if isinstance(found, ImageError):
         return found
     scan, pixels = found
-    if data.count(b"\xff\xda") > MANY_SCANS and (fault := _scans_fault(data, scan, pixels)):
+    if fault := _scans_fault(data, scan, pixels):
         return fault
     if data.endswith(b"\xff\xd9"):
         return None
@@ -66,8 +66,25 @@ def jpeg_fault(data: bytes) -> ImageError | None:
     )
 
 
+def jpeg_pixels(data: bytes) -> int:
+    """Pixels as the frame of a JPEG says; 0 where it says nothing.
+
+    Raises
+    ------
+    ImageError : too_costly.
+    """
+    found = _first_scan(data)
+    if isinstance(found, ImageError):
+        return 0
+    if fault := _scans_fault(data, *found):
+        raise fault
+    return found[1]
+
+
 def _scans_fault(data: bytes, first_scan: int, pixels: int) -> ImageError | None:
     """Too costly or None: scans of a JPEG times its pixels."""
+    if data.count(b"\xff\xda") <= MANY_SCANS:
+        return None
     scans, position = 1, first_scan
     while found := _MARKER.search(data, position):
         position = found.end()

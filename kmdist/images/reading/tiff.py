@@ -1,10 +1,12 @@
 """TIFF: what the first page holds, and windows that read only the strips or tiles they touch."""
 
 import logging
+import math
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from io import BytesIO
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -12,13 +14,18 @@ import numpy as np
 from kmdist.errors import ImageError
 from kmdist.images.blocks import Window
 from kmdist.images.finding.files import open_regular
+from kmdist.images.finding.formats import SNIFFED_BYTES, detect
 from kmdist.images.pixels import Pixels, decoded_dtype, orient, stored_window, widen
 from kmdist.images.reading.axes import SEGMENT, require_picture
+from kmdist.images.reading.header import read_header
+from kmdist.images.reading.integrity import jpeg_pixels
 from kmdist.images.reading.srgb import state_of, to_srgb
 from kmdist.images.source import Header, ImageSource
 
 SEGMENT_PIXELS = 1 << 24
 """Strips and tiles up to this size are read by window: a window decodes all it touches."""
+EMBEDDED_PIXELS = 1 << 20
+"""Of a picture within a strip or tile that is smaller: what fails to fit is told once decoded."""
 
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _SEPARATED, _YCBCR = 0, 1, 2, 3, 5, 6
 GREY_KINDS = ("grey", "white_is_zero")
@@ -31,6 +38,7 @@ _TYPE_BYTES = {
 """Bytes of a value by its type (TIFF 6.0, section 2; BigTIFF)."""
 # Codecs that undo their own colour transform: what comes out of them is RGB.
 _IMAGE_CODECS = frozenset({7, 33003, 33004, 33005, 33007, 34712, 34892, 50001, 50002, 52546})
+_PNG = 34933
 
 # What tifffile would tell of files that are rejected, or read in spite of it, is not for users.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
@@ -291,8 +299,17 @@ def require_segments(page: Any, size_bytes: int) -> None:
     """Every strip or tile that the size asks for is listed, and lies inside the file.
 
     It also keeps a damaged header from asking for memory: the tables must be as long as the size
-    it states needs.
+    it states needs, and large tiles no larger than the picture.
     """
+    if page.is_tiled:
+        tile = page.tiledepth * page.tilelength * page.tilewidth
+        across, down = (-(-n // 16) * 16 for n in (page.imagewidth, page.imagelength))
+        if tile > max(SEGMENT_PIXELS, across * down):
+            raise ImageError(
+                "corrupt",
+                f"corrupt TIFF: tiles of {page.tilewidth:,} × {page.tilelength:,} px for a picture "
+                f"of {page.imagewidth:,} × {page.imagelength:,} px",
+            )
     n_needed = 1
     for count in page.chunked:
         n_needed *= count
@@ -413,12 +430,45 @@ def _decode_segment(tiff: Any, page: Any, index: int) -> Pixels | None:
     data = tiff.filehandle.read(n_bytes)
     if len(data) < n_bytes and not may_be_short(page):
         raise ImageError("truncated", f"truncated TIFF: it ends within strip or tile {index:,}")
+    if int(page.compression) in _IMAGE_CODECS | {_PNG}:
+        _require_as_small(page, index, data)
     tables = {}
     if page.jpegtables is not None or page.jpegheader is not None:
         tables = {"jpegtables": page.jpegtables, "jpegheader": page.jpegheader}
     segment, _, _ = page.decode(data, index, **tables)
     result: Pixels = segment[0]
     return result
+
+
+def _require_as_small(page: Any, index: int, data: bytes) -> None:
+    """A picture within a strip or tile is no larger than that: codecs take memory as it says."""
+    down, across = page.chunks[-3 if page.axes.endswith("S") else -2], _segment_width(page)
+    pixels = _embedded_pixels(data)
+    if pixels > max(down * across, EMBEDDED_PIXELS):
+        raise ImageError(
+            "corrupt",
+            f"corrupt TIFF: strip or tile {index:,} of {across:,} × {down:,} px holds a picture of "
+            f"{pixels:,} px",
+        )
+
+
+def _embedded_pixels(data: bytes) -> int:
+    """Pixels of an encoded picture as its header says; 0 where it does not."""
+    from kmdist.images.reading.pillow_images import open_picture, read_webp
+
+    file, kind = BytesIO(data), detect(data[:SNIFFED_BYTES], "")
+    if kind == "jpeg":
+        return jpeg_pixels(data)
+    try:
+        if kind == "jpegxl":
+            header = read_header(file)
+            return header.width * header.height if header else 0
+        if kind == "webp":
+            webp = read_webp(file)
+            return webp.width * webp.height
+        return math.prod(open_picture(file, kind).size) if kind in ("jpeg2000", "png") else 0
+    except Exception:  # whatever Pillow raises: the codec will say what is wrong
+        return 0
 
 
 def _to_channels(page: Any, samples: Pixels, layout: Layout) -> Pixels:
