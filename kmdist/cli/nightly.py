@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from kmdist.cli.options import Verbosity, command_line
+from kmdist.cli.options import QUIET, Verbosity, command_line
 from kmdist.cli.say import say
 from kmdist.cli.specs import (
     SPEC_KEYS,
@@ -86,7 +86,7 @@ def _spec_alone(command: Any) -> Any:
 @click.option("--cluster", metavar="FILE[:PROFILE]", help="Run where this cluster file says.")
 @click.option("--scheduler", metavar="URL", help="Run on this Dask scheduler.")
 @click.option("--insecure", is_flag=True, help="Allow a scheduler in the open without TLS.")
-@click.option("-q", "--quiet", is_flag=True, help="Errors and the result only.")
+@QUIET
 @click.option("--json", "as_json", is_flag=True, help="As JSON, an object a line, for programs.")
 def run(
     spec: str | None,
@@ -115,7 +115,7 @@ def run(
     def say_night(night: Any) -> None:
         if as_json:
             click.echo(json.dumps({"event": "result", **asdict(night)}))
-        else:
+        elif not quiet:
             _say_night(settings, night)
 
     with Reporter(quiet=quiet, as_json=as_json) as reporter:

@@ -138,7 +138,7 @@ def test_the_command_says_it_and_ends_with_3(world: World) -> None:
     assert CliRunner().invoke(cli, ["nightly", str(spec), "-q"]).exit_code == 0
     missing(Path(second), pytest.MonkeyPatch())
     world.put("new.png", 5)
-    done = CliRunner().invoke(cli, ["nightly", str(spec), "-q"])
+    done = CliRunner().invoke(cli, ["nightly", str(spec)])
     assert done.exit_code == 3
     assert f"input {second} is not there" in done.output
     assert "1 done" in done.output

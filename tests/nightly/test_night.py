@@ -364,9 +364,10 @@ def test_the_commands_say_how_things_stand(world: World, tmp_path: Path) -> None
     spec = tmp_path / "nightly.yaml"
     spec.write_text(f"input: {world.inbox}\nresults: {world.results}\nk: 4\ngrace: 0\n")
     invoke = CliRunner().invoke
-    done = invoke(cli, ["nightly", str(spec), "-q"])
+    done = invoke(cli, ["nightly", str(spec)])
     assert done.exit_code == 0, done.output
     assert "2 new, 0 changed, 1 done" in done.output
+    assert not invoke(cli, ["nightly", str(spec), "-q"]).output
     world.put("c.png", 2)
     done = invoke(cli, ["nightly", str(spec), "--json"])
     said = [json.loads(line) for line in (done.stderr + done.stdout).splitlines()]

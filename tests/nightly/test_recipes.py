@@ -115,7 +115,7 @@ def test_the_command_runs_a_night_of_textures(textures: World, tmp_path: Path) -
         f"recipe: texture\ninput: {textures.inbox}\nresults: {textures.results}\nk: 3\n"
         "preset: gabor\ngrace: 0\nblock_mpx: 1\n"
     )
-    done = CliRunner().invoke(cli, ["nightly", str(spec), "-q"])
+    done = CliRunner().invoke(cli, ["nightly", str(spec)])
     assert done.exit_code == 0, done.output
     assert "1 new, 0 changed, 1 done" in done.output
     for key in ("keep_responses=true", "shared=true"):
@@ -232,7 +232,7 @@ def test_the_command_runs_a_night_of_digits(characters: World, tmp_path: Path) -
         f"recipe: digits\ninput: [{characters.inbox}, {other}]\nresults: {characters.results}\n"
         "k: 3\ngrace: 0\npolarity: light\n"
     )
-    done = CliRunner().invoke(cli, ["nightly", str(spec), "-q"])
+    done = CliRunner().invoke(cli, ["nightly", str(spec)])
     assert done.exit_code == 0, done.output
     assert "6 new, 0 changed, 6 done" in done.output
     done = CliRunner().invoke(cli, ["nightly", str(spec), "--set", "test=more/"])
