@@ -34,7 +34,7 @@ from kmdist.engine.kernels.sums import (
     add_levels,
     cluster_means,
     merge_sums,
-    move_row,
+    move_rows,
     totals_of,
 )
 from kmdist.engine.rows import Rows, require_unmasked, unit_rows
@@ -299,13 +299,15 @@ def _repair(rows: Rows, sums: PartialSums, centroids: np.ndarray) -> tuple[Parti
     )
     repaired = merge_sums([sums])
     weights, grid, n_repaired = sums.weights, tuple(rows.frame.grid), 0
-    left = np.empty(rows.n_features)
+    labels, left = far.labels.copy(), np.empty(rows.n_features)
     for i, (weight, label) in enumerate(zip(far.weights, far.labels, strict=True)):
         if n_repaired == empty.size:
             break
         if not 0 < weight < weights[label]:
             continue
-        move_row(far.rows, i, weight, grid, tuple(repaired), label, empty[n_repaired], left)
+        labels[i] = empty[n_repaired]
+        moved = np.array([i]), far.labels[i : i + 1]
+        move_rows(far.rows, moved, 1, labels, far.weights, grid, tuple(repaired), left)
         weights = repaired.weights
         n_repaired += 1
     return repaired, n_repaired

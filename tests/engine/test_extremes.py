@@ -23,13 +23,14 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from kmdist import BisectingKMeans, KMeans
+from kmdist.engine.kernels import NO_WEIGHTS
 from kmdist.engine.kernels.nearest import nearest_of_tile
 from kmdist.engine.kernels.sums import (
     PartialSums,
     digits_of,
     make_grid,
     merge_bins,
-    move_row,
+    move_rows,
     no_sums,
     totals_of,
     weighted_bins,
@@ -376,10 +377,16 @@ def test_sums_are_exact_in_any_order(values: np.ndarray, seed: int) -> None:
 
 
 def add(
-    rows: np.ndarray, order: Any, grid: Any, out: PartialSums, old: int, new: int, left: np.ndarray
+    rows: np.ndarray,
+    order: np.ndarray,
+    grid: Any,
+    out: PartialSums,
+    old: int,
+    new: int,
+    left: np.ndarray,
 ) -> None:
-    for i in order:
-        move_row(rows, int(i), 1.0, tuple(grid), tuple(out), old, new, left)
+    moved, labels = (order, np.full(len(order), old, np.int32)), np.full(len(rows), new, np.int32)
+    move_rows(rows, moved, len(order), labels, NO_WEIGHTS, tuple(grid), tuple(out), left)
 
 
 @given(arrays(np.float64, st.integers(1, 100), elements=st.floats(0, 1e300)))

@@ -7,6 +7,8 @@ one score of as many rows, so that the minimum is taken without any shuffle: 3 Ã
 features and 16 centroids, on Zen 4, as plain loops that the compiler vectorises.
 """
 
+from typing import Any
+
 import numpy as np
 from numba import njit
 
@@ -20,7 +22,7 @@ from kmdist.engine.kernels.nearest import (
     norm2,
     resolve,
 )
-from kmdist.engine.kernels.sums import PartialSums, move_row, no_sums
+from kmdist.engine.kernels.sums import PartialSums, move_rows, no_sums
 
 
 @njit(nogil=True, cache=True)
@@ -30,7 +32,8 @@ def _assign(  # type: ignore[no-untyped-def]
     shift, scale, grid = frame
     gamma, longest, near, slack = errors
     summed, fresh = mode
-    loaded, best, second, nearest, scores, left = scratch
+    loaded, best, second, nearest, scores, left, moved = scratch
+    places, before = moved
     n = rows.shape[0]
     k = centroids.shape[0]
     for start in range(0, n, TILE_ROWS):
@@ -41,6 +44,7 @@ def _assign(  # type: ignore[no-untyped-def]
         else:
             load_tile(rows, start, size, shift, scale, tile)
         nearest_rows(tile, size, panel, best, second, nearest)
+        found = 0
         for r in range(size):
             i = start + r
             label = nearest[r]
@@ -48,12 +52,10 @@ def _assign(  # type: ignore[no-untyped-def]
                 error = error_bound(norm2(tile, r), gamma, longest, near)
                 if not np.float64(second[r]) > np.float64(best[r]) + 2.0 * error or label >= k:
                     label = resolve(rows, i, tile, r, panel, best[r], centroids, error, scores)
-            before = np.int32(-1) if fresh else labels[i]
-            if summed and label != before:
-                # Called once, and with one type of integers: it would be compiled again.
-                weight = weights[i] if weights.size else 1.0
-                move_row(rows, i, weight, grid, out, before, label, left)
+            places[found], before[found] = i, np.int32(-1) if fresh else labels[i]
+            found += summed and label != before[found]
             labels[i] = label
+        move_rows(rows, moved, found, labels, weights, grid, out, left)
 
 
 def assign(
@@ -131,10 +133,12 @@ def assign(
     return out
 
 
-def _scratch(d: int, lanes: int) -> tuple[np.ndarray, ...]:
+def _scratch(d: int, lanes: int) -> tuple[Any, ...]:
     """What `_assign` works in; each constructor takes 0.1 s to compile."""
     single = [np.empty(TILE_ROWS, kind) for kind in (np.float32, np.float32, np.int32)]
-    return np.zeros((TILE_ROWS, d), np.float32), *single, np.empty(lanes, np.float32), np.empty(d)
+    moved = np.empty(TILE_ROWS, np.int64), np.empty(TILE_ROWS, np.int32)
+    tile, scores = np.zeros((TILE_ROWS, d), np.float32), np.empty(lanes, np.float32)
+    return tile, *single, scores, np.empty(d), moved
 
 
 def float32_rows(part: np.ndarray, frame: Frame) -> np.ndarray | None:
@@ -211,11 +215,14 @@ def assign_few(  # type: ignore[no-untyped-def]
     best, second = np.empty(_ROWS, np.float32), np.empty(_ROWS, np.float32)
     nearest, todo = np.empty(_ROWS, np.int32), np.empty(_ROWS + 1, np.int32)
     scores, left = np.empty(wide.shape[1], np.float32), np.empty(d)
+    places, before = np.empty(_ROWS, np.int64), np.empty(_ROWS, np.int32)
+    moved = (places, before)
     for first in range(0, n, _ROWS):
         size = min(_ROWS, n - first)
         _load_columns(rows, first, size, shift, scale, columns)
         _nearest(columns, size, wide, best, second, nearest)
         found = _unsettled(best, second, nearest, labels, first, size, slack, fresh, todo)
+        n_moved = 0
         for t in range(found):
             r = todo[t]
             i = first + r
@@ -226,9 +233,7 @@ def assign_few(  # type: ignore[no-untyped-def]
                 error = error_bound(norm2(row, 0), gamma, longest, near)
                 if not np.float64(second[r]) > np.float64(best[r]) + 2.0 * error or label >= k:
                     label = resolve(rows, i, row, 0, panel, best[r], centroids, error, scores)
-            before = np.int32(-1) if fresh else labels[i]
-            if summed and label != before:
-                # Called once, and with one type of integers: it would be compiled again.
-                weight = weights[i] if weights.size else 1.0
-                move_row(rows, i, weight, grid, out, before, label, left)
+            places[n_moved], before[n_moved] = i, np.int32(-1) if fresh else labels[i]
+            n_moved += summed and label != before[n_moved]
             labels[i] = label
+        move_rows(rows, moved, n_moved, labels, weights, grid, out, left)

@@ -29,7 +29,7 @@ from kmdist.engine.kernels.nearest import (
     resolve,
 )
 from kmdist.engine.kernels.subspace import DOWN, UP, Guide
-from kmdist.engine.kernels.sums import PartialSums, move_row
+from kmdist.engine.kernels.sums import PartialSums, move_rows
 
 WIDTHS = (8, 16, 32)
 """Centroids in the panels of each centroid."""
@@ -260,7 +260,8 @@ def _score_group(  # type: ignore[no-untyped-def]
     upper, lower = bounds
     _, reach, order, (narrow, middle, wide) = near
     tiles, index, squares, _, _ = gathered
-    best, second, nearest, uppers, lowers, slack, left, scores = scratch
+    best, second, nearest, uppers, lowers, slack, left, scores, moved = scratch
+    places, before = moved
     own, place = (g - 1) // _CLASSES, (g - 1) % _CLASSES
     tile = tiles[g]
     chosen = panel
@@ -268,7 +269,7 @@ def _score_group(  # type: ignore[no-untyped-def]
         chosen = narrow[own] if place == 0 else middle[own] if place == 1 else wide[own]
     nearest_rows(tile, size, chosen, best, second, nearest)  # compiled once
     _measure(squares[g], best, second, size, gamma, longest, uppers, lowers, slack)
-    most = centroids.shape[0] if g == 0 else order.shape[1]
+    most, n_moved = centroids.shape[0] if g == 0 else order.shape[1], 0
     for r in range(size):
         i = index[g, r]
         label = min(nearest[r], most - 1)
@@ -286,10 +287,10 @@ def _score_group(  # type: ignore[no-untyped-def]
                 low = min(low, np.float32(np.sqrt(max(square + score - error, 0.0)) * DOWN))
             label = found
         upper[i], lower[i] = up, low
-        if labels[i] != label:
-            weight = weights[i] if weights.size else 1.0
-            move_row(rows, i, weight, grid, out, labels[i], label, left)
-            labels[i] = label
+        places[n_moved], before[n_moved] = i, labels[i]
+        n_moved += label != labels[i]
+        labels[i] = label
+    move_rows(rows, moved, n_moved, labels, weights, grid, out, left)
 
 
 @njit(nogil=True, cache=True)
@@ -318,6 +319,7 @@ def _assign_bounded(  # type: ignore[no-untyped-def]
         np.empty(TILE_ROWS, np.int32), np.empty(TILE_ROWS, np.float32),
         np.empty(TILE_ROWS, np.float32), np.empty(TILE_ROWS, np.float32), np.empty(d),
         np.zeros(max(16, lanes), np.float32),
+        (np.empty(TILE_ROWS, np.int64), np.empty(TILE_ROWS, np.int32)),
     )  # fmt: skip
     index_of, position = np.empty(_STAGE_ROWS, np.int64), np.zeros(2, np.int64)
     todo = (index_of, position)

@@ -31,7 +31,7 @@ from kmdist.engine.kernels.nearest import (
     score_row,
 )
 from kmdist.engine.kernels.subspace import DOWN, UP, Guide
-from kmdist.engine.kernels.sums import PartialSums, move_row
+from kmdist.engine.kernels.sums import PartialSums, move_rows
 from kmdist.kernel_cache import PLAIN_KERNELS
 
 _STAGE_ROWS = 128
@@ -244,9 +244,8 @@ def _nearest_of_equals(rows, i, points, guide, slots, limit, farthest, row, scor
 
 @njit(nogil=True, cache=True)
 def _settle(  # type: ignore[no-untyped-def]
-    r, i, rows, rows32, weights, points, guide, groups, frame, grid, labels, bounds, fresh, stage,
-    scores, out, left,
-):  # fmt: skip
+    r, i, rows, rows32, points, guide, groups, frame, labels, bounds, stage, scores
+):
     """Give a row of a stage its label, and set the bounds that belong to it."""
     _, _, _, _, _, _, (local, stretch, blunt) = guide
     slots, slot_of, width = groups
@@ -266,9 +265,6 @@ def _settle(  # type: ignore[no-untyped-def]
         g = slot_of[before] // width
         lower[i, g] = min(lower[i, g], np.sqrt(t) / stretch * DOWN - blunt)
         labels[i] = label
-    if fresh or label != before:
-        weight = weights[i] if weights.size else 1.0
-        move_row(rows, i, weight, grid, out, np.int32(-1) if fresh else before, label, left)
 
 
 @njit(nogil=True, cache=True)
@@ -308,7 +304,11 @@ def _assign_projected(  # type: ignore[no-untyped-def]
         np.empty(_LIST, np.float32), np.empty(_LIST, np.int32),
         np.empty((_LIST * LANES, 2), np.int32),
     )  # fmt: skip
-    left = np.empty(d)
+    left, places, before = (
+        np.empty(d),
+        np.empty(_STAGE_ROWS, np.int64),
+        np.empty(_STAGE_ROWS, np.int32),
+    )
     opened, lists, counts = stage[0], stage[8], stage[9]
     scored, read, compared = 0, 0, 0
     if fresh:
@@ -329,11 +329,16 @@ def _assign_projected(  # type: ignore[no-untyped-def]
                     v, v * LANES % width == 0, g, first, rows, rows32, points, guide, slots, whole,
                     lower, stage, scratch,
                 )  # fmt: skip
+        n_moved = 0
         for at in range(found):
+            i = first + opened[at]
+            places[n_moved], before[n_moved] = i, np.int32(-1) if fresh else labels[i]
             _settle(
-                opened[at], first + opened[at], rows, rows32, weights, points, guide, groups, whole,
-                grid, labels, bounds, fresh, stage, scores, out, left,
+                opened[at], i, rows, rows32, points, guide, groups, whole, labels, bounds, stage,
+                scores,
             )  # fmt: skip
+            n_moved += labels[i] != before[n_moved]
+        move_rows(rows, (places, before), n_moved, labels, weights, grid, out, left)
     return scored, read, compared
 
 

@@ -218,47 +218,51 @@ def weigh_labels(labels: np.ndarray, weights: np.ndarray | None, k: int, grid: G
 
 
 @njit(nogil=True, cache=True, inline="always")
-def move_row(rows, i, weight, grid, out, old, new, left):  # type: ignore[no-untyped-def]
-    """Take a row and its weight from the sums of one cluster (−1: none) to those of another.
+def move_rows(rows, moved, n, labels, weights, grid, out, left):  # type: ignore[no-untyped-def]
+    """Take rows and their weights from the sums of their clusters to those of their labels.
 
-    Rows come as array and index: a view costs an atomic count of its users.
+    Many at a time: to take arrays out of tuples counts their users, which for a row of 8 features
+    is three times the work of adding it.
 
     Parameters
     ----------
+    moved : (m,) int64, rows, and (m,) int32, the clusters that they leave, −1 for none. n : of
+        these that move.
     grid : tuple of a `Grid`. out : tuple of `PartialSums`.
     left : (d,) float64, scratch.
     """
-    for turn in range(2 if old >= 0 else 1):  # a call in one place is compiled once
-        _add_row(rows, i, -weight if turn else weight, grid, out, old if turn else new, left)
-
-
-@njit(nogil=True, cache=True, inline="always")
-def _add_row(rows, i, weight, grid, out, j, left):  # type: ignore[no-untyped-def]
-    """Add a row to the sums of a cluster; pieces of −w·x are those of w·x with the other sign."""
     row_grid, weight_grid = grid
     sums, counts = out
-    count = weight
-    for level in range(weight_grid.size):
-        part = (count + weight_grid[level]) - weight_grid[level]
-        count -= part
-        counts[j, level] += part
-    counts[j, weight_grid.size] += count
+    places, before = moved
     d, levels = rows.shape[1], row_grid.shape[0]
-    for p in range(d):
-        left[p] = np.float64(rows[i, p]) * weight
-    for level in range(levels):
-        bits = np.int64(0)
-        for p in range(d):
-            t, magic = left[p], row_grid[level, p]
-            piece = (t + magic) - magic
-            rest = t - piece
-            left[p] = rest
-            bits |= float_bits(rest) << 1  # type: ignore[call-arg]  # a zero has a sign
-            sums[j, level, p] += piece
-        if bits == 0:
-            return
-    for p in range(d):
-        sums[j, levels, p] += left[p]
+    for at in range(n):
+        i, old = places[at], before[at]
+        for turn in range(2 if old >= 0 else 1):
+            j = old if turn else labels[i]
+            # Pieces of −w·x are those of w·x with the other sign.
+            count = weights[i] if weights.size else 1.0
+            count = -count if turn else count
+            for p in range(d):
+                left[p] = np.float64(rows[i, p]) * count
+            for level in range(weight_grid.size):
+                part = (count + weight_grid[level]) - weight_grid[level]
+                count -= part
+                counts[j, level] += part
+            counts[j, weight_grid.size] += count
+            level, bits = 0, np.int64(1)
+            while level < levels and bits != 0:
+                bits = np.int64(0)
+                for p in range(d):
+                    t, magic = left[p], row_grid[level, p]
+                    piece = (t + magic) - magic
+                    rest = t - piece
+                    left[p] = rest
+                    bits |= float_bits(rest) << 1  # type: ignore[call-arg]  # a zero has a sign
+                    sums[j, level, p] += piece
+                level += 1
+            if bits != 0:
+                for p in range(d):
+                    sums[j, levels, p] += left[p]
 
 
 BINS = 68
