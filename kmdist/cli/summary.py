@@ -19,6 +19,9 @@ SHOWN_IMAGES = 24
 SHOWN_REJECTED = 10
 LISTED_CLUSTERS = 16
 """Of which the classes are listed."""
+COMPARED = (
+    "PSNR of all pixels, SSIM of a sample of each image; kmdist export takes all, and CIEDE2000"
+)
 PIPE_WIDTH = 160
 """Columns where the output is no terminal: tables are then not squeezed."""
 
@@ -72,6 +75,8 @@ def say_run(run: Any, *, everything: bool = False) -> None:
         if run.palette is not None:
             _say_palette(run.palette, run.counts, everything=everything)
     _say_images(first, own_fit=run.palette is None and not run.runs, everything=everything)
+    if first.fidelity:
+        say(f"compared     {COMPARED}")
     times = ", ".join(f"{k} {v:.1f} s" for k, v in (attributes.get("timings") or {}).items())
     model = (run.parameters.get("model") or {}) if isinstance(run.parameters, dict) else {}
     if isinstance(model, Mapping) and model.get("path"):
@@ -89,7 +94,7 @@ def say_table(rows: Sequence[Any], *, everything: bool = False) -> None:
     ----------
     rows : of `kmdist.pictures.export.ExportedImage`, at least one.
     """
-    head = ["image", "k", "bytes", "bit/px", "of original", "PSNR dB", "SSIM"]
+    head = ["image", "k", "bytes", "bit/px", "of original", "PSNR dB", "SSIM", "ΔE"]
     lines = [_table_line(row) for row in (rows if everything else rows[:SHOWN_IMAGES])]
     own_fit = len({row.k for row in rows if row.image == rows[0].image}) == 1
     groups: dict[int, list[Any]] = {}
@@ -114,6 +119,7 @@ def _table_line(row: Any) -> list[str]:
         _share(row.bytes, row.original_bytes),
         _number(row.psnr_db, 2),
         _number(row.ssim, 4),
+        _number(row.delta_e, 2),
     ]
 
 
@@ -123,7 +129,6 @@ def _total_line(rows: Sequence[Any]) -> list[str]:
     total = sum(row.bytes for row in rows)
     pixels = sum(row.width * row.height for row in rows)
     compared = [row for row in rows if row.original_bytes is not None]
-    similar = [row.ssim for row in rows if not math.isnan(row.ssim)]
     ks = {row.k for row in rows}
     return [
         f"all {len(rows):,}",
@@ -132,8 +137,14 @@ def _total_line(rows: Sequence[Any]) -> list[str]:
         f"{8 * total / max(pixels, 1):.3f}",
         _share(sum(r.bytes for r in compared), sum(r.original_bytes for r in compared)),
         _number(psnr_db(sum(r.squared_error for r in rows), sum(r.n_values for r in rows)), 2),
-        _number(sum(similar) / len(similar) if similar else None, 4),
+        _number(_mean(row.ssim for row in rows), 4),
+        _number(_mean(row.delta_e for row in rows), 2),
     ]
+
+
+def _mean(values: Iterable[float]) -> float | None:
+    known = [value for value in values if not math.isnan(value)]
+    return math.fsum(known) / len(known) if known else None
 
 
 def _figures(run: Any) -> str:

@@ -272,8 +272,12 @@ def quality_of(picture: RunPicture) -> list[str]:
         (Path(folder) / "palettes").mkdir()
         stems = {picture.image.name: "picture"}
         made = export_image(picture, stems, Path(folder), Look())
-    said = [] if math.isnan(made.psnr_db) else [f"PSNR {made.psnr_db:.2f} dB"]
-    said += [] if math.isnan(made.ssim) else [f"SSIM {made.ssim:.4f}"]
+    near = {
+        f"PSNR {made.psnr_db:.2f} dB": made.psnr_db,
+        f"SSIM {made.ssim:.4f}": made.ssim,
+        f"ΔE {made.delta_e:.2f}": made.delta_e,
+    }
+    said = [text for text, value in near.items() if not math.isnan(value)]
     said.append(f"{made.bytes:,} bytes as PNG")
     if made.original_bytes:
         said.append(f"{made.bytes / made.original_bytes:.0%} of the original")

@@ -37,6 +37,7 @@ from kmdist.pictures.png import PACKED_PIXELS, PACKING_BYTES, PngWriter
 from kmdist.pictures.polygons import require_polygons, write_polygons
 from kmdist.pictures.run_pictures import BAND_PIXELS, BAND_ROWS, RunPicture, try_original
 from kmdist.recipes.quantize.fidelity import psnr_db
+from kmdist.recipes.quantize.kernels.fidelity import window_step
 from kmdist.recipes.registry import recipe_named
 from kmdist.store import Run, RunImage, image_key
 from kmdist.store.reader import interpreting, opened
@@ -61,20 +62,27 @@ _STRIP_PIXELS = 1 << 20
 
 
 class Fidelity:
-    """PSNR and mean SSIM of pictures that arrive in bands, equal to those of the whole.
+    """PSNR, SSIM and CIEDE2000 of pictures that arrive in bands, equal to those of the whole.
 
     PSNR is 10·log₁₀(255² / mean squared error of all channels). Pictures with alpha are compared
     as they look over black and over white, in equal parts. SSIM (Wang, Bovik, Sheikh and
     Simoncelli, 2004) is scikit-image's `structural_similarity` with its defaults: the mean over
-    the channels and all pixels whose window lies within the picture. Pixels that are not
-    clustered count in neither.
+    the channels and all pixels whose window lies within the picture. `delta_e` is mean CIEDE2000
+    (Sharma, Wu and Dalal, 2005; scikit-image's) of pixels spread evenly. Pixels that are not
+    clustered count in none.
 
     Memory: 340 bytes a pixel of one strip of 1 Mpx, or of 64 rows where those are more.
+
+    Parameters
+    ----------
+    step : rows and columns between pixels whose CIEDE2000 is taken, which is 1 µs each.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, step: int = 1) -> None:
         self.squared_error = 0
         self.n_values = 0
+        self._step, self._y = step, 0
+        self._delta_e_sum, self._n_colors = 0.0, 0
         self._ssim_sum = 0.0
         self._ssim_values = 0
         self._carried: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
@@ -88,6 +96,11 @@ class Fidelity:
     def ssim(self) -> float:
         """−1 … 1; not a number for pictures of fewer than 7 rows or columns."""
         return self._ssim_sum / self._ssim_values if self._ssim_values else math.nan
+
+    @property
+    def delta_e(self) -> float:
+        """0 … 100, where 1 is just seen side by side; not a number where nothing was compared."""
+        return self._delta_e_sum / self._n_colors if self._n_colors else math.nan
 
     def add(self, original: np.ndarray, shown: np.ndarray, skip: np.ndarray | None) -> None:
         """Compare the next rows.
@@ -110,7 +123,19 @@ class Fidelity:
             difference = one.astype(np.int32) - other
             self.squared_error += int((difference * difference)[counts].sum(dtype=np.int64))
             self.n_values += one.shape[2] * int(counts.sum())
+            self._add_delta_e(one, other, counts)
             self._add_ssim(one, other, counts)
+
+    def _add_delta_e(self, original: np.ndarray, shown: np.ndarray, counts: np.ndarray) -> None:
+        from skimage.color import deltaE_ciede2000, rgb2lab
+
+        some = slice(-self._y % self._step, None, self._step), slice(None, None, self._step)
+        self._y += len(counts)
+        one, other = (
+            rgb2lab(pixels[some][counts[some]].reshape(-1, 3)) for pixels in (original, shown)
+        )
+        self._delta_e_sum += float(deltaE_ciede2000(one, other).sum())
+        self._n_colors += len(one)
 
     def _add_ssim(self, original: np.ndarray, shown: np.ndarray, counts: np.ndarray) -> None:
         from skimage.metrics import structural_similarity
@@ -138,8 +163,8 @@ class ExportedImage:
     ----------
     k : colours; `folder` and `file` say where the picture is.
     bytes : of the PNG; `original_bytes` of the original file, None where it is gone.
-    squared_error, n_values, ssim : see `Fidelity`; nothing compared where the original is gone,
-        or colours only tell clusters apart.
+    squared_error, n_values, ssim, delta_e : see `Fidelity`; nothing compared where the original is
+        gone, or colours only tell clusters apart.
     note : what was not as asked for, or empty.
     """
 
@@ -153,6 +178,7 @@ class ExportedImage:
     squared_error: int
     n_values: int
     ssim: float
+    delta_e: float
     note: str
 
     @property
@@ -180,6 +206,7 @@ class ExportedImage:
             "share_of_original": None if original is None else round(self.bytes / original, 4),
             "psnr_db": None if math.isnan(self.psnr_db) else round(self.psnr_db, 3),
             "ssim": None if math.isnan(self.ssim) else round(self.ssim, 5),
+            "delta_e": None if math.isnan(self.delta_e) else round(self.delta_e, 3),
             "note": shown(self.note),
         }
 
@@ -438,7 +465,7 @@ def export_image(
         note += "; not dithered"
     if stem != image.name.removesuffix(PurePosixPath(image.name).suffix):
         note = "; ".join(filter(None, [note, f"is written as {stem}.png"]))
-    fidelity = Fidelity()
+    fidelity = Fidelity(window_step(image.height, image.width))
     path = folder / f"{stem}.png"
     with replacing(path) as file:
         writer = _png_writer(file, picture)
@@ -459,6 +486,7 @@ def export_image(
         fidelity.squared_error,
         fidelity.n_values,
         fidelity.ssim,
+        fidelity.delta_e,
         note,
     )
 

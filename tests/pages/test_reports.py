@@ -53,9 +53,10 @@ def test_labels_in_the_page_are_those_of_the_run(page: Path) -> None:
         for fit, one in zip(image["fits"], run.runs.values(), strict=True):
             assert image["step"] == 1
             assert np.array_equal(_labels(image, fit), one.labels(image["name"])[:])
-            psnr, similarity, size, share = fit["quality"]
+            psnr, similarity, difference, size, share = fit["quality"]
             assert 0 < float(psnr.removeprefix("PSNR ").removesuffix(" dB")) < 60
             assert similarity.startswith("SSIM 0.")
+            assert 0 < float(difference.removeprefix("ΔE ")) < 100
             assert size.endswith(" bytes as PNG")
             assert share.endswith("% of the original")
 

@@ -14,6 +14,7 @@ import oxipng
 import pytest
 from click.testing import CliRunner
 from PIL import Image
+from skimage.color import deltaE_ciede2000, rgb2lab
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 import kmdist
@@ -24,6 +25,7 @@ from kmdist.pictures.export import TABLE_NAME, Fidelity, export, file_stems
 from kmdist.pictures.extract import extract, extract_all
 from kmdist.pictures.palette_files import write_palette
 from kmdist.pictures.png import PngWriter
+from kmdist.recipes.quantize.kernels.fidelity import window_step
 from kmdist.recipes.quantize.wanted import read_palette
 from kmdist.store import Run
 
@@ -88,10 +90,12 @@ def test_fidelity_in_bands_is_that_of_the_whole(height: int) -> None:
     random = np.random.default_rng(height)
     a = random.integers(0, 256, (height, 50, 3), np.uint8)
     b = np.clip(a.astype(int) + random.integers(-30, 30, a.shape), 0, 255).astype(np.uint8)
-    fidelity = Fidelity()
+    fidelity = Fidelity(step=2)
     for rows in np.split(np.arange(height), [height // 3, height // 2]):
         fidelity.add(a[rows], b[rows], None)
     assert fidelity.psnr_db == pytest.approx(peak_signal_noise_ratio(a, b), rel=1e-12)
+    differences = deltaE_ciede2000(rgb2lab(a), rgb2lab(b))[::2, ::2]
+    assert fidelity.delta_e == pytest.approx(differences.mean(), rel=1e-9)
     if height >= 7:
         expected = structural_similarity(a, b, channel_axis=2)
         assert fidelity.ssim == pytest.approx(expected, rel=1e-9)
@@ -109,6 +113,7 @@ def test_pixels_that_do_not_count() -> None:
     fidelity.add(a, b, skip)
     assert fidelity.psnr_db == np.inf
     assert fidelity.n_values == 3 * 200
+    assert fidelity.delta_e == 0
 
 
 def test_pictures_are_the_label_maps(run: Run, photographs: Path, tmp_path: Path) -> None:
@@ -131,6 +136,9 @@ def test_pictures_are_the_label_maps(run: Run, photographs: Path, tmp_path: Path
             assert row.psnr_db == pytest.approx(peak_signal_noise_ratio(original, shown))
             expected = structural_similarity(original, shown, channel_axis=2)
             assert row.ssim == pytest.approx(expected, rel=1e-9)
+            step = window_step(*labels.shape)
+            differences = deltaE_ciede2000(rgb2lab(original), rgb2lab(shown))[::step, ::step]
+            assert row.delta_e == pytest.approx(differences.mean(), rel=1e-9)
     assert {row.file for row in rows} == {
         "0.png", "2.png", "4.png", "sub/1.png", "sub/3.png", "sub/5.png", "transparent.png",
     }  # fmt: skip
