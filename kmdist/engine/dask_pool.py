@@ -307,6 +307,16 @@ class DaskPool:
         client.sync(client.scheduler.retry, keys=[future.key, *erred], client=client.id)
         return self.submit(_identity, future)
 
+    def each_process(self, function: Callable[[], Any]) -> list[Any]:
+        call = self.client.run(function, on_error="return", asynchronous=True)
+        asked = asyncio.run_coroutine_threadsafe(call, self.client.loop.asyncio_loop)
+        try:
+            answers = [function(), *asked.result(timeout=LOOK_EVERY_S).values()]
+        except (OSError, TimeoutError):
+            asked.cancel()
+            return []
+        return [] if any(isinstance(one, BaseException) for one in answers) else answers
+
     def cancel(self, futures: Sequence[Any]) -> None:
         if self.client.status == "running":
             self.client.cancel(list(futures), force=True)

@@ -71,6 +71,9 @@ class Pool(Slots, Protocol):
     def cancel(self, futures: Sequence[Any]) -> None:
         """Forget tasks that have not run, and free what the others hold."""
 
+    def each_process(self, function: Callable[[], Any]) -> list[Any]:
+        """``function()`` in every process; nothing where one of them does not answer."""
+
 
 class Holders(Protocol):
     """Workers that hold results between passes."""
@@ -214,6 +217,9 @@ class ThreadPool:
     def cancel(self, futures: Sequence["ThreadFuture[Any]"]) -> None:
         for future in futures:
             future.cancel()
+
+    def each_process(self, function: Callable[[], Any]) -> list[Any]:
+        return [function()]
 
     def close(self) -> None:
         """Drop what is queued and wait for what runs."""

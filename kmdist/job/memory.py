@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
-from kmdist.engine.passes import FAN_IN, Slots, tree_shape
+from kmdist.engine.passes import FAN_IN, Pool, Slots, tree_shape
 from kmdist.engine.rows import MEMORY_SHARE
 from kmdist.errors import KmdistError
 
@@ -18,6 +19,27 @@ DECODE_BYTES = 12
 """A pixel being decoded: file, decoder's buffers, the picture, its RGB, its mask."""
 LABEL_BYTES = 4
 """A pixel being labelled and written: labels, pyramid, compressed chunks."""
+
+
+def process_memory() -> tuple[int, int]:
+    """Bytes that this process has held at its peak, and of these pages of files; Linux alone."""
+    try:
+        lines = Path("/proc/self/status").read_text("ascii").splitlines()
+    except OSError:
+        return 0, 0
+    sizes = {name: text for name, _, text in (line.partition(":") for line in lines)}
+    peak, files = (1024 * int(sizes[name].split()[0]) for name in ("VmHWM", "RssFile"))
+    return peak, files
+
+
+def peak_bytes(pool: Pool) -> int | None:
+    """Sum of the peaks of all processes so far, libraries counted once; None: not known.
+
+    It is measured for their whole lives, which began before the job where they are the caller's.
+    """
+    found = pool.each_process(process_memory)
+    own = sum(peak - files for peak, files in found)
+    return own + max(files for _, files in found) if own else None
 
 
 class Sized(Protocol):

@@ -92,9 +92,12 @@ def _drawn(figure: Any) -> Image.Image:
     figure.set_facecolor(paper)
     for axes in figure.axes:
         axes.set_facecolor(paper)
-        axes.tick_params(color=line, labelcolor=ink)
+        axes.tick_params(color=line, labelcolor=ink, labelsize="small")
         for text in (axes.title, axes.xaxis.label, axes.yaxis.label):
             text.set_color(ink)
+        if legend := axes.get_legend():
+            legend.get_frame().set(facecolor=paper, edgecolor=line)
+            legend.get_title().set_fontsize("small")
         for spine in axes.spines.values():
             spine.set_edgecolor(line)
     file = io.BytesIO()

@@ -46,11 +46,12 @@ class FitRecord(msgspec.Struct):
 
 
 class Host(msgspec.Struct):
-    """Where a run was made: its driver's host, its workers, and the memory projected for them."""
+    """Where a run was made: its driver's host, its workers, memory projected and measured."""
 
     name: str
     workers: int
     memory_bytes: int
+    peak_bytes: int | None = None
 
 
 class RunRecord(FitRecord, kw_only=True):

@@ -114,7 +114,7 @@ def _members(run: Run) -> Any:
             _show(one, _tiled(some, which))
     for cluster, (row, mean) in enumerate(zip(axes, means, strict=True)):
         _show(row[0], mean)
-        row[0].set_title(cluster_title(run, cluster), fontsize=6, loc="left")
+        row[0].set_title(cluster_title(run, cluster), fontsize=7, loc="left")
     axes[0, 1].set_title("nearest to the centroid", fontsize=8)
     axes[0, 2].set_title("drawn at random", fontsize=8)
     if k > len(means):
@@ -205,7 +205,7 @@ def _normalised(run: Run) -> Any:
             continue
         _show(one, np.concatenate(_equally_high(_lightness(image), _lightness(upright)), axis=1))
     for one in axes[0]:
-        one.set_title("as it was | clustered", fontsize=6)
+        one.set_title("as it was | clustered", fontsize=7)
     return figure
 
 
