@@ -92,7 +92,7 @@ def test_the_emptiest_pictures_are_no_bombs(mode: str, options: dict, tmp_path: 
     assert probed(tmp_path / "a.png", file.getvalue()).height == 12_000
 
 
-@pytest.mark.parametrize("codec", ["jpeg", "jpeg2000", "webp", "png"])
+@pytest.mark.parametrize("codec", ["jpeg", "jpeg2000", "webp", "png", "lerc"])
 def test_what_a_tile_holds_is_no_larger_than_the_tile(codec: str, tmp_path: Path) -> None:
     file = encode_tiff(photo(64, 64), photometric="rgb", tile=(64, 64), compression=codec)
     data, side = bytearray(file), 16_000
@@ -102,6 +102,8 @@ def test_what_a_tile_holds_is_no_larger_than_the_tile(codec: str, tmp_path: Path
         struct.pack_into(">II", data, data.index(b"\xff\x51") + 6, side, side)
     elif codec == "webp":
         struct.pack_into("<I", data, data.index(b"VP8L") + 9, side - 1 | (side - 1) << 14)
+    elif codec == "lerc":
+        struct.pack_into("<II", data, data.index(b"Lerc2 ") + 14, side, side)
     else:
         start = data.index(b"IHDR")
         struct.pack_into(">II", data, start + 4, side, side)

@@ -38,7 +38,7 @@ _TYPE_BYTES = {
 """Bytes of a value by its type (TIFF 6.0, section 2; BigTIFF)."""
 # Codecs that undo their own colour transform: what comes out of them is RGB.
 _IMAGE_CODECS = frozenset({7, 33003, 33004, 33005, 33007, 34712, 34892, 50001, 50002, 52546})
-_PNG = 34933
+_LERC, _PNG = 34887, 34933
 
 # What tifffile would tell of files that are rejected, or read in spite of it, is not for users.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
@@ -430,7 +430,7 @@ def _decode_segment(tiff: Any, page: Any, index: int) -> Pixels | None:
     data = tiff.filehandle.read(n_bytes)
     if len(data) < n_bytes and not may_be_short(page):
         raise ImageError("truncated", f"truncated TIFF: it ends within strip or tile {index:,}")
-    if int(page.compression) in _IMAGE_CODECS | {_PNG}:
+    if int(page.compression) in _IMAGE_CODECS | {_LERC, _PNG}:
         _require_as_small(page, index, data)
     tables = {}
     if page.jpegtables is not None or page.jpegheader is not None:
@@ -459,6 +459,8 @@ def _embedded_pixels(data: bytes) -> int:
     file, kind = BytesIO(data), detect(data[:SNIFFED_BYTES], "")
     if kind == "jpeg":
         return jpeg_pixels(data)
+    if data.startswith(b"Lerc2 ") and len(data) > 22:  # (version, checksum), rows, columns
+        return math.prod(struct.unpack_from("<II", data, 14))
     try:
         if kind == "jpegxl":
             header = read_header(file)
