@@ -21,6 +21,7 @@ pytestmark = pytest.mark.slow
 
 POISON = """
 import kmdist.job.work as work
+import kmdist.recipes.quantize.procedure
 decode = work.decode
 def read(source, window=None):
     die_if("poison" in source.name)
@@ -29,11 +30,17 @@ work.decode = read
 """
 
 
-@pytest.fixture
-def armed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A file; while it is there, decoding an image called poison kills the worker process."""
-    with poisoned_workers(tmp_path, monkeypatch, POISON) as armed:
+@pytest.fixture(scope="module")
+def poisoned(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with poisoned_workers(tmp_path_factory.mktemp("poison"), POISON) as armed:
         yield armed
+
+
+@pytest.fixture
+def armed(poisoned: Path) -> Iterator[Path]:
+    """A file; while it is there, decoding an image called poison kills the worker process."""
+    yield poisoned
+    poisoned.unlink(missing_ok=True)
 
 
 @pytest.fixture

@@ -2,9 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing import forkserver
 from pathlib import Path
 
+import dask
 import pytest
+from distributed.utils import get_mp_context
 
 from tests.support.folders import ROOT
 
@@ -19,23 +22,27 @@ def die_if(poisonous):
 
 
 @contextmanager
-def poisoned_workers(folder: Path, monkeypatch: pytest.MonkeyPatch, poison: str) -> Iterator[Path]:
+def poisoned_workers(folder: Path, poison: str) -> Iterator[Path]:
     """A file; while it is there, worker processes die where `poison` says so.
 
-    Processes that are started read `sitecustomize`; this one has been started already.
+    Workers are forked from a process that has imported what they need: one that takes the place
+    of a dead one would spend three seconds on that.
 
     Parameters
     ----------
-    poison : Python code that a worker process runs as it starts; it may call ``die_if(bool)``.
+    poison : Python code that is run before workers are forked; it may call ``die_if(bool)``.
     """
-    site = folder / "site"
-    site.mkdir()
-    (site / "sitecustomize.py").write_text(DIE_IF + poison)
+    (folder / "poison.py").write_text(DIE_IF + poison)
     armed = folder / "armed"
-    monkeypatch.setenv("KMDIST_TEST_ARMED", str(armed))
-    monkeypatch.setenv("PYTHONPATH", f"{site}:{ROOT}")
-    yield armed
-    armed.unlink(missing_ok=True)
+    with (
+        pytest.MonkeyPatch.context() as patched,
+        dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}),
+    ):
+        patched.setenv("KMDIST_TEST_ARMED", str(armed))
+        patched.setenv("PYTHONPATH", f"{folder}:{ROOT}")
+        get_mp_context().set_forkserver_preload(["poison"])
+        yield armed
+        forkserver._forkserver._stop()  # type: ignore[attr-defined]
 
 
 def deaths(armed: Path) -> int:

@@ -19,6 +19,7 @@ from tests.support.runs import bytes_of
 pytestmark = pytest.mark.slow
 
 POISON = """
+import kmdist.recipes.digits.procedure
 import kmdist.recipes.digits.stacks.arrays as arrays
 import kmdist.recipes.digits.stacks.files as files
 read, grey = arrays.ArrayStack.read, files.decoded_grey
@@ -38,11 +39,17 @@ BLOCK = slice(468, 702)
 """Images 468 to 701: the third of eight blocks of 8 × 8 px, of which image 700 kills."""
 
 
-@pytest.fixture
-def armed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A file; while it is there, reading image 700, or one called poison, kills the worker."""
-    with poisoned_workers(tmp_path, monkeypatch, POISON) as armed:
+@pytest.fixture(scope="module")
+def poisoned(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with poisoned_workers(tmp_path_factory.mktemp("poison"), POISON) as armed:
         yield armed
+
+
+@pytest.fixture
+def armed(poisoned: Path) -> Iterator[Path]:
+    """A file; while it is there, reading image 700, or one called poison, kills the worker."""
+    yield poisoned
+    poisoned.unlink(missing_ok=True)
 
 
 @pytest.fixture
