@@ -1,7 +1,7 @@
 """The README from top to bottom, and its sections in reverse order, as somebody types it.
 
-In a fresh HOME, a checkout and an environment that has what kmdist needs; the commands of `Develop`
-are those of `.ci/run`.
+In a checkout, an environment that has what kmdist needs, and a HOME that is fresh but for compiled
+kernels and fonts; the commands of `Develop` are those of `.ci/run`.
 """
 
 import gzip
@@ -14,6 +14,7 @@ import sysconfig
 from pathlib import Path
 
 import numpy as np
+import platformdirs
 import pytest
 import tifffile
 import zarr
@@ -172,7 +173,12 @@ def test_the_readme_runs(checkout: Path) -> None:
     python3 = PYTHON3.format(python=sys.executable, purelib=sysconfig.get_path("purelib"))
     (tools / "python3").write_text(python3)
     (tools / "python3").chmod(0o755)
-    environment = {"PATH": f"{tools}:{os.environ['PATH']}", "HOME": str(home), "LANG": "C.UTF-8"}
+    environment = {
+        "PATH": f"{tools}:{os.environ['PATH']}",
+        "HOME": str(home),
+        "LANG": "C.UTF-8",
+        "XDG_CACHE_HOME": str(platformdirs.user_cache_path()),
+    }
     for folder, first, rest in ((checkout, install, once), (second, "", again)):
         done = subprocess.run(
             ["bash", "-c", f"set -euo pipefail\n{first}\n. .venv/bin/activate\n{rest}"],
