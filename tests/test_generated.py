@@ -44,6 +44,7 @@ def test_generated_files_are_of_this_code(path: Path) -> None:
     assert path.read_text() == text, "stale: run python -m docs.generated_files"
 
 
+@pytest.mark.slow
 def test_a_users_script_has_types(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
