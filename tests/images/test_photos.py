@@ -18,7 +18,7 @@ from PIL import Image
 from kmdist.errors import ImageError
 from kmdist.images import Found, ImageSource, decode, find_images, probe, to_rgb8
 from kmdist.images.reading import integrity
-from kmdist.images.reading.header import read_header
+from kmdist.images.reading.jpegxl import read_header
 from tests.support.corpus import encode, orientation, photo
 from tests.support.profiles import AS_SRGB, P3, PLAIN
 

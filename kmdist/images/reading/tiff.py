@@ -17,8 +17,8 @@ from kmdist.images.finding.files import open_regular
 from kmdist.images.finding.formats import SNIFFED_BYTES, detect
 from kmdist.images.pixels import Pixels, decoded_dtype, orient, stored_window, widen
 from kmdist.images.reading.axes import SEGMENT, require_picture
-from kmdist.images.reading.header import read_header
 from kmdist.images.reading.integrity import jpeg_pixels
+from kmdist.images.reading.jpegxl import read_header
 from kmdist.images.reading.srgb import state_of, to_srgb
 from kmdist.images.source import Header, ImageSource
 
