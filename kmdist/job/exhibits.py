@@ -26,6 +26,7 @@ class Curves:
     ----------
     lines : values at each of `x`, by the line's name.
     mark : a place on the axis worth a look, such as an elbow.
+    from_zero : whether values are shares or counts, whose axis begins at 0.
     """
 
     kind: ClassVar[str] = "curves"
@@ -35,6 +36,7 @@ class Curves:
     lines: Mapping[str, Sequence[float]]
     mark: float | None = None
     note: str = ""
+    from_zero: bool = False
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from kmdist.errors import quantity
 from kmdist.job.exhibits import Curves, Exhibit, Table
 from kmdist.nightly.outcome import open_ledger, read_nights, status
 from kmdist.pages.page import render
@@ -40,7 +41,7 @@ def night_report(results: Path, output: str | Path) -> str | Path:
     page = render(
         "nights.html",
         title=f"{results.resolve().name}: nights",
-        lead=f"{results}; {found['runs']:,} runs published",
+        lead=f"{results}; {quantity(found['runs'], 'run')} published",
         facts=facts,
         exhibits=list(_exhibits(nights, models, found["quarantined"])),
     )
@@ -55,7 +56,7 @@ def _exhibits(
     if nights:
         days = list(range(1, len(nights) + 1))
         lines = {name: [float(one[name]) for one in nights] for name in ("done", "quarantined")}
-        yield Curves("Images by night", "night", days, lines)
+        yield Curves("Images by night", "night", days, lines, from_zero=True)
         if any(one.get("drift") is not None for one in nights):
             drift = [float("nan") if one["drift"] is None else one["drift"] for one in nights]
             note = "inertia per pixel over that of the model on its own images; 1: as at the fit"

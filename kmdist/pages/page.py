@@ -96,7 +96,7 @@ def _environment() -> Environment:
 
 
 WIDTH, HEIGHT = 640, 300
-LEFT, RIGHT, TOP, BOTTOM = 64, 16, 12, 40
+LEFT, RIGHT, TOP, BOTTOM = 96, 16, 12, 40
 
 
 @dataclass(frozen=True)
@@ -131,6 +131,7 @@ def line_chart(curves: Curves) -> Chart:
     values = {name: np.asarray(line, np.float64) for name, line in curves.lines.items()}
     known = np.concatenate([line[np.isfinite(line)] for line in values.values()])
     x_ticks, to_x = _axis(x, LEFT, WIDTH - RIGHT, whole=True)
+    known = np.append(known, 0.0) if curves.from_zero else known
     y_ticks, to_y = _axis(known, HEIGHT - BOTTOM, TOP)
     lines = []
     for style, (name, line) in enumerate(values.items()):
@@ -158,7 +159,7 @@ def _axis(
     def place(value: float) -> float:
         return round(start + (value - low) / (high - low) * (stop - start), 1)
 
-    inside = [tick for tick in found if low <= tick <= high]
+    inside = [tick for tick in found if low <= tick <= high and (not whole or tick % 1 == 0)]
     texts: list[str] = []
     for digits in range(4, 16):
         texts = [f"{tick:.{digits}g}".replace("e+0", "e").replace("e+", "e") for tick in inside]

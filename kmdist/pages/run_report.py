@@ -99,12 +99,18 @@ def viewer_data(run: Run) -> dict[str, Any]:
 def about(run: Run) -> dict[str, Any]:
     """All that a page says of a run besides its pictures, as its template takes it."""
     return {
-        "title": f"{os.path.basename(str(run.path))}: {run.recipe}",
+        "title": f"{_named(run)}: {run.recipe}",
         "lead": "; ".join([str(run.path), *recipe_named(run.recipe).summary(run)[:1]]),
         "facts": list(_facts(run)),
         "sections": _sections(run),
         "record": list(_record(run)),
     }
+
+
+def _named(run: Run) -> str:
+    """The end of a run's path; with that of the whole where it is one of several k."""
+    folder, name = os.path.split(str(run.path))
+    return f"{os.path.basename(folder)}/{name}" if name == f"k{run.k}" else name
 
 
 def _facts(run: Run) -> Iterator[tuple[str, str]]:
@@ -158,7 +164,7 @@ def _fit_exhibits(run: Run) -> Iterator[Exhibit]:
         shares = counts / np.sum(counts)
         ranks = list(range(len(counts)))
         lines = {"share of members in %": (100 * shares).tolist()}
-        yield Curves("Cluster sizes", "cluster", ranks, lines)
+        yield Curves("Cluster sizes", "cluster", ranks, lines, from_zero=True)
 
 
 def _record(run: Run) -> Iterator[Exhibit]:

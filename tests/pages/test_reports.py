@@ -160,6 +160,17 @@ def test_charts_stay_within_their_box(x: list[float], y: list[float]) -> None:
         assert len({text for _, text in ticks}) == len(ticks), "no two say the same"
 
 
+def test_axes_of_whole_numbers_and_of_shares() -> None:
+    chart = line_chart(Curves("t", "night", [1], {"a": [7.0]}, from_zero=True))
+    assert [text for _, text in chart.x_ticks] == ["1"]
+    assert chart.y_ticks[0][1] == "0"
+
+
+def test_the_page_of_one_k_is_titled_with_its_run(page: Path) -> None:
+    one = kmdist.report(page.with_name("run.zarr") / "k2", page.with_name("k2.html"))
+    assert "<title>run.zarr/k2: quantize" in one.read_text("utf-8")
+
+
 def test_the_overview_says_where_a_run_was_made_and_its_fits_do_not(page: Path) -> None:
     run = kmdist.open_run(page.with_name("run.zarr"))
     host = run.attributes["host"]
