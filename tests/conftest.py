@@ -12,16 +12,14 @@ from tests.support.dask_processes import DaskProcesses, make_certificates
 SLOW_FIXTURES = {"armed", "dask_cluster", "dask_processes", "dask_tls_processes", "small_disk"}
 """What asks for one of these belongs to the slow tier by that alone."""
 
-COVERED = tuple(
-    f"tests/{part}" for part in ("engine/test_passes", "job", "nightly", "recipes", "store")
-)
+COVERED = ("cli", "engine/test_passes", "job", "nightly", "pages", "pictures", "recipes", "store")
 """Tests of what loses files if it is wrong; coverage, of these alone, takes half as long again."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark tests as slow by what they use, and as not covered by where they lie."""
     for item in items:
-        if not item.nodeid.startswith(COVERED):
+        if not item.nodeid.removeprefix("tests/").startswith(COVERED):
             item.add_marker(pytest.mark.no_cover)
         if SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.slow)
