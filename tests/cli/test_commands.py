@@ -271,8 +271,9 @@ def heed_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="looks for processes in /proc")
-@pytest.mark.parametrize("kind", ["thread", pytest.param("process", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", ["thread", "process"])
 def test_interruption_leaves_no_process_and_a_resumable_run(tmp_path: Path, kind: str) -> None:
     photographs = tmp_path / "in"
     photographs.mkdir()
@@ -315,6 +316,7 @@ def test_interruption_leaves_no_process_and_a_resumable_run(tmp_path: Path, kind
     assert open_run(tmp_path / "r.zarr").inertia == again.inertia
 
 
+@pytest.mark.slow
 def test_dask_kmdist(photographs: Path, tmp_path: Path) -> None:
     try:
         distribution("kmdist")

@@ -146,6 +146,7 @@ def test_nights(tmp_path: Path) -> None:
     assert verify(world.results) == []
 
 
+@pytest.mark.slow
 def test_an_installed_package_adds_it(photographs: Path, run: Run, tmp_path: Path) -> None:
     """By its entry point, in a process of its own and in its workers."""
     package = tmp_path / "brightness-1.0.dist-info"
