@@ -3,7 +3,9 @@
 import gzip
 import json
 import struct
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,17 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
     classes = np.concatenate([images.classes, images.classes])
     np.savez(folder / "digits.npz", images=both, labels=classes)
     return folder / "digits.npz"
+
+
+@pytest.fixture(scope="module")
+def whole(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Uninterrupted runs by their options, each made once."""
+
+    @cache
+    def made(**options: Any) -> Path:
+        return digits(sample, tmp_path_factory.mktemp("whole") / "r.zarr", **options).path
+
+    return made
 
 
 def test_pixels(sample: Path, tmp_path: Path) -> None:
@@ -122,12 +135,15 @@ class StopError(Exception):
 
 @pytest.mark.parametrize("at", ["components", "landmarks-1-0", "label"])
 def test_interrupted_then_resumed(
-    sample: Path, tmp_path: Path, at: str, monkeypatch: pytest.MonkeyPatch
+    sample: Path,
+    whole: Callable[..., Path],
+    tmp_path: Path,
+    at: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from kmdist.recipes.digits import results
     from kmdist.store import RunWriter
 
-    whole = digits(sample, tmp_path / "whole.zarr", preset="landmark", block_mpx=0.12)
     saved: list[str] = []
     save = RunWriter.save_state
 
@@ -152,20 +168,24 @@ def test_interrupted_then_resumed(
     assert any("--resume" in m.text for m in said if isinstance(m, Message))
     events: list[Event | Message] = []
     digits(sample, tmp_path / "r.zarr", resume=True, watch=events.append, **options)
-    assert bytes_of(tmp_path / "r.zarr") == bytes_of(Path(whole.path))
+    assert bytes_of(tmp_path / "r.zarr") == bytes_of(whole(**options))
     assert not any(isinstance(e, Event) and e.stage == "describe" for e in events)
 
 
 @pytest.mark.parametrize("stage", ["describe", "label"])
 def test_blocks_that_are_done_are_not_done_again(
-    sample: Path, tmp_path: Path, stage: str, monkeypatch: pytest.MonkeyPatch
+    sample: Path,
+    whole: Callable[..., Path],
+    tmp_path: Path,
+    stage: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from kmdist.recipes.digits import results as digit_labelling
     from kmdist.recipes.digits import rows as digit_rows
     from kmdist.store import RunWriter
 
     options = {"preset": "landmark", "k": (5, 10), "block_mpx": 0.12, "workers": 1}
-    whole = digits(sample, tmp_path / "whole.zarr", **options)
+    expected = bytes_of(whole(**options))
     marked: list[int] = []
     mark = RunWriter.mark_done
 
@@ -198,7 +218,7 @@ def test_blocks_that_are_done_are_not_done_again(
         monkeypatch.setattr(digit_labelling, "report_block", reported)
     events: list[Event | Message] = []
     digits(sample, tmp_path / "r.zarr", resume=True, watch=events.append, **options)
-    assert bytes_of(tmp_path / "r.zarr") == bytes_of(Path(whole.path))
+    assert bytes_of(tmp_path / "r.zarr") == expected
     done = [event for event in events if isinstance(event, Event) and event.stage == stage]
     assert len(done) == 8
     assert len(seen) == len(set(seen))
