@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from functools import cached_property
+from threading import Lock
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 MAX_READ_BYTES = 1 << 31
 """Of one read: names of 40 million images, 1,024 rows of a million columns."""
+
+_ONE_AT_A_TIME = Lock()
+"""msgspec learns a type at its first use, and crashes where another thread uses it meanwhile."""
 
 PositiveInt = Annotated[int, msgspec.Meta(ge=1)]
 
@@ -88,7 +92,8 @@ def validated(where: Any, record: Any, kind: type[FitRecord]) -> dict[str, Any]:
     KmdistError : it is damaged, or nobody's that kmdist knows.
     """
     try:
-        msgspec.convert(record, kind)
+        with _ONE_AT_A_TIME:
+            msgspec.convert(record, kind)
     except msgspec.ValidationError as error:
         raise KmdistError(f"{where}: the record of this run is damaged: {error}") from error
     found: dict[str, Any] = record
