@@ -1,21 +1,26 @@
 """The commands that write runs: one a recipe, demo, predict, split, merge."""
 
+import os
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
 from pathlib import PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from kmdist.cli.options import QUIET, job_command
 from kmdist.cli.say import say
-from kmdist.errors import UsageError
+from kmdist.errors import UsageError, shown
 from kmdist.job.options import JobOptions
 from kmdist.job.progress import Message, Watcher
 from kmdist.recipes.digits.options import MergeOptions, SplitOptions
 from kmdist.recipes.options import PredictOptions
 from kmdist.recipes.registry import plan_of, recipe_named
+from kmdist.urls import is_url, require_on_disk
+
+if TYPE_CHECKING:
+    from kmdist.store import Run
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".gif", ".bmp")
 """Of an output that is meant to be a picture."""
@@ -70,13 +75,58 @@ def run_recipe(
     picture = output if PurePosixPath(output or "").suffix.lower() in PICTURE_SUFFIXES else None
     if picture is None and folder is None:
         return run_job(recipe_named(name).fit(inputs, options), output, options, **how)
-    from kmdist.cli.pictures import check_pictures, write_pictures
-
     check_pictures(inputs, picture, folder, options)
     place = None if picture else output
     run = run_job(recipe_named(name).fit(inputs, options), place, options, **how)
     write_pictures(run, picture, folder, options, how["watch"])
     return run
+
+
+def check_pictures(
+    inputs: Any, picture: str | None, folder: str | None, options: JobOptions
+) -> None:
+    """Refuse places for pictures before any work is spent on them.
+
+    Raises
+    ------
+    UsageError : a picture of several photographs or several k, over its original, or not as PNG;
+        a folder that is not empty.
+    """
+    from kmdist.pictures.output_files import check_folder, check_picture_path
+
+    if folder is not None:
+        check_folder(folder, overwrite=options.overwrite)
+    if picture is None:
+        return
+    listed = [inputs] if isinstance(inputs, str) else list(inputs)
+    if len(listed) != 1 or os.path.isdir(listed[0]) or len(options.ks) > 1:
+        raise UsageError(
+            f"-o {picture}: is one picture, of one photograph and one k; give a run such as "
+            "-o run.zarr, or --export DIR for a picture of each"
+        )
+    place = check_picture_path(picture, (".png",), not_over=listed[0])
+    if not is_url(place) and os.path.exists(place) and not options.overwrite:
+        raise UsageError(f"-o {picture}: is there already; give another name, or --overwrite")
+
+
+def write_pictures(
+    run: "Run", picture: str | None, folder: str | None, options: JobOptions, watch: Watcher
+) -> None:
+    """Write the picture of a run of one image, and all pictures of a run to a folder."""
+    from kmdist.pictures.export import Look, export, export_image
+    from kmdist.pictures.output_files import check_picture_path, written_to
+    from kmdist.pictures.run_pictures import RunPicture
+
+    if folder is not None:
+        export(run, folder, overwrite=options.overwrite, watch=watch)
+    if picture is None:
+        return
+    name, *others = run.images
+    if others:
+        raise UsageError(f"-o {picture}: {shown(name)} and others make several pictures")
+    place = check_picture_path(picture, (".png",))
+    with written_to(place) as path:
+        export_image(RunPicture(run, run.images[name]), {name: path.stem}, path.parent, Look())
 
 
 def say_plan(plan: Any, watch: Watcher) -> None:
@@ -129,7 +179,6 @@ def demo(output: str, k: int, quiet: bool) -> None:
     from kmdist.pictures.output_files import make_folder
     from kmdist.pictures.view import draw_run
     from kmdist.recipes.quantize.recipe import quantize
-    from kmdist.urls import require_on_disk
 
     require_on_disk(output, "-o")
     folder = make_folder(Path(output))
