@@ -380,8 +380,9 @@ class FsspecTarget:
         except (FileNotFoundError, IsADirectoryError):
             if not key.endswith(".jsonl"):
                 return None
-        parts = [fs.cat_file(f"{base}/{part}") for part in self.keys(f"{key}.parts")]
-        return b"".join(parts) or None
+        names = list(self.keys(f"{key}.parts"))
+        with self._said("read", key):
+            return b"".join(fs.cat_file(f"{base}/{name}") for name in names) or None
 
     def exists(self, key: str) -> bool:
         """Whether the key is an object; errors as of `get`."""
