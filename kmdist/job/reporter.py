@@ -4,7 +4,7 @@ import json
 import sys
 import time
 from dataclasses import asdict
-from typing import Self
+from typing import Any, Self
 
 import click
 
@@ -39,6 +39,7 @@ class Reporter:
         self._stage = ""
         self._started_s = self._shown_s = 0.0
         self._width = 0
+        self._displayed: Any = None
 
     def __enter__(self) -> Self:
         return self
@@ -66,12 +67,25 @@ class Reporter:
             self._say(event)
             return
         line = self._line(event, now - self._started_s)
-        if self._live:
-            # Blanks over what was there: not every notebook knows how to erase a line.
-            click.echo(f"\r{line:<{self._width}}", err=True, nl=False)
-            self._width = len(line)
-        else:
+        if not self._live:
             click.echo(line, err=True)
+        elif in_notebook():
+            self._display(line)
+        else:
+            click.echo(f"\r{line:<{self._width}}", err=True, nl=False)  # blanks over what was there
+            self._width = len(line)
+        if finished and self._live:
+            self._end_line()
+
+    def _display(self, line: str) -> None:
+        """Show a line in the place of the one before, so that a notebook keeps the last alone."""
+        from IPython.display import display
+
+        shown = {"text/plain": line}
+        if self._displayed is None:
+            self._displayed = display(shown, raw=True, display_id=True)
+        else:
+            self._displayed.update(shown, raw=True)
 
     def _say(self, event: Event | Message) -> None:
         if self._as_json:
@@ -100,9 +114,9 @@ class Reporter:
         return "  ".join(parts)
 
     def _end_line(self) -> None:
-        if self._live and self._stage and self._shown_s:
+        if self._live and self._stage and self._shown_s and self._displayed is None:
             click.echo("", err=True)
-        self._stage, self._width = "", 0
+        self._stage, self._width, self._displayed = "", 0, None
 
 
 def in_notebook() -> bool:

@@ -56,8 +56,8 @@ def report(
     """Write a page about a run: what ran, pictures whose clusters can be picked, what it found.
 
     It holds everything it shows, up to about 15 MB: of many images reduced copies, of more than
-    1,000 a selection spread evenly. It loads nothing and sends nothing. Threads of this machine make
-    it, also where a cluster made the run: that is a thousand images at most.
+    1,000 a selection spread evenly. It loads nothing and sends nothing. Threads of this machine
+    make it, also where a cluster made the run: that is a thousand images at most.
 
     Parameters
     ----------
