@@ -13,7 +13,7 @@ import numpy as np
 from numba import njit
 
 from kmdist.engine.kernels import NO_TILE, NO_WEIGHTS, as_kernel_rows, kernel_chunks
-from kmdist.engine.kernels.frame import Frame, make_panel, reaching
+from kmdist.engine.kernels.frame import Frame, Panel, make_panel, reaching
 from kmdist.engine.kernels.nearest import (
     TILE_ROWS,
     error_bound,
@@ -104,7 +104,7 @@ def assign(
     if labels is None:
         labels = np.empty(len(rows), np.int32)
     fresh = sums is None
-    scratch = _scratch(rows.shape[1], panel.scores[:, 0].size)
+    scratch = _scratch(rows.shape[1], panel.scores[:, 0].size, few=few)
     out = sums or no_sums(len(centroids), rows.shape[1], frame.grid)
     for first, chunk in kernel_chunks(rows):
         part = as_kernel_rows(chunk)
@@ -126,19 +126,29 @@ def assign(
             labels[first:last],
         )
         if few:
-            assign_few(*given, (summed, fresh), tuple(out))
+            assign_few(_side_by_side(panel), *given, (summed, fresh), tuple(out), scratch)
         else:
             rows32 = part if direct else NO_TILE
             _assign(rows32, *given, (summed, fresh), tuple(out), scratch)
     return out
 
 
-def _scratch(d: int, lanes: int) -> tuple[Any, ...]:
-    """What `_assign` works in; each constructor takes 0.1 s to compile."""
-    single = [np.empty(TILE_ROWS, kind) for kind in (np.float32, np.float32, np.int32)]
-    moved = np.empty(TILE_ROWS, np.int64), np.empty(TILE_ROWS, np.int32)
-    tile, scores = np.zeros((TILE_ROWS, d), np.float32), np.empty(lanes, np.float32)
-    return tile, *single, scores, np.empty(d), moved
+def _scratch(d: int, lanes: int, *, few: bool) -> tuple[Any, ...]:
+    """What `_assign` and `assign_few` work in; each constructor takes 0.1 s to compile."""
+    size = _ROWS if few else TILE_ROWS
+    single = [np.empty(size, kind) for kind in (np.float32, np.float32, np.int32)]
+    moved = np.empty(size, np.int64), np.empty(size, np.int32)
+    scores, left = np.empty(lanes, np.float32), np.empty(d)
+    if not few:
+        return np.zeros((size, d), np.float32), *single, scores, left, moved
+    columns, row = np.zeros((MAX_FEATURES, size), np.float32), np.zeros((1, d), np.float32)
+    return columns, *single, scores, left, moved, row, np.empty(size + 1, np.int32)
+
+
+def _side_by_side(panel: Panel) -> np.ndarray:
+    """(1 + MAX_FEATURES, centroids) float32, the lines of a panel, and zeros."""
+    lines = panel.scores.transpose(1, 0, 2).reshape(panel.scores.shape[1], -1)
+    return np.pad(lines, ((0, 1 + MAX_FEATURES - len(lines)), (0, 0)))
 
 
 def float32_rows(part: np.ndarray, frame: Frame) -> np.ndarray | None:
@@ -154,7 +164,7 @@ _ROWS = 256
 _FAR = np.float32(3e38)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, inline="always")
 def _load_columns(rows, first, size, shift, scale, columns):  # type: ignore[no-untyped-def]
     for p in range(rows.shape[1]):
         for r in range(size):
@@ -186,7 +196,7 @@ def _nearest(columns, size, panel, best, second, nearest):  # type: ignore[no-un
             second[r] = loser if loser < rest else rest
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, inline="always")
 def _unsettled(best, second, nearest, labels, first, size, slack, every, todo):  # type: ignore[no-untyped-def]
     """Rows of a tile that changed their label, or whose two least scores cannot be told apart."""
     found = 0
@@ -199,26 +209,18 @@ def _unsettled(best, second, nearest, labels, first, size, slack, every, todo): 
 
 @njit(nogil=True, cache=True)
 def assign_few(  # type: ignore[no-untyped-def]
-    rows, weights, panel, centroids, frame, errors, labels, mode, out
+    wide, rows, weights, panel, centroids, frame, errors, labels, mode, out, scratch
 ):
-    """As `kmdist.engine.kernels.assign._assign`; the panel is not folded."""
+    """As `kmdist.engine.kernels.assign._assign`; the panel is not folded, `wide` its lines."""
     shift, scale, grid = frame
     gamma, longest, near, slack = errors
     summed, fresh = mode
+    columns, best, second, nearest, scores, left, moved, row, todo = scratch
+    places, before = moved
     n, d = rows.shape
     k = centroids.shape[0]
-    lanes = panel.shape[2]
-    wide = np.zeros((5, panel.shape[0] * lanes), np.float32)
-    for v in range(panel.shape[0]):
-        wide[: d + 1, v * lanes : (v + 1) * lanes] = panel[v]
-    columns, row = np.zeros((4, _ROWS), np.float32), np.zeros((1, d), np.float32)
-    best, second = np.empty(_ROWS, np.float32), np.empty(_ROWS, np.float32)
-    nearest, todo = np.empty(_ROWS, np.int32), np.empty(_ROWS + 1, np.int32)
-    scores, left = np.empty(wide.shape[1], np.float32), np.empty(d)
-    places, before = np.empty(_ROWS, np.int64), np.empty(_ROWS, np.int32)
-    moved = (places, before)
     for first in range(0, n, _ROWS):
-        size = min(_ROWS, n - first)
+        size = _ROWS if first + _ROWS < n else n - first
         _load_columns(rows, first, size, shift, scale, columns)
         _nearest(columns, size, wide, best, second, nearest)
         found = _unsettled(best, second, nearest, labels, first, size, slack, fresh, todo)
