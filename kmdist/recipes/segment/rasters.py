@@ -1,8 +1,9 @@
 """Files of any number of channels: TIFF, Zarr, NumPy; probed, and read by window as they are."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,7 @@ _TIFF_AXES = {
 _ALPHA = (1, 2)
 """ExtraSamples of TIFF that are alpha: associated, unassociated (TIFF 6.0, section 18)."""
 _GDAL_NODATA_TAG = 42113
+_TESTED_VALUES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -309,11 +311,11 @@ def read_raster(source: Raster, window: Window | None = None) -> tuple[np.ndarra
     window = window or Window(0, 0, source.height, source.width)
     values, valid = _values(source, window)
     if values.dtype.kind == "f":
-        missing = any_channel(np.isnan(values))
+        missing = _any_channel(values, np.isnan)
         if source.strict and (missing & valid).any():
             raise ImageError("nan", "a value is NaN: without --strict it is no data")
         valid &= ~missing
-        if (any_channel(np.isinf(values)) & valid).any():
+        if (_any_channel(values, np.isinf) & valid).any():
             raise ImageError(
                 "infinite", "a value is infinite: mark it with --nodata, or replace it by NaN"
             )
@@ -343,8 +345,15 @@ def _values(source: Raster, window: Window) -> tuple[np.ndarray, np.ndarray]:
     values = np.ascontiguousarray(stored, stored.dtype.newbyteorder("="))
     for value in source.nodata:
         if values.dtype.kind == "f" or value in _range_of(values.dtype):
-            valid &= ~any_channel(values == values.dtype.type(value))
+            valid &= ~_any_channel(values, partial(np.equal, values.dtype.type(value)))
     return values, valid
+
+
+def _any_channel(values: np.ndarray, test: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """(h, w) bool, whether any channel passes a test; some rows at a time, which stay in cache."""
+    step = max(1, _TESTED_VALUES // max(1, values[:1].size))
+    bands = [values[y : y + step] for y in range(0, len(values), step)]
+    return np.concatenate([any_channel(test(band)) for band in bands])
 
 
 def _range_of(dtype: np.dtype) -> range:
