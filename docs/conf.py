@@ -24,7 +24,7 @@ html_theme_options = {
     "logo": {"text": "kmdist"},
     "show_toc_level": 2,
     "navigation_with_keys": False,
-    "header_links_before_dropdown": 5,  # what fits 1280 px
+    "header_links_before_dropdown": 7,
     "navbar_persistent": ["search-button"],  # the field's name is not what it shows
     "collapse_navigation": True,
 }
