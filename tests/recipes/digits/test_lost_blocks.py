@@ -19,7 +19,9 @@ from tests.support.runs import bytes_of
 pytestmark = pytest.mark.slow
 
 POISON = """
-import kmdist.recipes.digits.procedure
+import kmdist, tempfile
+with tempfile.TemporaryDirectory() as folder:  # so that kernels are loaded once
+    kmdist.digits("sample:digits", f"{folder}/run.zarr", preset="gradient", max_iter=1, workers=1)
 import kmdist.recipes.digits.stacks.arrays as arrays
 import kmdist.recipes.digits.stacks.files as files
 read, grey = arrays.ArrayStack.read, files.decoded_grey
