@@ -21,6 +21,7 @@ from kmdist.engine.dask_pool import DaskHolders, DaskPool
 from kmdist.engine.dask_rows import rows_of_dask
 from kmdist.engine.lloyd import run_step
 from kmdist.engine.passes import tree_shape
+from tests.support.deaths import forked_workers
 from tests.support.network import counted_bytes
 
 distributed = pytest.importorskip("distributed")
@@ -51,7 +52,7 @@ def client() -> Iterator[Any]:
         # The scheduler remembers all transitions of a pass, and of what is released meanwhile.
         "distributed.admin.low-level-log-length": 100_000,
     }
-    with dask.config.set(settings):
+    with dask.config.set(settings), forked_workers("kmdist.engine.dask_rows"):
         cluster = distributed.LocalCluster(
             n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
         )

@@ -22,27 +22,33 @@ def die_if(poisonous):
 
 
 @contextmanager
+def forked_workers(*modules: str) -> Iterator[None]:
+    """Fork the workers of local clusters from a process that has imported what they need.
+
+    One that takes the place of a dead one would spend three seconds on that.
+    """
+    with dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}):
+        get_mp_context().set_forkserver_preload(["distributed", *modules])
+        yield
+        forkserver._forkserver._stop()  # type: ignore[attr-defined]
+
+
+@contextmanager
 def poisoned_workers(folder: Path, poison: str) -> Iterator[Path]:
     """A file; while it is there, worker processes die where `poison` says so.
 
-    Workers are forked from a process that has imported what they need: one that takes the place
-    of a dead one would spend three seconds on that.
+    Processes that are started read `sitecustomize`; this one has been started already.
 
     Parameters
     ----------
     poison : Python code that is run before workers are forked; it may call ``die_if(bool)``.
     """
-    (folder / "poison.py").write_text(DIE_IF + poison)
+    (folder / "sitecustomize.py").write_text(DIE_IF + poison)
     armed = folder / "armed"
-    with (
-        pytest.MonkeyPatch.context() as patched,
-        dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}),
-    ):
+    with pytest.MonkeyPatch.context() as patched, forked_workers():
         patched.setenv("KMDIST_TEST_ARMED", str(armed))
         patched.setenv("PYTHONPATH", f"{folder}:{ROOT}")
-        get_mp_context().set_forkserver_preload(["poison"])
         yield armed
-        forkserver._forkserver._stop()  # type: ignore[attr-defined]
 
 
 def deaths(armed: Path) -> int:
