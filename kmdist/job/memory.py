@@ -1,5 +1,7 @@
 """One budget of memory, made of what the steps of a job hold, and held against what there is."""
 
+import os
+import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,15 +23,16 @@ LABEL_BYTES = 4
 """A pixel being labelled and written: labels, pyramid, compressed chunks."""
 
 
-def process_memory() -> tuple[int, int]:
-    """Bytes that this process has held at its peak, and of these pages of files; Linux alone."""
+def process_memory() -> tuple[str, int, int]:
+    """Which process this is, its peak in bytes, and its pages of files; Linux alone."""
+    process = f"{platform.node()}:{os.getpid()}"
     try:
         lines = Path("/proc/self/status").read_text("ascii").splitlines()
     except OSError:
-        return 0, 0
+        return process, 0, 0
     sizes = {name: text for name, _, text in (line.partition(":") for line in lines)}
     peak, files = (1024 * int(sizes[name].split()[0]) for name in ("VmHWM", "RssFile"))
-    return peak, files
+    return process, peak, files
 
 
 def peak_bytes(pool: Pool) -> int | None:
@@ -37,9 +40,10 @@ def peak_bytes(pool: Pool) -> int | None:
 
     It is measured for their whole lives, which began before the job where they are the caller's.
     """
-    found = pool.each_process(process_memory)
-    own = sum(peak - files for peak, files in found)
-    return own + max(files for _, files in found) if own else None
+    # Workers that are threads of one process answer for the same one.
+    found = {process: sizes for process, *sizes in pool.each_process(process_memory)}
+    own = sum(peak - files for peak, files in found.values())
+    return own + max(files for _, files in found.values()) if own else None
 
 
 class Sized(Protocol):
