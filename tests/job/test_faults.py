@@ -58,7 +58,7 @@ def test_permission_denied_is_said_plainly(photographs: Path, locked: Path, tmp_
     nightly.write_text(f"input: {photographs}\nresults: {tmp_path}/results\nk: 3\ngrace: 0\n")
     spec, inside = str(nightly), f"results={locked}/results"
     quantize = ["quantize", str(photographs), "-k", "3", "-q", "-o"]
-    output, night = str(tmp_path / "run.zarr"), ["nightly", spec, "-q"]
+    output, night = str(tmp_path / "run.zarr"), ["nightly", spec]
     try:
         unwritable, deep, rejected, unreadable, no_results, quarantined = kmdist_as_user(
             [*quantize, str(locked / "run.zarr")],
