@@ -56,7 +56,10 @@ class Held:
         if names is None or labels is None:
             return {}
         text = np.asarray(names, np.uint8).tobytes().decode("utf-8", "surrogateescape")
-        return dict(zip(text.split("\n")[:-1], map(int, labels), strict=True))
+        listed = text.split("\n")[:-1]
+        if len(listed) != len(labels):
+            raise KmdistError(f"{self._run.path}: {len(listed)} names of {len(labels)} labels")
+        return dict(zip(listed, map(int, labels), strict=True))
 
 
 def image_digests(run: Run, names: Iterable[str]) -> dict[str, str]:

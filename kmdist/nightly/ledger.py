@@ -16,7 +16,7 @@ import fcntl
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypedDict
@@ -64,10 +64,9 @@ CREATE INDEX IF NOT EXISTS files_run ON files (run);
 
 _FROM_1 = """
 INSERT OR IGNORE INTO labels
-    SELECT run, label_name, digest FROM files WHERE run IS NOT NULL AND digest IS NOT NULL;
-ALTER TABLE files DROP COLUMN digest;
+    SELECT run, label_name, digest FROM files WHERE run IS NOT NULL AND digest IS NOT NULL
 """
-"""From version 1, which had the digest of a file's latest labels alone."""
+"""From version 1, which had the digest of a file's latest labels alone, in a column of files."""
 
 
 class LedgerDamagedError(KmdistError):
@@ -125,12 +124,16 @@ class Ledger:
 
     @classmethod
     @contextmanager
-    def open(cls, path: Path) -> Iterator["Ledger"]:
+    def open(cls, path: Path, *, to_read: bool = False) -> Iterator["Ledger"]:
         """Open a ledger, made where there is none; to read it where its folder cannot be written.
+
+        Parameters
+        ----------
+        to_read : only, without the lock: one of an earlier version is read from a copy in memory.
 
         Raises
         ------
-        KmdistError : it is damaged, of another version, or cannot be written.
+        KmdistError : it is damaged, of a later version, or cannot be written.
         """
         with cls._plain_errors(path):
             place, readonly = str(path), path.is_file() and not os.access(path.parent, os.W_OK)
@@ -142,19 +145,18 @@ class Ledger:
                 if not readonly:
                     connection.execute("PRAGMA journal_mode=WAL")
                     connection.execute("PRAGMA synchronous=FULL")
-                version = connection.execute("PRAGMA user_version").fetchone()[0]
+                version = _version(connection)
                 if version > SCHEMA:
                     raise KmdistError(f"{path}: ledger of version {version}; update kmdist")
-                if version < SCHEMA and readonly:
-                    raise KmdistError(
-                        f"{path}: ledger of version {version}; once a night, or `kmdist nightly "
-                        "status` where it can be written, has made it one of today, it can be read"
+                if 0 < version < SCHEMA and (readonly or to_read):
+                    original, connection = (
+                        connection,
+                        sqlite3.connect(":memory:", isolation_level=None),
                     )
+                    with closing(original):
+                        original.backup(connection)
                 if version < SCHEMA:
-                    update = _TABLES + (_FROM_1 if version else "")
-                    connection.executescript(
-                        f"BEGIN IMMEDIATE;{update}PRAGMA user_version={SCHEMA};COMMIT;"
-                    )
+                    _bring_up_to_date(connection)
                 yield cls(path, connection)
             finally:
                 connection.close()
@@ -294,6 +296,21 @@ class Ledger:
         """What SQLite finds wrong with its own file."""
         found = [str(row[0]) for row in self._connection.execute("PRAGMA integrity_check")]
         return [] if found == ["ok"] else found
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _bring_up_to_date(connection: sqlite3.Connection) -> None:
+    """Make what an empty ledger, or one of an earlier version, lacks; whole or not at all."""
+    connection.execute("BEGIN IMMEDIATE")
+    statements = _TABLES.split(";")
+    if _version(connection) == 1:  # now that nobody else can bring it up to date
+        statements.append(_FROM_1)
+    for statement in (*statements, f"PRAGMA user_version={SCHEMA}"):
+        connection.execute(statement)
+    connection.execute("COMMIT")
 
 
 def _as_stored(row: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -114,7 +114,7 @@ def read_nights(results: Path, last: int) -> list[Night]:
 
 
 def open_ledger(results: Path) -> Any:
-    """The ledger of a results folder, which must be there.
+    """The ledger of a results folder, which must be there, to be read.
 
     Raises
     ------
@@ -123,7 +123,7 @@ def open_ledger(results: Path) -> Any:
     path = results / LEDGER
     if not path.is_file():
         raise UsageError(f"{path}: does not exist: no night has run with these results yet")
-    return Ledger.open(path)
+    return Ledger.open(path, to_read=True)
 
 
 def status(results: Path) -> dict[str, Any]:

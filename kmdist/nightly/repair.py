@@ -60,7 +60,8 @@ class Finding:
 def verify(results: Path) -> list[str]:
     """Find what is missing, damaged, or not as the ledger says.
 
-    All objects of every run are read and their digests compared.
+    All objects of every run are read and their digests compared; but not labels that a later run
+    stood for when the ledger was one of version 1, which had no digests of these.
 
     Returns
     -------
@@ -250,15 +251,18 @@ class _Repairer:
                 made_s = model_path(self.results, number).stat().st_mtime
                 self.ledger.add_model(number, made_s)
         self.worker.recover()
-        for finding in list(self._findings()):
-            if finding.unknown:
-                self._adopt(finding.unknown)
         found = list(self._findings())
+        unknown = [finding.unknown for finding in found if finding.unknown]
+        if unknown:
+            for stamp in unknown:
+                self._adopt(stamp)
+            found = list(self._findings())
         damaged = {row.path: row for finding in found for row in finding.rows}
         self._remake(damaged)
         self._leave({finding.run for finding in found if finding.run})
         self.done.superseded = [one.text for one in found if one.labels and not one.rows]
-        self._forget_superseded()
+        if any(one.labels for one in found):
+            self._forget_superseded()
         night = self.worker.night
         self.done.remade, self.done.runs = night.done, night.runs
         self.done.left = [finding.text for finding in self._findings()]
@@ -368,13 +372,23 @@ class _Repairer:
                 run, name = finding.labels
                 damaged[run].append(name)
         for run, names in damaged.items():
-            folder = self.results / "runs" / f"{run}.zarr" / "images"
-            keys = (key for name in names for key in candidate_keys(name))
-            places = [folder / key for key in keys if (folder / key).exists()]
+            path = self.results / "runs" / f"{run}.zarr"
+            places = [place for name in names if (place := _node(path, name)) is not None]
             self.done.aside += _set_aside(places, self.results, run)
             with self.ledger.transaction():
                 for name in names:
                     self.ledger.drop_labels(run, name)
+
+
+def _node(run: Path, name: str) -> Path | None:
+    """Where a run holds an image, damaged or not; None where it holds none of the name."""
+    try:
+        if name not in open_run(run).images:
+            return None
+    except KmdistError:
+        pass  # damaged: it is the first of the nodes that it can be
+    places = (run / "images" / key for key in candidate_keys(name))
+    return next((place for place in places if place.exists()), None)
 
 
 def _model_number(run: Run) -> int | None:
@@ -416,7 +430,7 @@ def retry(results: Path, paths: Sequence[str | os.PathLike[str]] = ()) -> list[s
     """
     if not (results / LEDGER).is_file():
         open_ledger(results)  # which says what is missing
-    with hold_lock(results), open_ledger(results) as ledger:
+    with hold_lock(results), Ledger.open(results / LEDGER) as ledger:
         rows = {
             os.fsdecode(path): row for path, row in ledger.files("state = ?", QUARANTINED).items()
         }

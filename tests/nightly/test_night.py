@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -275,25 +276,57 @@ def test_names_that_are_no_text_or_odd(world: World) -> None:
     assert verify(world.results) == []
 
 
+def as_version_1(path: Path) -> None:
+    """A ledger as it was when a row of a file had the digest of its labels."""
+    connection = sqlite3.connect(path)
+    connection.executescript(
+        "ALTER TABLE files ADD COLUMN digest TEXT;"
+        "UPDATE files SET digest = (SELECT digest FROM labels WHERE labels.run = files.run "
+        "AND labels.name = files.label_name);"
+        "DROP TABLE labels; PRAGMA user_version = 1; PRAGMA wal_checkpoint(TRUNCATE);"
+    )
+    connection.close()
+
+
+def labelled(ledger: Ledger) -> set[str]:
+    runs = {str(row.run) for row in ledger.files().values()}
+    return {name for run in runs for name in ledger.labels(run)}
+
+
 def test_a_ledger_of_version_1_is_read(world: World) -> None:
     world.put("a.png", 1)
     world.put("b.png", 2)
     world.night()
     world.put("a.png", 3)
     world.night()
-    connection = sqlite3.connect(world.results / LEDGER)
-    connection.executescript(
-        "ALTER TABLE files ADD COLUMN digest TEXT;"
-        "UPDATE files SET digest = (SELECT digest FROM labels WHERE labels.run = files.run "
-        "AND labels.name = files.label_name);"
-        "DROP TABLE labels; PRAGMA user_version = 1;"
-    )
-    connection.close()
+    path = world.results / LEDGER
+    as_version_1(path)
+    before = path.read_bytes()
     assert verify(world.results) == []
-    with Ledger.open(world.results / LEDGER) as ledger:
-        runs = {row.run for row in ledger.files().values()}
-        assert {name for run in runs for name in ledger.labels(run)} == {"a.png", "b.png"}
+    assert status(world.results)["files"] == {"done": 2}
+    assert path.read_bytes() == before  # a night that still runs goes on with it as it was
     assert world.night().done == 0
+    with Ledger.open(path) as ledger:
+        assert labelled(ledger) == {"a.png", "b.png"}
+    assert verify(world.results) == []
+
+
+def test_ledgers_of_version_1_may_be_opened_at_once(world: World, tmp_path: Path) -> None:
+    world.put("a.png", 1)
+    world.night()
+    as_version_1(world.results / LEDGER)
+    both = threading.Barrier(2)
+
+    def names_in(path: Path) -> set[str]:
+        both.wait()
+        with Ledger.open(path) as ledger:
+            return labelled(ledger)
+
+    with ThreadPoolExecutor(2) as threads:
+        for number in range(20):
+            path = tmp_path / f"{number}.sqlite"
+            shutil.copy(world.results / LEDGER, path)
+            assert list(threads.map(names_in, [path, path])) == [{"a.png"}] * 2
 
 
 def test_a_ledger_keeps_what_it_is_given(tmp_path: Path) -> None:
