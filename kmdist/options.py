@@ -33,6 +33,7 @@ from msgspec import inspect as inspect_type
 
 from kmdist.arguments import check_arguments
 from kmdist.errors import KEYWORDS, UsageError
+from kmdist.typed_data import converted
 
 T = TypeVar("T")
 
@@ -181,7 +182,7 @@ class Declared:
         elif isinstance(value, bool):
             raise ValueError(self._reason(value))
         try:
-            return msgspec.convert(value, self.kind, strict=False)
+            return converted(value, self.kind, strict=False)
         except msgspec.ValidationError as error:
             raise ValueError(self._reason(value)) from error
 

@@ -8,21 +8,18 @@ import base64
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from threading import Lock
 from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
 
 from kmdist.images import Rejection
+from kmdist.typed_data import converted
 
 T = TypeVar("T")
 
 _TEXT = "result"
 """Array of a checkpoint that holds all but the arrays, as JSON."""
-
-_ONE_AT_A_TIME = Lock()
-"""msgspec learns a type at its first use, and crashes where another thread uses it meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -101,9 +98,6 @@ def _plain(result: Any, of_array: Callable[[np.ndarray], Any]) -> Any:
 
 def _typed(kind: type[T], plain: Any, array_of: Callable[[Any], np.ndarray]) -> T | None:
     try:
-        with _ONE_AT_A_TIME:
-            return msgspec.convert(
-                plain, kind, str_keys=True, dec_hook=lambda _, stored: array_of(stored)
-            )
+        return converted(plain, kind, str_keys=True, dec_hook=lambda _, stored: array_of(stored))
     except msgspec.ValidationError:
         return None

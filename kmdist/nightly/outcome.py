@@ -12,6 +12,7 @@ import msgspec
 
 from kmdist.errors import KmdistError, UsageError, shown
 from kmdist.nightly.ledger import LEDGER, QUARANTINED, FileRow, Ledger
+from kmdist.typed_data import converted
 
 NIGHTS = "nights"
 """Folder of what nights did, in the results folder."""
@@ -104,7 +105,7 @@ def read_nights(results: Path, last: int) -> list[Night]:
     nights = []
     for path in sorted((results / NIGHTS).glob("*.json"))[-last:]:
         try:
-            nights.append(msgspec.json.decode(path.read_bytes(), type=Night))
+            nights.append(converted(msgspec.json.decode(path.read_bytes()), Night))
         except (OSError, msgspec.MsgspecError, RecursionError) as error:
             raise KmdistError(
                 f"{path} is damaged: {error}. It is only told from what that night did, and can be "

@@ -4,7 +4,6 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from functools import cached_property
-from threading import Lock
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +16,7 @@ from kmdist.store.format.labels import LABELS_NAME
 from kmdist.store.format.names import candidate_keys, name_of_key
 from kmdist.store.targets import Readable
 from kmdist.store.zarr_trees import require_fitting_chunks
+from kmdist.typed_data import converted
 
 if TYPE_CHECKING:
     import zarr
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 
 MAX_READ_BYTES = 1 << 31
 """Of one read: names of 40 million images, 1,024 rows of a million columns."""
-
-_ONE_AT_A_TIME = Lock()
-"""msgspec learns a type at its first use, and crashes where another thread uses it meanwhile."""
 
 PositiveInt = Annotated[int, msgspec.Meta(ge=1)]
 
@@ -92,8 +89,7 @@ def validated(where: Any, record: Any, kind: type[FitRecord]) -> dict[str, Any]:
     KmdistError : it is damaged, or nobody's that kmdist knows.
     """
     try:
-        with _ONE_AT_A_TIME:
-            msgspec.convert(record, kind)
+        converted(record, kind)
     except msgspec.ValidationError as error:
         raise KmdistError(f"{where}: the record of this run is damaged: {error}") from error
     found: dict[str, Any] = record

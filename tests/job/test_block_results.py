@@ -1,12 +1,8 @@
 """Results of blocks as a resume finds them again."""
 
 import json
-import sys
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, make_dataclass
-from functools import partial
-from threading import Barrier
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -70,29 +66,3 @@ def test_what_another_version_wrote_is_not_taken_for_a_result() -> None:
     assert of_json(Result, [[], 3]) is None
     assert of_arrays(Result, {"codes": np.zeros(3)}) is None
     assert of_arrays(LeftOut, None) is None
-
-
-def test_threads_may_take_up_results_of_a_new_type_at_once() -> None:
-    """msgspec learns types as it meets them, not for two threads at a time: that was a crash."""
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        for _ in range(100):
-            part = make_dataclass("part", [("a", int), ("b", tuple[int, ...])])
-            kind = make_dataclass("kind", [("parts", tuple[part, ...]), ("n", int)])
-            found = at_once(partial(of_json, kind, {"parts": [{"a": 1, "b": [1, 2]}], "n": 3}))
-            assert found == [kind((part(1, (1, 2)),), 3)] * 4
-    finally:
-        sys.setswitchinterval(interval)
-
-
-def at_once(call: Callable[[], Any]) -> list[Any]:
-    """What four threads get of a call that they make together."""
-    together = Barrier(4)
-
-    def wait_and_call(_: int) -> Any:
-        together.wait()
-        return call()
-
-    with ThreadPoolExecutor(4) as threads:
-        return list(threads.map(wait_and_call, range(4)))
