@@ -4,6 +4,7 @@ import asyncio
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError
 from typing import Any
 
 from kmdist.engine.passes import Completion, memory_limit_bytes
@@ -312,9 +313,9 @@ class DaskPool:
         asked = asyncio.run_coroutine_threadsafe(call, self.client.loop.asyncio_loop)
         try:
             answers = [function(), *asked.result(timeout=LOOK_EVERY_S).values()]
-        except (OSError, TimeoutError):
+        except (OSError, TimeoutError, RuntimeError, CancelledError):
             asked.cancel()
-            return []
+            return []  # the scheduler is going, or a worker is too busy
         return [] if any(isinstance(one, BaseException) for one in answers) else answers
 
     def cancel(self, futures: Sequence[Any]) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,15 +25,14 @@ LABEL_BYTES = 4
 
 
 def process_memory() -> tuple[str, int, int]:
-    """Which process this is, its peak in bytes, and its pages of files; Linux alone."""
+    """Which process this is, its peak in bytes, and its pages of files; 0: the system is silent."""
     process = f"{platform.node()}:{os.getpid()}"
     try:
-        lines = Path("/proc/self/status").read_text("ascii").splitlines()
+        status = Path("/proc/self/status").read_bytes()  # names of processes are any bytes
     except OSError:
         return process, 0, 0
-    sizes = {name: text for name, _, text in (line.partition(":") for line in lines)}
-    peak, files = (1024 * int(sizes[name].split()[0]) for name in ("VmHWM", "RssFile"))
-    return process, peak, files
+    sizes = dict(re.findall(rb"^(VmHWM|RssFile):\s*(\d+) kB$", status, re.MULTILINE))
+    return process, 1024 * int(sizes.get(b"VmHWM", 0)), 1024 * int(sizes.get(b"RssFile", 0))
 
 
 def peak_bytes(pool: Pool) -> int | None:
@@ -40,10 +40,16 @@ def peak_bytes(pool: Pool) -> int | None:
 
     It is measured for their whole lives, which began before the job where they are the caller's.
     """
-    # Workers that are threads of one process answer for the same one.
-    found = {process: sizes for process, *sizes in pool.each_process(process_memory)}
-    own = sum(peak - files for peak, files in found.values())
-    return own + max(files for _, files in found.values()) if own else None
+    try:
+        answers = pool.each_process(process_memory)
+        # Workers that are threads of one process answer for the same one.
+        found = {process: (peak, files) for process, peak, files in answers}
+        if not all(peak for peak, _ in found.values()):
+            return None
+        own = sum(peak - files for peak, files in found.values())
+        return own + max((files for _, files in found.values()), default=0) or None
+    except Exception:  # a figure for a report must not cost a run that is done
+        return None
 
 
 class Sized(Protocol):

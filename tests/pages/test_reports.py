@@ -7,9 +7,7 @@ import platform
 import re
 import sys
 import zlib
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -18,9 +16,7 @@ from PIL import Image
 
 import kmdist
 from kmdist.cli import cli
-from kmdist.engine.passes import ThreadPool
 from kmdist.job.exhibits import Curves
-from kmdist.job.memory import peak_bytes
 from kmdist.pages import run_report
 from kmdist.pages.page import line_chart
 from kmdist.store import RunWriter
@@ -187,16 +183,6 @@ def test_the_overview_says_where_a_run_was_made_and_its_fits_do_not(page: Path) 
         assert 0 < host["peak_bytes"] < 1e12
         assert f"<b>{host['peak_bytes'] / 1e9:,.2f} GB</b> at its peak" in text
     assert all("host" not in fit.attributes for fit in run.runs.values()), "these are compared"
-
-
-def test_workers_of_one_process_and_libraries_count_once() -> None:
-    class Three(ThreadPool):
-        def each_process(self, function: Callable[[], Any]) -> list[Any]:
-            return [("a:1", 100, 10), ("a:1", 101, 10), ("b:2", 50, 20)]
-
-    pool = Three(1, memory_bytes=1)
-    assert peak_bytes(pool) == (101 - 10) + (50 - 20) + 20
-    pool.close()
 
 
 def test_commands_write_pages_and_refuse_other_names(page: Path, tmp_path: Path) -> None:
