@@ -120,8 +120,12 @@ class Reporter:
 
 
 def in_notebook() -> bool:
-    """Whether this process is the kernel of a notebook."""
-    return "ipykernel" in sys.modules
+    """Whether this process is the kernel of a notebook, with more than ipykernel imported."""
+    if sys.modules.get("IPython") is None:
+        return False
+    from IPython import get_ipython
+
+    return getattr(get_ipython(), "kernel", None) is not None  # that of a terminal has none
 
 
 def watcher(watch: Watcher | None, progress: bool | None) -> Watcher:

@@ -1,12 +1,12 @@
 """What a job says while it runs, on a terminal and in a notebook."""
 
 import sys
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 
-from kmdist.job.progress import Event, Message
+from kmdist.job.progress import Event, Message, watch_nothing
 from kmdist.job.reporter import Reporter, watcher
 
 EVENTS = (
@@ -32,15 +32,42 @@ class Display:
         self.cells[-1] = shown["text/plain"]
 
 
+def in_ipython(monkeypatch: pytest.MonkeyPatch, shell: Any) -> Display:
+    """IPython and ipykernel are imported, and this shell runs; where it displays."""
+    display = Display()
+    modules = {name: ModuleType(name) for name in ("IPython", "IPython.display", "ipykernel")}
+    modules["IPython"].get_ipython = lambda: shell  # type: ignore[attr-defined]
+    modules["IPython.display"].display = display  # type: ignore[attr-defined]
+    for name, module in modules.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    return display
+
+
+@pytest.mark.parametrize("shell", [None, SimpleNamespace()], ids=["none", "terminal"])
+@pytest.mark.parametrize("installed", [True, False])
+def test_a_notebook_has_a_kernel_and_ipykernel_alone_is_none(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    shell: Any,
+    installed: bool,
+) -> None:
+    display = in_ipython(monkeypatch, shell)
+    if not installed:
+        monkeypatch.setitem(sys.modules, "IPython", None)
+    assert watcher(None, None) is watch_nothing
+    watch = watcher(None, True)
+    for event in EVENTS:
+        watch(event)
+    assert not display.cells
+    said = capsys.readouterr()
+    assert "label      100 %" in said.err
+    assert not said.out
+
+
 def test_a_notebook_keeps_the_last_line_of_each_stage(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    display = Display()
-    module = ModuleType("IPython.display")
-    module.display = display  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "IPython", ModuleType("IPython"))
-    monkeypatch.setitem(sys.modules, "IPython.display", module)
-    monkeypatch.setitem(sys.modules, "ipykernel", ModuleType("ipykernel"))
+    display = in_ipython(monkeypatch, SimpleNamespace(kernel=object()))
     watch = watcher(None, None)
     for event in EVENTS:
         watch(event)
