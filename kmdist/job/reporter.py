@@ -36,9 +36,9 @@ class Reporter:
         self._quiet, self._verbose, self._as_json = quiet, verbose, as_json
         self._worded = on_command_line
         self._live = (sys.stderr.isatty() or in_notebook()) and not as_json
-        self._stage = ""
+        self._stage, self._finished = "", False
         self._started_s = self._shown_s = 0.0
-        self._width = 0
+        self._width = 0  # of a line that is not ended
         self._displayed: Any = None
 
     def __enter__(self) -> Self:
@@ -58,9 +58,12 @@ class Reporter:
         now = time.monotonic()
         if event.stage != self._stage:
             self._end_line()
-            self._stage, self._started_s, self._shown_s = event.stage, now, 0.0
-        finished = event.done >= event.total > 0
-        if now - self._shown_s < (0.1 if self._live else PLAIN_INTERVAL_S) and not finished:
+            self._shown_s = 0.0
+        if event.stage != self._stage or self._finished:  # passes of one stage follow each other
+            self._started_s = now
+        self._stage, self._finished = event.stage, event.done >= event.total > 0
+        interval_s = 0.1 if self._live else PLAIN_INTERVAL_S
+        if now - self._shown_s < interval_s and not self._finished:
             return
         self._shown_s = now
         if self._as_json:
@@ -74,7 +77,7 @@ class Reporter:
         else:
             click.echo(f"\r{line:<{self._width}}", err=True, nl=False)  # blanks over what was there
             self._width = len(line)
-        if finished and self._live:
+        if self._finished:
             self._end_line()
 
     def _display(self, line: str) -> None:
@@ -114,9 +117,9 @@ class Reporter:
         return "  ".join(parts)
 
     def _end_line(self) -> None:
-        if self._live and self._stage and self._shown_s and self._displayed is None:
+        if self._width:
             click.echo("", err=True)
-        self._stage, self._width, self._displayed = "", 0, None
+        self._width, self._displayed = 0, None
 
 
 def in_notebook() -> bool:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from kmdist.job import reporter
 from kmdist.job.progress import Event, Message, watch_nothing
 from kmdist.job.reporter import Reporter, watcher
 
@@ -90,3 +91,28 @@ def test_lines_on_a_terminal_are_ended(
         "and what follows begins anew"
     )
     assert "\ra line" not in said
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_rate_and_time_left_are_of_the_pass_whatever_is_said_meanwhile(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], terminal: bool
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    done_at = {100: 1, 120: 5, 130: 6, 140: 8, 150: 10, 200: 1, 220: 10}
+    clock = SimpleNamespace(monotonic=map(float, done_at).__next__)
+    monkeypatch.setattr(reporter, "time", clock)
+    watch = Reporter()
+    for done in done_at.values():
+        watch(Event("label", done, 10, mpx=10.0 * done, total_mpx=100.0))
+        watch(Message("a line"))
+    lines = capsys.readouterr().err.splitlines()
+    shown = [line.partition("Mpx")[2].strip() for line in lines if "Mpx" in line]
+    assert shown == [
+        "",
+        "2.5 Mpx/s  20 s left",
+        "2.0 Mpx/s  20 s left",
+        "2.0 Mpx/s  10 s left",
+        "2.0 Mpx/s",
+        "",
+        "5.0 Mpx/s",
+    ]
