@@ -24,6 +24,7 @@ from typing import Annotated, Any, Final, Literal, TypedDict
 import msgspec
 
 from kmdist.errors import KmdistError
+from kmdist.typed_data import converted
 
 LEDGER = "ledger.sqlite"
 """Its name in the results folder."""
@@ -242,7 +243,7 @@ class Ledger:
         rows = self._connection.execute(
             "SELECT name, digest FROM labels WHERE run = ? ORDER BY name", (run,)
         )
-        return msgspec.convert({_as_text(name): digest for name, digest in rows}, dict[str, str])
+        return converted({_as_text(name): digest for name, digest in rows}, dict[str, str])
 
     def drop_labels(self, run: str, name: str) -> None:
         """Forget labels of a run that are lost."""
@@ -259,12 +260,12 @@ class Ledger:
         )
         names = tuple(RunRow.__annotations__)
         found = [dict(zip(names, row, strict=True)) for row in rows]
-        return msgspec.convert(found, list[RunRow])
+        return converted(found, list[RunRow])
 
     def models(self) -> dict[int, float]:
         """When each model was made, seconds since 1970."""
         rows = self._connection.execute("SELECT number, made_s FROM models ORDER BY number")
-        return msgspec.convert(dict(rows), dict[int, float])
+        return converted(dict(rows), dict[int, float])
 
     def model_numbers(self) -> set[int]:
         """Numbers of all models that were made, or that runs were labelled with."""
@@ -328,7 +329,7 @@ def _as_read(row: tuple[Any, ...]) -> FileRow:
     read = dict(zip(_COLUMNS, row, strict=True))
     for name in ("name", "label_name"):
         read[name] = _as_text(read[name])
-    return msgspec.convert(read, FileRow)
+    return converted(read, FileRow)
 
 
 def _as_text(name: Any) -> Any:
