@@ -393,9 +393,13 @@ def _read_segments(tiff: Any, page: Any, place: Window) -> Pixels:
     )
     down = min(down, height) if not page.is_tiled else down
     out = np.empty((place.height, place.width, planes * contiguous), page.dtype)
-    plain = int(page.compression) == 1
-    buffer = np.empty(down * across * contiguous * out.itemsize * plain, np.uint8)
-    for index, plane, y, x in _touched(planes, height, width, down, across, place):
+    touched = list(_touched(planes, height, width, down, across, place))
+    segment_bytes = 0
+    if int(page.compression) == 1:  # as many as there are, whatever a tile's size claims
+        listed = max(page.databytecounts[index] for index, *_ in touched)
+        segment_bytes = min(down * across * contiguous * out.itemsize, listed, tiff.filehandle.size)
+    buffer = np.empty(segment_bytes, np.uint8)
+    for index, plane, y, x in touched:
         segment = _decode_segment(tiff, page, index, buffer)
         into = out[:, :, plane * contiguous : (plane + 1) * contiguous]
         top, left = max(y, place.y0), max(x, place.x0)
