@@ -2,10 +2,12 @@
 
 import io
 import struct
+import tracemalloc
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -13,7 +15,9 @@ from PIL import Image
 
 from kmdist.errors import ImageError
 from kmdist.images import Found, decode, probe
+from kmdist.images.blocks import Window
 from kmdist.images.reading.integrity import MANY_SCANS
+from kmdist.images.reading.tiff import read_samples
 from tests.support.corpus import encode_tiff, photo
 from tests.support.small_files import small_files
 
@@ -92,7 +96,7 @@ def test_the_emptiest_pictures_are_no_bombs(mode: str, options: dict, tmp_path: 
     assert probed(tmp_path / "a.png", file.getvalue()).height == 12_000
 
 
-@pytest.mark.parametrize("codec", ["jpeg", "jpeg2000", "webp", "png", "lerc"])
+@pytest.mark.parametrize("codec", ["jpeg", "jpeg2000", "webp", "png", "lerc", "jpegxr"])
 def test_what_a_tile_holds_is_no_larger_than_the_tile(codec: str, tmp_path: Path) -> None:
     file = encode_tiff(photo(64, 64), photometric="rgb", tile=(64, 64), compression=codec)
     data, side = bytearray(file), 16_000
@@ -104,6 +108,8 @@ def test_what_a_tile_holds_is_no_larger_than_the_tile(codec: str, tmp_path: Path
         struct.pack_into("<I", data, data.index(b"VP8L") + 9, side - 1 | (side - 1) << 14)
     elif codec == "lerc":
         struct.pack_into("<II", data, data.index(b"Lerc2 ") + 14, side, side)
+    elif codec == "jpegxr":
+        struct.pack_into(">HH", data, data.index(b"WMPHOTO\0") + 12, side - 1, side - 1)
     else:
         start = data.index(b"IHDR")
         struct.pack_into(">II", data, start + 4, side, side)
@@ -111,6 +117,100 @@ def test_what_a_tile_holds_is_no_larger_than_the_tile(codec: str, tmp_path: Path
     source = probed(tmp_path / "a.tif", bytes(data))
     with pytest.raises(ImageError, match="tile 0 of 64 × 64 px holds a picture of 256,000,000 px"):
         decode(source)
+
+
+def tiled(path: Path, tile: bytes, side: int = 64) -> Path:
+    """A grey TIFF whose only tile holds LERC."""
+    options = {"shape": (side, side), "dtype": np.uint8, "tile": (side, side)}
+    tifffile.imwrite(path, iter([tile]), compression="lerc", **options)
+    return path
+
+
+PACKINGS = {"plain": bytes, "deflate": zlib.compress, "zstd": imagecodecs.zstd_encode}
+
+
+@pytest.mark.parametrize("packing", PACKINGS)
+@pytest.mark.parametrize("version", [2, 4, "depth", "bands"])
+def test_what_lerc_says_is_no_larger_than_the_tile(
+    version: int | str, packing: str, tmp_path: Path
+) -> None:
+    number = version if isinstance(version, int) else 4
+    blob = bytearray(imagecodecs.lerc_encode(photo(64, 64)[:, :, 0].copy(), version=number))
+    if version == "depth":
+        struct.pack_into("<I", blob, 22, 62_500)
+    elif version != "bands":
+        struct.pack_into("<II", blob, 10 if version == 2 else 14, 16_000, 16_000)
+    tile = bytes(blob) * (300 if version == "bands" else 1)
+    path = tiled(tmp_path / "a.tif", PACKINGS[packing](tile + b"Lerc2 "))
+    expected = "1,2" if version == "bands" else "256,000,000"
+    with pytest.raises(ImageError, match=f"tile 0 of 64 × 64 px holds a picture of {expected}"):
+        decode(probe(Found(path.name, str(path))))
+
+
+@pytest.mark.parametrize("packing", PACKINGS)
+def test_lerc_of_version_1_is_refused(packing: str, tmp_path: Path) -> None:
+    for side in (64, 16_000):  # its decoder divides by the zeros
+        blob = b"CntZImage " + struct.pack("<4id", 11, 8, side, side, 0) + bytes(99)
+        path = tiled(tmp_path / "a.tif", PACKINGS[packing](blob))
+        with pytest.raises(ImageError, match="tile 0 holds no Lerc2"):
+            decode(probe(Found(path.name, str(path))))
+
+
+def test_jpeg_2000_of_many_bands_is_no_larger_than_the_tile(tmp_path: Path) -> None:
+    bands = np.zeros((64, 64, 7), np.uint8)
+    options = {"photometric": "minisblack", "planarconfig": "contig", "tile": (64, 64)}
+    data = bytearray(encode_tiff(bands, compression="jpeg2000", **options))
+    path = tmp_path / "a.tif"
+    path.write_bytes(data)
+    assert np.array_equal(read_with_peak(path)[0], bands)
+    struct.pack_into(">II", data, data.index(b"\xff\x51") + 6, 16_000, 16_000)
+    path.write_bytes(data)
+    with pytest.raises(ImageError, match="holds a picture of 256,000,000 px"):
+        read_with_peak(path)
+
+
+@pytest.mark.parametrize("packing", PACKINGS)
+@pytest.mark.parametrize("version", [2, 3, 4, 6])
+def test_large_tiles_of_any_lerc_are_read(version: int, packing: str, tmp_path: Path) -> None:
+    pixels = photo(512, 512)[:, :, 0].copy()
+    tile = PACKINGS[packing](imagecodecs.lerc_encode(pixels, version=version))
+    path = tiled(tmp_path / "a.tif", tile, 512)
+    assert np.array_equal(decode(probe(Found(path.name, str(path))))[:, :, 0], pixels)
+
+
+def read_with_peak(path: Path) -> tuple[np.ndarray, int]:
+    """Samples of a whole TIFF and the most bytes that Python took for them."""
+    with tifffile.TiffFile(path) as tiff:
+        page = tiff.pages.first
+        tracemalloc.start()
+        try:
+            samples = read_samples(tiff, page, Window(0, 0, page.imagelength, page.imagewidth))
+            return samples, tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+
+@pytest.mark.parametrize("packing", ["deflate", "zstd"])
+def test_what_is_unpacked_of_lerc_is_bounded(packing: str, tmp_path: Path) -> None:
+    pixels = photo(64, 64)[:, :, 0].copy()
+    long = imagecodecs.lerc_encode(pixels, version=4) + bytes(50 << 20)
+    samples, peak = read_with_peak(tiled(tmp_path / "a.tif", PACKINGS[packing](long)))
+    assert np.array_equal(samples[:, :, 0], pixels)
+    assert peak < 10 << 20
+
+
+def test_a_tile_takes_memory_for_the_bytes_that_it_has(tmp_path: Path) -> None:
+    pixels = np.arange(16 * 16 * 40, dtype=np.float64).reshape(16, 16, 40)
+    options = {"photometric": "minisblack", "planarconfig": "contig", "tile": (16, 16)}
+    data = bytearray(encode_tiff(pixels, **options))
+    for code in (322, 323):  # TileWidth, TileLength
+        entry = data.index(struct.pack("<HHII", code, 4, 1, 16))
+        struct.pack_into("<HHII", data, entry, code, 4, 1, 4096)
+    path = tmp_path / "a.tif"
+    path.write_bytes(data)
+    samples, peak = read_with_peak(path)
+    assert np.array_equal(samples, pixels)
+    assert peak < 10 << 20
 
 
 def test_thousands_of_scans_in_a_tile_are_refused(tmp_path: Path) -> None:

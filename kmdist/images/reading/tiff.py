@@ -3,10 +3,12 @@
 import logging
 import math
 import struct
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from io import BytesIO
+from itertools import islice
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -38,7 +40,13 @@ _TYPE_BYTES = {
 """Bytes of a value by its type (TIFF 6.0, section 2; BigTIFF)."""
 # Codecs that undo their own colour transform: what comes out of them is RGB.
 _IMAGE_CODECS = frozenset({7, 33003, 33004, 33005, 33007, 34712, 34892, 50001, 50002, 52546})
-_LERC, _PNG = 34887, 34933
+_LERC = 34887
+# Codecs that take memory for the picture that a strip or tile says it holds; besides LERC, these
+# are JPEG as of TIFF 6.0, JPEG XR, WebP as it was numbered first, and PNG.
+_EMBEDDING = _IMAGE_CODECS | {_LERC, 6, 22610, 34927, 34933, 34934}
+_JPEG2000, _JPEG_XR = b"\xff\x4f\xff\x51", b"WMPHOTO\0"
+_LERC2, _ZSTD = b"Lerc2 ", b"\x28\xb5\x2f\xfd"
+_HEAD_BYTES = 42
 
 # What tifffile would tell of files that are rejected, or read in spite of it, is not for users.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
@@ -445,7 +453,11 @@ def _decode_segment(tiff: Any, page: Any, index: int, buffer: np.ndarray) -> Pix
         data = tiff.filehandle.read(n_bytes)
     if len(data) < n_bytes and not may_be_short(page):
         raise ImageError("truncated", f"truncated TIFF: it ends within strip or tile {index:,}")
-    if int(page.compression) in _IMAGE_CODECS | {_LERC, _PNG}:
+    if int(page.compression) == _LERC:
+        data = _unpacked(data, page)
+        if not data.startswith(_LERC2):  # the decoder of Lerc1, which no TIFF has, can kill
+            raise ImageError("corrupt", f"corrupt TIFF: strip or tile {index:,} holds no Lerc2")
+    if int(page.compression) in _EMBEDDING:
         _require_as_small(page, index, data)
     tables = {}
     if page.jpegtables is not None or page.jpegheader is not None:
@@ -455,37 +467,90 @@ def _decode_segment(tiff: Any, page: Any, index: int, buffer: np.ndarray) -> Pix
     return result
 
 
+def _segment_pixels(page: Any) -> int:
+    return int(page.chunks[-3 if page.axes.endswith("S") else -2]) * _segment_width(page)
+
+
+def _unpacked(data: bytes, page: Any) -> bytes:
+    """A LERC blob, deflated or in zstd frames as it may be, cut off where none is so long.
+
+    The codec tells the packing by the first bytes, whatever the parameters of the page say.
+    """
+    most = 2 * _segment_pixels(page) * page.shaped[-1] * page.dtype.itemsize + EMBEDDED_PIXELS
+    if data.startswith(_ZSTD):
+        import zstandard
+
+        reader = zstandard.ZstdDecompressor().stream_reader(data, read_across_frames=True)
+        pieces = iter(lambda: reader.read(EMBEDDED_PIXELS), b"")
+        return b"".join(islice(pieces, -(-most // EMBEDDED_PIXELS)))
+    if data.startswith(b"x"):  # a zlib header
+        return zlib.decompressobj().decompress(data, most)
+    return data
+
+
 def _require_as_small(page: Any, index: int, data: bytes) -> None:
     """A picture within a strip or tile is no larger than that: codecs take memory as it says."""
-    down, across = page.chunks[-3 if page.axes.endswith("S") else -2], _segment_width(page)
-    pixels = _embedded_pixels(data)
-    if pixels > max(down * across, EMBEDDED_PIXELS):
+    pixels = _embedded_pixels(data, page.shaped[-1])
+    if pixels > max(_segment_pixels(page), EMBEDDED_PIXELS):
+        across = _segment_width(page)
         raise ImageError(
             "corrupt",
-            f"corrupt TIFF: strip or tile {index:,} of {across:,} × {down:,} px holds a picture of "
-            f"{pixels:,} px",
+            f"corrupt TIFF: strip or tile {index:,} of {across:,} × "
+            f"{_segment_pixels(page) // across:,} px holds a picture of {pixels:,} px",
         )
 
 
-def _embedded_pixels(data: bytes) -> int:
+def _embedded_pixels(data: bytes, samples: int) -> int:
     """Pixels of an encoded picture as its header says; 0 where it does not."""
     from kmdist.images.reading.pillow_images import open_picture, read_webp
 
     file, kind = BytesIO(data), detect(data[:SNIFFED_BYTES], "")
     if kind == "jpeg":
         return jpeg_pixels(data)
-    if data.startswith(b"Lerc2 ") and len(data) > 22:  # (version, checksum), rows, columns
-        return math.prod(struct.unpack_from("<II", data, 14))
     try:
+        if data.startswith(_LERC2):  # a blob a band, one after the other
+            return sum(map(_lerc_values, _heads(data, _LERC2))) // samples
+        if kind == "jpeg2000":
+            return max(map(_jpeg2000_pixels, _heads(data, _JPEG2000)), default=0)
         if kind == "jpegxl":
             header = read_header(file)
             return header.width * header.height if header else 0
         if kind == "webp":
             webp = read_webp(file)
             return webp.width * webp.height
-        return math.prod(open_picture(file, kind).size) if kind in ("jpeg2000", "png") else 0
+        if kind == "png":
+            return math.prod(open_picture(file, kind).size)
+        return max(map(_jpeg_xr_pixels, _heads(data, _JPEG_XR)), default=0)
     except Exception:  # whatever Pillow raises: the codec will say what is wrong
         return 0
+
+
+def _heads(data: bytes, signature: bytes) -> Iterator[bytes]:
+    """What begins with a signature: the one that counts may follow others within metadata."""
+    place = data.find(signature)
+    while place >= 0:
+        yield data[place : place + _HEAD_BYTES].ljust(_HEAD_BYTES, b"\0")
+        place = data.find(signature, place + 1)
+
+
+def _lerc_values(head: bytes) -> int:
+    """Rows × columns × depth of a LERC blob (Esri LERC; a depth since version 4 of Lerc2)."""
+    (version,) = struct.unpack_from("<I", head, 6)
+    first = 14 if version > 2 else 10  # a checksum since version 3
+    return math.prod(struct.unpack_from("<III" if version > 3 else "<II", head, first))
+
+
+def _jpeg2000_pixels(head: bytes) -> int:
+    """Pixels as the SIZ segment says (ISO/IEC 15444-1, A.5.1); 0 where bytes only look like it."""
+    length, _, right, bottom, left, top = struct.unpack_from(">HHIIII", head, 4)
+    (channels,) = struct.unpack_from(">H", head, 40)
+    return (right - left) * (bottom - top) if length == 38 + 3 * channels else 0
+
+
+def _jpeg_xr_pixels(head: bytes) -> int:
+    """Pixels as the image header says (ITU-T T.832, 8.3)."""
+    width, height = struct.unpack_from(">HH" if head[10] & 0x80 else ">II", head, 12)
+    return (width + 1) * (height + 1)
 
 
 def _to_channels(page: Any, samples: Pixels, layout: Layout) -> Pixels:
