@@ -321,3 +321,7 @@ class DaskPool:
     def cancel(self, futures: Sequence[Any]) -> None:
         if self.client.status == "running":
             self.client.cancel(list(futures), force=True)
+
+    def release(self, futures: Sequence[Any]) -> None:
+        for future in futures:
+            future.release()

@@ -13,7 +13,7 @@ The same code drives threads of this process (`ThreadPool`) and a Dask cluster
 import os
 import queue
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future as ThreadFuture
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -70,6 +70,9 @@ class Pool(Slots, Protocol):
 
     def cancel(self, futures: Sequence[Any]) -> None:
         """Forget tasks that have not run, and free what the others hold."""
+
+    def release(self, futures: Sequence[Any]) -> None:
+        """Let go of results that the caller uses no more: what is lost is not made again."""
 
     def each_process(self, function: Callable[[], Any]) -> list[Any]:
         """``function()`` in every process; nothing where one of them does not answer."""
@@ -217,6 +220,9 @@ class ThreadPool:
     def cancel(self, futures: Sequence["ThreadFuture[Any]"]) -> None:
         for future in futures:
             future.cancel()
+
+    def release(self, futures: Sequence["ThreadFuture[Any]"]) -> None:
+        """Nothing to do: threads lose no result."""
 
     def each_process(self, function: Callable[[], Any]) -> list[Any]:
         return [function()]
@@ -410,7 +416,7 @@ def run_pass(
     ahead: int = 4,
     prepare: Callable[[int], Any] | None = None,
     on_done: Callable[[int, Any], None] | None = None,
-    rescue: Callable[[int, Callable[[Any], Any]], Any] | None = None,
+    rescue: Callable[[list[int], Callable[[Any], Any]], Iterable[Any]] | None = None,
 ) -> Any:
     """Run ``function(item, *arguments)`` for every item and merge the results.
 
@@ -431,9 +437,9 @@ def run_pass(
         receives in its place. None: the item.
     on_done : called in this thread with the index of each finished item, in the order in which
         they finish, and its result where nothing is merged (else None).
-    rescue : called for each `SUSPICIOUS` item once no other is in flight, with its index and a
+    rescue : called with the indices of `SUSPICIOUS` items once no other is in flight, and a
         function that tries an item alone: that returns a future, or raises the task's error.
-        Returns a future of what is to count as the item's result, or raises. Dask blames a
+        Yields a future of what is to count as each item's result, or raises. Dask blames a
         worker's death on all tasks that waited there, and memory is short for all threads when
         one takes it: only what fails alone is at fault. None: the error is raised, as any other.
 
@@ -467,11 +473,12 @@ def run_pass(
                 suspects.append(index)
             else:
                 settle(index, future, result)
-        if suspects:
+        if suspects and rescue is not None:
             flight.renew_arguments()
-        for index in sorted(suspects):
-            future = rescue(index, flight.alone) if rescue else None
-            settle(index, future, None if tree else fetched(pool, future))
+            suspects.sort()
+            rescued = rescue(suspects, flight.alone)
+            for index, future in zip(suspects, rescued, strict=True):
+                settle(index, future, None if tree else fetched(pool, future))
         return fetched(pool, tree.root) if tree else None
     except BaseException:
         pool.cancel([*flight.futures(), *(tree.futures() if tree else ())])

@@ -8,7 +8,7 @@ Tasks: one a block; ⌈n/f⌉ + ⌈n/f²⌉ + … to merge what workers save; tw
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
@@ -237,7 +237,7 @@ class BlockPass:
                 ahead=stage.ahead,
                 prepare=given,
                 on_done=advance,
-                rescue=lambda position, alone: self._rescued(items[position], alone),
+                rescue=lambda suspects, alone: self._rescue([items[i] for i in suspects], alone),
             )
 
     def _prepare(self, item: Item) -> Any:
@@ -257,10 +257,17 @@ class BlockPass:
     def _saved_as(self, item: Item) -> str:
         return f"{self.name}-{item.index}"
 
+    def _rescue(self, items: Sequence[Item], alone: Callable[[Any], Any]) -> Iterator[Any]:
+        """Futures of results of blocks whose workers died, or that were short of memory."""
+        # Those that are lost with a worker would be made again, and kill beside another block.
+        kept = [self._kept.pop(item.index) for item in items if item.index in self._kept]
+        self._job.pool.release(kept)
+        for item in items:
+            yield self._rescued(item, alone)
+
     def _rescued(self, item: Item, alone: Callable[[Any], Any]) -> Any:
-        """A future of the result of a block whose workers died, or that was short of memory."""
+        """A future of the result of a block, or of what counts as such."""
         stage = self._stage
-        self._kept.pop(item.index, None)
         try:
             return alone(self._given(item, self._prepare(item) if stage.prepare else None))
         except SUSPICIOUS as error:

@@ -5,7 +5,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,7 @@ def test_merge_tree_is_fixed(n: int, fan_in: int, threads: int, stand_in: bool) 
             1.5,
             merge=add,
             fan_in=fan_in,
-            rescue=(lambda index, alone: pool.broadcast(0.0)) if stand_in else None,
+            rescue=(lambda suspects, alone: [pool.broadcast(0.0)]) if stand_in else None,
         )
     finally:
         pool.close()
@@ -124,7 +124,9 @@ def test_a_failure_is_raised() -> None:
     pool = ThreadPool(2, memory_bytes=1 << 30)
     rescued: list[int] = []
     with pytest.raises(ValueError, match="block 5"):
-        run_pass(pool, failing, range(20), merge=add, rescue=lambda i, _: rescued.append(i))
+        run_pass(
+            pool, failing, range(20), merge=add, rescue=lambda them, _: map(rescued.append, them)
+        )
     assert not rescued
     assert run_pass(pool, failing, [], merge=add) is None
     pool.close()
@@ -213,12 +215,13 @@ def test_those_that_failed_together_are_tried_alone(error: Exception, merge: obj
         assert not (is_alone and beside)
         return index
 
-    def rescue(index: int, alone: Callable[[object], object]) -> object:
-        try:
-            return alone((index, True))
-        except (LostBlockError, MemoryError):
-            lost.append(index)
-            return pool.broadcast(-100)
+    def rescue(suspects: list[int], alone: Callable[[object], object]) -> Iterator[object]:
+        for index in suspects:
+            try:
+                yield alone((index, True))
+            except (LostBlockError, MemoryError):
+                lost.append(index)
+                yield pool.broadcast(-100)
 
     items = [(i, False) for i in range(7)]
     options = {"merge": merge, "on_done": results.__setitem__}
@@ -279,7 +282,8 @@ def test_a_broadcast_value_that_was_blamed_is_made_again(tmp_path: Path) -> None
             made = str(tmp_path / f"made for {merge}")
             total = run_pass(
                 pool, operator.add, items, pool.submit(blamed_at_first, made), merge=merge,
-                on_done=found.__setitem__, rescue=lambda index, alone: alone(items[index]),
+                on_done=found.__setitem__,
+                rescue=lambda suspects, alone: (alone(items[i]) for i in suspects),
             )  # fmt: skip
             assert total == (sum(items) + 200 if merge else None)
             assert found == {i: None if merge else i + 10 for i in items}
@@ -339,11 +343,12 @@ def test_a_result_that_is_lost_beside_deaths_is_made_again(merge: Any) -> None:
 
     found: dict[int, Any] = {}
 
-    def rescue(index: int, alone: Callable[[Any], Any]) -> Any:
-        try:
-            return alone(items[index])
-        except LostBlockError:
-            return pool.broadcast(["gone"])
+    def rescue(suspects: list[int], alone: Callable[[Any], Any]) -> Iterator[Any]:
+        for index in suspects:
+            try:
+                yield alone(items[index])
+            except LostBlockError:
+                yield pool.broadcast(["gone"])
 
     items = ["slow", "deadly", "deadly"]
     with (

@@ -314,7 +314,11 @@ def report_all(
     stage = Stage("label", label_block, Reported.merge, nothing, saved=Reported)
     # Where images were left out, blocks are others than before.
     group = f"-without-{len(job.rejected)}" if job.rejected else ""
-    kept = {part.index: source for part, source in zip(opened.items, sources, strict=True)}
+    kept = {
+        part.index: source
+        for part, source in zip(opened.items, sources, strict=True)
+        if not isinstance(source, Loader)
+    }
     blocks = [
         Scored(part, classes_of(opened.stack, part), Loader(load_rows, (part, describer)))
         for part in opened.items

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
-import dask
 import numpy as np
 import pytest
 
@@ -114,9 +113,7 @@ def test_a_block_lost_after_it_was_fitted(stack: Path, armed: Path, tmp_path: Pa
             armed.touch()
 
     options = {"preset": "landmark", "k": 10, "keep_pixels": "always", **PROCESSES}
-    # Workers that come back at once make lost rows of the block again, beside others tried alone.
-    with dask.config.set({"distributed.worker.multiprocessing-method": "spawn"}):
-        run = digits(stack, tmp_path / "run.zarr", watch=arm, **options)
+    run = digits(stack, tmp_path / "run.zarr", watch=arm, **options)
     require_set_aside(run)
     armed.unlink()
     whole = digits(stack, tmp_path / "whole.zarr", preset="landmark", k=10, block_mpx=0.06)
