@@ -29,23 +29,24 @@ def forked_workers(*modules: str) -> Iterator[None]:
     """
     with dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}):
         get_mp_context().set_forkserver_preload(["distributed", *modules])
-        yield
-        forkserver._forkserver._stop()  # type: ignore[attr-defined]
+        try:
+            yield
+        finally:  # what comes next has a server of its own, and its imports
+            forkserver._forkserver._stop()  # type: ignore[attr-defined]
 
 
 @contextmanager
 def poisoned_workers(folder: Path, poison: str) -> Iterator[Path]:
     """A file; while it is there, worker processes die where `poison` says so.
 
-    Processes that are started read `sitecustomize`; this one has been started already.
-
     Parameters
     ----------
-    poison : Python code that is run before workers are forked; it may call ``die_if(bool)``.
+    poison : Python code that runs once, in the process from which workers are forked; it may call
+        ``die_if(bool)``.
     """
-    (folder / "sitecustomize.py").write_text(DIE_IF + poison)
+    (folder / "poison.py").write_text(DIE_IF + poison)
     armed = folder / "armed"
-    with pytest.MonkeyPatch.context() as patched, forked_workers():
+    with pytest.MonkeyPatch.context() as patched, forked_workers("poison"):
         patched.setenv("KMDIST_TEST_ARMED", str(armed))
         patched.setenv("PYTHONPATH", f"{folder}:{ROOT}")
         yield armed
