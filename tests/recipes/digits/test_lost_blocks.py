@@ -19,6 +19,7 @@ from tests.support.runs import bytes_of
 pytestmark = pytest.mark.slow
 
 POISON = """
+import kmdist.recipes.digits.procedure
 import kmdist.recipes.digits.stacks.arrays as arrays
 import kmdist.recipes.digits.stacks.files as files
 read, grey = arrays.ArrayStack.read, files.decoded_grey
