@@ -213,6 +213,20 @@ def test_a_tile_takes_memory_for_the_bytes_that_it_has(tmp_path: Path) -> None:
     assert peak < 10 << 20
 
 
+def test_a_jpeg_within_a_tile_has_nothing_between_its_markers(tmp_path: Path) -> None:
+    file = jpeg(photo(64, 64))
+    options = {"shape": (64, 64, 3), "dtype": np.uint8, "compression": "jpeg"}
+    path = tmp_path / "a.tif"
+    for data, fault in ((file, ""), (file[:2] + b"\0" + file[2:], "no marker at byte 2")):
+        tifffile.imwrite(path, iter([data]), rowsperstrip=64, photometric="ycbcr", **options)
+        source = probe(Found(path.name, str(path)))
+        if fault:
+            with pytest.raises(ImageError, match=fault):
+                decode(source)
+        else:
+            assert decode(source).shape == (64, 64, 3)
+
+
 def test_thousands_of_scans_in_a_tile_are_refused(tmp_path: Path) -> None:
     many = with_scans(jpeg(np.zeros((2000, 3000, 3), np.uint8), progressive=True), 3000)
     options = {"shape": (2000, 3000, 3), "dtype": np.uint8, "compression": "jpeg"}

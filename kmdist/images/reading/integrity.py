@@ -71,10 +71,12 @@ def jpeg_pixels(data: bytes) -> int:
 
     Raises
     ------
-    ImageError : too_costly.
+    ImageError : too_costly, or corrupt: libjpeg passes over bytes between its markers.
     """
     found = _first_scan(data)
     if isinstance(found, ImageError):
+        if found.code == "corrupt":
+            raise found
         return 0
     if fault := _scans_fault(data, *found):
         raise fault

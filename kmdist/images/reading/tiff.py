@@ -505,7 +505,7 @@ def _embedded_pixels(data: bytes, samples: int) -> int:
     from kmdist.images.reading.pillow_images import open_picture, read_webp
 
     file, kind = BytesIO(data), detect(data[:SNIFFED_BYTES], "")
-    if kind == "jpeg":
+    if data.startswith(b"\xff\xd8"):
         return jpeg_pixels(data)
     try:
         if data.startswith(_LERC2):  # a blob a band, one after the other
