@@ -4,7 +4,6 @@ import asyncio
 import sys
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import CancelledError
 from typing import Any
 
 from kmdist.engine.passes import Completion, memory_limit_bytes
@@ -307,16 +306,6 @@ class DaskPool:
         # way to it would fail the same future again: hence a new one.
         client.sync(client.scheduler.retry, keys=[future.key, *erred], client=client.id)
         return self.submit(_identity, future)
-
-    def each_process(self, function: Callable[[], Any]) -> list[Any]:
-        call = self.client.run(function, on_error="return", asynchronous=True)
-        asked = asyncio.run_coroutine_threadsafe(call, self.client.loop.asyncio_loop)
-        try:
-            answers = [function(), *asked.result(timeout=LOOK_EVERY_S).values()]
-        except (OSError, TimeoutError, RuntimeError, CancelledError):
-            asked.cancel()
-            return []  # the scheduler is going, or a worker is too busy
-        return [] if any(isinstance(one, BaseException) for one in answers) else answers
 
     def cancel(self, futures: Sequence[Any]) -> None:
         if self.client.status == "running":

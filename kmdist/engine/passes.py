@@ -74,9 +74,6 @@ class Pool(Slots, Protocol):
     def release(self, futures: Sequence[Any]) -> None:
         """Let go of results that the caller uses no more: what is lost is not made again."""
 
-    def each_process(self, function: Callable[[], Any]) -> list[Any]:
-        """``function()`` in every process; nothing where one of them does not answer."""
-
 
 class Holders(Protocol):
     """Workers that hold results between passes."""
@@ -223,9 +220,6 @@ class ThreadPool:
 
     def release(self, futures: Sequence["ThreadFuture[Any]"]) -> None:
         """Nothing to do: threads lose no result."""
-
-    def each_process(self, function: Callable[[], Any]) -> list[Any]:
-        return [function()]
 
     def close(self) -> None:
         """Drop what is queued and wait for what runs."""

@@ -1,14 +1,10 @@
 """One budget of memory, made of what the steps of a job hold, and held against what there is."""
 
-import os
-import platform
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
-from kmdist.engine.passes import FAN_IN, Pool, Slots, tree_shape
+from kmdist.engine.passes import FAN_IN, Slots, tree_shape
 from kmdist.engine.rows import MEMORY_SHARE
 from kmdist.errors import KmdistError
 
@@ -22,34 +18,6 @@ DECODE_BYTES = 12
 """A pixel being decoded: file, decoder's buffers, the picture, its RGB, its mask."""
 LABEL_BYTES = 4
 """A pixel being labelled and written: labels, pyramid, compressed chunks."""
-
-
-def process_memory() -> tuple[str, int, int]:
-    """Which process this is, its peak in bytes, and its pages of files; 0: the system is silent."""
-    process = f"{platform.node()}:{os.getpid()}"
-    try:
-        status = Path("/proc/self/status").read_bytes()  # names of processes are any bytes
-    except OSError:
-        return process, 0, 0
-    sizes = dict(re.findall(rb"^(VmHWM|RssFile):\s*(\d+) kB$", status, re.MULTILINE))
-    return process, 1024 * int(sizes.get(b"VmHWM", 0)), 1024 * int(sizes.get(b"RssFile", 0))
-
-
-def peak_bytes(pool: Pool) -> int | None:
-    """Sum of the peaks of all processes so far, libraries counted once; None: not known.
-
-    It is measured for their whole lives, which began before the job where they are the caller's.
-    """
-    try:
-        answers = pool.each_process(process_memory)
-        # Workers that are threads of one process answer for the same one.
-        found = {process: (peak, files) for process, peak, files in answers}
-        if not all(peak for peak, _ in found.values()):
-            return None
-        own = sum(peak - files for peak, files in found.values())
-        return own + max((files for _, files in found.values()), default=0) or None
-    except Exception:  # a figure for a report must not cost a run that is done
-        return None
 
 
 class Sized(Protocol):

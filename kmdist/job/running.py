@@ -22,7 +22,7 @@ from kmdist.job.job import (
     right_ending,
     temporary_output,
 )
-from kmdist.job.memory import Outline, choose_outline, peak_bytes
+from kmdist.job.memory import Outline, choose_outline
 from kmdist.job.options import JobOptions
 from kmdist.job.progress import Message, Watcher, watch_nothing
 from kmdist.job.recipe import Procedure, Results, W, Workload
@@ -154,7 +154,6 @@ def publish(job: Job, workload: Workload, results: Results) -> None:
             "name": platform.node(),
             "workers": job.pool.threads,
             "memory_bytes": job.memory_bytes,
-            "peak_bytes": peak_bytes(job.pool),
         },
         **workload.record,
         **results.common,

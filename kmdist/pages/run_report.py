@@ -134,8 +134,6 @@ def _facts(run: Run) -> Iterator[tuple[str, str]]:
     if host := record.get("host"):
         yield f"{host['workers']:,}", f"worker{'s' * (host['workers'] != 1)} of {host['name']}"
         yield f"{host['memory_bytes'] / 1e9:,.2f} GB", "memory, as projected"
-        if host.get("peak_bytes"):
-            yield f"{host['peak_bytes'] / 1e9:,.2f} GB", "at its peak, as measured"
 
 
 def _sections(run: Run) -> dict[str, Sequence[Exhibit]]:

@@ -47,12 +47,11 @@ class FitRecord(msgspec.Struct):
 
 
 class Host(msgspec.Struct):
-    """Where a run was made: its driver's host, its workers, memory projected and measured."""
+    """Where a run was made: its driver's host, its workers, and the memory projected for them."""
 
     name: str
     workers: int
     memory_bytes: int
-    peak_bytes: int | None = None
 
 
 class RunRecord(FitRecord, kw_only=True):

@@ -5,7 +5,6 @@ import json
 import os
 import platform
 import re
-import sys
 import zlib
 from pathlib import Path
 
@@ -179,9 +178,6 @@ def test_the_overview_says_where_a_run_was_made_and_its_fits_do_not(page: Path) 
     text = page.read_text("utf-8")
     assert f"<b>1</b> worker of {platform.node()}" in text
     assert f"<b>{host['memory_bytes'] / 1e9:.2f} GB</b> memory" in text
-    if sys.platform == "linux":
-        assert 0 < host["peak_bytes"] < 1e12
-        assert f"<b>{host['peak_bytes'] / 1e9:,.2f} GB</b> at its peak" in text
     assert all("host" not in fit.attributes for fit in run.runs.values()), "these are compared"
 
 
