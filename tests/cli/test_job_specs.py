@@ -30,6 +30,7 @@ def spec_of(folder: Path, **keys: Any) -> str:
     return str(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_shipped_specs_run_as_they_stand(
     recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

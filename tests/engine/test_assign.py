@@ -59,6 +59,7 @@ def test_chunking_and_order_do_not_change_a_bit(
     assert np.array_equal(joined.counts, whole.counts)
 
 
+@pytest.mark.slow
 @given(
     st.integers(0, 2**31),
     SHAPES,
@@ -112,6 +113,7 @@ def test_bounds_and_differences_give_the_same_bits(
         centroids = cluster_means(plain, centroids + 0.1 * random.normal(size=centroids.shape))
 
 
+@pytest.mark.slow
 @given(
     st.integers(0, 2**31),
     SHAPES,

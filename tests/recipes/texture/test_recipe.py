@@ -184,6 +184,7 @@ def test_a_sample_is_fitted_and_everything_labelled(textures: Path, tmp_path: Pa
         kmdist.texture(textures, tmp_path / "c.zarr", k=3, preset="gabor", shared=True, sample=1e-9)
 
 
+@pytest.mark.slow
 def test_tiles_of_a_tiff_give_the_labels_of_the_whole(tmp_path: Path) -> None:
     source = tiled_tiff(tmp_path / "big.tif", 1300, 2100)
     for preset, shared in (("gabor", False), ("textons", True)):
