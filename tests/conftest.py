@@ -12,7 +12,10 @@ from tests.support.dask_processes import DaskProcesses, make_certificates
 SLOW_FIXTURES = {"armed", "dask_cluster", "dask_processes", "dask_tls_processes", "small_disk"}
 """What asks for one of these belongs to the slow tier by that alone."""
 
-COVERED = ("cli", "engine/test_passes", "job", "nightly", "pages", "pictures", "recipes", "store")
+COVERED = (
+    "cli", "engine/test_passes", "images/test_hostile_zarr", "job", "nightly", "pages", "pictures",
+    "recipes", "store",
+)  # fmt: skip
 """Tests of what loses files if it is wrong; coverage, of these alone, takes half as long again."""
 
 
