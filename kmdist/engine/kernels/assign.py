@@ -105,6 +105,7 @@ def assign(
         labels = np.empty(len(rows), np.int32)
     fresh = sums is None
     scratch = _scratch(rows.shape[1], panel.scores[:, 0].size, few=few)
+    wide = _joined_lines(panel) if few else NO_TILE
     out = sums or no_sums(len(centroids), rows.shape[1], frame.grid)
     for first, chunk in kernel_chunks(rows):
         part = as_kernel_rows(chunk)
@@ -126,7 +127,7 @@ def assign(
             labels[first:last],
         )
         if few:
-            assign_few(_side_by_side(panel), *given, (summed, fresh), tuple(out), scratch)
+            assign_few(wide, *given, (summed, fresh), tuple(out), scratch)
         else:
             rows32 = part if direct else NO_TILE
             _assign(rows32, *given, (summed, fresh), tuple(out), scratch)
@@ -145,7 +146,7 @@ def _scratch(d: int, lanes: int, *, few: bool) -> tuple[Any, ...]:
     return columns, *single, scores, left, moved, row, np.empty(size + 1, np.int32)
 
 
-def _side_by_side(panel: Panel) -> np.ndarray:
+def _joined_lines(panel: Panel) -> np.ndarray:
     """(1 + MAX_FEATURES, centroids) float32, the lines of a panel, and zeros."""
     lines = panel.scores.transpose(1, 0, 2).reshape(panel.scores.shape[1], -1)
     return np.pad(lines, ((0, 1 + MAX_FEATURES - len(lines)), (0, 0)))
