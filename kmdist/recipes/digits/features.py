@@ -168,16 +168,6 @@ def normalise(images: np.ndarray, *, size: int = SIZE_PX, box: float = BOX_PX) -
     return out
 
 
-def blank(images: np.ndarray) -> np.ndarray:
-    """Which images have no ink, hence no moments to be normalised by.
-
-    Returns
-    -------
-    (n,) bool
-    """
-    return np.asarray(~np.any(np.asarray(images), axis=(1, 2)))
-
-
 def deskew_tutorial(images: np.ndarray) -> np.ndarray:
     """Deskew as OpenCV's tutorial on handwritten digits does.
 
@@ -340,19 +330,3 @@ def gradient_maps(
     if len(pixels):
         _gradient_maps(pixels, _pooling(size, cells), cells, directions, out)
     return out if power == 1.0 else np.power(out, np.float32(power), out=out)
-
-
-def hog(images: np.ndarray, *, directions: int = 9, cell_px: int = 7) -> np.ndarray:
-    """scikit-image's histogram of oriented gradients, for comparison with `gradient_maps`.
-
-    Returns
-    -------
-    (n, features) float32
-    """
-    from skimage.feature import hog as one
-
-    pixels = intensities(images)
-    rows = [
-        one(image, directions, (cell_px, cell_px), (2, 2), block_norm="L2-Hys") for image in pixels
-    ]
-    return np.asarray(rows, dtype=np.float32)

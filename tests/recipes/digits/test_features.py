@@ -7,10 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kmdist.recipes.digits.features import (
-    blank,
     deskew_tutorial,
     gradient_maps,
-    hog,
     intensities,
     normalise,
 )
@@ -129,7 +127,6 @@ def test_tutorial_deskew_is_the_tutorials() -> None:
 def test_blank_images_stay_blank() -> None:
     images = np.zeros((3, 28, 28), np.uint8)
     images[1, 14, 14] = 255
-    np.testing.assert_array_equal(blank(images), [True, False, True])
     upright = normalise(images)
     assert np.isfinite(upright).all()
     assert not upright[[0, 2]].any()
@@ -155,7 +152,3 @@ def test_intensities_of_every_type() -> None:
 def test_gradient_maps_refuse_other_shapes() -> None:
     with pytest.raises(ValueError, match="squares"):
         gradient_maps(np.zeros((1, 8, 9), np.float32))
-
-
-def test_hog_has_a_row_an_image() -> None:
-    assert hog(strokes(2)).shape[0] == 2
