@@ -7,7 +7,6 @@ images of other stacks keep their place, and their labels say that they have non
 
 import os
 from collections.abc import Container, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,10 +21,9 @@ from kmdist.job.job import Job, NoUsableImageError
 from kmdist.job.memory import DECODE_BYTES, Held
 from kmdist.job.options import JobOptions
 from kmdist.job.progress import Message
-from kmdist.recipes.digits.blocks import Range, ranges
 from kmdist.recipes.digits.stacks import Stack, open_stack, polarity_of
 from kmdist.recipes.digits.stacks.files import classes_by_folder
-from kmdist.recipes.digits.stacks.stack import NoImagesError
+from kmdist.recipes.digits.stacks.stack import Range, ranges
 from kmdist.store import Run
 from kmdist.urls import is_url
 
@@ -73,7 +71,7 @@ class Opened:
 
     Parameters
     ----------
-    items : its ranges, a block each.
+    blocks : its ranges.
     notes : to be said once.
     lost : ranges that cannot be used, of a stack whose images are no files: they keep their
         place, and get no labels.
@@ -81,7 +79,7 @@ class Opened:
     """
 
     stack: Stack
-    items: list[Range]
+    blocks: list[Range]
     rejected: list[Any]
     dark_ink: bool
     notes: list[Message]
@@ -91,22 +89,17 @@ class Opened:
     @property
     def block_images(self) -> int:
         """Images in every block but the last."""
-        return max(part.n for part in (*self.items, *self.lost))
+        return max(part.n for part in (*self.blocks, *self.lost))
 
     @property
     def n_usable(self) -> int:
         """Images in all blocks that are not lost."""
-        return sum(part.n for part in self.items)
+        return sum(part.n for part in self.blocks)
 
     @property
     def size(self) -> tuple[int, int]:
         """Width and height of each image, pixels."""
         return self.stack.width, self.stack.height
-
-    @property
-    def blocks(self) -> list[Range]:
-        """The ranges."""
-        return self.items
 
     @property
     def n_images(self) -> int:
@@ -176,14 +169,12 @@ def open_input(given: Input, options: JobOptions, size: tuple[int, int] | None =
     ------
     NoUsableImageError : no file is a usable image.
     """
-    with _usable_files():
-        stack, rejected = open_stack(
-            given.images, cell=given.cell, labels=given.labels, size=size, choice=given.choice
-        )
+    stack, rejected = open_stack(
+        given.images, cell=given.cell, labels=given.labels, size=size, choice=given.choice
+    )
     notes = [Message(stack.note)] if stack.note else []
     if given.polarity == "auto":
-        with _usable_files():
-            found = polarity_of(stack)
+        found = polarity_of(stack)
         dark_ink = found.dark_ink
         if dark_ink:
             notes.append(
@@ -195,16 +186,8 @@ def open_input(given: Input, options: JobOptions, size: tuple[int, int] | None =
     else:
         dark_ink = given.polarity == "dark"
     block_images = int(options.block_mpx * 1e6 / WORK_FACTOR / (stack.height * stack.width))
-    items = ranges(stack, max(1, block_images), dark_ink)
-    return Opened(stack, items, rejected, dark_ink, notes)
-
-
-@contextmanager
-def _usable_files() -> Iterator[None]:
-    try:
-        yield
-    except NoImagesError as error:
-        raise NoUsableImageError(str(error), error.rejections) from error
+    blocks = ranges(stack, max(1, block_images), dark_ink)
+    return Opened(stack, blocks, rejected, dark_ink, notes)
 
 
 def open_further(
@@ -232,8 +215,7 @@ def open_further(
             f"{stack.name}: images of {stack.width} × {stack.height} px; the fitted ones have "
             f"{size[0]} × {size[1]}"
         )
-    with _usable_files():
-        found = polarity_of(stack)
+    found = polarity_of(stack)
     if found.dark_ink != opened.dark_ink:
         ink = "dark" if opened.dark_ink else "light"
         warnings.append(
@@ -280,12 +262,12 @@ def leave_out(job: Job, opened: Opened, rejected: Sequence[Rejection]) -> Opened
     if opened.stack.names:
         size, dark_ink = opened.block_images, opened.dark_ink
         stack = opened.stack.without(names)
-        opened = replace(opened, stack=stack, items=ranges(stack, size, dark_ink))
+        opened = replace(opened, stack=stack, blocks=ranges(stack, size, dark_ink))
     else:
         opened = without_blocks(opened, names)
     n_out = before - opened.n_usable
     job.watch(Message(f"{quantity(n_out, 'image')} left out that cannot be used", warning=True))
-    if not opened.items:
+    if not opened.blocks:
         raise NoUsableImageError(
             f"{opened.stack.name}: no image can be used: {rejected[0].reason}",
             job.rejected.values(),
@@ -295,9 +277,9 @@ def leave_out(job: Job, opened: Opened, rejected: Sequence[Rejection]) -> Opened
 
 def without_blocks(opened: Opened, names: Container[str]) -> Opened:
     """Blocks of these names are among those that are lost: their images keep their place."""
-    lost = [part for part in opened.items if part.names[0] in names]
-    items = [part for part in opened.items if part.names[0] not in names]
-    return replace(opened, items=items, lost=(*opened.lost, *lost))
+    lost = [part for part in opened.blocks if part.names[0] in names]
+    kept = [part for part in opened.blocks if part.names[0] not in names]
+    return replace(opened, blocks=kept, lost=(*opened.lost, *lost))
 
 
 def without_unlabelled(run: Run, opened: Opened) -> Opened:
@@ -311,9 +293,9 @@ def without_unlabelled(run: Run, opened: Opened) -> Opened:
     if marker is None:
         return opened
     labelled = np.asarray(run.labels()[:]) != marker
-    lost = [part for part in opened.items if not labelled[part.first : part.first + part.n].any()]
-    items = [part for part in opened.items if part not in lost]
-    return replace(opened, items=items, lost=tuple(lost))
+    lost = [part for part in opened.blocks if not labelled[part.first : part.first + part.n].any()]
+    kept = [part for part in opened.blocks if part not in lost]
+    return replace(opened, blocks=kept, lost=tuple(lost))
 
 
 def require_enough(opened: Opened, ks: Sequence[int]) -> None:
@@ -329,7 +311,7 @@ def require_enough(opened: Opened, ks: Sequence[int]) -> None:
 
 def check_images(job: Job, opened: Opened) -> Opened:
     """Read all images once, and go on with those that can be used; one pass."""
-    found: LeftOut = BlockPass(job, CHECK).run(opened.items)
+    found: LeftOut = BlockPass(job, CHECK).run(opened.blocks)
     return leave_out(job, opened, found.rejected)
 
 
@@ -397,9 +379,9 @@ def fitted_input(run: Run, options: JobOptions, images: Any = None) -> Opened:
     block_images = opened.block_images
     if record.get("unclustered") is not None:  # blocks without labels are blocks of the run
         block_images = run.lazy("labels").chunks[0]
-    items = ranges(stack, block_images, opened.dark_ink)
+    blocks = ranges(stack, block_images, opened.dark_ink)
     rejected = [Rejection(**one) for one in record.get("rejected") or []]
-    return replace(opened, stack=stack, items=items, rejected=rejected)
+    return replace(opened, stack=stack, blocks=blocks, rejected=rejected)
 
 
 def _named_in(run: Run, stack: Stack) -> Stack:

@@ -16,7 +16,6 @@ import numpy as np
 
 from kmdist.engine.fits import FitOptions
 from kmdist.engine.passes import Pool
-from kmdist.engine.rows import Loader
 from kmdist.errors import UsageError
 from kmdist.job.job import Job
 from kmdist.job.memory import Outline
@@ -24,7 +23,7 @@ from kmdist.job.options import JobOptions
 from kmdist.job.photographs import model_record
 from kmdist.job.progress import Watcher
 from kmdist.job.recipe import Results
-from kmdist.recipes.digits.fitting import fit_models
+from kmdist.recipes.digits.fitting import first_pass, fit_models, make_rows, rank_clusters
 from kmdist.recipes.digits.landmarks import landmark_count
 from kmdist.recipes.digits.model import PRESETS, DigitModel
 from kmdist.recipes.digits.opening import (
@@ -37,9 +36,7 @@ from kmdist.recipes.digits.opening import (
     with_classes_of,
 )
 from kmdist.recipes.digits.options import DigitsOptions
-from kmdist.recipes.digits.report import rank_clusters
 from kmdist.recipes.digits.results import Clustering, label_and_write
-from kmdist.recipes.digits.rows import first_pass, load_rows, make_rows
 from kmdist.recipes.digits.steps import Sizes, outline, predict_outline
 from kmdist.store import Run
 
@@ -158,7 +155,7 @@ class DigitsFit:
             )
             for k, fit, (labelling, centroids) in zip(ks, fits, ranked, strict=True)
         ]
-        results, _ = label_and_write(job, opened, rows.sources, name, clusterings)
+        results, _ = label_and_write(job, opened, rows, name, clusterings)
         return results
 
 
@@ -219,13 +216,11 @@ class DigitLabels:
     def run(self, job: Job, workload: Opened) -> Results:
         """Look for damaged files, label."""
         opened, run = workload, self.of
-        describer = self.model.describer
         if opened.stack.names:  # one of which may be damaged; else a lost block has no labels
             opened = check_images(job, opened)
-        sources = [Loader(load_rows, (part, describer)) for part in opened.items]
         model = replace(self.model, dark_ink=opened.dark_ink)
         centroids, maps = np.asarray(run.centroids), run.attributes.get("maps")
         clustering = Clustering(model, centroids, "predicted", maps=maps)
         preset = str(run.attributes["preset"])
-        results, _ = label_and_write(job, opened, sources, preset, [clustering])
+        results, _ = label_and_write(job, opened, None, preset, [clustering])
         return results

@@ -1,41 +1,97 @@
 """What a digits run holds of each k: arrays, scores, the model, and its record.
 
-The last pass finds labels. A block that kills its workers there, after it was fitted, gets no
-labels: its images are counted in the clusters' centroids and in nothing else.
+The last pass finds labels, and measures what is recorded of the clusters. A block that kills its
+workers there, after it was fitted, gets no labels: its images are counted in the clusters'
+centroids and in nothing else.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from kmdist.engine.kernels.distances import squared_distances
 from kmdist.engine.passes import LostBlockError, one_blas_thread
-from kmdist.engine.rows import Loader
+from kmdist.engine.rows import Rows, row_uniforms
 from kmdist.errors import quantity
 from kmdist.images import Rejection
 from kmdist.job.block_pass import BlockPass, Stage
 from kmdist.job.job import Job, NoUsableImageError
 from kmdist.job.progress import Message
 from kmdist.job.recipe import Results
-from kmdist.recipes.digits.blocks import Range, Scored, classes_of
+from kmdist.recipes.digits.fitting import sums_by_cluster
 from kmdist.recipes.digits.labellers import Ranked, arrays_of
 from kmdist.recipes.digits.model import Describer, DigitModel
 from kmdist.recipes.digits.opening import Opened, without_blocks
-from kmdist.recipes.digits.report import (
-    Report,
-    Target,
-    merge_reports,
-    no_reports,
-    report_block,
-    scores_of,
-    scores_on,
+from kmdist.recipes.digits.scores import (
+    accuracy,
+    confusion_matrix,
+    hungarian_map,
+    majority_map,
+    score_table,
 )
-from kmdist.recipes.digits.rows import load_rows
-from kmdist.recipes.digits.scores import confusion_matrix, hungarian_map, majority_map
-from kmdist.store import label_dtype, unclustered_value
+from kmdist.recipes.digits.stacks.stack import ClassedRange
+from kmdist.store import RunWriter, label_dtype, unclustered_value
+
+MEMBERS = 20
+_MEMBER_STREAM = 1 << 23
+_TEST = "--test: "
+"""Before the names of test images, which may be those of fitted ones."""
+
+
+class Members(NamedTuple):
+    """The members of each cluster that come first by some value.
+
+    Parameters
+    ----------
+    values : (k, m) float64, ascending; infinity where there are fewer.
+    numbers : (k, m) int64, images; −1 where there are fewer.
+    """
+
+    values: np.ndarray
+    numbers: np.ndarray
+
+
+class Report(NamedTuple):
+    """What the last pass measures of one model.
+
+    Parameters
+    ----------
+    counts : (k,) int64. inertia : Σ‖x − c‖², float64. table : (k, classes) int64.
+    pictures : (k, h, w) float64, sums of the members as their rows are made from.
+    nearest, drawn : members nearest to the centroid, and drawn at random.
+    """
+
+    counts: np.ndarray
+    inertia: float
+    table: np.ndarray
+    pictures: np.ndarray
+    nearest: Members
+    drawn: Members
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where the labels of one model go, and what they are compared with.
+
+    Parameters
+    ----------
+    centroids : (k, d) float32 as the run stores them (pixels as intensities 0 … 1), in the order
+        of the labels.
+    spec : array of labels.
+    """
+
+    model: Ranked
+    centroids: np.ndarray
+    spec: Any
+
+    @property
+    def mark(self) -> int:
+        """The largest value of the labels' type: no cluster, but where all are taken."""
+        return int(np.iinfo(self.spec.dtype).max)
 
 
 @dataclass(frozen=True)
@@ -118,13 +174,13 @@ class Clustering:
 
 
 def label_and_write(
-    job: Job, opened: Opened, sources: Sequence[Any], preset: str, clusterings: list[Clustering]
+    job: Job, opened: Opened, rows: Rows | None, preset: str, clusterings: list[Clustering]
 ) -> tuple[Results, list[Report]]:
     """Label all images, and write what the run holds of each k; the last pass.
 
     Parameters
     ----------
-    sources : of the rows, one a block; see `kmdist.engine.rows.Rows`.
+    rows : of the images, where there are any.
     preset : its name.
 
     Returns
@@ -133,7 +189,7 @@ def label_and_write(
     """
     model = clusterings[0].model
     targets = [one.target(job, opened) for one in clusterings]
-    opened, reports = report_all(job, sources, opened, targets, model.describer)
+    opened, reports = report_all(job, rows, opened, targets, model.describer)
     tables = label_tests(
         job, opened.tested, model.describer, [one.model.labelling for one in clusterings]
     )
@@ -185,15 +241,19 @@ def scores_by(table: np.ndarray, learnt: Mapping[str, Any] | None = None) -> dic
     """
     if not table.size:
         return {} if learnt is None else {"maps": dict(learnt)}
-    if learnt is not None:
-        return {"scores": scores_on(table, learnt), "maps": dict(learnt)}
-    maps: dict[str, Any] = {
-        "majority": majority_map(table).tolist(),
-        "hungarian": hungarian_map(table).tolist(),
+    if learnt is None:
+        shares = table.max(axis=1) / np.maximum(table.sum(axis=1), 1)
+        learnt = {
+            "majority": majority_map(table).tolist(),
+            "hungarian": hungarian_map(table).tolist(),
+            "majority_share": [round(float(share), 6) for share in shares],
+        }
+    scores = vars(score_table(table)) | {
+        f"accuracy_{rule}": accuracy(table, np.asarray(learnt[rule]))
+        for rule in ("hungarian", "majority")
     }
-    shares = table.max(axis=1) / np.maximum(table.sum(axis=1), 1)
-    maps["majority_share"] = [round(float(share), 6) for share in shares]
-    return {"scores": scores_of(table), "maps": maps}
+    rounded = {name: round(float(value), 6) for name, value in scores.items()}
+    return {"scores": rounded, "maps": dict(learnt)}
 
 
 def label_tests(
@@ -204,7 +264,7 @@ def label_tests(
         return [None] * len(models)
     stack, ks = tested.stack, [model.k for model in models]
     n_classes = len(stack.class_names)
-    blocks = [Scored(part, classes_of(stack, part), prefix=_TEST) for part in tested.items]
+    blocks = [ClassedRange.of(part, stack, _TEST) for part in tested.blocks]
     stage = Stage(
         "test",
         score_block,
@@ -217,10 +277,6 @@ def label_tests(
         blocks, job.pool.broadcast(describer), job.pool.broadcast(models), n_classes
     )
     return [*found.tables]
-
-
-_TEST = "--test: "
-"""Before the names of test images, which may be those of fitted ones."""
 
 
 def _named(rejection: Rejection) -> Rejection:
@@ -250,7 +306,7 @@ def score_block(
     item: list[Any], describer: Describer, models: list[Ranked], n_classes: int
 ) -> Tested:
     """Label the test images of a block; a task."""
-    _, part, classes = item
+    _, part = item
     images, kept, rejected = part.usable()
     named = tuple(_named(one) for one in rejected)
     if not len(images):
@@ -258,10 +314,28 @@ def score_block(
     with one_blas_thread():
         rows = describer.rows(images)
         tables = [
-            confusion_matrix(model.label(rows), classes[kept], model.k, n_classes)
+            confusion_matrix(model.label(rows), part.classes[kept], model.k, n_classes)
             for model in models
         ]
     return Tested(tables, named)
+
+
+def _first_members(values: np.ndarray, labels: np.ndarray, first: int, k: int) -> Members:
+    best = np.full((k, MEMBERS), np.inf)
+    numbers = np.full((k, MEMBERS), -1, np.int64)
+    order = np.lexsort((np.arange(len(values)), values))
+    for cluster in range(k):
+        chosen = order[labels[order] == cluster][:MEMBERS]
+        best[cluster, : len(chosen)] = values[chosen]
+        numbers[cluster, : len(chosen)] = chosen + first
+    return Members(best, numbers)
+
+
+def _merge_members(parts: Sequence[Members]) -> Members:
+    values = np.concatenate([part.values for part in parts], axis=1)
+    numbers = np.concatenate([part.numbers for part in parts], axis=1)
+    order = np.stack([np.lexsort((n, v))[:MEMBERS] for v, n in zip(values, numbers, strict=True)])
+    return Members(np.take_along_axis(values, order, 1), np.take_along_axis(numbers, order, 1))
 
 
 @dataclass(frozen=True)
@@ -272,31 +346,96 @@ class Reported:
     rejected: tuple[Rejection, ...] = ()
 
     @staticmethod
+    def nothing(
+        targets: Sequence[Target],
+        n_classes: int,
+        side: tuple[int, int],
+        rejected: tuple[Rejection, ...],
+    ) -> "Reported":
+        """Of a block without images, whose label is what no cluster has.
+
+        Parameters
+        ----------
+        side : height and width of `Report.pictures`.
+
+        Raises
+        ------
+        LostBlockError : the type of the labels has no such value.
+        """
+        reports = []
+        for target in targets:
+            k = target.model.k
+            if target.mark < k:
+                raise LostBlockError(f"{rejected[0].image}: {rejected[0].reason}")
+            none = Members(np.full((k, MEMBERS), np.inf), np.full((k, MEMBERS), -1, np.int64))
+            table, pictures = np.zeros((k, n_classes), np.int64), np.zeros((k, *side))
+            reports.append(Report(np.zeros(k, np.int64), 0.0, table, pictures, none, none))
+        return Reported(reports, rejected)
+
+    @staticmethod
     def merge(parts: list["Reported"]) -> "Reported":
         """Those of several blocks."""
-        return Reported(
-            merge_reports([part.reports for part in parts]),
-            tuple(one for part in parts for one in part.rejected),
-        )
+        merged = []
+        for same in zip(*(part.reports for part in parts), strict=True):
+            added = [sum(report[i] for report in same) for i in range(4)]
+            members = [_merge_members([report[i] for report in same]) for i in (4, 5)]
+            merged.append(Report(*added, *members))  # type: ignore[arg-type]
+        return Reported(merged, tuple(one for part in parts for one in part.rejected))
 
 
-def label_block(*arguments: Any) -> Reported:
-    """Leaf of the last pass; see `report_block`."""
-    return Reported(report_block(*arguments))
+def report_block(
+    item: list[Any],
+    targets: Sequence[Target],
+    describer: Describer,
+    writer: RunWriter,
+    seed: int,
+    n_classes: int,
+) -> Reported:
+    """Leaf of the last pass: label, write, compare with classes, find members.
+
+    Parameters
+    ----------
+    item : a block of the rows where they are kept, else None; and a `ClassedRange`.
+    """
+    kept, part = item
+    chance = row_uniforms(seed, _MEMBER_STREAM, part.first, part.n)
+    scale = describer.scale
+    images = part.images()
+    with one_blas_thread():
+        rows = describer.rows(images) if kept is None else kept.open().rows
+    prepared = describer.prepared(images).astype(np.float64) / scale
+    reports = []
+    with one_blas_thread():
+        for target in targets:
+            k = target.model.k
+            labels = target.model.label(rows)
+            writer.write_region(target.spec, (part.first,), labels.astype(target.spec.dtype))
+            centroids = target.centroids.astype(np.float64) * scale
+            distances = squared_distances(rows, centroids, labels) / scale**2
+            table = np.zeros((k, n_classes), np.int64)
+            if part.classes is not None:
+                table = confusion_matrix(labels, part.classes, k, n_classes)
+            reports.append(
+                Report(
+                    np.bincount(labels, minlength=k),
+                    float(distances.sum()),
+                    table,
+                    sums_by_cluster(prepared, labels, k),
+                    _first_members(distances, labels, part.first, k),
+                    _first_members(chance, labels, part.first, k),
+                )
+            )
+    return Reported(reports)
 
 
 def report_all(
-    job: Job,
-    sources: Sequence[Any],
-    opened: Opened,
-    targets: Sequence[Target],
-    describer: Describer,
+    job: Job, rows: Rows | None, opened: Opened, targets: Sequence[Target], describer: Describer
 ) -> tuple[Opened, list[Report]]:
     """The last pass over rows and images.
 
     Parameters
     ----------
-    sources : of the rows, one an item; see `kmdist.engine.rows.Rows`.
+    rows : of the images, where there are any.
 
     Returns
     -------
@@ -305,26 +444,15 @@ def report_all(
     """
     n_classes = 0 if opened.stack.classes is None else len(opened.stack.class_names)
     side = describer.side(opened.stack.height, opened.stack.width)
-
-    def nothing(rejected: tuple[Rejection, ...]) -> Reported:
-        if not all(has_room(target) for target in targets):
-            raise LostBlockError(f"{rejected[0].image}: {rejected[0].reason}")
-        return Reported(no_reports(targets, n_classes, side), rejected)
-
-    stage = Stage("label", label_block, Reported.merge, nothing, saved=Reported)
+    nothing = partial(Reported.nothing, targets, n_classes, side)
+    stage = Stage("label", report_block, Reported.merge, nothing, saved=Reported)
     # Where images were left out, blocks are others than before.
     group = f"-without-{len(job.rejected)}" if job.rejected else ""
-    kept = {
-        part.index: source
-        for part, source in zip(opened.items, sources, strict=True)
-        if not isinstance(source, Loader)
-    }
-    blocks = [
-        Scored(part, classes_of(opened.stack, part), Loader(load_rows, (part, describer)))
-        for part in opened.items
-    ]
+    kept: dict[int, Any] = {}
+    if rows is not None and rows.kept:  # else a block makes them of its images, once it has these
+        kept = {part.index: one for part, one in zip(opened.blocks, rows.sources, strict=True)}
     found: Reported = BlockPass(job, stage, group=group, kept=kept).run(
-        blocks,
+        [ClassedRange.of(part, opened.stack) for part in opened.blocks],
         job.pool.broadcast(list(targets)),
         job.pool.broadcast(describer),
         job.writer,
@@ -332,13 +460,11 @@ def report_all(
         n_classes,
     )
     opened = _without_labels(job, opened, found.rejected)
-    _mark(job, opened.lost, targets)
+    for target in targets:  # a killed worker may have written others
+        for part in opened.lost:
+            marked = np.full(part.n, target.mark, target.spec.dtype)
+            job.writer.write_region(target.spec, (part.first,), marked)
     return opened, found.reports
-
-
-def has_room(target: Target) -> bool:
-    """Whether the type of the labels has a value that is no cluster."""
-    return target.spec is None or np.iinfo(target.spec.dtype).max >= target.model.k
 
 
 def _without_labels(job: Job, opened: Opened, rejected: Sequence[Rejection]) -> Opened:
@@ -350,20 +476,9 @@ def _without_labels(job: Job, opened: Opened, rejected: Sequence[Rejection]) -> 
     job.watch(
         Message(f"fitted, and cannot be read any more: {quantity(n_lost, 'image')}", warning=True)
     )
-    if not opened.items:
+    if not opened.blocks:
         raise NoUsableImageError(
             f"{opened.stack.name}: no image can be labelled: {rejected[0].reason}",
             job.rejected.values(),
         )
     return opened
-
-
-def _mark(job: Job, lost: Sequence[Range], targets: Sequence[Target]) -> None:
-    """Write the label of images that have none; a killed worker may have written others."""
-    for target in targets:
-        if target.spec is None:
-            continue
-        dtype = np.dtype(target.spec.dtype)
-        for part in lost:
-            marked = np.full(part.n, np.iinfo(dtype).max, dtype)
-            job.writer.write_region(target.spec, (part.first,), marked)

@@ -8,15 +8,14 @@ from kmdist.engine.fits import FitOptions
 from kmdist.engine.rows import kept_row_bytes
 from kmdist.job.memory import Held, Outline, Step, row_pass
 from kmdist.job.resumable_fit import ROWS
-from kmdist.recipes.digits.blocks import Range
 from kmdist.recipes.digits.features import CELLS, DIRECTIONS, SIZE_PX
-from kmdist.recipes.digits.fitting import LANDMARK_ITERATIONS
+from kmdist.recipes.digits.fitting import DESCRIBE, LANDMARK_ITERATIONS
 from kmdist.recipes.digits.labellers import MAX_CENTRES
 from kmdist.recipes.digits.landmarks import landmark_count
 from kmdist.recipes.digits.model import Preset
 from kmdist.recipes.digits.opening import CHECK, Opened
-from kmdist.recipes.digits.report import MEMBERS
-from kmdist.recipes.digits.rows import DESCRIBE
+from kmdist.recipes.digits.results import MEMBERS
+from kmdist.recipes.digits.stacks.stack import Range
 
 ARRAY_BYTES = 20_000
 """Of all that a fit holds beside arrays that grow: metadata, partly filled disk blocks."""
@@ -42,9 +41,9 @@ class Sizes:
     ks: Sequence[int]
 
     @property
-    def items(self) -> list[Range]:
+    def blocks(self) -> list[Range]:
         """The blocks."""
-        return self.opened.items
+        return self.opened.blocks
 
     @property
     def n(self) -> int:
@@ -69,7 +68,7 @@ class Sizes:
     @property
     def item_bytes(self) -> int:
         """Of a pixel."""
-        return {"uint8": 1, "uint16": 2}.get(self.items[0].source.dtype, 4)
+        return {"uint8": 1, "uint16": 2}.get(self.blocks[0].source.dtype, 4)
 
     @property
     def row_bytes(self) -> int:
@@ -138,20 +137,20 @@ def predict_outline(sizes: Sizes) -> Outline:
 
 def check_steps(sizes: Sizes) -> list[Step]:
     """A pass that finds damaged files, where images are files."""
-    return [CHECK.step(sizes.items)] if sizes.opened.stack.names else []
+    return [CHECK.step(sizes.blocks)] if sizes.opened.stack.names else []
 
 
 def first_steps(sizes: Sizes, *, keep: bool) -> list[Step]:
     """What is known of all images before there are rows; see `kmdist.recipes.digits.rows`."""
     if sizes.features:
         task = 3 * 8 * sizes.features**2
-        return [DESCRIBE.step(sizes.items, _solving(block=sizes.loading, task=task))]
-    return check_steps(sizes) if keep else [CHECK.step(sizes.items)]
+        return [DESCRIBE.step(sizes.blocks, _solving(block=sizes.loading, task=task))]
+    return check_steps(sizes) if keep else [CHECK.step(sizes.blocks)]
 
 
 def row_steps(sizes: Sizes, *, keep: bool) -> list[Step]:
     """Rows that are kept, and their moments."""
-    made = [ROWS.step(sizes.items, Held(block=sizes.loading))] if keep else []
+    made = [ROWS.step(sizes.blocks, Held(block=sizes.loading))] if keep else []
     return [*made, _rows("rows", sizes, keep=keep)]
 
 
@@ -173,7 +172,7 @@ def fit_steps(sizes: Sizes, fit: FitOptions, *, keep: bool) -> list[Step]:
     )
     steps = [
         _rows("landmarks", sizes, keep=keep, times=times, task=24 * p * d),
-        replace(row_pass("affinity", sizes.items, attach, reads=not keep), remedy=remedy),
+        replace(row_pass("affinity", sizes.blocks, attach, reads=not keep), remedy=remedy),
         Step("group", _solving() + Held(here=2 * ties), remedy=remedy),
     ]
     if sizes.preset.relabelled:
@@ -181,7 +180,7 @@ def fit_steps(sizes: Sizes, fit: FitOptions, *, keep: bool) -> list[Step]:
         gram = 8 * centres**2
         held = Held(block=0.0 if keep else sizes.loading, task=gram, result=lambda _: gram)
         times = sizes.preset.relabelled * len(ks)
-        steps.append(row_pass("relabel", sizes.items, held, times=times, reads=not keep))
+        steps.append(row_pass("relabel", sizes.blocks, held, times=times, reads=not keep))
     return steps
 
 
@@ -191,7 +190,7 @@ def label_step(sizes: Sizes) -> Step:
     worker = 4 * max(1, sizes.preset.sets) * max(sizes.landmarks, *sizes.ks, 1) * sizes.d
     held = Held(block=sizes.loading, task=measured, result=lambda _: measured)
     held += _solving(worker=worker)
-    return row_pass("label", sizes.items, held)
+    return row_pass("label", sizes.blocks, held)
 
 
 def _solving(block: float = 0.0, task: float = 0.0, worker: float = 0.0) -> Held:
@@ -202,7 +201,7 @@ def _solving(block: float = 0.0, task: float = 0.0, worker: float = 0.0) -> Held
 def _rows(name: str, sizes: Sizes, *, keep: bool, times: int = 1, task: int = 0) -> Step:
     """Passes over rows, made anew from the images where they are not kept."""
     held = Held(block=0.0 if keep else sizes.loading, task=task)
-    return row_pass(name, sizes.items, held, times=times, reads=not keep)
+    return row_pass(name, sizes.blocks, held, times=times, reads=not keep)
 
 
 def _measured(sizes: Sizes) -> int:
@@ -218,7 +217,7 @@ def _state_bytes(sizes: Sizes, fit: FitOptions) -> int:
     of each fit; weights of a kernel.
     """
     features, d, ks, p = sizes.features, sizes.d, sizes.ks, sizes.landmarks
-    blocks = len(sizes.items)
+    blocks = len(sizes.blocks)
     total = blocks * (8 * (features**2 + features) + STATE_BYTES)  # components, or what is damaged
     total += blocks * sum(8 * k * _measured(sizes) + STATE_BYTES for k in ks)
     total += 4 * (features + 1) * sizes.preset.components

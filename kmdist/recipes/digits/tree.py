@@ -19,7 +19,7 @@ from kmdist.job.photographs import model_record
 from kmdist.job.progress import Watcher
 from kmdist.job.recipe import Results
 from kmdist.job.running import run_job
-from kmdist.recipes.digits.fitting import affinity_block, fit_models
+from kmdist.recipes.digits.fitting import affinity_block, fit_models, make_rows, rank_clusters
 from kmdist.recipes.digits.labellers import CentroidLabels, Model, Ranked, SplitLabels
 from kmdist.recipes.digits.landmarks import (
     Landmarks,
@@ -30,9 +30,7 @@ from kmdist.recipes.digits.landmarks import (
 from kmdist.recipes.digits.model import PRESETS, DigitModel
 from kmdist.recipes.digits.opening import Opened, fitted_input, without_unlabelled
 from kmdist.recipes.digits.options import MergeOptions, SplitOptions
-from kmdist.recipes.digits.report import rank_clusters
 from kmdist.recipes.digits.results import Clustering, label_and_write
-from kmdist.recipes.digits.rows import make_rows
 from kmdist.recipes.digits.steps import Sizes, relabel_outline
 from kmdist.store import Run
 from kmdist.store.reader import single_k
@@ -279,7 +277,7 @@ class DigitChange:
         new = DigitModel(model.describer, labelling, model.size, model.dark_ink)
         clustering = Clustering(new, centroids, changed.how)
         results, (report,) = label_and_write(
-            job, opened, rows.sources, str(run.attributes["preset"]), [clustering]
+            job, opened, rows, str(run.attributes["preset"]), [clustering]
         )
         ranks = _ranks(changed, labelling)
         origins: list[list[int]] = [[] for _ in ranks]

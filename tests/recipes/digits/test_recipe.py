@@ -180,8 +180,8 @@ def test_blocks_that_are_done_are_not_done_again(
     stage: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    from kmdist.recipes.digits import fitting
     from kmdist.recipes.digits import results as digit_labelling
-    from kmdist.recipes.digits import rows as digit_rows
     from kmdist.store import RunWriter
 
     options = {"preset": "landmark", "k": (5, 10), "block_mpx": 0.12, "workers": 1}
@@ -204,7 +204,7 @@ def test_blocks_that_are_done_are_not_done_again(
 
     def described(item: Any, *arguments: Any) -> Any:
         seen.append(item.first)
-        return digit_rows.describe_block(item, *arguments)
+        return fitting.describe_block(item, *arguments)
 
     def reported(item: Any, *arguments: Any) -> Any:
         seen.append(item[1].first)
@@ -212,8 +212,8 @@ def test_blocks_that_are_done_are_not_done_again(
 
     report_block = digit_labelling.report_block
     if stage == "describe":
-        counted = replace(digit_rows.DESCRIBE, task=described)
-        monkeypatch.setattr(digit_rows, "DESCRIBE", counted)
+        counted = replace(fitting.DESCRIBE, task=described)
+        monkeypatch.setattr(fitting, "DESCRIBE", counted)
     else:
         monkeypatch.setattr(digit_labelling, "report_block", reported)
     events: list[Event | Message] = []

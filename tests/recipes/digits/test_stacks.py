@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kmdist.errors import KmdistError, UsageError
-from kmdist.recipes.digits.stacks import as_array, open_stack, polarity_of
+from kmdist.recipes.digits.stacks import open_stack, polarity_of
 from tests.support.folders import data_folder
 
 
@@ -42,7 +42,6 @@ def test_idx_with_labels_beside(tmp_path: Path, zipped: bool) -> None:
     np.testing.assert_array_equal(stack.read(4, 19), images[4:19])
     assert stack.class_names == ("4", "5", "6")
     np.testing.assert_array_equal(stack.classes, labels - 4)
-    np.testing.assert_array_equal(as_array(stack, 8).compute(scheduler="sync"), images)
 
 
 @settings(max_examples=15, deadline=None)

@@ -3,7 +3,6 @@
 =============  =====================================================================
 `files`        a sprite sheet cut into cells; a folder of images, sub-folders being classes
 `arrays`       ``.npy``, ``.npz``, Zarr, MNIST's IDX files, and the bundled ``sample:digits``
-`levels`       what the values of an array mean
 `opening`      from what a user names to a stack
 =============  =====================================================================
 
@@ -12,6 +11,6 @@ own ranges.
 """
 
 from kmdist.recipes.digits.stacks.opening import open_stack
-from kmdist.recipes.digits.stacks.stack import Polarity, Stack, StackSource, as_array, polarity_of
+from kmdist.recipes.digits.stacks.stack import Polarity, Stack, StackSource, polarity_of
 
-__all__ = ["Polarity", "Stack", "StackSource", "as_array", "open_stack", "polarity_of"]
+__all__ = ["Polarity", "Stack", "StackSource", "open_stack", "polarity_of"]

@@ -107,7 +107,7 @@ class ArrayStack:
     ----------
     path : file or Zarr folder. kind : ``npy``, ``npz`` or ``zarr``.
     key : member of an ``.npz`` or Zarr group; empty for none.
-    sizes : n, height, width.
+    shape : n, height, width.
     levels : what its values mean.
     status : `file_status` when it was opened; of a Zarr array that of its tree.
     """
@@ -115,14 +115,9 @@ class ArrayStack:
     path: str
     kind: str
     key: str
-    sizes: tuple[int, int, int]
+    shape: tuple[int, int, int]
     levels: Levels
     status: Status
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """n, height, width."""
-        return self.sizes
 
     @property
     def dtype(self) -> str:
@@ -154,17 +149,11 @@ class ArrayStack:
 
 @dataclass(frozen=True)
 class SampleStack:
-    """scikit-learn's 1,797 digits of 8 × 8 px (Alpaydin, Kaynak, UCI, 1998), as uint8."""
+    """scikit-learn's 1,797 digits of 8 × 8 px (Alpaydin, Kaynak, UCI, 1998), as uint8: the
+    sixteen grey levels spread over 0 … 255."""
 
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """n, height, width."""
-        return 1797, 8, 8
-
-    @property
-    def dtype(self) -> str:
-        """uint8: the sixteen grey levels spread over 0 … 255."""
-        return "uint8"
+    shape: tuple[int, int, int] = (1797, 8, 8)
+    dtype: str = "uint8"
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """Images as (m, 8, 8)."""

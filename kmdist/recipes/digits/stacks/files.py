@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import cv2
 import numpy as np
@@ -28,7 +28,7 @@ from kmdist.images import (
 )
 from kmdist.images.pixels import full_scale, over
 from kmdist.job.work import Piece, read_piece
-from kmdist.recipes.digits.stacks.stack import NoImagesError, StackSource, Usable
+from kmdist.recipes.digits.stacks.stack import Stack, Usable, no_file
 from kmdist.urls import is_url
 
 
@@ -59,7 +59,7 @@ class SheetStack:
 
     @property
     def dtype(self) -> str:
-        """As `grey_image` gives it."""
+        """As `decoded_grey` gives it."""
         return "uint8" if self.source.dtype == "uint8" else "float32"
 
     def read(self, start: int, stop: int) -> np.ndarray:
@@ -80,19 +80,6 @@ class SheetStack:
 
 @lru_cache(maxsize=2)
 def _sheet(source: ImageSource) -> np.ndarray:
-    return grey_image(source)
-
-
-def grey_image(source: ImageSource) -> np.ndarray:
-    """A picture as (y, x) grey: uint8 as stored, deeper ones float32 in 0 … 1.
-
-    Colours are weighted as Rec. 601 does. A picture with transparent pixels is laid over paper:
-    white, or black where its ink is light.
-
-    Raises
-    ------
-    KmdistError : it cannot be decoded; says why.
-    """
     try:
         return decoded_grey(source)
     except ImageError as error:
@@ -100,7 +87,10 @@ def grey_image(source: ImageSource) -> np.ndarray:
 
 
 def decoded_grey(source: ImageSource) -> np.ndarray:
-    """As `grey_image`, but for the error.
+    """A picture as (y, x) grey: uint8 as stored, deeper ones float32 in 0 … 1.
+
+    Colours are weighted as Rec. 601 does. A picture with transparent pixels is laid over paper:
+    white, or black where its ink is light.
 
     Raises
     ------
@@ -204,10 +194,10 @@ class FolderStack:
         ------
         KmdistError : one cannot be decoded; names it.
         """
-        images = np.empty((stop - start, self.height, self.width), self.dtype)
-        for image, source in zip(images, self.sources[start:stop], strict=True):
-            image[:] = self._fitted(grey_image(source))
-        return images
+        found = self.read_usable(start, stop)
+        for one in found.rejected:
+            raise KmdistError(f"{one.image}: {one.reason} [{one.code}]")
+        return found.images
 
     def read_usable(self, start: int, stop: int) -> Usable:
         """As `read`, without those that cannot be decoded."""
@@ -220,22 +210,15 @@ class FolderStack:
             except ImageError as error:
                 rejected.append(Rejection(source.name, error.code, error.reason))
                 continue
-            images[len(kept)] = self._fitted(grey)
+            if grey.dtype == np.uint8 and self.dtype != "uint8":
+                grey = grey.astype(np.float32) / np.float32(255)
+            images[len(kept)] = fit_into(grey, self.height, self.width)
             kept.append(number)
         return Usable(images[: len(kept)], np.array(kept, dtype=np.int64), tuple(rejected))
-
-    def _fitted(self, grey: np.ndarray) -> np.ndarray:
-        if grey.dtype == np.uint8 and self.dtype != "uint8":
-            grey = grey.astype(np.float32) / np.float32(255)
-        return fit_into(grey, self.height, self.width)
 
     def some(self, numbers: Sequence[int] | np.ndarray) -> "FolderStack":
         """A stack of some of the images, in this order."""
         return replace(self, sources=tuple(self.sources[i] for i in numbers))
-
-    def part(self, start: int, stop: int) -> "FolderStack":
-        """A stack of some of the images: what a task needs to carry."""
-        return replace(self, sources=self.sources[start:stop])
 
     def identity(self) -> Sequence[Any]:
         """Names, sizes and times of the files."""
@@ -257,30 +240,11 @@ def fit_into(grey: np.ndarray, height: int, width: int) -> np.ndarray:
     return out
 
 
-class Files(NamedTuple):
-    """Images, and what was found with them.
-
-    Parameters
-    ----------
-    stack : of the usable images.
-    classes : (n,), or None where none came with them, such as sub-folders.
-    class_names : of the sub-folders, sorted.
-    note : how sizes were made equal; empty where they are.
-    rejected : files whose headers show that they cannot be used.
-    """
-
-    stack: StackSource
-    classes: np.ndarray | None = None
-    class_names: tuple[str, ...] = ()
-    note: str = ""
-    rejected: Sequence[Rejection] = ()
-
-
 def open_files(
     inputs: Sequence[str | Path | Found],
     size: tuple[int, int] | None = None,
     choice: Choice = EVERYTHING,
-) -> Files:
+) -> Stack:
     """The usable images of folders and files.
 
     Only headers are read, on threads of this process. A file whose pixels turn out to be damaged
@@ -293,7 +257,7 @@ def open_files(
 
     Raises
     ------
-    NoImagesError : no file has the header of a usable image.
+    NoUsableImageError : no file has the header of a usable image.
     KmdistError : they are larger than characters are.
     """
     found, rejected = find_images(inputs, choice)
@@ -306,7 +270,7 @@ def open_files(
                 sources.append(probed)
     named = ", ".join(str(one.path if isinstance(one, Found) else one) for one in inputs[:3])
     if not sources:
-        raise NoImagesError(named, rejected)
+        raise no_file(named, rejected)
     sizes = Counter((source.height, source.width) for source in sources)
     common = max(sizes.items(), key=lambda item: (item[1], item[0]))[0]
     height, width = common if size is None else (size[1], size[0])
@@ -327,7 +291,7 @@ def open_files(
         classes, class_names = classes_by_folder([source.name for source in sources])
     dtype = "uint8" if all(source.dtype == "uint8" for source in sources) else "float32"
     stack = FolderStack(tuple(sources), height, width, dtype)
-    return Files(stack, classes, class_names, note, rejected)
+    return Stack(stack, classes, class_names, named, note, rejected)
 
 
 def _probed(found: Found) -> ImageSource | Rejection:

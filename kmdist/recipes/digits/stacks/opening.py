@@ -1,6 +1,7 @@
 """From what a user names to a stack of images with classes."""
 
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from kmdist.images.finding.find import listed_inputs
 from kmdist.images.finding.formats import is_zarr
 from kmdist.images.reading.numpy_files import open_numpy
 from kmdist.recipes.digits.stacks import arrays
-from kmdist.recipes.digits.stacks.files import Files, SheetStack, open_files, open_sheet
+from kmdist.recipes.digits.stacks.files import SheetStack, open_files, open_sheet
 from kmdist.recipes.digits.stacks.stack import Stack
 from kmdist.urls import is_url, require_on_disk
 
@@ -54,11 +55,11 @@ def open_stack(
     UsageError : nothing is there, it is not a stack, or the classes do not fit the images.
     KmdistError : a file is damaged.
     """
-    name, found = _opened(source, cell, labels, size, choice)
-    if labels is not None and not (labels == "rows" and isinstance(found.stack, SheetStack)):
+    found = _opened(source, cell, labels, size, choice)
+    if labels is not None and not (labels == "rows" and isinstance(found.source, SheetStack)):
         require_on_disk(labels, "labels")
-        found = found._replace(classes=read_labels(Path(labels).expanduser()), class_names=())
-    return _stack(name, found), list(found.rejected)
+        found = replace(found, classes=read_labels(Path(labels).expanduser()), class_names=())
+    return _checked(found), list(found.rejected)
 
 
 def _opened(
@@ -67,15 +68,14 @@ def _opened(
     labels: str | Path | None,
     size: tuple[int, int] | None,
     choice: Choice,
-) -> tuple[str, Files]:
-    """The name of a stack, and its images with the classes that come with them."""
+) -> Stack:
+    """A stack with the classes that come with its images."""
     if isinstance(source, list | tuple):
         source = listed_inputs(source)
         if not source:
             raise UsageError("images of characters: none are given")
         if len(source) > 1 or not isinstance(source[0], str | Path):
-            name = ", ".join(str(getattr(one, "path", one)) for one in source[:3])
-            return name, open_files(source, size, choice)
+            return open_files(source, size, choice)
         (source,) = source
     if not isinstance(source, str | Path):
         if not hasattr(source, "read") or not hasattr(source, "identity"):
@@ -83,26 +83,26 @@ def _opened(
                 f"images of characters: must be a path, a list of paths or a stack, got "
                 f"{described(source)}; save an array (n, height, width) as .npy"
             )
-        return type(source).__name__, Files(source)
+        return Stack(source, name=type(source).__name__)
     text = str(source)
     if text == arrays.SAMPLE:
-        return text, Files(*arrays.sample_stack())
+        return Stack(*arrays.sample_stack(), name=text)
     if is_url(text):
         if cell or Path(text).suffix.lower() in (*_ARRAYS, ".gz") or "idx" in text:
             require_on_disk(text, "stack")
-        return text, open_files([text], size, choice)
+        return open_files([text], size, choice)
     path = Path(text).expanduser()
     if not path.exists():
         raise UsageError(f"{text}: does not exist; expected images, or {arrays.SAMPLE}")
     if cell is not None:
         cells = open_sheet(path, cell)
-        return text, Files(cells, _by_rows(cells) if labels == "rows" else None)
+        return Stack(cells, _by_rows(cells) if labels == "rows" else None, name=text)
     if labels == "rows":
         raise UsageError("--labels rows is for sheets: give --cell WIDTHxHEIGHT too")
-    return text, _at(path, size, choice, beside=labels is None)
+    return replace(_at(path, size, choice, beside=labels is None), name=text)
 
 
-def _at(path: Path, size: tuple[int, int] | None, choice: Choice, *, beside: bool) -> Files:
+def _at(path: Path, size: tuple[int, int] | None, choice: Choice, *, beside: bool) -> Stack:
     """What lies at a path, no sheet.
 
     Parameters
@@ -110,12 +110,12 @@ def _at(path: Path, size: tuple[int, int] | None, choice: Choice, *, beside: boo
     beside : look for the labels of an IDX file beside it.
     """
     if path.suffix.lower() in _ARRAYS or is_zarr(path):
-        return Files(*arrays.open_array(path))
+        return Stack(*arrays.open_array(path))
     if path.is_dir():
         path = arrays.images_within(path) or path
     if not path.is_dir() and arrays.is_idx(path):
         images, at = arrays.images_of(path), arrays.labels_beside(path) if beside else None
-        return Files(images, read_labels(at) if at else None)
+        return Stack(images, read_labels(at) if at else None)
     if path.is_dir() or size is not None:
         return open_files([path], size, choice)
     raise UsageError(
@@ -130,21 +130,25 @@ def _by_rows(cells: SheetStack) -> np.ndarray:
     return np.repeat(np.arange(n_classes, dtype=np.int64), cells.shape[0] // n_classes)
 
 
-def _stack(name: str, found: Files) -> Stack:
-    n, height, width = found.stack.shape
+def _checked(found: Stack) -> Stack:
+    n, height, width = found.source.shape
     if not n:
-        raise UsageError(f"{name} holds no images")
+        raise UsageError(f"{found.name} holds no images")
     if min(height, width) < 2:
-        raise UsageError(f"{name}: images of {width} × {height} px; at least 2 × 2 are needed")
+        raise UsageError(
+            f"{found.name}: images of {width} × {height} px; at least 2 × 2 are needed"
+        )
     classes, class_names = found.classes, found.class_names
     if classes is None:
-        return Stack(name, found.stack, note=found.note)
+        return found
     if classes.shape != (n,):
-        raise UsageError(f"{name}: {n:,} images but {classes.size:,} labels: one each is needed")
+        raise UsageError(
+            f"{found.name}: {n:,} images but {classes.size:,} labels: one each is needed"
+        )
     if not class_names:
         values, classes = np.unique(classes, return_inverse=True)
         class_names = tuple(str(value) for value in values)
-    return Stack(name, found.stack, classes.astype(np.int64), class_names, found.note)
+    return replace(found, classes=classes.astype(np.int64), class_names=class_names)
 
 
 def read_labels(path: Path) -> np.ndarray:

@@ -1,9 +1,9 @@
-"""What a stack is: n images of one size, read by range."""
+"""What a stack is: n images of one size, read by range, and its ranges as tasks carry them."""
 
 import hashlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from kmdist.errors import ImageError, KmdistError
 from kmdist.images import Rejection
 from kmdist.images.finding.files import file_status
 from kmdist.images.pixels import full_scale
+from kmdist.job.job import NoUsableImageError
 
 SAMPLE_IMAGES = 512
 
@@ -51,18 +52,10 @@ class Usable(NamedTuple):
     rejected: tuple[Rejection, ...] = ()
 
 
-class NoImagesError(KmdistError):
-    """No file is a usable image.
-
-    Attributes
-    ----------
-    rejections : why, file by file.
-    """
-
-    def __init__(self, name: str, rejections: Sequence[Rejection]) -> None:
-        listed = "".join(f"\n  {r.image}: {r.reason} [{r.code}]" for r in rejections[:20])
-        super().__init__(f"{name}: no file is a usable image{listed}")
-        self.rejections = tuple(rejections)
+def no_file(name: str, rejections: Sequence[Rejection]) -> NoUsableImageError:
+    """The error for files of which none is a usable image."""
+    listed = "".join(f"\n  {r.image}: {r.reason} [{r.code}]" for r in rejections[:20])
+    return NoUsableImageError(f"{name}: no file is a usable image{listed}", rejections)
 
 
 def read_usable(source: StackSource, start: int, stop: int) -> Usable:
@@ -80,18 +73,20 @@ class Stack:
 
     Parameters
     ----------
-    name : what the user named.
     source : reads the images.
     classes : (n,) int64 indices into `class_names`, or None.
     class_names : one a class, in order.
-    note : how images were made equal, what else was decided; empty if nothing.
+    name : what the user named.
+    note : how sizes were made equal; empty where they are.
+    rejected : files whose headers show that they cannot be used.
     """
 
-    name: str
     source: StackSource
     classes: np.ndarray | None = None
     class_names: tuple[str, ...] = ()
+    name: str = ""
     note: str = ""
+    rejected: Sequence[Rejection] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -162,7 +157,7 @@ def polarity_of(stack: Stack) -> Polarity:
 
     Raises
     ------
-    NoImagesError : none of the images can be used.
+    NoUsableImageError : none of the images can be used.
     """
     rejected: list[Rejection] = []
     for start in range(0, stack.n, SAMPLE_IMAGES):
@@ -171,7 +166,7 @@ def polarity_of(stack: Stack) -> Polarity:
             break
         rejected += unusable
     else:
-        raise NoImagesError(stack.name, rejected)
+        raise no_file(stack.name, rejected)
     edges = [images[:, 0], images[:, -1], images[:, 1:-1, 0], images[:, 1:-1, -1]]
     values = np.concatenate([edge.reshape(len(images), -1) for edge in edges], axis=1)
     border = float(np.median(values)) / full_scale(stack.source.dtype)
@@ -186,22 +181,122 @@ def light_ink(images: np.ndarray, dark_ink: bool) -> np.ndarray:
     return (images.dtype.type(white) - images).astype(images.dtype, copy=False)
 
 
-def as_array(stack: Stack, block_images: int = 4096) -> Any:
-    """The images as a lazy Dask array (n, h, w), `block_images` to a chunk."""
-    import dask.array as da
-    from dask.base import tokenize
-    from dask.highlevelgraph import HighLevelGraph
+@dataclass(frozen=True)
+class Range:
+    """Some images of a stack, as a task carries them.
 
-    name = f"stack-{tokenize(stack.fingerprint(), block_images)}"
-    starts = range(0, stack.n, block_images)
-    edges = [(start, min(start + block_images, stack.n)) for start in starts]
-    layer: dict[Any, Any] = {
-        (name, i, 0, 0): (stack.source.read, start, stop) for i, (start, stop) in enumerate(edges)
-    }
-    sizes = tuple(stop - start for start, stop in edges)
-    graph = HighLevelGraph.from_collections(name, layer)
-    chunks = (sizes, (stack.height,), (stack.width,))
-    return da.Array(graph, name, chunks, dtype=stack.source.dtype)
+    Parameters
+    ----------
+    source : reads images. start, stop : which, by its numbering.
+    first : number of the first in the whole stack.
+    dark_ink : invert them.
+    stack : its name.
+    """
+
+    source: StackSource
+    start: int
+    stop: int
+    first: int
+    dark_ink: bool
+    stack: str
+
+    @property
+    def index(self) -> int:
+        """Of the block in its passes."""
+        return self.first
+
+    @property
+    def n(self) -> int:
+        """Number of images."""
+        return self.stop - self.start
+
+    @property
+    def n_images(self) -> int:
+        """The same, as a block of a pass has it."""
+        return self.n
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of all images."""
+        _, height, width = self.source.shape
+        return self.n * height * width
+
+    @property
+    def largest_pixels(self) -> int:
+        """All: a block is worked on as a whole."""
+        return self.pixels
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the images where each is a file; else one for all of them."""
+        files = tuple(getattr(self.source, "names", ()))[self.start : self.stop]
+        last = self.first + self.n - 1
+        return files or (f"{self.stack}, images {self.first:,} to {last:,}",)
+
+    tile_of = None
+
+    def given(self, prepared: Any) -> Any:
+        """What a task receives: this, or what was prepared of it."""
+        return self if prepared is None else prepared
+
+    def halves(self) -> tuple[Self, ...]:
+        """None: characters are small, and their blocks are left out whole."""
+        return ()
+
+    def images(self) -> np.ndarray:
+        """(n, h, w) with light ink."""
+        return light_ink(self.source.read(self.start, self.stop), self.dark_ink)
+
+    def usable(self) -> Usable:
+        """Those with light ink that can be decoded, and why others cannot."""
+        found = read_usable(self.source, self.start, self.stop)
+        return found._replace(images=light_ink(found.images, self.dark_ink))
+
+
+def ranges(stack: Stack, block_images: int, dark_ink: bool) -> list[Range]:
+    """The whole stack in ranges of `block_images`."""
+    source: Any = stack.source
+    some = getattr(source, "some", None)
+    found = []
+    for start in range(0, stack.n, block_images):
+        stop = min(start + block_images, stack.n)
+        if some is None:
+            found.append(Range(source, start, stop, start, dark_ink, stack.name))
+        else:  # what a task needs to carry
+            own = some(range(start, stop))
+            found.append(Range(own, 0, stop - start, start, dark_ink, stack.name))
+    return found
+
+
+@dataclass(frozen=True)
+class ClassedRange(Range):
+    """Some images with their classes, to be labelled.
+
+    Parameters
+    ----------
+    classes : (n,) of the images, or None.
+    prefix : before the names of images that are left out.
+    """
+
+    classes: np.ndarray | None = None
+    prefix: str = ""
+
+    @classmethod
+    def of(cls, part: Range, stack: Stack, prefix: str = "") -> Self:
+        """A range of a stack with its classes."""
+        classes = None
+        if stack.classes is not None:
+            classes = stack.classes[part.first : part.first + part.n]
+        return cls(**vars(part), classes=classes, prefix=prefix)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What is left out with the block."""
+        return tuple(f"{self.prefix}{name}" for name in super().names)
+
+    def given(self, prepared: Any) -> Any:
+        """The kept rows, or None, and this."""
+        return [prepared, self]
 
 
 def require_whole(name: str, images: np.ndarray, wanted: int) -> np.ndarray:
