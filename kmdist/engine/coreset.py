@@ -6,13 +6,13 @@ measures the exact inertia.
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from kmdist.engine.kernels.assign import assign
 from kmdist.engine.kernels.distances import squared_distances
-from kmdist.engine.kernels.frame import make_frame, moments
+from kmdist.engine.kernels.frame import Moments, make_frame, moments
 from kmdist.engine.kernels.sums import cluster_means
 from kmdist.engine.lloyd import Options, State, final_state, iterate
 from kmdist.engine.passes import ThreadPool
@@ -22,8 +22,8 @@ from kmdist.engine.rows import (
     generator,
     join_samples,
     ordered,
-    place_uniforms,
     rows_of_array,
+    small_uniforms,
 )
 from kmdist.engine.seeding import seed_centroids, seed_from_sample
 
@@ -63,7 +63,7 @@ def draw_coreset(rows: Rows, size: int, seed: int) -> Sample:
     spread = steady(m.m2.sum())
     by_weight = (0.5 if spread > 0 else 1.0) * size / steady(m.weight)
     by_distance = 0.5 * size / spread if spread > 0 else 0.0
-    return _draw(rows, (steady(m.mean), float(by_weight), float(by_distance)), seed)
+    return _draw(rows, _Chances(steady(m.mean), float(by_weight), float(by_distance)), seed)
 
 
 def steady(values: Any, bits: int = 24) -> Any:
@@ -79,13 +79,29 @@ def draw_uniform(rows: Rows, size: int, seed: int) -> Sample:
     -------
     Sample : `size` rows are expected; their weights are theirs over their probability.
     """
-    return _draw(rows, (rows.moments.mean, float(size / steady(rows.moments.weight)), 0.0), seed)
+    chance = float(size / steady(rows.moments.weight))
+    return _draw(rows, _Chances(rows.moments.mean, chance), seed)
 
 
-def _draw(rows: Rows, chances: tuple[np.ndarray, float, float], seed: int) -> Sample:
+class _Chances(NamedTuple):
+    """With which rows are drawn, per weight: `by_weight` + `by_distance` · ‖x − mean‖²."""
+
+    mean: np.ndarray
+    by_weight: float
+    by_distance: float = 0.0
+    most: float = 1.0
+
+    def within(self, m: Moments) -> "_Chances":
+        """With the most that any row of some statistics has."""
+        reach = np.maximum(m.high - self.mean, self.mean - m.low)
+        most = self.by_weight + self.by_distance * float(reach @ reach)
+        return self._replace(most=most * (1 + 1e-9))  # sums of squares are rounded
+
+
+def _draw(rows: Rows, chances: _Chances, seed: int) -> Sample:
     sample, places = rows.run(
         _draw_block,
-        rows.pool.broadcast(chances),
+        rows.pool.broadcast(chances.within(rows.moments)),
         seed,
         rows.centroid_dtype,
         each=rows.counted_places,
@@ -95,21 +111,25 @@ def _draw(rows: Rows, chances: tuple[np.ndarray, float, float], seed: int) -> Sa
 
 
 def _draw_block(
-    item: list[Any], chances: tuple[np.ndarray, float, float], seed: int, dtype: Any
+    item: list[Any], chances: _Chances, seed: int, dtype: Any
 ) -> tuple[Sample, np.ndarray]:
+    """Leaf of the pass that draws; only rows whose random number is small enough are looked at."""
     source, places = item
-    mean, by_weight, by_distance = chances
     block = source.open()
-    found, weights = block.counted()
-    each = 1.0 if block.weights is None else weights
-    chance = np.zeros(len(found))
-    if by_distance:
-        chance = squared_distances(found, mean[None], np.zeros(len(found), np.int32))
-        chance *= by_distance * each
-    chance += by_weight * each
-    chosen = np.flatnonzero(place_uniforms(seed, _STREAM, places) < chance)
-    drawn = Sample(found[chosen].astype(dtype), weights[chosen] / np.minimum(chance[chosen], 1.0))
-    return drawn, places.of(chosen)
+    found, weights = (block.rows, None) if block.weights is None else block.counted()
+    heaviest = 1.0 if weights is None else float(weights.max(initial=0.0))
+    near, uniforms = small_uniforms(seed, _STREAM, places, chances.most * heaviest)
+    rows = found[near]
+    each = np.ones(len(near)) if weights is None else weights[near]
+    chance = np.zeros(len(near))
+    if chances.by_distance:
+        own = np.zeros(len(near), np.int32)
+        chance = squared_distances(rows, chances.mean[None], own)
+        chance *= chances.by_distance * each
+    chance += chances.by_weight * each
+    chosen = np.flatnonzero(uniforms < chance)
+    drawn = Sample(rows[chosen].astype(dtype), each[chosen] / np.minimum(chance[chosen], 1.0))
+    return drawn, places.of(near[chosen])
 
 
 def _join_draws(parts: list[tuple[Sample, np.ndarray]]) -> tuple[Sample, np.ndarray]:

@@ -16,6 +16,7 @@ import numpy as np
 
 from kmdist.engine.kernels.frame import Frame, Moments, make_frame, merge_moments, moments
 from kmdist.engine.kernels.subspace import Subspace, points_bytes
+from kmdist.engine.kernels.uniforms import uniforms_below
 from kmdist.engine.passes import Holders, Pool, run_pass
 
 if TYPE_CHECKING:
@@ -484,18 +485,15 @@ def row_uniforms(seed: int, stream: int, first: int, n: int) -> np.ndarray:
 
 def place_uniforms(seed: int, stream: int, places: Places) -> np.ndarray:
     """Random numbers of the rows of a block: (n,) float64 in [0, 1)."""
-    found = np.empty(int(places.lengths.sum()))
-    # One for all runs: to make one takes as long as 2,000 numbers. A counter gives four.
-    bits, counter = np.random.Philox(key=[seed & (2**64 - 1), stream]), 0
-    random = np.random.Generator(bits)
-    runs = zip(places.starts.tolist(), places.lengths.tolist(), places.firsts.tolist(), strict=True)
-    for start, length, first in runs:
-        wanted, skip = divmod(start, 4)
-        bits.advance(wanted - counter)
-        random.random(skip)
-        random.random(out=found[first : first + length])
-        counter = wanted - (-(skip + length) // 4)
-    return found
+    return small_uniforms(seed, stream, places, 1.0)[1]
+
+
+def small_uniforms(
+    seed: int, stream: int, places: Places, limit: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Positions in a block of the rows whose random numbers are below a limit; and these."""
+    key = seed & (2**64 - 1), stream
+    return uniforms_below(key, places.starts, places.lengths, limit)
 
 
 def sample_rows(rows: Rows, size: int, seed: int, stream: int = 0) -> Sample:
