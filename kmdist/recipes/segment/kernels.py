@@ -7,21 +7,23 @@ import kmdist.kernel_cache  # noqa: F401  before kernels are decorated
 
 
 @njit(nogil=True, cache=True)
-def any_channel(marks):  # type: ignore[no-untyped-def]
-    """(h, w) bool, whether any channel of a pixel is marked, of (h, w, c) bool.
+def any_channel(values, wanted):  # type: ignore[no-untyped-def]
+    """(h, w) bool, whether any channel of a pixel has a value, which may be NaN, of (h, w, c).
 
-    Most rows of an image have no mark, which is seen by vectors over the whole row.
+    Most rows of an image have none, which is seen by vectors over the whole row.
     """
-    height, width, channels = marks.shape
+    height, width, channels = values.shape
     found = np.zeros((height, width), np.bool_)
+    nan = wanted != wanted
     for y in range(height):
         some = False
-        for mark in marks[y].flat:
-            some |= mark
+        for value in values[y].flat:
+            some |= (value == wanted) | ((value != value) & nan)
         if some:
             for x in range(width):
                 for p in range(channels):
-                    found[y, x] |= marks[y, x, p]
+                    value = values[y, x, p]
+                    found[y, x] |= (value == wanted) | ((value != value) & nan)
     return found
 
 

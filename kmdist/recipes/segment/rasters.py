@@ -1,9 +1,8 @@
 """Files of any number of channels: TIFF, Zarr, NumPy; probed, and read by window as they are."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -42,7 +41,6 @@ _TIFF_AXES = {
 _ALPHA = (1, 2)
 """ExtraSamples of TIFF that are alpha: associated, unassociated (TIFF 6.0, section 18)."""
 _GDAL_NODATA_TAG = 42113
-_TESTED_VALUES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -311,11 +309,11 @@ def read_raster(source: Raster, window: Window | None = None) -> tuple[np.ndarra
     window = window or Window(0, 0, source.height, source.width)
     values, valid = _values(source, window)
     if values.dtype.kind == "f":
-        missing = _any_channel(values, np.isnan)
+        missing = _any_channel(values, np.nan)
         if source.strict and (missing & valid).any():
             raise ImageError("nan", "a value is NaN: without --strict it is no data")
         valid &= ~missing
-        if (_any_channel(values, np.isinf) & valid).any():
+        if any((_any_channel(values, sign * np.inf) & valid).any() for sign in (1, -1)):
             raise ImageError(
                 "infinite", "a value is infinite: mark it with --nodata, or replace it by NaN"
             )
@@ -345,15 +343,15 @@ def _values(source: Raster, window: Window) -> tuple[np.ndarray, np.ndarray]:
     values = np.ascontiguousarray(stored, stored.dtype.newbyteorder("="))
     for value in source.nodata:
         if values.dtype.kind == "f" or value in _range_of(values.dtype):
-            valid &= ~_any_channel(values, partial(np.equal, values.dtype.type(value)))
+            valid &= ~_any_channel(values, values.dtype.type(value))
     return values, valid
 
 
-def _any_channel(values: np.ndarray, test: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """(h, w) bool, whether any channel passes a test; some rows at a time, which stay in cache."""
-    step = max(1, _TESTED_VALUES // max(1, values[:1].size))
-    bands = [values[y : y + step] for y in range(0, len(values), step)]
-    return np.concatenate([any_channel(test(band)) for band in bands])
+def _any_channel(values: np.ndarray, wanted: float) -> np.ndarray:
+    """(h, w) bool, whether any channel of a pixel has this value, or is NaN if it is."""
+    half = values.dtype == np.float16  # which kernels do not know
+    known = values.astype(np.float32) if half else values
+    return np.asarray(any_channel(known, known.dtype.type(wanted)))
 
 
 def _range_of(dtype: np.dtype) -> range:

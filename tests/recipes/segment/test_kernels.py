@@ -8,11 +8,16 @@ from kmdist.recipes.segment.labels import label_pixels
 from kmdist.recipes.segment.model import Scaling, SegmentModel, cluster_colors
 
 
+@pytest.mark.parametrize("dtype", ["u1", "i2", "i4", "f4", "f8"])
 @pytest.mark.parametrize("shape", [(1, 1, 1), (7, 13, 8), (5, 4, 1), (2, 3, 48)])
 @pytest.mark.parametrize("share", [0.0, 0.02, 1.0])
-def test_any_channel(shape: tuple[int, int, int], share: float) -> None:
-    marks = np.random.default_rng(0).random(shape) < share
-    np.testing.assert_array_equal(any_channel(marks), marks.any(axis=2))
+def test_any_channel(dtype: str, shape: tuple[int, int, int], share: float) -> None:
+    rng = np.random.default_rng(0)
+    marks, others = rng.random(shape) < share, rng.integers(2, 99, shape)
+    for wanted in (1, *([np.nan, np.inf, -np.inf] if dtype[0] == "f" else [])):
+        values = np.where(marks, wanted, others).astype(dtype)
+        found = any_channel(values, values.dtype.type(wanted))
+        np.testing.assert_array_equal(found, marks.any(axis=2))
 
 
 @pytest.mark.parametrize("dtype", ["u1", "i1", "u2", "i2", "u4", "i4", "f2", "f4", "f8"])
