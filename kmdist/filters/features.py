@@ -35,6 +35,7 @@ px cost half as much again as those of the whole, textons no more.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -70,7 +71,8 @@ class TextureFeatures:
     whiten : principal components kept, half-whitened; 0: features are standardised each.
     textons : cells become one of so many textons, and a window their histogram; 0: none.
     color_weight : weight of colour (CIE Lab, standardised) against texture; 0: no colour.
-    color_px : standard deviation of the window that blurs colour, px.
+    color_px : standard deviation of the window that colour is pooled in, px; None: as `pool_px`.
+    edge : difference in colour (CIE Lab) that windows end at; 0: they reach across edges.
 
     Raises
     ------
@@ -83,10 +85,12 @@ class TextureFeatures:
     whiten: int = 0
     textons: int = 0
     color_weight: float = 0.0
-    color_px: float = 8.0
+    color_px: float | None = None
+    edge: float = 0.0
 
     def __post_init__(self) -> None:
-        numbers = (self.pool_px, self.whiten, self.textons, self.color_weight, self.color_px)
+        colors = (self.color_weight, self.color_px or 0, self.edge)
+        numbers = (self.pool_px, self.whiten, self.textons, *colors)
         if min(numbers) < 0 or (self.contrast is not None and not self.contrast > 0):
             raise ValueError(f"expected no negative number and a positive contrast, got {self}")
         if self.textons == 1 or self.textons > 256:
@@ -102,9 +106,7 @@ class TextureFeatures:
 
     def grid(self, window: Box, image_shape: tuple[int, int]) -> TileGrid:
         """The cells of a tile and of what its windows reach, and what to read for them."""
-        radius = window_radius(self.pool_px)
-        if self.color_weight:
-            radius = max(radius, window_radius(self.color_px))
+        radius = window_radius(max(self.pool_px, self.color_px or 0))
         return self._grid(window, image_shape, radius + 1)
 
     def own_grid(self, window: Box, image_shape: tuple[int, int]) -> TileGrid:
@@ -140,7 +142,7 @@ class TextureFeatures:
 LM = TextureFeatures(leung_malik())
 GABOR = TextureFeatures(gabor(), whiten=12)
 TEXTONS = TextureFeatures(gabor(), textons=32)
-COLOR_TEXTURE = TextureFeatures(gabor(), pool_px=14.0, color_weight=0.8)
+COLOR_TEXTURE = TextureFeatures(gabor(), color_weight=1.0, edge=20.0)
 
 PRESETS: dict[str, TextureFeatures] = {
     "lm": LM,
@@ -246,14 +248,19 @@ def tile_features(
         if textons is None:
             raise ValueError("textons: these features need a scorer of textons")
         return features_of_textons(tile_textons(moduli, textons), grid, features)
-    pooled = pool(moduli, grid.source, grid.labelled, features.pool_px)
+    have, want = grid.source, grid.labelled
     if not features.color_weight:
-        return pooled
+        return pool(moduli, have, want, features.pool_px)
     if lab is None or lab.shape[:2] != pixels.shape[:2]:
         raise ValueError("lab: these features need the Lab values of the pixels")
     inner = lab[within(grid.source_window, grid.read)]
     colors = cell_means(inner, moduli.shape[:2])
-    blurred = pool(colors, grid.source, grid.labelled, features.color_px)
+    pool_up_to_edges = partial(pool, colors=colors, edge=features.edge)
+    if features.color_px is None:
+        cells = np.concatenate([moduli, colors], axis=2)
+        return pool_up_to_edges(cells, have, want, features.pool_px)
+    pooled = pool_up_to_edges(moduli, have, want, features.pool_px)
+    blurred = pool_up_to_edges(colors, have, want, features.color_px)
     return np.concatenate([pooled, blurred], axis=2)
 
 

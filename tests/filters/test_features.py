@@ -20,11 +20,13 @@ from kmdist.filters.cells import (
     average_modulus,
     average_pair,
     grid_shape,
+    grown,
     pool,
     sampled_cells,
     texton_histograms,
     window_radius,
     window_weights,
+    within,
 )
 from kmdist.filters.features import (
     COLOR_TEXTURE,
@@ -53,7 +55,7 @@ SMALL_BANK = FilterBank(
 )
 SMALL = TextureFeatures(SMALL_BANK, pool_px=7.0)
 SMALL_TEXTONS = TextureFeatures(SMALL_BANK, pool_px=7.0, textons=5)
-SMALL_COLOR = TextureFeatures(SMALL_BANK, pool_px=7.0, color_weight=0.8, color_px=12.0)
+SMALL_COLOR = TextureFeatures(SMALL_BANK, pool_px=7.0, color_weight=0.8, color_px=12.0, edge=15.0)
 
 
 def picture(height, width, seed=0):
@@ -141,6 +143,55 @@ def test_pooling_a_part_equals_the_whole(rows, columns, sigma_px, data):
     )
     part = pool(cells[have[0] : have[2], have[1] : have[3]], have, want, sigma_px)
     assert part.tobytes() == pooled[want[0] : want[2], want[1] : want[3]].tobytes()
+
+
+def naive_pool_to_edges(cells, colors, sigma_px, edge):
+    """Rows, then columns; a cell counts 1 / (1 + (difference / edge)²)² of its weight."""
+    weights = window_weights(sigma_px).astype(np.float64)
+    radius = len(weights) // 2
+    colors = colors.astype(np.float64)
+    for _ in range(2):
+        pooled = np.empty(cells.shape)
+        for y, x in np.ndindex(cells.shape[:2]):
+            near = np.arange(max(0, y - radius), min(len(cells), y + radius + 1))
+            differences = np.linalg.norm(colors[near, x] - colors[y, x], axis=1)
+            factors = weights[near - y + radius] / (1 + (differences / edge) ** 2) ** 2
+            pooled[y, x] = factors @ cells[near, x] / factors.sum()
+        cells, colors = pooled.transpose(1, 0, 2), colors.transpose(1, 0, 2)
+    return cells
+
+
+@given(st.integers(1, 14), st.integers(1, 90), st.sampled_from([3.0, 9.0]), st.data())
+@settings(deadline=None, max_examples=20)
+def test_pooling_to_edges_is_that_of_any_part(rows, columns, sigma_px, data):
+    rng = np.random.default_rng(rows * 91 + columns)
+    cells = rng.random((rows, columns, 5), dtype=np.float32)
+    colors = rng.normal(50, 20, (rows, columns, 3)).astype(np.float32)
+    whole = (0, 0, rows, columns)
+    pooled = pool(cells, whole, whole, sigma_px, colors=colors, edge=20.0)
+    np.testing.assert_allclose(
+        pooled, naive_pool_to_edges(cells, colors, sigma_px, 20.0), rtol=1e-5
+    )
+    x0 = data.draw(st.integers(0, columns - 1))
+    want = (rows // 2, x0, rows, data.draw(st.integers(x0 + 1, columns)))
+    have = grown(want, window_radius(sigma_px), (rows, columns))
+    own = within(have, whole)
+    part = pool(cells[own], have, want, sigma_px, colors=colors[own], edge=20.0)
+    assert part.tobytes() == pooled[within(want, whole)].tobytes()
+
+
+def test_windows_end_at_edges():
+    """Noise of two means, side by side: pooled to edges they meet in a step of one cell."""
+    rng = np.random.default_rng(0)
+    cells = np.repeat([0.0, 1.0], 20)[None, :, None] + rng.normal(0, 0.05, (30, 40, 1))
+    colors = np.repeat([20.0, 90.0], 20)[None, :, None] + rng.normal(0, 1, (30, 40, 3))
+    cells, colors = cells.astype(np.float32), colors.astype(np.float32)
+    whole = (0, 0, 30, 40)
+    beside = slice(19, 21)
+    across = pool(cells, whole, whole, 20.0)[:, beside, 0]
+    to_edges = pool(cells, whole, whole, 20.0, colors=colors, edge=20.0)[:, beside, 0]
+    assert (np.diff(across) < 0.1).all()
+    assert (np.diff(to_edges) > 0.85).all()
 
 
 def test_window_has_the_variance_asked_for():

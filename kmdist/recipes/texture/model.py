@@ -33,6 +33,10 @@ PIXEL_BYTES = 8
 SETTABLE = tuple(one.name for one in fields(TextureFeatures) if one.name != "bank")
 """Numbers of a preset that a job may change."""
 
+EARLIER = {name: {"color_px": 8.0} for name in PRESETS}
+EARLIER["color+texture"] |= {"pool_px": 14.0, "color_weight": 0.8, "edge": 0.0}
+"""What presets measured with in runs that name no numbers."""
+
 
 @dataclass(frozen=True)
 class Texture:
@@ -109,14 +113,26 @@ class Texture:
         return DECODE_BYTES + PIXEL_BYTES + 2 * max(self.bytes_per_pixel, moduli)
 
     def record(self) -> dict[str, Any]:
-        """As a run's attributes hold it."""
-        return {"preset": self.preset, "scales": self.scales, "options": dict(self.options)}
+        """As a run's attributes hold it: all numbers, so that a preset may get better ones."""
+        numbers = {} if self.is_tutorial else {n: getattr(self.features, n) for n in SETTABLE}
+        return {
+            "preset": self.preset,
+            "scales": self.scales,
+            "options": dict(self.options),
+            "numbers": numbers,
+        }
 
     @staticmethod
     def of_record(record: Mapping[str, Any]) -> "Texture":
         """From a run's attributes."""
-        options = tuple(sorted((record.get("options") or {}).items()))
-        return Texture(str(record["preset"]), str(record.get("scales", "linear")), options)
+        preset = str(record["preset"])
+        options = record.get("options") or {}
+        numbers = record.get("numbers") or {**EARLIER.get(preset, {}), **options}
+        shipped = vars(PRESETS[preset]) if preset in PRESETS else {}
+        changed = (one for one in numbers.items() if one not in shipped.items())
+        return Texture(
+            preset, str(record.get("scales", "linear")), tuple(sorted({*options.items(), *changed}))
+        )
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """The texture recipe end to end: right, complete, the same bytes however it runs."""
 
+import json
 import threading
 from pathlib import Path
 
@@ -13,12 +14,13 @@ from sklearn.metrics import adjusted_rand_score
 import kmdist
 from kmdist.cli import cli
 from kmdist.errors import KmdistError, UsageError
-from kmdist.filters import leung_malik, tile_responses, with_halo
+from kmdist.filters import gabor, leung_malik, tile_responses, with_halo
+from kmdist.filters.features import TextureFeatures
 from kmdist.filters.grey import grey
 from kmdist.images import ImageSource
 from kmdist.job.progress import Event
 from kmdist.recipes.predict import predict
-from kmdist.recipes.texture.model import PRESET_NAMES, TextureModel
+from kmdist.recipes.texture.model import PRESET_NAMES, Texture, TextureModel
 from kmdist.store import Run
 from tests.support.dask_processes import DaskProcesses
 from tests.support.runs import bytes_of
@@ -564,3 +566,13 @@ def test_a_number_of_a_preset_names_it(
 ) -> None:
     run = kmdist.texture(textures, tmp_path / "r.zarr", k=2, **options)  # type: ignore[arg-type]
     assert run.parameters["features"]["preset"] == preset
+
+
+def test_runs_keep_the_numbers_of_their_preset() -> None:
+    texture = Texture("color+texture", options=(("pool_px", 9.0),))
+    assert Texture.of_record(json.loads(json.dumps(texture.record()))) == texture
+    record = {"preset": "color+texture", "scales": "linear", "options": {"pool_px": 9.0}}
+    earlier = Texture.of_record(record).features  # of a run that was written before they changed
+    assert earlier == TextureFeatures(gabor(), pool_px=9.0, color_weight=0.8, color_px=8.0)
+    better = {**texture.record()["numbers"], "edge": 7.0}
+    assert Texture.of_record({**texture.record(), "numbers": better}).features.edge == 7.0
