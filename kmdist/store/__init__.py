@@ -2,15 +2,13 @@
 
 ==================  ============================================================================
 `RunWriter`         claim an output, checkpoint, publish; `contents`: write labels and arrays
-`open_run`          read a published run
-`names`, `layout`   node names; metadata, chunks and shards of arrays
-`labels`            label maps with pyramids; `contents`: all that workers write, and the root
+`open_run`          read a published run; `run_arrays`: arrays of a fit, images of a run
+`format`            `names` of nodes; `layout`: metadata, chunks and shards of arrays; `labels`:
+                    maps with pyramids; `contents`: all that workers write, and the root
 `targets`           where objects go: a folder, or a prefix in an object store
-`fits`              arrays of a fit, images of a run
-`checkpoints`       states of the fit and manifests of finished blocks
-`durability`        what survives a power cut
-`claims`            who may write; `partial`: the folder of a run in the making, and its rename
-`url_claims`        the same in an object store; `lease`: one writer at a time there
+`zarr_trees`        trees that somebody else wrote, read so that nothing in them does harm
+`claims`            who may write, and the rename that makes a run visible; `url_claims`: the same
+                    in an object store; `durability`: what survives a power cut
 ==================  ============================================================================
 """
 

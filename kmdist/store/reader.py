@@ -1,4 +1,4 @@
-"""Read a published run."""
+"""Read a published run, to the end or an error; its label maps as lazy arrays."""
 
 import difflib
 import json
@@ -9,17 +9,22 @@ from contextlib import contextmanager
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from kmdist.arguments import checked_arguments
 from kmdist.errors import KmdistError, UsageError, quantity, shown
 from kmdist.store.format.contents import COMPLETE, SCHEMA
 from kmdist.store.run_arrays import Fit, Images, RunImage, RunRecord, validated
 from kmdist.store.targets import FsspecTarget, LocalTarget, Readable, Target, UrlPath
+from kmdist.store.zarr_trees import LookingStore
 from kmdist.urls import is_url
 
 if TYPE_CHECKING:
+    import xarray
     import zarr
+
+T = TypeVar("T")
+_ROOT = "zarr.json"
 
 SCORES = (
     "accuracy_hungarian",
@@ -29,6 +34,60 @@ SCORES = (
     "homogeneity",
     "completeness",
 )
+
+
+class OpenedTarget:
+    """Reads of a run, each followed by a look whether the run is still the one that was opened.
+
+    A run is replaced by an exchange before anything of the old one is removed (in an object
+    store: after its root is), so what was read before the look is of the run that was opened.
+
+    Parameters
+    ----------
+    target : where the run lies.
+    """
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._stamp = target.stamp(_ROOT)
+
+    def __repr__(self) -> str:
+        return repr(self._target)
+
+    def __str__(self) -> str:
+        return str(self._target)
+
+    def get(self, key: str) -> bytes | None:
+        """As of the target; all methods raise `KmdistError` where the run was replaced."""
+        return self._of_this_run(self._target.get(key))
+
+    def exists(self, key: str) -> bool:
+        """Whether there is an object of this key."""
+        return self._of_this_run(self._target.exists(key))
+
+    def keys(self, prefix: str = "") -> Iterator[str]:
+        """Keys of all objects below a prefix."""
+        yield from self._of_this_run(list(self._target.keys(prefix)))
+
+    def children(self, prefix: str = "") -> list[str]:
+        """Names of what lies directly below a prefix."""
+        return self._of_this_run(self._target.children(prefix))
+
+    def zarr_store(self) -> Any:
+        """A store for zarr-python whose reads are looked at in the same way."""
+        return LookingStore(self._target.zarr_store(), self.require_same)
+
+    def require_same(self) -> None:
+        """Raise `KmdistError` where the run is not the one that was opened."""
+        if self._stamp is not None and self._target.stamp(_ROOT) != self._stamp:
+            raise KmdistError(
+                f"{self._target} was replaced, moved or removed since it was opened: open it again"
+            )
+
+    # After the read, not before it: what is read then may still be of both.
+    def _of_this_run(self, value: T) -> T:
+        self.require_same()
+        return value
 
 
 class Run(Fit):
@@ -191,9 +250,20 @@ class Run(Fit):
         ------
         UsageError : no such image, or xarray is not installed.
         """
-        from kmdist.store.opened import to_xarray
-
-        return to_xarray(self, name)
+        try:
+            import xarray
+        except ImportError as error:
+            raise UsageError("to_xarray needs xarray: pip install 'kmdist[xarray]'") from error
+        if self.runs:
+            trees = {f"k{k}": one.to_xarray(name) for k, one in self.runs.items()}
+            if name is not None or not all(isinstance(t, xarray.DataTree) for t in trees.values()):
+                trees = {key: _as_dataset(one) for key, one in trees.items()}
+            return xarray.DataTree.from_dict(trees)
+        if name is not None or not len(self.images):
+            return _lazy(self.labels(name), self)
+        return xarray.DataTree.from_dict(
+            {one: _as_dataset(_lazy(self.images[one].labels(), self)) for one in self.images}
+        )
 
     def plot(self, image: str | None = None, ax: Any = None) -> Any:
         """Draw an image in the colours of its clusters.
@@ -268,6 +338,21 @@ class Run(Fit):
         return found
 
 
+def _as_dataset(array: Any) -> "xarray.Dataset":
+    return array.to_dataset(name="labels")
+
+
+def _lazy(stored: Any, run: Run) -> "xarray.DataArray":
+    """An array as Dask blocks of whole chunks, or of whole shards."""
+    import dask.array as da
+    import xarray
+
+    blocks = da.from_array(stored, chunks=stored.shards or stored.chunks)
+    marker = {} if run.unclustered is None else {"unclustered": run.unclustered}
+    dims = stored.metadata.dimension_names
+    return xarray.DataArray(blocks, dims=dims, name="labels", attrs={"k": run.k, **marker})
+
+
 def _figures(psnr_db: float, ssim: float) -> dict[str, float | None]:
     """As JSON: None for what is no finite number."""
     figures = {"psnr_db": round(psnr_db, 4), "ssim": round(ssim, 6)}
@@ -290,13 +375,13 @@ def open_run(path: str | os.PathLike[str]) -> Run:
         raise UsageError(f"{folder}: does not exist{_what_is_there(folder)}")
     if not folder.is_dir():
         raise UsageError(f"{folder} is a file; a run is a folder that kmdist has written")
-    target = _opened(LocalTarget(folder))
+    target = OpenedTarget(LocalTarget(folder))
     return Run(folder, target, "", _check(folder, target.get("zarr.json")))
 
 
 def _open_url(url: str) -> Run:
     """A run in an object store, or one k of it."""
-    target, place = _opened(FsspecTarget(url)), UrlPath(url)
+    target, place = OpenedTarget(FsspecTarget(url)), UrlPath(url)
     text = target.get("zarr.json")
     if text is None and target.children("state"):
         raise _incomplete(place)
@@ -305,12 +390,6 @@ def _open_url(url: str) -> Run:
     if text is None:
         raise UsageError(f"{url} is no run of kmdist: it has no zarr.json")
     return Run(place, target, "", _check(place, text))
-
-
-def _opened(target: Target) -> Readable:
-    from kmdist.store.opened import OpenedTarget
-
-    return OpenedTarget(target)
 
 
 def _check(folder: Any, text: bytes | None) -> dict[str, Any]:

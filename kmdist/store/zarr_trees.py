@@ -4,6 +4,7 @@ Read are regular files inside the tree alone, none larger than what the array's 
 expect, and compressed ones only after a look at how much they say they hold.
 """
 
+import asyncio
 import bz2
 import json
 import os
@@ -197,6 +198,34 @@ class GuardedStore(WrapperStore[LocalStore]):
                 "corrupt",
                 f"corrupt Zarr: {key} holds more than the {self._inflated:,} bytes of a chunk",
             )
+
+
+class LookingStore(WrapperStore[Any]):
+    """A store that looks, after each read, whether it may still be read."""
+
+    def __init__(self, store: Any, look: Callable[[], None]) -> None:
+        super().__init__(store)
+        self._look = look
+
+    def _with_store(self, store: Any) -> "LookingStore":
+        return type(self)(store, self._look)
+
+    def expect(self, array: Any) -> None:
+        """Hold what is read from now on against an array's metadata, where the store can."""
+        if hasattr(self._store, "expect"):
+            self._store.expect(array)
+
+    async def get(self, key: str, prototype: Any, byte_range: Any = None) -> Any:
+        """Read an object, then look."""
+        value = await self._store.get(key, prototype, byte_range)
+        await asyncio.to_thread(self._look)
+        return value
+
+    async def get_partial_values(self, prototype: Any, key_ranges: Any) -> Any:
+        """Read parts of objects, then look."""
+        values = await self._store.get_partial_values(prototype, key_ranges)
+        await asyncio.to_thread(self._look)
+        return values
 
 
 def open_guarded(root: str | os.PathLike[str], inside: str = "", ctime_ns: int = -1) -> Any:

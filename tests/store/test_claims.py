@@ -13,7 +13,7 @@ import pytest
 
 from kmdist.errors import ImageError, KmdistError, UsageError
 from kmdist.store import RunWriter, open_run
-from kmdist.store.claims import durability, partial
+from kmdist.store.claims import claims, durability
 from kmdist.store.claims.durability import machine
 
 REQUEST = {"recipe": "quantize", "parameters": {"k": 5, "seed": 0}, "fingerprint": "f1"}
@@ -71,10 +71,10 @@ def test_overwrite_where_the_system_cannot_exchange(path, monkeypatch, code):
     class OldSystem:
         @staticmethod
         def renameat2(*_arguments):
-            partial.ctypes.set_errno(code)
+            claims.ctypes.set_errno(code)
             return -1
 
-    monkeypatch.setattr(partial, "_libc", OldSystem)
+    monkeypatch.setattr(claims, "_libc", OldSystem)
     publish(path, 1)
     publish(path, 2, overwrite=True)
     assert value_of(path) == 2
@@ -240,7 +240,7 @@ def test_without_file_locks_the_recorded_owner_counts(path, monkeypatch):
     def no_locks(*_arguments):
         raise OSError(errno.ENOSYS, "no locks here")
 
-    monkeypatch.setattr("kmdist.store.claims.partial.fcntl.flock", no_locks)
+    monkeypatch.setattr("kmdist.store.claims.claims.fcntl.flock", no_locks)
     with claim(path) as writer:
         with pytest.raises(KmdistError, match="is being written by"):
             claim(path, resume=True)
@@ -284,9 +284,9 @@ def test_what_an_error_leaves(path, error, kept):
 
 
 def test_two_that_begin_at_once(path):
-    lock = partial.create(path, {**REQUEST, "run": "1"})
+    lock = claims.create(path, {**REQUEST, "run": "1"})
     with pytest.raises(FileExistsError):
-        partial.create(path, {**REQUEST, "run": "2"})
+        claims.create(path, {**REQUEST, "run": "2"})
     assert names(path.parent) == [".r.zarr.partial"]
     lock.release()
 
@@ -294,7 +294,7 @@ def test_two_that_begin_at_once(path):
 def test_a_new_folder_whose_maker_lives_is_left(path):
     folder = path.with_name(".r.zarr.new-1")
     (folder / "state").mkdir(parents=True)
-    lock = partial.take_lock(folder)
+    lock = claims.take_lock(folder)
     os.utime(folder, (0, 0))
     publish(path, 1)
     assert names(path.parent) == [".r.zarr.new-1", "r.zarr"]
@@ -319,7 +319,7 @@ def test_waste_of_killed_processes_is_cleared(path):
 
 def test_a_partial_folder_without_state_is_waste(path):
     interrupt(path)
-    partial.shutil.rmtree(path.with_name(".r.zarr.partial") / "state")
+    claims.shutil.rmtree(path.with_name(".r.zarr.partial") / "state")
     with claim(path) as writer:
         assert not writer.resumed
         writer.discard()
@@ -441,7 +441,7 @@ def test_after_a_power_cut_only_what_was_synced_counts(path, monkeypatch):
         assert list(writer.done("labels")) == [0, 1, 2]
         assert writer.done("late") == {}
         writer.mark_done("labels", 9)
-    monkeypatch.setattr(partial, "machine", durability.machine)
+    monkeypatch.setattr(claims, "machine", durability.machine)
     with claim(path, resume=True) as writer:
         assert list(writer.done("labels")) == [0, 1, 2]
     with claim(path, resume=True) as writer:
@@ -546,10 +546,10 @@ def test_a_stranger_that_comes_as_they_are_exchanged_comes_back(
     path, monkeypatch, kill, can_exchange
 ):
     publish(path, 1)
-    exchange = partial.exchange
+    exchange = claims.exchange
 
     def too_late(first, second):
-        monkeypatch.setattr(partial, "exchange", exchange)
+        monkeypatch.setattr(claims, "exchange", exchange)
         os.rename(path, path.with_name("moved.zarr"))
         documents(path)
         exchange(first, second)
@@ -557,10 +557,10 @@ def test_a_stranger_that_comes_as_they_are_exchanged_comes_back(
             raise KeyboardInterrupt
 
     if not can_exchange:
-        monkeypatch.setattr(partial, "_exchange_at_once", lambda *_: False)
+        monkeypatch.setattr(claims, "_exchange_at_once", lambda *_: False)
     writer = claim(path, overwrite=True, fingerprint="f2")
     writer.write_labels("a", np.full((2, 2), 2), k=5)
-    monkeypatch.setattr(partial, "exchange", too_late)
+    monkeypatch.setattr(claims, "exchange", too_late)
     with pytest.raises((KmdistError, KeyboardInterrupt)):
         writer.publish({"k": 5})
     writer.release()

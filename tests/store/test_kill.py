@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from kmdist.store import open_run, targets
-from kmdist.store.claims import partial
+from kmdist.store.claims import claims
 from tests.support.folders import ROOT
 from tests.support.small_run import IMAGES, write_run
 
@@ -107,10 +107,10 @@ class Killed(BaseException):
 def test_death_at_every_change_of_the_folder(tmp_path, monkeypatch, exchange):
     """Die after the nth call that changes names on the disk, which is before the next."""
     if exchange == "by two renames":
-        monkeypatch.setattr(partial, "_exchange_at_once", lambda *_: False)
+        monkeypatch.setattr(claims, "_exchange_at_once", lambda *_: False)
     # Waiting for the disk after each of 300 runs is most of the time, and changes no names.
-    monkeypatch.setattr(partial, "sync", lambda folder: None)
-    monkeypatch.setattr(partial.os, "fsync", lambda descriptor: None)
+    monkeypatch.setattr(claims, "sync", lambda folder: None)
+    monkeypatch.setattr(claims.os, "fsync", lambda descriptor: None)
     left = [0]
 
     def mortal(function):
@@ -125,8 +125,8 @@ def test_death_at_every_change_of_the_folder(tmp_path, monkeypatch, exchange):
 
     def arm():
         for module, names in (
-            (partial.os, ("rename", "replace", "mkdir", "unlink", "rmdir")),
-            (partial, ("_exchange_at_once",)),
+            (claims.os, ("rename", "replace", "mkdir", "unlink", "rmdir")),
+            (claims, ("_exchange_at_once",)),
             (targets, ("_write_all",)),
         ):
             for name in names:
@@ -146,7 +146,7 @@ def test_death_at_every_change_of_the_folder(tmp_path, monkeypatch, exchange):
             except Killed:
                 pass
         if exchange == "by two renames" and not path.exists():
-            partial.sweep(path, complete=False)
+            claims.sweep(path, complete=False)
         now = generation_of(path)
         assert now in (generation - 1, generation)
         write_run(path, generation, shape)

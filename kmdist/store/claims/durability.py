@@ -68,6 +68,17 @@ def machine() -> dict[str, str]:
     return {"host": socket.gethostname(), "boot": boot}
 
 
+def is_alive(pid: Any) -> bool:
+    """Whether a process of this machine has this number, as its record says."""
+    try:
+        os.kill(int(pid), 0)
+    except PermissionError:
+        return True
+    except (ProcessLookupError, OverflowError, ValueError, TypeError):
+        return False
+    return True
+
+
 def sync(folder: Path) -> None:
     """Wait until all written to the folder's file system is on the disk."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

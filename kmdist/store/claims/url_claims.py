@@ -13,7 +13,7 @@ and exchanged when it is complete: the old root's metadata are deleted, what onl
 is removed, the new run is copied (within the store), its root's metadata last, and its first
 place is cleared. Meanwhile readers are told that the run is not complete; they never open half of
 each. A kill in between loses nothing: the next writer finds the complete new run and goes on with
-the exchange. Who has opened the old run is told that it was replaced (`kmdist.store.opened`).
+the exchange. Who has opened the old run is told that it was replaced (`kmdist.store.reader`).
 
 One writer at a time: the right to write is announced, renewed, and lost when it lapses. An object
 store has no lock that dies with its holder, and not every one can put an object only
@@ -40,7 +40,7 @@ from typing import Any
 
 from kmdist.errors import KmdistError, UsageError
 from kmdist.store.claims.claims import Claim, differences, versions_asked
-from kmdist.store.claims.durability import machine
+from kmdist.store.claims.durability import is_alive, machine
 from kmdist.store.format.contents import COMPLETE, attributes_of
 from kmdist.store.format.layout import dump_json
 from kmdist.store.targets import STATE, FsspecTarget, Target, UrlPath
@@ -187,13 +187,7 @@ def _may_live(record: dict[str, Any]) -> bool:
     here = {**machine(), "processes": _pid_namespace()}
     if any(record.get(key) != here[key] for key in ("host", "boot", "processes")):
         return True
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+    return is_alive(pid)
 
 
 def _taken(where: str, record: dict[str, Any]) -> str:
