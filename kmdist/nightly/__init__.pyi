@@ -1,4 +1,5 @@
 from .night import run_night as run_night
+from .night import watch_nights as watch_nights
 from .outcome import Night as Night
 from .outcome import find as find
 from .outcome import status as status
@@ -7,4 +8,3 @@ from .repair import repair as repair
 from .repair import retry as retry
 from .repair import verify as verify
 from .settings import Settings as Settings
-from .watching import watch_nights as watch_nights
