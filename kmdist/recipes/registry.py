@@ -14,8 +14,8 @@ from kmdist.errors import UsageError
 from kmdist.job.options import JobOptions
 
 if TYPE_CHECKING:  # the command line lists recipes before it needs these
-    from kmdist.job.plan import Plan
     from kmdist.job.recipe import Recipe
+    from kmdist.job.running import Plan
 
 ENTRY_POINTS = "kmdist.recipes"
 
@@ -55,8 +55,8 @@ def recipe_named(name: str) -> "Recipe":
 
 
 def plan_of(recipe: str, inputs: Any, output: str | Path, options: JobOptions) -> "Plan":
-    """What a job of a recipe would do; see `kmdist.job.plan.plan_job`."""
-    from kmdist.job.plan import plan_job
+    """What a job of a recipe would do; see `kmdist.job.running.plan_job`."""
+    from kmdist.job.running import plan_job
 
     return plan_job(recipe_named(recipe).fit(inputs, options), output, options)
 
