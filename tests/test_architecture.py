@@ -1,5 +1,7 @@
 """The picture of the packages is that of the code."""
 
+import pytest
+
 from docs.draw_architecture import PICTURE, draw, drawn, graph
 
 
@@ -8,6 +10,7 @@ def test_the_picture_shows_the_arrows_of_the_code() -> None:
     assert drawn(PICTURE) == set(graph().edges), stale
 
 
+@pytest.mark.slow
 def test_a_drawn_picture_is_read_back(tmp_path) -> None:
     draw(tmp_path / "once.svg")
     draw(tmp_path / "again.svg")

@@ -72,6 +72,7 @@ def test_kernels_of_others_are_kept_where_numba_keeps_them() -> None:
     assert Path(other._cache.cache_path).is_relative_to(Path(__file__).parent)
 
 
+@pytest.mark.slow
 def test_users_of_a_read_only_installation_keep_their_own(tmp_path: Path) -> None:
     shutil.copytree(PACKAGE, tmp_path / "kmdist", ignore=shutil.ignore_patterns("__pycache__"))
     folders = [tmp_path / "kmdist", *(p for p in tmp_path.rglob("kmdist/**") if p.is_dir())]
@@ -87,6 +88,7 @@ def test_users_of_a_read_only_installation_keep_their_own(tmp_path: Path) -> Non
         folder.chmod(0o755)
 
 
+@pytest.mark.slow
 def test_the_same_source_elsewhere_is_not_compiled_again(tmp_path: Path) -> None:
     caches = shutil.ignore_patterns("__pycache__")
     for place in ("one", "two"):
@@ -131,12 +133,14 @@ def test_who_watches_a_job_is_told_once_when_its_kernels_are_compiled() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_numba_cache_dir_overrules(tmp_path: Path) -> None:
     compile_a_kernel(HOME=str(tmp_path / "home"), NUMBA_CACHE_DIR=str(tmp_path / "mine"))
     assert kept(tmp_path / "mine")
     assert not kept(tmp_path / "home")
 
 
+@pytest.mark.slow
 def test_without_a_writable_home_they_are_kept_with_the_temporary_files(tmp_path: Path) -> None:
     (tmp_path / "home").write_text("a file, in which not even root can make a folder")
     temporary = tmp_path / "tmp"
@@ -147,6 +151,7 @@ def test_without_a_writable_home_they_are_kept_with_the_temporary_files(tmp_path
     assert kept(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("obstacle", ["file", "open to others", "link"])
 def test_a_temporary_folder_of_somebody_else_is_not_read(tmp_path: Path, obstacle: str) -> None:
     (tmp_path / "home").touch()
@@ -169,6 +174,7 @@ def test_a_temporary_folder_of_somebody_else_is_not_read(tmp_path: Path, obstacl
     assert kept(PACKAGE) == before
 
 
+@pytest.mark.slow
 def test_what_cannot_be_read_or_written_is_compiled(tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()

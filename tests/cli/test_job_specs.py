@@ -81,6 +81,7 @@ def test_a_dry_run_counts_what_the_job_then_does(photographs: Path, tmp_path: Pa
     assert written <= plan.disk_bytes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("preset", "k"), [("landmark", (10,)), ("refined", (5, 10)), ("raw", (4,))]
 )

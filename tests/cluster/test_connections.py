@@ -274,6 +274,7 @@ def test_check_reports_workers_versions_and_sight(
     assert "2 of 2 workers cannot read it" in done.output
 
 
+@pytest.mark.slow
 def test_a_worker_without_kmdist_is_one_line(tmp_path: Path) -> None:
     """The worker runs with a PYTHONPATH whose `kmdist` cannot be imported."""
     broken = tmp_path / "broken" / "kmdist"

@@ -222,6 +222,7 @@ def assert_case(seed: int) -> None:
     assert_fit(X, weights, k, init, int(random.integers(1, n + 1)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(QUICK_CASES))
 def test_drawn_case(seed: int) -> None:
     assert_case(seed)
@@ -235,6 +236,7 @@ def test_a_thousand_drawn_cases(first: int) -> None:
         assert_case(seed)
 
 
+@pytest.mark.slow
 @given(
     arrays(
         np.float64,
@@ -250,6 +252,7 @@ def test_any_floats(X: np.ndarray, k: int, seed: int) -> None:
     assert_fit(X, drawn_weights(random, len(X)), min(k, len(X)), "k-means++", 3)
 
 
+@pytest.mark.slow
 @given(st.integers(0, 2**31))
 @settings(deadline=None, max_examples=30)
 def test_the_leaves_of_a_tree_are_means(seed: int) -> None:
@@ -262,6 +265,7 @@ def test_the_leaves_of_a_tree_are_means(seed: int) -> None:
     assert bits(lazy) == bits(model)
 
 
+@pytest.mark.slow
 @given(st.integers(0, 2**31), st.integers(0, 2**31))
 @settings(deadline=None, max_examples=40)
 def test_rows_far_from_those_that_were_fitted(seed: int, other: int) -> None:

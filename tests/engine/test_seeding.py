@@ -105,6 +105,7 @@ def mean_inertias(make: Callable[[np.random.Generator, int], Made], n: int) -> t
     return float(np.mean(ours)), float(np.mean(theirs))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", MADE[:4], ids=lambda make: make.__name__)
 def test_rare_groups_are_found(make: Callable[[np.random.Generator, int], Made]) -> None:
     ours, theirs = mean_inertias(make, 40_000)

@@ -79,6 +79,7 @@ def fit(
     return made, [np.asarray(value).tobytes() for value in exact]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["f4", "f8", "u1"])
 def test_a_fit_with_projections_has_the_same_bits(kind: str) -> None:
     rows = low_rank(9000, 384, 10, seed=1)

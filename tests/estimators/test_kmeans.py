@@ -50,6 +50,7 @@ def same(a: KMeans, b: KMeans) -> bool:
 # Conformance
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("ours", "theirs"),
     [(KMeans(), Reference()), (BisectingKMeans(), Reference())],
@@ -217,6 +218,7 @@ def test_empty_clusters_are_repaired_by_our_rule(seed: int, empty: int, iteratio
 # Bits
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("algorithm", ["auto", "lloyd", "hamerly"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.uint8])
 def test_threads_chunks_and_algorithm_do_not_change_a_bit(algorithm: str, dtype: Any) -> None:

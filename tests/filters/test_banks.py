@@ -160,6 +160,7 @@ def test_reflection_is_numpys(length, start, count):
     np.testing.assert_array_equal(reflected(positions, length), expected[positions + before])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(1, 1), (1, 60), (3, 2), (25, 7), (49, 50), (70, 91)])
 @pytest.mark.parametrize("variant", ["corrected", "tutorial"])
 def test_all_filters_match_direct_correlation(shape, variant):
@@ -197,6 +198,7 @@ def test_bits_do_not_depend_on_alignment_or_threads():
     assert len(results) == 1
 
 
+@pytest.mark.slow
 def test_every_filter_on_a_large_image_matches():
     image = (np.random.default_rng(6).random((700, 1000)) * 255).astype(np.float32)
     bank = leung_malik()

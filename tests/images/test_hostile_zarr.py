@@ -249,6 +249,7 @@ def test_other_codecs_are_read(tmp_path: Path, options: dict[str, Any]) -> None:
     np.testing.assert_array_equal(decode(probe(Found("a", str(path)))), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("codec", [ZstdCodec(), GzipCodec(), BloscCodec()])
 def test_every_codec_is_asked_how_much_it_holds(tmp_path: Path, codec: Any) -> None:
     path = make(tmp_path / "a.zarr", compressors=codec)

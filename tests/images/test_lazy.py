@@ -117,6 +117,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_a_collection_is_a_mapping_of_lazy_arrays(folder: Path) -> None:
     images = open_images(folder, block_mpx=1.2)
     assert list(images) == ["a.jpg", "b.tif", "c.png"]

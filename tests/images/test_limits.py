@@ -83,6 +83,7 @@ def test_a_few_bytes_cannot_claim_a_large_picture(tmp_path: Path) -> None:
     assert caught.value.code == "truncated"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"optimize": True, "quality": 1}])
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 def test_the_emptiest_pictures_are_no_bombs(mode: str, options: dict, tmp_path: Path) -> None:

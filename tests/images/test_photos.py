@@ -154,6 +154,7 @@ MAKERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MAKERS)
 def test_every_prefix(tmp_path: Path, name: str) -> None:
     data = MAKERS[name]()

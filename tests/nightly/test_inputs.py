@@ -62,6 +62,7 @@ def unreadable(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 FAILURES = (missing, unmounted, emptied, unreadable)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fail", FAILURES)
 def test_an_input_that_fails_stands_alone(
     world: World, monkeypatch: pytest.MonkeyPatch, fail: Callable[..., None]

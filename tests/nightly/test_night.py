@@ -194,6 +194,7 @@ def test_an_unmounted_input_is_no_folder_of_vanished_files(world: World) -> None
     assert status(world.results)["files"] == {"done": 1}
 
 
+@pytest.mark.slow
 def test_it_stops_at_its_hour_and_goes_on_the_next_night(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

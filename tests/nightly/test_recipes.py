@@ -152,6 +152,7 @@ def characters(tmp_path: Path) -> World:
     return world
 
 
+@pytest.mark.slow
 def test_nights_of_digits(characters: World) -> None:
     world = characters
     for i in range(2):

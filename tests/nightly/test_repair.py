@@ -90,6 +90,7 @@ def test_labels_that_a_later_run_stands_for_are_verified_too(world: World) -> No
     assert verify(world.results) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["removed", "root", "palette", "images"])
 def test_a_run_that_is_lost_or_damaged_as_a_whole_is_made_anew(world: World, damage: str) -> None:
     path = run_of(world, "a.png")
@@ -145,6 +146,7 @@ def test_labels_of_what_is_gone_or_has_changed_are_named(world: World) -> None:
     assert verify(world.results) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["lost", "no database", "truncated", "emptied", "places"])
 def test_a_ledger_is_rebuilt_from_the_runs(world: World, how: str) -> None:
     path = world.results / LEDGER
@@ -177,6 +179,7 @@ def test_a_ledger_is_rebuilt_from_the_runs(world: World, how: str) -> None:
     assert status(world.results)["models"] == [1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "spoilt",
     [

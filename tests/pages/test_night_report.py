@@ -33,6 +33,7 @@ def test_the_page_of_a_night_lists_images_models_and_quarantine(tmp_path: Path) 
     assert "<b>bad" not in text
 
 
+@pytest.mark.slow
 def test_what_cannot_be_written_is_read_all_the_same(tmp_path: Path) -> None:
     """Somebody who may look and not write; the ledger's log is gone with the last night."""
     (tmp_path / "photos").mkdir()

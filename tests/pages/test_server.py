@@ -96,6 +96,7 @@ def test_nothing_can_be_written(server: Server, method: str) -> None:
     assert _status(server.url, method) == 501
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", [0, 1, 2, 3])
 def test_tiles_are_the_pixels_of_the_label_map(server: Server, large: Path, level: int) -> None:
     run = kmdist.open_run(large)

@@ -63,6 +63,7 @@ def test_an_original_that_is_gone_is_said_and_the_rest_drawn(
     draw_run(run, tmp_path / "sheet.png", overlay=0.4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif"])
 def test_contact_sheet(run: Run, tmp_path: Path, suffix: str) -> None:
     draw_run(run, tmp_path / f"sheet{suffix}")
@@ -71,6 +72,7 @@ def test_contact_sheet(run: Run, tmp_path: Path, suffix: str) -> None:
     assert picture.getcolors(64) is None
 
 
+@pytest.mark.slow
 def test_each_image_with_its_palette_and_several_k(photographs: Path, tmp_path: Path) -> None:
     each = kmdist.quantize(photographs, tmp_path / "each.zarr", k=3, shared=False)
     draw_run(each, tmp_path / "each.png")
@@ -83,6 +85,7 @@ def test_each_image_with_its_palette_and_several_k(photographs: Path, tmp_path: 
     draw_run(several.runs[40], tmp_path / "k40.png", "0.png")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(1, 1), (2, 900), (700, 3), (1300, 1100)])
 def test_odd_sizes(shape: tuple[int, int], tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)

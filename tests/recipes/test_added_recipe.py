@@ -102,6 +102,7 @@ def test_a_job_spec_does_what_the_command_does(photographs: Path, run: Run, tmp_
     assert "block_mpx" in wrong.output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [2, 9])
 def test_a_killed_run_goes_on(photographs: Path, run: Run, tmp_path: Path, n: int) -> None:
     output = tmp_path / "killed.zarr"

@@ -67,6 +67,7 @@ def arrays(draw):
     return spec, (random.random(shape) * 200).astype(dtype)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=120)
 @given(arrays())
 def test_arrays_read_back_equal(folder, drawn):
@@ -80,6 +81,7 @@ def test_arrays_read_back_equal(folder, drawn):
     np.testing.assert_array_equal(array[...], values)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=200)
 @given(arrays(), st.data())
 def test_misaligned_parts_are_refused_and_write_nothing(folder, drawn, data):

@@ -53,6 +53,7 @@ def keys_of(names: list[str]) -> dict[str, str]:
     return {name: image_key(name, ranks.get(name, 0)) for name in names}
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=300)
 @given(NAMES)
 @example(["A", "a", "A-" + hashlib.sha256(b"A").hexdigest()[:8]])

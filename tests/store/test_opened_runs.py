@@ -47,6 +47,7 @@ def place(request: Any, tmp_path: Path) -> Any:
     return f"memory://opened-{os.urandom(4).hex()}/r.zarr"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("read", READS.values(), ids=READS)
 def test_an_open_run_that_was_replaced_says_so(place: Any, read: Callable[[Any], Any]) -> None:
     publish(place, 1)

@@ -83,6 +83,7 @@ def run(request, tmp_path_factory):
     return path, expected, "k7/" if several else ""
 
 
+@pytest.mark.slow
 def test_zarr_python(run):
     path, expected, base = run
     for consolidated in (True, False):

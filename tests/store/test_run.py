@@ -201,6 +201,7 @@ def test_pyramids_are_nearest(tmp_path):
         np.testing.assert_array_equal(image.labels(level)[...], labels[::step, ::step])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(1, 1), (8, 9), (61, 40), (65, 3), (100, 131), (3, 200)])
 @pytest.mark.parametrize("marked", [False, True])
 def test_windows_make_the_same_files_as_the_whole(tmp_path, small_sizes, shape, marked):

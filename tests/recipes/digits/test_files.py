@@ -42,6 +42,7 @@ def test_opening_reads_headers_alone(folder: Path, monkeypatch: pytest.MonkeyPat
     assert (stack.n, rejected, decoded) == (60, [], [])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", ["raw", "gradient"])
 def test_damaged_files_are_left_out_whatever_the_workers(
     folder: Path, tmp_path: Path, preset: str
@@ -77,6 +78,7 @@ def test_more_clusters_than_images_that_can_be_used(folder: Path, tmp_path: Path
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("one_by_one", [False, True])
 def test_the_files_of_a_run_are_found_again(folder: Path, tmp_path: Path, one_by_one: bool) -> None:
     damage(folder / "3" / "3.png")

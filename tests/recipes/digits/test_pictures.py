@@ -9,6 +9,7 @@ import pytest
 from kmdist.recipes.digits.pictures import figure
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("k", [10, 47, 48, 256])
 def test_a_confusion_of_many_clusters_stays_readable(k: int, tmp_path: Path) -> None:
     table = np.random.default_rng(0).integers(0, 999, (k, 10))

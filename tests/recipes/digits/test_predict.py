@@ -46,6 +46,7 @@ def files(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", ["deskew", "landmark", "refined"])
 def test_its_own_images_get_their_labels_back(
     models: dict[str, Run], tmp_path: Path, preset: str

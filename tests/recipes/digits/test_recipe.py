@@ -66,6 +66,7 @@ def test_pixels(sample: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(run.array("confusion"), table)
 
 
+@pytest.mark.slow
 def test_landmarks_beat_pixels(sample: Path, tmp_path: Path) -> None:
     score = {}
     for preset in ("raw", "landmark", "refined"):
@@ -75,6 +76,7 @@ def test_landmarks_beat_pixels(sample: Path, tmp_path: Path) -> None:
     assert score["raw"] + 0.1 < score["refined"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", ["deskew", "refined"])
 def test_the_same_bytes_for_any_workers(sample: Path, tmp_path: Path, preset: str) -> None:
     same = []
@@ -99,6 +101,7 @@ def test_the_same_bytes_on_a_cluster(
     assert bytes_of(tmp_path / "a.zarr") == bytes_of(tmp_path / "b.zarr")
 
 
+@pytest.mark.slow
 def test_rows_that_are_not_kept_give_the_same(sample: Path, tmp_path: Path) -> None:
     for keep in ("always", "never"):
         digits(
@@ -112,6 +115,7 @@ def test_rows_that_are_not_kept_give_the_same(sample: Path, tmp_path: Path) -> N
     assert bytes_of(tmp_path / "always.zarr") == bytes_of(tmp_path / "never.zarr")
 
 
+@pytest.mark.slow
 def test_labels_only_score(sample: Path, tmp_path: Path) -> None:
     with np.load(sample) as members:
         images, classes = members["images"], members["labels"]
@@ -133,6 +137,7 @@ class StopError(Exception):
     """Stands for an interruption."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", ["components", "landmarks-1-0", "label"])
 def test_interrupted_then_resumed(
     sample: Path,
@@ -172,6 +177,7 @@ def test_interrupted_then_resumed(
     assert not any(isinstance(e, Event) and e.stage == "describe" for e in events)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["describe", "label"])
 def test_blocks_that_are_done_are_not_done_again(
     sample: Path,
@@ -255,6 +261,7 @@ def test_several_k_share_rows(sample: Path, tmp_path: Path) -> None:
     assert run.runs[4].attributes["scores"] == alone.attributes["scores"]
 
 
+@pytest.mark.slow
 def test_test_images_are_scored_with_the_map_of_the_fitted(sample: Path, tmp_path: Path) -> None:
     run = digits(sample, tmp_path / "r.zarr", preset="landmark", test=sample)
     assert run.attributes["scores_test"] == run.attributes["scores"]
@@ -271,6 +278,7 @@ def test_dark_ink_is_noticed_and_said(sample: Path, tmp_path: Path) -> None:
     assert dark.array("labels").tobytes() == light.array("labels").tobytes()
 
 
+@pytest.mark.slow
 def test_blank_images_are_counted(sample: Path, tmp_path: Path) -> None:
     with np.load(sample) as members:
         images = members["images"].copy()
@@ -327,6 +335,7 @@ def test_command_line(tmp_path: Path) -> None:
     assert "20x20" in wrong.output
 
 
+@pytest.mark.slow
 def test_pictures(sample: Path, tmp_path: Path) -> None:
     digits(sample, tmp_path / "one.zarr", preset="gradient")
     digits(sample, tmp_path / "many.zarr", preset="raw", k=(2, 4, 8), max_iter=3)

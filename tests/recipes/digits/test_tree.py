@@ -32,6 +32,7 @@ def as_sets(labels: np.ndarray) -> set[frozenset[int]]:
     return {frozenset(np.flatnonzero(labels == c).tolist()) for c in np.unique(labels)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", ["raw", "landmark", "refined"])
 def test_split(runs: dict[str, Run], tmp_path: Path, preset: str) -> None:
     run = runs[preset]
@@ -80,6 +81,7 @@ def test_merge_to(runs: dict[str, Run], tmp_path: Path, method: str) -> None:
     assert joined.inertia == pytest.approx(((rows - means[labels]) ** 2).sum(), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_changed_again_and_predicted(runs: dict[str, Run], tmp_path: Path) -> None:
     one = split(runs["refined"], tmp_path / "1.zarr", cluster=3, k=2)
     two = split(one, tmp_path / "2.zarr", cluster=0, k=2)

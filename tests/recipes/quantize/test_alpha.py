@@ -169,6 +169,7 @@ def test_labels_are_the_same_however_they_are_made(shadow: Path, tmp_path: Path)
     assert exported[0].psnr_db == pytest.approx(export(run, tmp_path / "o2")[0].psnr_db)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keep_pixels", ["never", "always"])
 def test_tiles_give_the_bytes_of_the_whole(tmp_path: Path, keep_pixels: str) -> None:
     rgba = np.random.default_rng(0).integers(0, 4, (1500, 1100, 4), np.uint8) * np.uint8(85)

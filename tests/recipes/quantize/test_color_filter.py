@@ -72,6 +72,7 @@ def test_integer_points_are_labelled_and_summed_exactly(colors, k, integer_centr
     )
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=40)
 @given(COLORS, st.integers(1, 40), st.sampled_from([1e-3, 1.0, 1e4]), st.sampled_from([0, 3e3]))
 def test_other_spaces_are_labelled_exactly(colors, k, scale, offset) -> None:

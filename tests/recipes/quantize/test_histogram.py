@@ -43,6 +43,7 @@ def same_bytes(a: Colors, b: Colors) -> bool:
     return (a.codes.tobytes(), a.counts.tobytes()) == (b.codes.tobytes(), b.counts.tobytes())
 
 
+@pytest.mark.slow
 def test_codes_are_a_bijection_in_morton_order() -> None:
     every = decode_colors(np.arange(N_CODES, dtype=np.uint32))
     np.testing.assert_array_equal(encode_colors(every), np.arange(N_CODES))

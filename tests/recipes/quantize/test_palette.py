@@ -119,6 +119,7 @@ def test_same_fit_as_scikit_learn_from_the_same_centres(photo, cloud) -> None:
     assert state.inertia == pytest.approx(model.inertia_, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_no_worse_than_scikit_learn(photo, cloud) -> None:
     pixels = photo.reshape(-1, 3).astype(np.float32)
     ours = [fit_palette(cloud, 32, PaletteOptions(seed=s)).state.inertia for s in range(3)]
@@ -126,6 +127,7 @@ def test_no_worse_than_scikit_learn(photo, cloud) -> None:
     assert np.mean(ours) <= 1.005 * np.mean(theirs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("space", SPACES)
 @pytest.mark.parametrize("k", [1, 2, 16, 256, 300])
 def test_every_space_and_size_is_consistent(photo, space: str, k: int) -> None:
@@ -329,6 +331,7 @@ def test_random_colours_are_drawn_by_their_pixels() -> None:
     assert again.tobytes() == draws[7].tobytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("space", ["rgb", "lab"])
 @pytest.mark.parametrize("n", [1000, 1 << 18, 600_000])
 def test_memory_stays_below_the_projection(space: str, n: int) -> None:

@@ -34,6 +34,7 @@ def test_psnr_is_that_of_the_recoloured_picture(photo: np.ndarray, space: str) -
     assert psnr(cloud.colors, palette.palette, palette.labels) == pytest.approx(wanted, rel=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("space", ["rgb", "oklab", "hsv"])
 @pytest.mark.parametrize("wanted", [18.0, 31.0])
 def test_the_palette_found_reaches_it_and_one_colour_less_does_not(photo, space, wanted) -> None:

@@ -50,6 +50,7 @@ def nearest(pixels: np.ndarray, centroids: np.ndarray) -> np.ndarray:
     return (difference**2).sum(axis=-1).argmin(axis=-1)
 
 
+@pytest.mark.slow
 def test_labels_are_nearest_centroids_and_figures_are_exact(
     model: Run, others: Path, tmp_path: Path
 ) -> None:
@@ -91,6 +92,7 @@ def test_its_own_photographs_get_their_labels_back(
     assert run.info()["stop_reason"] == "predicted"
 
 
+@pytest.mark.slow
 def test_the_same_bytes_however_it_runs(model: Run, others: Path, tmp_path: Path) -> None:
     first = predict(model, others, tmp_path / "a.zarr", workers=1, block_mpx=1.0)
     second = predict(model, others, tmp_path / "b.zarr", workers=3, block_mpx=1.0)
@@ -103,6 +105,7 @@ def test_the_same_bytes_however_it_runs(model: Run, others: Path, tmp_path: Path
     assert first.inertia == second.inertia == third.inertia
 
 
+@pytest.mark.slow
 def test_resume_gives_the_same_bytes(
     model: Run, others: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -141,6 +144,7 @@ def test_resume_gives_the_same_bytes(
     assert len(calls) < n_decoded / 2
 
 
+@pytest.mark.slow
 def test_bad_files_are_left_out_and_strict_stops(model: Run, others: Path, tmp_path: Path) -> None:
     whole = (others / "0.png").read_bytes()
     (others / "broken.png").write_bytes(whole[: len(whole) // 2])

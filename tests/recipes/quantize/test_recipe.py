@@ -54,6 +54,7 @@ def test_several_k_share_the_passes(photographs: Path, tmp_path: Path) -> None:
         )
 
 
+@pytest.mark.slow
 def test_quality_instead_of_k(
     photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -136,6 +137,7 @@ class StopHereError(RuntimeError):
     """Stands for a crash of this process."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["count", "label", "quantize"])
 def test_resume_gives_the_same_bytes_and_decodes_little(
     photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
@@ -234,6 +236,7 @@ def test_medians_of_colours(photographs: Path, tmp_path: Path) -> None:
         np.testing.assert_allclose(run.centroids[j], np.median(pixels[labels == j], axis=0), atol=1)
 
 
+@pytest.mark.slow
 def test_a_tiled_tiff_is_quantized_by_tile(tmp_path: Path) -> None:
     import tifffile
 

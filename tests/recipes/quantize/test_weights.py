@@ -63,6 +63,7 @@ def test_the_palette_is_that_of_what_counts(folder: Path) -> None:
     np.testing.assert_array_equal(run.labels("a.png")[:], near.argmin(-1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize("alpha", [True, False])
 def test_blocks_change_nothing(folder: Path, tmp_path: Path, shared: bool, alpha: bool) -> None:

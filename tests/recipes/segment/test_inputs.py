@@ -116,6 +116,7 @@ def test_plates_and_conversions_are_entered(tmp_path: Path) -> None:
     assert list(named.images) == ["A/1/0", "A/1/1"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["VRT", "HFA", "netCDF", "JP2OpenJPEG"])
 def test_what_gdal_reads(kind: str, whole: Any, tmp_path: Path) -> None:
     rasterio = pytest.importorskip("rasterio")

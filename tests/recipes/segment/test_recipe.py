@@ -75,6 +75,7 @@ def write(kind: str, scene: np.ndarray, folder: Path) -> Any:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind",
     [
@@ -143,6 +144,7 @@ def write_masked(path: Path, scene: np.ndarray, *, rows: int, as_vrt: bool) -> P
     return path.with_suffix(".vrt")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["nan", "value", "file", "alpha", "mask", "vrt"])
 def test_pixels_without_data_influence_nothing(
     kind: str, scene: np.ndarray, first: np.ndarray, tmp_path: Path

@@ -163,6 +163,7 @@ def test_seeds_belong_to_pixels_and_not_to_tiles(keep: str, tmp_path: Path) -> N
     np.testing.assert_array_equal(labels_of(alone), labels_of(runs[0])[:, 37:])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("placed", [True, False])
 def test_polygons_cover_the_regions_that_are_large_enough(tmp_path: Path, *, placed: bool) -> None:
     rasterio = pytest.importorskip("rasterio")

@@ -70,6 +70,7 @@ def test_a_volume_is_labelled_as_its_pixels_are(
         np.testing.assert_array_equal(again.images["cells.zarr"].labels()[:], labels)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["names", "ome", "imagej", "dask"])
 def test_every_kind_of_volume(kind: str, micrograph: Path, tmp_path: Path) -> None:
     expected = segment(micrograph, tmp_path / "e.zarr", k=3, volume=True)

@@ -63,6 +63,7 @@ def check_figures(run: Run, names: list[str], folder: Path, fit: object) -> None
     assert np.abs(colors - fit.palette).max() <= 0.5 + 1e-9  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", PRESET_NAMES)
 def test_every_preset_finds_the_quarters(preset: str, textures: Path, tmp_path: Path) -> None:
     options = {} if preset == "tutorial" else {"pool_px": 8}
@@ -75,6 +76,7 @@ def test_every_preset_finds_the_quarters(preset: str, textures: Path, tmp_path: 
     assert agreement < 0.4 if preset == "tutorial" else agreement > 0.6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", [name for name in PRESET_NAMES if name != "tutorial"])
 def test_twelve_bits_in_sixteen_are_measured_as_they_are(preset: str, tmp_path: Path) -> None:
     y, x = np.mgrid[:150, :203]
@@ -113,6 +115,7 @@ def test_each_image_is_its_own_fit(textures: Path, tmp_path: Path) -> None:
         run.predict(textures / "0.png")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", ["textons", "color+texture", "tutorial"])
 def test_shared_clusters_label_new_images(preset: str, textures: Path, tmp_path: Path) -> None:
     run = kmdist.texture(textures, tmp_path / "r.zarr", k=4, preset=preset, shared=True)
@@ -129,6 +132,7 @@ def test_shared_clusters_label_new_images(preset: str, textures: Path, tmp_path:
         np.testing.assert_array_equal(run.predict(textures / name), expected)
 
 
+@pytest.mark.slow
 def test_shared_clusters_come_by_pixels_and_not_by_fitted_rows(
     textures: Path, tmp_path: Path
 ) -> None:
@@ -217,6 +221,7 @@ def test_tiles_of_a_tiff_give_the_labels_of_the_whole(tmp_path: Path) -> None:
         )
 
 
+@pytest.mark.slow
 def test_a_tile_that_cannot_be_read_spoils_its_image_alone(
     textures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -323,6 +328,7 @@ class StoppedError(Exception):
     """Raised by a watcher, as Ctrl-C would be."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["textons", "features", "label", "texture"])
 def test_resume_gives_the_same_bytes_and_does_not_repeat(stage: str, tmp_path: Path) -> None:
     folder = tmp_path / "many"
@@ -376,6 +382,7 @@ def bad_inputs(folder: Path) -> None:
     (folder / "broken.png").write_bytes((folder / "deep.png").read_bytes()[:500])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", PRESET_NAMES)
 def test_odd_images(preset: str, tmp_path: Path) -> None:
     bad_inputs(tmp_path / "odd")
@@ -402,6 +409,7 @@ def test_odd_images(preset: str, tmp_path: Path) -> None:
         kmdist.texture(tmp_path / "odd", tmp_path / "t.zarr", preset=preset, strict=True)
 
 
+@pytest.mark.slow
 def test_responses_are_kept(textures: Path, tmp_path: Path) -> None:
     for shared in (False, True):
         run = kmdist.texture(
@@ -507,6 +515,7 @@ def test_each_image_gets_as_many_clusters_as_it_needs(tmp_path: Path) -> None:
     assert len(bounded.image("4.png").centroids) == 3
 
 
+@pytest.mark.slow
 def test_images_larger_than_a_block_choose_the_same(tmp_path: Path) -> None:
     tiled_tiff(tmp_path / "a.tif", 1100, 1300)
     runs = [
@@ -518,6 +527,7 @@ def test_images_larger_than_a_block_choose_the_same(tmp_path: Path) -> None:
     assert len({len(run.image("a.tif").centroids) for run in runs}) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kinds", "preset"),
     [
