@@ -225,7 +225,7 @@ def compare_choices() -> None:
         print(f"  auto, {preset}: {mean:.3f}, k = {', '.join(map(str, ks))}")
 
 
-CANDIDATES = [(pool_px, weight) for pool_px in (8.0, 14.0, 20.0) for weight in (0.5, 0.8, 1.25)]
+CANDIDATES = [(pool_px, weight) for pool_px in (8.0, 14.0, 20.0) for weight in (0.5, 1.0, 1.5)]
 """Of ``color+texture``: window in pixels, weight of colour."""
 
 Photo = tuple[NDArray[np.uint8], list[Labels]]
