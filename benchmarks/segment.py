@@ -5,10 +5,14 @@
 Writes a scene of 8 channels in 16 bits, 3 % of it without data, tile by tile; clusters it on worker
 processes of 1.5 GiB and prints what each used; times against it reading the file once with tifffile
 on as many processes, and scikit-learn's mini-batches fed by tile. Then exact Lloyd on the corner of
-the scene, from the file to labels on the disk, against scikit-learn's.
+the scene, from the file to labels on the disk, against scikit-learn's. What of the file was in the
+system's page cache is said of each time; ``--cold`` takes it out before each.
 """
 
 import argparse
+import ctypes
+import mmap
+import os
 import time
 from collections.abc import Callable, Iterator
 from multiprocessing import get_context
@@ -35,6 +39,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--memory", default="1.5GiB")
     parser.add_argument("--block-mpx", type=float, default=16.0)
+    parser.add_argument("--cold", action="store_true", help="read from the disk, each time anew")
     parser.add_argument("--without", nargs="*", default=[], help="of: scene minibatch exact")
     options = parser.parse_args(argv)
     options.folder.mkdir(parents=True, exist_ok=True)
@@ -80,12 +85,32 @@ def scene_of(folder: Path, side: int) -> Path:
     return path
 
 
-def timed(what: str, function: Callable[[], Any]) -> tuple[float, Any]:
-    """Seconds that a function takes, and what it returns."""
+def cached_share(path: Path) -> float:
+    """Of a file's pages, those in the page cache (`mincore` of Linux)."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        pages = np.zeros(-(-len(mapped) // mmap.PAGESIZE), np.uint8)
+        view = np.frombuffer(mapped, np.uint8)
+        address, size = ctypes.c_void_p(view.ctypes.data), ctypes.c_size_t(len(mapped))
+        failed = ctypes.CDLL(None).mincore(address, size, ctypes.c_void_p(pages.ctypes.data))
+        del view
+    if failed:
+        raise OSError(f"mincore of {path}")
+    return float((pages & 1).mean())
+
+
+def timed(
+    what: str, function: Callable[[], Any], path: Path, *, cold: bool = False
+) -> tuple[float, Any]:
+    """Seconds that a function takes of a file, and what it returns."""
+    if cold:
+        with path.open("rb") as file:
+            os.fsync(file.fileno())  # pages that are not yet written stay
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    share = cached_share(path)
     started_s = time.perf_counter()
     result = function()
     elapsed_s = time.perf_counter() - started_s
-    print(f"{what}: {elapsed_s:.1f} s", flush=True)
+    print(f"{what}: {elapsed_s:.1f} s, {share:.0%} of the file in the page cache", flush=True)
     return elapsed_s, result
 
 
@@ -97,6 +122,8 @@ def segment_large(options: argparse.Namespace) -> None:
     read_s, _ = timed(
         f"reading once with tifffile, {options.workers} processes",
         lambda: read_once(path, options.workers),
+        path,
+        cold=options.cold,
     )
     with workers(options.workers, options.memory) as (client, processes):
         peaks = Peaks(processes)
@@ -113,14 +140,16 @@ def segment_large(options: argparse.Namespace) -> None:
                     watch=say,
                 )
 
-        job_s, run = timed("kmdist segment", job)
+        job_s, run = timed("kmdist segment", job, path, cold=options.cold)
     for pid, samples in peaks.samples.items():
         fifths = np.array_split(np.array(samples), 5)
         each = ", ".join(f"{part.max() / 1e6:.0f}" for part in fifths if len(part))
         print(f"worker {pid}: peak {max(samples) / 1e6:.0f} MB; by fifths of the time {each}")
     print(f"stages: {run.attributes['timings']}; {job_s / read_s:.1f} times reading", flush=True)
     if "minibatch" not in options.without:
-        mini_s, inertia = timed("MiniBatchKMeans fed by tile", lambda: mini_batches(path))
+        mini_s, inertia = timed(
+            "MiniBatchKMeans fed by tile", lambda: mini_batches(path), path, cold=options.cold
+        )
         print(
             f"kmdist is {mini_s / job_s:.1f} times as fast; inertia of kmdist over that of "
             f"mini-batches {run.inertia / inertia:.4f}",
@@ -182,6 +211,8 @@ def compare_exact(options: argparse.Namespace) -> None:
     own_s, run = timed(
         "kmdist segment, exact",
         lambda: kmdist.segment(path, options.folder / "exact.zarr", overwrite=True, **own),
+        path,
+        cold=options.cold,
     )
 
     def theirs() -> Any:
@@ -195,7 +226,7 @@ def compare_exact(options: argparse.Namespace) -> None:
         tifffile.imwrite(options.folder / "labels.tif", labels, compression="zlib")
         return fit
 
-    their_s, fit = timed("scikit-learn KMeans, from file to file", theirs)
+    their_s, fit = timed("scikit-learn KMeans, from file to file", theirs, path, cold=options.cold)
     whole = tifffile.imread(path)
     rows = whole[whole.any(axis=2)]
     theirs_sum = inertia_of(rows, fit.cluster_centers_, fit.labels_)  # its own is summed in float32
