@@ -31,7 +31,7 @@ from kmdist.filters import tutorial
 from kmdist.filters.cell_labels import Scorer, label_pixels
 from kmdist.filters.cells import TileGrid, sampled_cells
 from kmdist.filters.features import PRESETS, TextureFeatures, tile_features, tile_moduli
-from kmdist.filters.statistics import FeatureSums
+from kmdist.filters.statistics import FeatureSums, standardise
 from kmdist.images.color import to_space
 from kmdist.recipes.texture.model import TEXTON_ITERATIONS, TEXTON_ROWS
 from kmdist.store import Run
@@ -79,7 +79,7 @@ def segment(features: TextureFeatures, image: NDArray[np.uint8], k: int) -> Labe
 def _textons(features: TextureFeatures, image: NDArray[np.uint8], grid: TileGrid) -> Scorer:
     moduli = tile_moduli(image, grid, features)
     rows = moduli.reshape(-1, moduli.shape[-1])
-    projection = features.project_cells(FeatureSums.of(rows))
+    projection = standardise(FeatureSums.of(rows))
     fraction = min(1.0, TEXTON_ROWS / len(rows))
     sample = moduli[sampled_cells(grid.own, grid.shape, fraction, seed=0)]
     options = FitOptions(max_iter=TEXTON_ITERATIONS)

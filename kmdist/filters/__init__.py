@@ -2,9 +2,9 @@
 
 import kmdist.kernel_cache  # noqa: F401  before kernels are decorated
 from kmdist.filters.banks import FilterBank, gabor, leung_malik
-from kmdist.filters.grey import grey
 from kmdist.filters.tiles import (
     Piece,
+    grey,
     pieces,
     read_window,
     reflected,

@@ -131,11 +131,6 @@ def grid_shape(image_shape: tuple[int, int]) -> tuple[int, int]:
     return -(-image_shape[0] // CELL), -(-image_shape[1] // CELL)
 
 
-def grown(box: Box, radius: int, shape: tuple[int, int]) -> Box:
-    """A box with `radius` more on each side, as far as there is something."""
-    return read_window(box, radius, shape)
-
-
 def within(inner: Box, outer: Box) -> tuple[slice, slice]:
     """Slices that cut the box `inner` out of an array that covers `outer`."""
     return (
@@ -196,12 +191,12 @@ class TileGrid:
     @property
     def labelled(self) -> Box:
         """Own cells and one around them, between which pixels interpolate."""
-        return grown(self.own, 1, self.shape)
+        return read_window(self.own, 1, self.shape)
 
     @property
     def source(self) -> Box:
         """Cells whose magnitudes are needed."""
-        return grown(self.own, self.reach, self.shape)
+        return read_window(self.own, self.reach, self.shape)
 
     @property
     def source_window(self) -> Box:

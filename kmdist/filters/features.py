@@ -15,7 +15,7 @@ merge by addition in the order of the tiles. Features have the same bits in ever
 
 1. Presets with textons only. ``moduli = tile_moduli(pixels, features.own_grid(…), features)``;
    `FeatureSums.of` their rows, and those that `sampled_cells` chooses. Merge;
-   ``features.project_cells(sums)``; k-means with ``features.textons`` clusters on the projected
+   `standardise`; k-means with ``features.textons`` clusters on the projected
    sample; ``Scorer.of(projection, textons)``. Then, of large images, `tile_textons` of every
    tile's own cells, 1/16 byte a pixel, from which later passes take what their windows reach.
 2. ``cells = tile_features(pixels, features.grid(…), features, …)`` or `features_of_textons`, for
@@ -33,8 +33,7 @@ Windows around a tile are paid for in pieces of up to 512 px: pooled features of
 px cost half as much again as those of the whole, textons no more.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -53,9 +52,8 @@ from kmdist.filters.cells import (
     window_radius,
     within,
 )
-from kmdist.filters.grey import grey
 from kmdist.filters.statistics import FeatureSums, Projection, half_whiten, standardise
-from kmdist.filters.tiles import Box, pieces, plan_axis, with_halo
+from kmdist.filters.tiles import Box, grey, pieces, plan_axis, with_halo
 
 
 @dataclass(frozen=True)
@@ -117,10 +115,6 @@ class TextureFeatures:
         halo = self.bank.halo
         height, width = (plan_axis(side, halo, CELL)[0] for side in image_shape)
         return TileGrid(window, image_shape, reach, halo, (height, width))
-
-    def project_cells(self, sums: FeatureSums) -> Projection:
-        """Moduli to the space of textons: standardised each."""
-        return standardise(sums)
 
     def project(self, sums: FeatureSums) -> Projection:
         """Features to the space that is clustered.
@@ -290,10 +284,3 @@ def clustered_cells(mask: NDArray[np.bool_] | None, grid: TileGrid) -> NDArray[n
         return np.ones((rows, columns), np.bool_)
     shares = cell_means(np.ascontiguousarray(~mask, np.float32)[..., None], (rows, columns))
     return shares[..., 0] > 0
-
-
-def with_options(
-    features: TextureFeatures, options: Sequence[tuple[str, float | int]]
-) -> TextureFeatures:
-    """The same features with other numbers, such as ``("pool_px", 12)``."""
-    return replace(features, **dict(options))  # type: ignore[arg-type]

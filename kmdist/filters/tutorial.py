@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from kmdist.filters.banks import leung_malik
 from kmdist.filters.cell_labels import Scorer, nearest
-from kmdist.filters.grey import TUTORIAL_GREY, grey
-from kmdist.filters.tiles import Box, pieces, read_window, with_halo
+from kmdist.filters.tiles import TUTORIAL_GREY, Box, grey, pieces, read_window, with_halo
 
 BANK = leung_malik(variant="tutorial")
 

@@ -6,7 +6,7 @@ import scipy.ndimage
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kmdist.filters import FilterBank, gabor, tile_responses, tutorial, with_halo
+from kmdist.filters import FilterBank, gabor, read_window, tile_responses, tutorial, with_halo
 from kmdist.filters.cell_labels import (
     Scorer,
     label_pixels,
@@ -20,7 +20,6 @@ from kmdist.filters.cells import (
     average_modulus,
     average_pair,
     grid_shape,
-    grown,
     pool,
     sampled_cells,
     texton_histograms,
@@ -174,7 +173,7 @@ def test_pooling_to_edges_is_that_of_any_part(rows, columns, sigma_px, data):
     )
     x0 = data.draw(st.integers(0, columns - 1))
     want = (rows // 2, x0, rows, data.draw(st.integers(x0 + 1, columns)))
-    have = grown(want, window_radius(sigma_px), (rows, columns))
+    have = read_window(want, window_radius(sigma_px), (rows, columns))
     own = within(have, whole)
     part = pool(cells[own], have, want, sigma_px, colors=colors[own], edge=20.0)
     assert part.tobytes() == pooled[within(want, whole)].tobytes()
@@ -354,7 +353,7 @@ def test_tiles_give_the_features_of_the_whole(features, height, width, tile):
     textons = None
     if features.textons:
         rows = moduli.reshape(-1, moduli.shape[-1])
-        projection = features.project_cells(FeatureSums.of(rows))
+        projection = standardise(FeatureSums.of(rows))
         centres = np.random.default_rng(0).permutation(projection.apply(rows))
         textons = Scorer.of(projection, np.resize(centres, (5, rows.shape[1])))
     whole = tile_features(image, whole_grid, features, textons=textons, lab=lab)
@@ -401,7 +400,7 @@ def test_presets_tell_two_textures_apart(name):
     textons = None
     if features.textons:
         rows = tile_moduli(image, grid, features).reshape(-1, features.bank.n_features)
-        projection = features.project_cells(FeatureSums.of(rows))
+        projection = standardise(FeatureSums.of(rows))
         found = KMeans(32, n_init=1, random_state=0).fit(projection.apply(rows))
         textons = Scorer.of(projection, found.cluster_centers_)
     lab = image.astype(np.float32)

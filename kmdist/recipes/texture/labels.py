@@ -12,12 +12,7 @@ from typing import Any
 import numpy as np
 
 from kmdist.images import Rejection
-from kmdist.job.block_pass import (
-    BlockPass,
-    Stage,
-    writing_stage,
-)
-from kmdist.job.block_results import LeftOut
+from kmdist.job.block_pass import BlockPass, Stage
 from kmdist.job.job import Job
 from kmdist.job.label_maps import (
     KeptLabels,
@@ -33,13 +28,10 @@ from kmdist.job.label_maps import (
 from kmdist.job.memory import LABEL_BYTES, Held
 from kmdist.job.photographs import Photographs
 from kmdist.job.shared_fit import write_predicted
-from kmdist.job.work import Piece, Work, each_piece
-from kmdist.recipes.texture.blocks import MeasuredBlock, Measuring, measure_piece
-from kmdist.recipes.texture.field_labels import color_sums, label_field, row_inertia
-from kmdist.recipes.texture.measuring import Field, read_moduli, texton_map_of
+from kmdist.job.work import Piece, Work
+from kmdist.recipes.texture.blocks import MAP, MeasuredBlock, Measuring, Tiles, measure_piece
+from kmdist.recipes.texture.measuring import Field, color_sums, label_field, row_inertia
 from kmdist.recipes.texture.model import SPACE, Textons, Texture, TextureModel
-from kmdist.recipes.texture.tiles import Tiles, map_name
-from kmdist.store import RunWriter
 
 
 @dataclass(frozen=True)
@@ -167,19 +159,6 @@ def map_textons(
     tiled = [one for one in work if one.tile_of is not None]
     shared = job.pool.broadcast(textons)
     BlockPass(job, MAP, group=group).run(tiled, shared, texture, job.writer)
-
-
-def save_texton_maps(work: Work, textons: Textons, texture: Texture, writer: RunWriter) -> LeftOut:
-    """Find the textons of a tile's own cells and save them, 1/16 byte a pixel; a task."""
-
-    def one(piece: Piece) -> None:
-        found = texton_map_of(read_moduli(texture, piece), textons)
-        writer.save_state(map_name(piece.source.name, piece.window), {"textons": found})
-
-    return LeftOut(each_piece(work.pieces, one)[1])
-
-
-MAP = writing_stage("maps", save_texton_maps)
 
 
 def label_photographs(

@@ -7,17 +7,18 @@ measured. That is all that labels of new images need.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 
 from kmdist.engine.fits import FitOptions, fit_clusters
 from kmdist.errors import UsageError
-from kmdist.filters import gabor, leung_malik
+from kmdist.filters import FilterBank, gabor, leung_malik
 from kmdist.filters.cell_labels import Scorer
-from kmdist.filters.features import PRESETS, TextureFeatures, with_options
-from kmdist.filters.statistics import FeatureSums, Projection, identity
+from kmdist.filters.cells import CELL
+from kmdist.filters.features import PRESETS, TextureFeatures
+from kmdist.filters.statistics import FeatureSums, Projection, identity, standardise
 from kmdist.filters.tutorial import BANK as TUTORIAL_BANK
 from kmdist.job.memory import DECODE_BYTES
 
@@ -87,7 +88,7 @@ class Texture:
         if self.scales == "published":
             features = TextureFeatures(leung_malik(scales="published"))
         try:
-            return with_options(features, self.options)
+            return replace(features, **dict(self.options))  # type: ignore[arg-type]
         except ValueError as error:
             raise UsageError(f"preset {self.preset}: {error}") from error
 
@@ -97,20 +98,48 @@ class Texture:
         return not self.is_tutorial and self.features.textons > 0
 
     @property
+    def bank(self) -> FilterBank:
+        """The filters."""
+        return TUTORIAL_BANK if self.is_tutorial else self.features.bank
+
+    @property
+    def cell_px(self) -> int:
+        """Side of what has a row: a cell, or a pixel."""
+        return 1 if self.is_tutorial else CELL
+
+    @property
     def depth(self) -> int:
         """Numbers measured per cell or pixel."""
         return len(TUTORIAL_BANK) if self.is_tutorial else self.features.depth
 
     @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of these."""
+        return np.dtype(np.uint8 if self.is_tutorial else np.float32)
+
+    @property
+    def row_bytes(self) -> int:
+        """Of a cell or pixel."""
+        return self.depth * self.dtype.itemsize
+
+    @property
     def bytes_per_pixel(self) -> float:
         """Of the features, between fit and labelling."""
-        return len(TUTORIAL_BANK) if self.is_tutorial else 4 * self.features.depth / 16
+        return self.row_bytes / self.cell_px**2
 
     @property
     def measuring_bytes(self) -> float:
         """Of a pixel while it is measured: read, in grey and padded, its features twice."""
         moduli = 0.0 if self.is_tutorial else 4 * self.features.bank.n_features / 16
         return DECODE_BYTES + PIXEL_BYTES + 2 * max(self.bytes_per_pixel, moduli)
+
+    def project(self, sums: FeatureSums) -> Projection:
+        """The projection of features whose sums over all rows are known."""
+        return identity(self.depth) if self.is_tutorial else self.features.project(sums)
+
+    def projected(self, rows: np.ndarray, projection: Projection) -> np.ndarray:
+        """Rows (n, depth) as they are clustered: (n, m), of the walk-through as they are."""
+        return rows if self.is_tutorial else projection.apply(rows)
 
     def record(self) -> dict[str, Any]:
         """As a run's attributes hold it: all numbers, so that a preset may get better ones."""
@@ -154,7 +183,7 @@ class Textons:
         return Scorer.of(self.projection, self.centroids)
 
 
-ARRAYS: dict[str, tuple[str | int, ...]] = {
+ARRAYS: dict[str, tuple[str, ...]] = {
     "centroids": ("cluster", "component"),
     "feature_mean": ("feature",),
     "feature_projection": ("feature", "component"),
@@ -190,16 +219,16 @@ class TextureModel:
     def arrays(self) -> dict[str, tuple[np.ndarray, tuple[str, ...]]]:
         """Arrays of the run with the names of their dimensions."""
         found = {
-            "centroids": (self.centroids, ("cluster", "component")),
-            "feature_mean": (self.projection.mean, ("feature",)),
-            "feature_projection": (self.projection.matrix, ("feature", "component")),
+            "centroids": self.centroids,
+            "feature_mean": self.projection.mean,
+            "feature_projection": self.projection.matrix,
         }
         if self.textons is not None:
             projection = self.textons.projection
-            found["textons"] = (self.textons.centroids, ("texton", "modulus"))
-            found["texton_mean"] = (projection.mean, ("modulus",))
-            found["texton_scale"] = (np.diag(projection.matrix).copy(), ("modulus",))
-        return found
+            found["textons"] = self.textons.centroids
+            found["texton_mean"] = projection.mean
+            found["texton_scale"] = np.diag(projection.matrix).copy()
+        return {name: (values, ARRAYS[name]) for name, values in found.items()}
 
     @staticmethod
     def of_run(run: Any) -> "TextureModel":
@@ -257,15 +286,7 @@ def fit_textons(texture: Texture, sums: FeatureSums, sample: np.ndarray, seed: i
     sums : of moduli.
     sample : (n, d) float32 moduli.
     """
-    features = texture.features
-    projection = features.project_cells(sums)
+    projection = standardise(sums)
     options = FitOptions(max_iter=TEXTON_ITERATIONS, seed=seed)
-    clusters = fit_clusters(projection.apply(sample), features.textons, options)
+    clusters = fit_clusters(projection.apply(sample), texture.features.textons, options)
     return Textons(projection, clusters.centroids)
-
-
-def project(texture: Texture, sums: FeatureSums) -> Projection:
-    """The projection of features whose sums over all rows are known."""
-    if texture.is_tutorial:
-        return identity(texture.depth)
-    return texture.features.project(sums)

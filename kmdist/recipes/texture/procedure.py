@@ -8,8 +8,8 @@ one a block. An image larger than a block goes through the passes of
 `kmdist.recipes.texture.shared`.
 """
 
-from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,8 +17,6 @@ import numpy as np
 from kmdist.engine.fits import FitOptions
 from kmdist.engine.passes import Pool, run_pass
 from kmdist.errors import ImageError
-from kmdist.filters import tutorial
-from kmdist.filters.features import tile_features, tile_moduli
 from kmdist.images import ImageSource, Window, decode, to_rgb8
 from kmdist.job.each_image import EachImage, Fits, summary, write_image
 from kmdist.job.job import Job
@@ -27,19 +25,22 @@ from kmdist.job.options import JobOptions
 from kmdist.job.photographs import PhotographProcedure, Photographs, open_photographs
 from kmdist.job.progress import Message, Watcher, compile_kernels
 from kmdist.job.recipe import Results
+from kmdist.job.shared_fit import FitResult
 from kmdist.job.work import Piece, Work
-from kmdist.recipes.texture.field_labels import color_sums, label_field, row_inertia
-from kmdist.recipes.texture.kept_responses import write_responses
+from kmdist.recipes.texture.blocks import write_responses
 from kmdist.recipes.texture.measuring import (
     Field,
-    Moduli,
-    box_of,
-    grid_of,
+    Pixels,
+    Sampling,
+    color_sums,
+    field_rows,
+    label_field,
     measure,
     measure_textons,
-    own_grid_of,
     read_moduli,
-    texton_map_of,
+    row_inertia,
+    rows_in,
+    sampled_moduli,
 )
 from kmdist.recipes.texture.model import (
     DEFAULT_PRESET,
@@ -48,10 +49,8 @@ from kmdist.recipes.texture.model import (
     Texture,
     TextureModel,
     fit_textons,
-    project,
 )
 from kmdist.recipes.texture.options import TextureOptions
-from kmdist.recipes.texture.sampling import Sampling, field_rows, rows_in, sampled_moduli
 from kmdist.recipes.texture.shared import TextureGroup, fit_of
 from kmdist.recipes.texture.steps import outline
 from kmdist.recipes.texture.wanted import TextureWanted, preset_of, wanted_textures
@@ -157,28 +156,45 @@ def texture_image(piece: Piece, wanted: TextureWanted, writer: RunWriter) -> Fit
     ------
     ImageError : it cannot be read, or has no position to fit.
     """
+    results = {}
+    for k, fit, labels, unclustered in segmented(piece, wanted):
+        write_image(writer, piece, wanted.prefix(k), fit, labels, unclustered)
+        results[k] = fit.record()
+    if wanted.keep_responses:
+        write_responses(writer, piece, wanted.texture)
+    return results
+
+
+def segmented(
+    piece: Piece, wanted: TextureWanted, pixels: Pixels | None = None
+) -> Iterator[tuple[int, FitResult, np.ndarray, np.ndarray | None]]:
+    """One image with clusters of its own.
+
+    Parameters
+    ----------
+    pixels : of the image, where they are known.
+
+    Yields
+    ------
+    k : as it was asked for. fit : of so many clusters.
+    labels : (y, x). unclustered : where they do not count, or None.
+    """
     texture = wanted.texture
-    field, textons = _measured(piece, wanted)
+    field, textons = _measured(piece, wanted, pixels)
     sampling = Sampling(wanted.fraction(rows_in(texture, piece)), wanted.fit.seed)
     sums, sample = field_rows(texture, field, sampling)
-    rows = sample.rows
-    if not len(rows):
+    if not len(sample):
         raise _nothing_to_fit(sums.n, sampling)
-    projection = project(texture, sums)
-    projected = rows if texture.is_tutorial else projection.apply(rows)
-    results = {}
-    for k, (clusters, selection) in wanted.fit_all(projected).items():
+    projection = texture.project(sums)
+    for k, (clusters, selection) in wanted.fit_all(
+        texture.projected(sample.rows, projection)
+    ).items():
         model = TextureModel(texture, textons, projection, clusters.centroids)
         labels, row_labels = label_field(texture, field, model.scorer)
         colors = color_sums(field, labels, clusters.k)
         inertia = row_inertia(texture, field, row_labels, projection, clusters.centroids)
         fit, order = fit_of(model, clusters, (colors, inertia), selection)
-        renamed = _renamed(labels, order)
-        write_image(writer, piece, wanted.prefix(k), fit, renamed, field.unclustered)
-        results[k] = fit.record()
-    if wanted.keep_responses:
-        write_responses(writer, piece, texture)
-    return results
+        yield k, fit, _renamed(labels, order), field.unclustered
 
 
 def _nothing_to_fit(n_rows: int, sampling: Sampling) -> ImageError:
@@ -191,19 +207,20 @@ def _nothing_to_fit(n_rows: int, sampling: Sampling) -> ImageError:
     )
 
 
-def _measured(piece: Piece, wanted: TextureWanted) -> tuple[Field, Textons | None]:
+def _measured(
+    piece: Piece, wanted: TextureWanted, pixels: Pixels | None
+) -> tuple[Field, Textons | None]:
     """The field of an image, and the textons fitted to it where there are any."""
     texture = wanted.texture
     if not texture.has_textons:
-        return measure(texture, piece), None
-    moduli = read_moduli(texture, piece)
+        return measure(texture, piece, None, pixels), None
+    moduli = read_moduli(texture, piece, pixels)
     sampling = Sampling(min(1.0, TEXTON_ROWS / rows_in(texture, piece)), wanted.fit.seed)
     sums, sample = sampled_moduli(texture, moduli, sampling)
     if not len(sample):
         raise _nothing_to_fit(sums.n, sampling)
     textons = fit_textons(texture, sums, sample.rows, wanted.fit.seed)
-    found = texton_map_of(moduli, textons)
-    return measure_textons(texture, piece, found, moduli.rgb, moduli.unclustered), textons
+    return measure_textons(texture, moduli, textons), textons
 
 
 def _renamed(labels: np.ndarray, order: np.ndarray) -> np.ndarray:
@@ -217,41 +234,15 @@ SIDE_PX = 40
 
 
 def exercise_texture_kernels(texture: Texture) -> None:
-    """Use every kernel of a texture job once, on 40 × 40 px."""
+    """Use every kernel of a texture job, on 40 × 40 px with and without transparent ones."""
     source = ImageSource("", "", SIDE_PX, SIDE_PX, channels=3, dtype="uint8", format="")
     piece = Piece(source, Window(0, 0, SIDE_PX, SIDE_PX))
-    box = box_of(piece.window)
     rgb = np.random.default_rng(0).integers(0, 256, (SIDE_PX, SIDE_PX, 3), dtype=np.uint8)
     transparent = np.zeros(rgb.shape[:2], bool)
     transparent[0] = True
-    sampling = Sampling(1.0, 0)
-    textons = None
-    if texture.is_tutorial:
-        responses = tutorial.tile_rows(rgb, box, (SIDE_PX, SIDE_PX))
-        field = Field(piece, responses, rgb, transparent)
-    elif texture.has_textons:
-        grid = own_grid_of(texture, piece)
-        values = tile_moduli(rgb, grid, texture.features)
-        moduli = Moduli(piece, values, rgb, transparent)
-        sums, sample = sampled_moduli(texture, moduli, sampling)
-        textons = fit_textons(texture, sums, sample.rows, 0)
-        cells = texton_map_of(moduli, textons)
-        field = measure_textons(texture, piece, cells, rgb, transparent)
-    else:
-        lab = rgb.astype(np.float32) if texture.features.color_weight else None
-        values = tile_features(rgb, grid_of(texture, piece), texture.features, lab=lab)
-        field = Field(piece, values, rgb, transparent)
-    sums, sample = field_rows(texture, field, sampling)
-    rows = sample.rows
-    projection = project(texture, sums)
-    projected = rows if texture.is_tutorial else projection.apply(rows)
     wanted = TextureWanted((2,), (), texture, fit=FitOptions(max_iter=2))
-    ((clusters, _),) = wanted.fit_all(projected).values()
-    model = TextureModel(texture, textons, projection, clusters.centroids)
-    labels, row_labels = label_field(texture, field, model.scorer)
-    color_sums(field, labels, clusters.k)
-    color_sums(replace(field, unclustered=None), labels, clusters.k)
-    row_inertia(texture, field, row_labels, projection, clusters.centroids)
+    for mask in (transparent, None):
+        list(segmented(piece, wanted, (rgb, mask)))
 
 
 COLORFUL = 8.0

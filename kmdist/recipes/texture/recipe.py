@@ -11,11 +11,18 @@ from kmdist.job.recipe import Inputs, Procedure
 from kmdist.recipes.texture.options import TextureOptions
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from kmdist.job.exhibits import Exhibit
     from kmdist.job.job import Job
     from kmdist.job.memory import Step
-    from kmdist.recipes.texture.field_labels import PixelLabels
+    from kmdist.recipes.texture.measuring import PixelLabels
     from kmdist.store import Run
+    from kmdist.store.run_arrays import Fit
+
+MOST_COMPONENTS = 16
+SHOWN_IMAGES = 6
+"""Of a report."""
 
 
 @job_function(TextureOptions)
@@ -81,7 +88,7 @@ class Textures(PhotographRecipe):
 
     def model_of(self, run: "Run") -> "PixelLabels":
         """The textures of a run."""
-        from kmdist.recipes.texture.field_labels import PixelLabels
+        from kmdist.recipes.texture.measuring import PixelLabels
         from kmdist.recipes.texture.model import TextureModel
 
         model = TextureModel.of_run(run)
@@ -90,10 +97,32 @@ class Textures(PhotographRecipe):
         return PixelLabels(model, run.palette)
 
     def exhibits(self, run: "Run") -> "Sequence[Exhibit]":
-        """Signatures of the clusters, and the filter bank."""
-        from kmdist.recipes.texture.exhibits import signatures_and_bank
+        """Signatures of the clusters, of the first images where each has its own; the bank."""
+        from kmdist.job.exhibits import Gallery, signatures
+        from kmdist.recipes.texture.model import Texture
 
-        return signatures_and_bank(run)
+        if run.runs:  # each k shows its own
+            return ()
+        shown: list[Exhibit] = []
+        names = [] if run.centroids is not None else list(run.images)[:SHOWN_IMAGES]
+        fits: dict[str, Fit] = {f" of {name}": run.images[name] for name in names} or {"": run}
+        for whose, fit in fits.items():
+            if fit.centroids is not None:
+                rows = fit.centroids[:, :MOST_COMPONENTS]
+                columns = [f"c{i}" for i in range(rows.shape[1])]
+                note = "centroids in the first components of the features"
+                shown.append(signatures(f"Cluster signatures{whose}", rows, columns, note))
+        texture = Texture.of_record(run.attributes["features"])
+        if not texture.is_tutorial:
+            pictures = list(zip(texture.bank.names, map(_grey, texture.bank.kernels), strict=True))
+            shown.append(Gallery("Filter bank", pictures, "grey is 0; each to its own magnitude"))
+        return shown
+
+
+def _grey(kernel: "np.ndarray") -> "np.ndarray":
+    """A filter as a picture of 8 bits."""
+    largest = abs(kernel).max() or 1.0
+    return (127.5 + 127.5 * kernel / largest).round().astype("uint8")
 
 
 RECIPE = Textures()

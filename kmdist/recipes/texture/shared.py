@@ -26,28 +26,25 @@ from kmdist.job.label_maps import label_items
 from kmdist.job.shared_fit import FitResult, SharedFit
 from kmdist.job.work import Work
 from kmdist.recipes.texture.blocks import (
+    COUNTED,
+    RESPONSES,
     Measuring,
     Summed,
     TextureWork,
+    Tiles,
     features_stage,
     textons_stage,
 )
-from kmdist.recipes.texture.field_labels import mean_colors
-from kmdist.recipes.texture.kept_responses import RESPONSES
 from kmdist.recipes.texture.labels import label_textures, map_textons
+from kmdist.recipes.texture.measuring import mean_colors, rows_in
 from kmdist.recipes.texture.model import (
     SPACE,
     TEXTON_ROWS,
     Textons,
     TextureModel,
     fit_textons,
-    project,
 )
-from kmdist.recipes.texture.sampling import rows_in
-from kmdist.recipes.texture.tiles import Tiles
 from kmdist.recipes.texture.wanted import TextureWanted
-
-COUNTED = "its texture counts in the fit"
 
 
 @dataclass
@@ -78,10 +75,10 @@ class TextureGroup(SharedFit):
                 f"a share of {self.wanted.sample} of {sums.n:,} positions leaves none to "
                 "fit: use a larger --sample"
             )
-        marked, projection = frozenset(summed.marked), project(texture, sums)
+        marked, projection = frozenset(summed.marked), texture.project(sums)
         rows = summed.sample.in_order()
         del summed  # the sample is not to be held twice while it is fitted
-        rows = rows if texture.is_tutorial else projection.apply(rows)
+        rows = texture.projected(rows, projection)
         with self.job.timed("fit"):
             found = self.wanted.fit_all(rows, threads=self.threads, on_state=self.say_state)
         del rows

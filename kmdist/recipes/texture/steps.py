@@ -2,9 +2,7 @@
 
 from collections.abc import Sequence
 
-from kmdist.filters.cells import CELL
 from kmdist.filters.tiles import pair_kernels, plan_axis
-from kmdist.filters.tutorial import BANK as TUTORIAL_BANK
 from kmdist.job.each_image import each_stage
 from kmdist.job.label_maps import (
     MARK,
@@ -17,9 +15,8 @@ from kmdist.job.label_maps import (
 from kmdist.job.memory import NOTHING, Held, Outline, Step
 from kmdist.job.photographs import Photographs
 from kmdist.job.work import Work
-from kmdist.recipes.texture.blocks import features_stage, textons_stage
-from kmdist.recipes.texture.kept_responses import RESPONSES
-from kmdist.recipes.texture.labels import MAP, label_stage
+from kmdist.recipes.texture.blocks import MAP, RESPONSES, features_stage, textons_stage
+from kmdist.recipes.texture.labels import label_stage
 from kmdist.recipes.texture.model import TEXTON_ROWS, Texture
 from kmdist.recipes.texture.wanted import SAMPLE_ROWS, TextureWanted
 
@@ -122,16 +119,13 @@ def _measuring(texture: Texture, blocks: Sequence[Work]) -> Held:
 
 def _sample_bytes(wanted: TextureWanted, n_pixels: int) -> float:
     """Of the rows that are fitted, of so many pixels."""
-    texture = wanted.texture
-    n_rows = n_pixels if texture.is_tutorial else n_pixels // CELL**2
-    row_bytes = texture.depth * (1 if texture.is_tutorial else 4) + NUMBER_BYTES
-    return wanted.fraction(n_rows) * n_rows * row_bytes
+    n_rows = n_pixels // wanted.texture.cell_px**2
+    return wanted.fraction(n_rows) * n_rows * (wanted.texture.row_bytes + NUMBER_BYTES)
 
 
 def spectra_bytes(texture: Texture, blocks: Sequence[Work]) -> int:
     """Of the bank's spectra for the pieces of all images, four sizes of pieces at most."""
-    bank = TUTORIAL_BANK if texture.is_tutorial else texture.features.bank
-    step = 1 if texture.is_tutorial else CELL
+    bank, step = texture.bank, texture.cell_px
     shapes = {(one.source.height, one.source.width) for work in blocks for one in work.pieces}
     planned = {side: plan_axis(side, bank.halo, step)[1] for shape in shapes for side in shape}
     sizes = {(planned[height], planned[width]) for height, width in shapes}
@@ -146,9 +140,8 @@ def checkpoint_bytes(workload: Photographs, wanted: TextureWanted, *, shared: bo
     pixels = sum(work.pixels for work in blocks)
     if not pixels:
         return 0
-    row_bytes = texture.depth * (1 if texture.is_tutorial else 4)
-    rows = wanted.fraction(pixels) * pixels / (1 if texture.is_tutorial else 16)
-    total = min(rows, SAMPLE_ROWS if wanted.sample is None else rows) * row_bytes
+    rows = wanted.fraction(pixels) * pixels / texture.cell_px**2
+    total = min(rows, SAMPLE_ROWS if wanted.sample is None else rows) * texture.row_bytes
     total += len(blocks) * 8 * texture.depth**2 + kept_label_bytes(blocks, wanted.at_most)
     if texture.has_textons:
         depth = texture.features.bank.n_features
@@ -161,6 +154,4 @@ def response_bytes(workload: Photographs, wanted: TextureWanted) -> int:
     """Of the filter responses that are kept, before compression."""
     if not wanted.keep_responses:
         return 0
-    texture = wanted.texture
-    n_filters = texture.depth if texture.is_tutorial else len(texture.features.bank)
-    return 4 * n_filters * workload.pixels
+    return 4 * len(wanted.texture.bank) * workload.pixels

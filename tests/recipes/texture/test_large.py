@@ -65,7 +65,7 @@ PASS_TASKS = {
     "each_of_block",
     "label_block",
     "measure_block",
-    "merge_summed",
+    "merge",
     "save_texton_maps",
     "sum_features",
     "sum_moduli",

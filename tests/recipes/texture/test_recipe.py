@@ -14,9 +14,8 @@ from sklearn.metrics import adjusted_rand_score
 import kmdist
 from kmdist.cli import cli
 from kmdist.errors import KmdistError, UsageError
-from kmdist.filters import gabor, leung_malik, tile_responses, with_halo
+from kmdist.filters import gabor, grey, leung_malik, tile_responses, with_halo
 from kmdist.filters.features import TextureFeatures
-from kmdist.filters.grey import grey
 from kmdist.images import ImageSource
 from kmdist.job.progress import Event
 from kmdist.recipes.predict import predict
