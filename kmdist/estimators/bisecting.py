@@ -89,34 +89,38 @@ class ClusterTree:
         return labels
 
 
-def _part_of(item: tuple[Any, np.ndarray, int]) -> tuple[np.ndarray, np.ndarray | None]:
-    """Rows of a source that lie nearer to one centroid of a pair."""
-    source, pair, side = item
+def _part_of(item: tuple[Any, Callable[..., Any], tuple[Any, ...]]) -> tuple[Any, Any]:
+    """Rows of a source, and their weights, that a function chooses."""
+    source, chosen, how = item
     block: Block = source.open()
-    inside = predict_rows(block.rows, pair) == side
+    inside = chosen(block.rows, *how)
     return block.rows[inside], None if block.weights is None else block.weights[inside]
 
 
-def _kept_part(source: Any, pair: np.ndarray, side: int) -> Block:
-    return Block(*_part_of((source, pair, side)))
+def _kept_part(source: Any, chosen: Callable[..., Any], how: tuple[Any, ...]) -> Block:
+    return Block(*_part_of((source, chosen, how)))
 
 
-def part_of_rows(rows: Rows, pair: np.ndarray, side: int) -> Rows:
-    """The rows nearer to one centroid of a pair than to the other.
+def part_of_rows(rows: Rows, chosen: Callable[..., np.ndarray], *how: Any) -> Rows:
+    """Some of the rows.
 
     Parameters
     ----------
     rows : Rows; where they are kept, the part is kept too, as a copy.
-    pair : (2, d) centroids.
-    side : 0 or 1.
+    chosen : called with rows (n, d) and `how`; importable. (n,) True for those that are taken.
     """
     if rows.kept:
         pool = rows.pool
-        future = pool.broadcast(pair)
-        sources = [pool.submit(_kept_part, source, future, side) for source in rows.sources]
+        future = pool.broadcast(how)
+        sources = [pool.submit(_kept_part, source, chosen, future) for source in rows.sources]
         return Rows(pool, sources, rows.dtype, kept=True)
-    loaders = [Loader(_part_of, (source, pair, side)) for source in rows.sources]
+    loaders = [Loader(_part_of, (source, chosen, how)) for source in rows.sources]
     return Rows(rows.pool, loaders, rows.dtype, kept=False)
+
+
+def _on_side(rows: np.ndarray, pair: np.ndarray, side: int) -> np.ndarray:
+    """Rows that lie nearer to one centroid of a pair (2, d) than to the other."""
+    return np.asarray(predict_rows(rows, pair) == side)
 
 
 class BisectingKMeans(CentroidModel):
@@ -225,7 +229,7 @@ class BisectingKMeans(CentroidModel):
             state = self._split(whole, seed + 7919 * node)
             if not state.counts.all():  # too near to each other for their type to part them
                 continue
-            halves = [part_of_rows(whole, state.centroids, side) for side in (0, 1)]
+            halves = [part_of_rows(whole, _on_side, state.centroids, side) for side in (0, 1)]
             left, right = (tree.add(*_measure(half)) for half in halves)
             parts |= {left: halves[0], right: halves[1]}
             tree.children[node], tree.splits[node] = (left, right), state.centroids

@@ -220,37 +220,22 @@ def select_k(
     X = checked(CentroidModel(), X, reset=True)
     with pool_for(X) as pool:
         rows, _ = as_rows(X, checked_weights(sample_weight, X), pool)
+        wanted = sorted(set(ks))
+        if not wanted or wanted[0] < 1 or wanted[-1] > rows.n_rows:
+            raise ValueError(
+                f"k must lie in 1 … {rows.n_rows} (the rows there are), received {wanted}"
+            )
+        sample, initial = _seed_all(rows, wanted, init, random_state)
         options = Options(max_iter=max_iter, tol=tol)
-        return select_rows(rows, ks, init, options, random_state, on_state)
-
-
-def select_rows(
-    rows: Rows,
-    ks: Iterable[int],
-    init: str,
-    options: Options,
-    seed: int,
-    on_state: OnState | None = None,
-) -> Selection:
-    """`select_k` for rows on a pool."""
-    wanted = sorted(set(ks))
-    if not wanted or wanted[0] < 1 or wanted[-1] > rows.n_rows:
-        raise ValueError(f"k must lie in 1 … {rows.n_rows} (the rows there are), received {wanted}")
-    sample, initial = _seed_all(rows, wanted, init, seed)
-    states = _iterate_many(rows, initial, options, on_state)
-    spreads: list[Spread] = rows.run(
-        spread_block,
-        rows.pool.broadcast([state.centroids for state in states]),
-        rows.frame_future,
-        merge=merge_spreads,
-    )
-    some = sample[:: -(-len(sample) // SILHOUETTE_ROWS)]
-    silhouettes = sampled_silhouettes(some, [state.centroids for state in states])
-    table = tuple(
-        _candidate(rows, _finished(rows, state, spread.inertias, spread.counts), spread, value)
-        for state, spread, value in zip(states, spreads, silhouettes, strict=True)
-    )
-    return recommend(table)
+        states = _iterate_many(rows, initial, options, on_state or (lambda _: None))
+        found = [state.centroids for state in states]
+        spreads: list[Spread] = rows.run(
+            spread_block, rows.pool.broadcast(found), rows.frame_future, merge=merge_spreads
+        )
+        silhouettes = sampled_silhouettes(sample[:: -(-len(sample) // SILHOUETTE_ROWS)], found)
+        return recommend(
+            tuple(_candidate(rows, *one) for one in zip(states, spreads, silhouettes, strict=True))
+        )
 
 
 def _seed_all(
@@ -266,10 +251,9 @@ def _seed_all(
 
 
 def _iterate_many(
-    rows: Rows, initial: list[np.ndarray], options: Options, on_state: OnState | None = None
+    rows: Rows, initial: list[np.ndarray], options: Options, say: OnState
 ) -> list[State]:
     """States whose counts and inertia have yet to be measured."""
-    say = on_state or _say_nothing
     states = [
         State(np.asarray(c, rows.centroid_dtype), np.zeros(len(c)), np.inf, 0) for c in initial
     ]
@@ -297,14 +281,6 @@ def _iterate_one(rows: Rows, state: State, options: Options, say: OnState) -> St
     return state
 
 
-def _say_nothing(_: State) -> None:
-    """For callers who want silence."""
-
-
-def _finished(rows: Rows, state: State, inertias: np.ndarray, counts: np.ndarray) -> State:
-    return replace(state, counts=tidy_counts(rows, counts), inertia=total_inertia(inertias))
-
-
 def _step_many(source: Any, centers: list[Centers], frame: Frame) -> list[PartialSums]:
     block = source.open()
     return [assign(block.rows, block.weights, each.centroids, frame) for each in centers]
@@ -316,8 +292,8 @@ def _merge_many(parts: list[list[PartialSums]]) -> list[PartialSums]:
 
 def _candidate(rows: Rows, state: State, spread: Spread, silhouette: float) -> Candidate:
     k, weight = len(state.centroids), rows.moments.weight
-    total = float(rows.moments.m2.sum())
-    within = state.inertia
+    total, within = float(rows.moments.m2.sum()), total_inertia(spread.inertias)
+    state = replace(state, counts=tidy_counts(rows, spread.counts), inertia=within)
     between = max(total - within, 0.0)
     possible = 1 < k < rows.n_counted and within > 0
     return Candidate(

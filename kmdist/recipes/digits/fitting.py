@@ -44,7 +44,6 @@ from kmdist.recipes.digits.labellers import (
     kernel_basis,
     kernel_sums,
     merge_kernel_sums,
-    ranked_anew,
     solve,
 )
 from kmdist.recipes.digits.landmarks import (
@@ -368,5 +367,5 @@ def rank_clusters(
         order = np.lexsort((*centroids.T[::-1], -total.counts))
         rank = np.empty(model.k, np.int64)
         rank[order] = np.arange(model.k)
-        found.append((ranked_anew(model, rank), (centroids[order] / scale).astype(np.float32)))
+        found.append((Ranked(model, rank), (centroids[order] / scale).astype(np.float32)))
     return found

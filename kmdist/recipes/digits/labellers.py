@@ -9,8 +9,7 @@ m/2) multiplications.
 
     basis = kernel_basis(landmarks)
     sums = merge_kernel_sums([kernel_sums(rows, labels, basis, k) for each block])
-    weights = solve(sums)
-    labels = relabel(rows, basis, weights)
+    labels = KernelLabels(basis, solve(sums)).label(rows)
 """
 
 from dataclasses import dataclass
@@ -138,20 +137,6 @@ def solve(sums: KernelSums, ridge: float = RIDGE) -> np.ndarray:
     raise ValueError("the sums of the kernel are not positive definite: rows hold NaN")
 
 
-def relabel(rows: np.ndarray, basis: KernelBasis, weights: np.ndarray) -> np.ndarray:
-    """The cluster whose fitted function is largest at each row; ties go to the lowest.
-
-    Returns
-    -------
-    (n,) int32
-    """
-    labels = np.empty(len(rows), np.int32)
-    for start in range(0, len(rows), _CHUNK_ROWS):
-        chunk = slice(start, start + _CHUNK_ROWS)
-        labels[chunk] = (_values(rows[chunk], basis) @ weights).argmax(axis=1)
-    return labels
-
-
 class Model(Protocol):
     """Labels rows; picklable."""
 
@@ -199,7 +184,7 @@ class VoteLabels:
 
 @dataclass(frozen=True)
 class KernelLabels:
-    """The largest of k smooth functions.
+    """The cluster whose function is largest at each row; ties go to the lowest.
 
     Parameters
     ----------
@@ -216,7 +201,11 @@ class KernelLabels:
 
     def label(self, rows: np.ndarray) -> np.ndarray:
         """(n,) int32."""
-        return relabel(rows, self.basis, self.weights)
+        labels = np.empty(len(rows), np.int32)
+        for start in range(0, len(rows), _CHUNK_ROWS):
+            chunk = slice(start, start + _CHUNK_ROWS)
+            labels[chunk] = (_values(rows[chunk], self.basis) @ self.weights).argmax(axis=1)
+        return labels
 
 
 @dataclass(frozen=True)
@@ -270,23 +259,15 @@ class Ranked:
         return np.asarray(self.rank[self.model.label(rows)], dtype=np.int32)
 
 
-def ranked_anew(model: Model, rank: np.ndarray) -> Ranked:
-    """Number the clusters of a model anew; numbers upon numbers become one step."""
-    if isinstance(model, Ranked):
-        return Ranked(model.model, rank[model.rank])
-    return Ranked(model, rank)
-
-
-def arrays_of(model: Ranked) -> dict[str, np.ndarray]:
-    """What a run stores of a model, by array name; of a split below ``whole/`` and ``parts/``."""
-    inner: Any = model.model
-    arrays = {"rank": model.rank.astype(np.int64)}
+def arrays_of(model: Model) -> dict[str, Any]:
+    """What a run stores of a model, by array name; below ``whole`` and ``parts`` of a split."""
+    inner, rank = model, np.arange(model.k)
+    while isinstance(inner, Ranked):  # numbers upon numbers become one step
+        rank, inner = rank[inner.rank], inner.model
+    arrays: dict[str, Any] = {"rank": rank.astype(np.int64)}
     if isinstance(inner, SplitLabels):
         arrays["cluster"] = np.array([inner.cluster])
-        for name in ("whole", "parts"):
-            one = getattr(inner, name)
-            below = arrays_of(ranked_anew(one, np.arange(one.k)))
-            arrays |= {f"{name}/{key}": values for key, values in below.items()}
+        arrays |= {"whole": arrays_of(inner.whole), "parts": arrays_of(inner.parts)}
     elif isinstance(inner, CentroidLabels):
         arrays["centroids"] = inner.centroids
     elif isinstance(inner, KernelLabels):
@@ -302,11 +283,11 @@ def arrays_of(model: Ranked) -> dict[str, np.ndarray]:
     return arrays
 
 
-def model_of(arrays: dict[str, np.ndarray]) -> Ranked:
-    """The model that a run has stored."""
+def model_of(arrays: dict[str, Any]) -> Ranked:
+    """The model that a run has stored; `arrays_of` the other way round."""
     inner: Model
     if "cluster" in arrays:
-        whole, parts = (model_of(_below(arrays, name)) for name in ("whole", "parts"))
+        whole, parts = model_of(arrays["whole"]), model_of(arrays["parts"])
         inner = SplitLabels(whole, int(arrays["cluster"][0]), parts)
     elif "weights" in arrays:
         basis = KernelBasis(arrays["centres"], float(arrays["scale"][0]))
@@ -320,14 +301,6 @@ def model_of(arrays: dict[str, np.ndarray]) -> Ranked:
     else:
         inner = CentroidLabels(arrays["centroids"])
     return Ranked(inner, arrays["rank"])
-
-
-def _below(arrays: dict[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
-    return {
-        key.removeprefix(f"{name}/"): values
-        for key, values in arrays.items()
-        if key.startswith(f"{name}/")
-    }
 
 
 ARRAYS = (

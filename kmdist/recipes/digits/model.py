@@ -126,13 +126,12 @@ class Describer:
         return np.concatenate(parts)
 
 
-def _stored(run: Any, group: str) -> dict[str, np.ndarray]:
+def _stored(run: Any, group: str) -> dict[str, Any]:
     """The arrays that a run stores of a model, a split's parts included."""
     found = {name: run.array(f"{group}/{name}") for name in ARRAYS}
     arrays = {name: values for name, values in found.items() if values is not None}
-    for name in ("whole", "parts") if "cluster" in arrays else ():
-        below = _stored(run, f"{group}/{name}")
-        arrays |= {f"{name}/{key}": values for key, values in below.items()}
+    if "cluster" in arrays:
+        arrays |= {name: _stored(run, f"{group}/{name}") for name in ("whole", "parts")}
     return arrays
 
 

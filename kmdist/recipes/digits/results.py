@@ -8,7 +8,6 @@ centroids and in nothing else.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -154,13 +153,16 @@ class Clustering:
             job.writer.write_group(f"{self.prefix}model")
             write(f"{self.prefix}model/mean", projection.mean, ("feature",))
             write(f"{self.prefix}model/matrix", projection.matrix, ("feature", "component"))
-        job.writer.write_group(f"{self.prefix}labelling")
-        arrays = arrays_of(self.model.labelling)
-        for group in sorted({str(Path(key).parent) for key in arrays if "/" in key}):
-            job.writer.write_group(f"{self.prefix}labelling/{group}")
-        for key, values in arrays.items():
-            axes = tuple(f"axis{i}" for i in range(values.ndim))
-            write(f"{self.prefix}labelling/{key}", values, axes)
+        self._write_labelling(job, f"{self.prefix}labelling", arrays_of(self.model.labelling))
+
+    def _write_labelling(self, job: Job, group: str, arrays: Mapping[str, Any]) -> None:
+        job.writer.write_group(group)
+        for name, values in arrays.items():
+            if isinstance(values, dict):  # of a part of a split
+                self._write_labelling(job, f"{group}/{name}", values)
+            else:
+                axes = tuple(f"axis{i}" for i in range(values.ndim))
+                job.writer.write_array(f"{group}/{name}", values, axes)
 
     def record(self, report: Report) -> dict[str, Any]:
         """Figures and scores."""

@@ -9,8 +9,9 @@ import numpy as np
 
 from kmdist.engine.fits import FitOptions
 from kmdist.engine.passes import Pool, one_blas_thread
-from kmdist.engine.rows import Block, Loader, Rows
+from kmdist.engine.rows import Rows
 from kmdist.errors import KmdistError, UsageError, quantity
+from kmdist.estimators.bisecting import part_of_rows
 from kmdist.estimators.merging import merge_clusters
 from kmdist.job.job import Job
 from kmdist.job.memory import Outline
@@ -79,8 +80,9 @@ def split(
         )
 
     def change(job: Job, rows: Rows) -> Changed:
-        parts = _fit_parts(job, _rows_of_cluster(rows, model.labelling, cluster), run, k)
         whole = model.labelling
+        inside = part_of_rows(rows, _in_cluster, whole, cluster)
+        parts = _fit_parts(job, inside, run, k)
         origins = [[c] for c in range(whole.k)] + [[cluster]] * (k - 1)
         return Changed(SplitLabels(whole, cluster, parts), origins, "split")
 
@@ -122,9 +124,8 @@ def merge(
 
     def change(job: Job, rows: Rows) -> Changed:
         new = groups if groups is not None else _groups_of(job, rows, run, model, to or 1, method)
-        joined = Ranked(model.labelling.model, new[model.labelling.rank])
         origins = [np.flatnonzero(new == i).tolist() for i in range(int(new.max()) + 1)]
-        return Changed(joined, origins, "merge")
+        return Changed(Ranked(model.labelling, new), origins, "merge")
 
     named = None if groups is None else [sorted(map(int, group)) for group in clusters]
     asked = {"merge": {"clusters": named, "to": to, "method": method if to else None}}
@@ -165,26 +166,9 @@ def _groups_of(
             raise KmdistError(f"--to {to}: {error}; use more") from error
 
 
-def _part_of(item: tuple[Any, Model, int]) -> np.ndarray:
-    source, model, cluster = item
-    rows: np.ndarray = source.open().rows
+def _in_cluster(rows: np.ndarray, model: Model, cluster: int) -> np.ndarray:
     with one_blas_thread():
-        return np.ascontiguousarray(rows[model.label(rows) == cluster])
-
-
-def _kept_part(source: Any, model: Model, cluster: int) -> Block:
-    return Block(_part_of((source, model, cluster)))
-
-
-def _rows_of_cluster(rows: Rows, model: Model, cluster: int) -> Rows:
-    """The rows of one cluster; a copy, kept where the rows are."""
-    pool = rows.pool
-    if rows.kept:
-        future = pool.broadcast(model)
-        sources = [pool.submit(_kept_part, source, future, cluster) for source in rows.sources]
-        return Rows(pool, sources, rows.dtype, kept=True)
-    loaders = [Loader(_part_of, (source, model, cluster)) for source in rows.sources]
-    return Rows(pool, loaders, rows.dtype, kept=False)
+        return np.asarray(model.label(rows) == cluster)
 
 
 def _fit_parts(job: Job, rows: Rows, run: Run, k: int) -> Model:
@@ -279,24 +263,11 @@ class DigitChange:
         results, (report,) = label_and_write(
             job, opened, rows, str(run.attributes["preset"]), [clustering]
         )
-        ranks = _ranks(changed, labelling)
-        origins: list[list[int]] = [[] for _ in ranks]
-        for number, rank in enumerate(ranks):
-            origins[rank] = changed.origins[number]
+        origins = [changed.origins[number] for number in np.argsort(labelling.rank)]
         before = run.attributes.get("tree") or first_tree(np.asarray(run.counts))
         tree = next_tree(before, origins, changed.how, report.counts)
         by_k = {labelling.k: {**results.by_k[labelling.k], "tree": tree}}
         return Results(by_k, results.common)
-
-
-def _ranks(changed: Changed, labelling: Ranked) -> list[int]:
-    """The number that each cluster of the changed model has in the new run."""
-    inner = changed.model
-    if isinstance(inner, Ranked):  # its numbers and the new ones became one step
-        ranks = np.empty(inner.k, np.int64)
-        ranks[inner.rank] = labelling.rank
-        return [int(rank) for rank in ranks]
-    return [int(rank) for rank in labelling.rank]
 
 
 def first_tree(counts: np.ndarray) -> list[dict[str, Any]]:

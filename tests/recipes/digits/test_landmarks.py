@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from kmdist.engine.components import feature_sums, fit_projection, merge_feature_sums, project
 from kmdist.estimators.merging import group_by_affinity
 from kmdist.recipes.digits.labellers import (
+    KernelLabels,
     KernelSums,
     kernel_basis,
     kernel_sums,
     merge_kernel_sums,
-    relabel,
     solve,
 )
 from kmdist.recipes.digits.landmarks import (
@@ -174,7 +174,9 @@ def test_relabelling_is_ridge_regression() -> None:
     phi = np.exp(-((exact[:, None] - centres) ** 2).sum(axis=2) / basis.scale)
     expected = np.linalg.solve(phi.T @ phi + 0.9 * np.eye(80), phi.T @ np.eye(2)[truth])
     np.testing.assert_allclose(phi @ weights, phi @ expected, atol=2e-3)
-    np.testing.assert_array_equal(relabel(x, basis, weights), (phi @ expected).argmax(axis=1))
+    np.testing.assert_array_equal(
+        KernelLabels(basis, weights).label(x), (phi @ expected).argmax(axis=1)
+    )
 
 
 def test_relabelling_overrules_a_few_wrong_labels() -> None:
@@ -183,7 +185,7 @@ def test_relabelling_overrules_a_few_wrong_labels() -> None:
     wrong[::40] = 1 - wrong[::40]
     basis = kernel_basis(x[:100])
     sums = kernel_sums(x, wrong, basis, 2)
-    assert np.mean(relabel(x, basis, solve(sums)) == truth) > 0.999
+    assert np.mean(KernelLabels(basis, solve(sums)).label(x) == truth) > 0.999
 
 
 def test_sums_with_nan_are_refused() -> None:
