@@ -42,13 +42,16 @@ class Item(Sized, Protocol):
     @property
     def names(self) -> Sequence[str]: ...
     @property
-    def tile_of(self) -> str | None: ...
+    def tile_of(self) -> str | None:
+        return None
 
     def given(self, prepared: Any) -> Any:
-        """What a task receives of the block, and of what was prepared of it, if not None."""
+        """What a task receives: the block, or what was prepared of it, if not None."""
+        return self if prepared is None else prepared
 
     def halves(self) -> Sequence[Self]:
         """Two blocks that can be worked on instead; none where it cannot be parted."""
+        return ()
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from kmdist.job.job import Job, NoUsableImageError
 from kmdist.job.memory import DECODE_BYTES, Held
 from kmdist.job.options import JobOptions
 from kmdist.job.progress import Message
-from kmdist.recipes.digits.stacks import Stack, open_stack, polarity_of
+from kmdist.recipes.digits.stacks import Stack, border_of, open_stack
 from kmdist.recipes.digits.stacks.files import classes_by_folder
 from kmdist.recipes.digits.stacks.stack import Range, ranges
 from kmdist.store import Run
@@ -174,12 +174,12 @@ def open_input(given: Input, options: JobOptions, size: tuple[int, int] | None =
     )
     notes = [Message(stack.note)] if stack.note else []
     if given.polarity == "auto":
-        found = polarity_of(stack)
-        dark_ink = found.dark_ink
+        border = border_of(stack)
+        dark_ink = border > 0.5
         if dark_ink:
             notes.append(
                 Message(
-                    f"dark ink on light paper (borders at {found.border:.0%}): images are "
+                    f"dark ink on light paper (borders at {border:.0%}): images are "
                     "inverted; --polarity light or dark decides otherwise"
                 )
             )
@@ -215,12 +215,12 @@ def open_further(
             f"{stack.name}: images of {stack.width} × {stack.height} px; the fitted ones have "
             f"{size[0]} × {size[1]}"
         )
-    found = polarity_of(stack)
-    if found.dark_ink != opened.dark_ink:
+    border = border_of(stack)
+    if (border > 0.5) != opened.dark_ink:
         ink = "dark" if opened.dark_ink else "light"
         warnings.append(
             Message(
-                f"{stack.name}: borders at {found.border:.0%}, but taken for {ink} ink as the "
+                f"{stack.name}: borders at {border:.0%}, but taken for {ink} ink as the "
                 "fitted images have; --polarity light or dark decides otherwise",
                 warning=True,
             )

@@ -175,7 +175,7 @@ def _sweep(run: Run) -> Any:
     left.plot(ks, inertia, "o-")
     left.set_xlabel("k")
     left.set_ylabel("inertia")
-    elbow = find_elbow(np.array(ks), np.array(inertia)) if len(ks) > 2 else None
+    elbow = find_elbow(np.array(ks), np.array(inertia))
     if elbow is not None:
         left.axvline(elbow, color="gray", linestyle="--")
         left.set_title(f"elbow at k = {elbow}", fontsize=9)
@@ -239,7 +239,7 @@ def exhibits(run: Run) -> Sequence[Exhibit]:
 def _by_k(run: Run) -> list[Exhibit]:
     ks, runs = list(run.runs), list(run.runs.values())
     inertia = [float(one.inertia or 0.0) for one in runs]
-    elbow = find_elbow(np.array(ks), np.array(inertia)) if len(ks) > 2 else None
+    elbow = find_elbow(np.array(ks), np.array(inertia))
     note = "" if elbow is None else f"elbow at k = {elbow}"
     shown: list[Exhibit] = [Curves("Inertia against k", "k", ks, {"inertia": inertia}, elbow, note)]
     scores = [one.attributes.get("scores") or {} for one in runs]

@@ -11,6 +11,6 @@ own ranges.
 """
 
 from kmdist.recipes.digits.stacks.opening import open_stack
-from kmdist.recipes.digits.stacks.stack import Polarity, Stack, StackSource, polarity_of
+from kmdist.recipes.digits.stacks.stack import Stack, StackSource, border_of
 
-__all__ = ["Polarity", "Stack", "StackSource", "open_stack", "polarity_of"]
+__all__ = ["Stack", "StackSource", "border_of", "open_stack"]

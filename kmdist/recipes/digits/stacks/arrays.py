@@ -105,7 +105,7 @@ class ArrayStack:
 
     Parameters
     ----------
-    path : file or Zarr folder. kind : ``npy``, ``npz`` or ``zarr``.
+    path : file or Zarr folder. kind : ``npy``, ``npz``, ``idx`` or ``zarr``.
     key : member of an ``.npz`` or Zarr group; empty for none.
     shape : n, height, width.
     levels : what its values mean.
@@ -144,7 +144,8 @@ class ArrayStack:
     def identity(self) -> Sequence[Any]:
         """Name, size and time of the file, or of all files of a Zarr array."""
         size_bytes, mtime_ns, _ = self.status
-        return [Path(self.path).name, self.key, size_bytes, mtime_ns]
+        key = () if self.kind == "idx" else (self.key,)
+        return [Path(self.path).name, *key, size_bytes, mtime_ns]
 
 
 @dataclass(frozen=True)
@@ -194,7 +195,7 @@ def _array(path: str, kind: str, key: str, status: Status) -> Any:
     """
     if kind != "zarr":
         require_same(path, status)
-        return open_numpy(path, key)
+        return open_idx(Path(path), check=False) if kind == "idx" else open_numpy(path, key)
     from kmdist.store.zarr_trees import open_guarded, require_stored, tree_status
 
     array = open_guarded(path, key, status[2])
@@ -234,10 +235,16 @@ def open_array(path: Path) -> tuple[ArrayStack, np.ndarray | None]:
         raise UsageError(f"{path}: an array of shape {shape}; expected (n, height, width){hint}")
     if array.dtype.kind not in "fiub":
         raise UsageError(f"{path}: an array of {array.dtype}; expected real numbers")
-    blocks = (np.asarray(array[i : i + BLOCK_IMAGES]) for i in range(0, shape[0], BLOCK_IMAGES))
-    levels = levels_of(str(path), blocks)
-    stack = ArrayStack(str(path), kind, key, (shape[0], shape[1], shape[2]), levels, status)
+    stack = _array_stack(str(path), kind, key, array, status)
     return stack, None if classes is None else np.asarray(classes)
+
+
+def _array_stack(path: str, kind: str, key: str, array: Any, status: Status) -> ArrayStack:
+    """Images of an array (n, h, w), of which all are read to see what their values mean."""
+    n, height, width = array.shape
+    blocks = (np.asarray(array[i : min(i + BLOCK_IMAGES, n)]) for i in range(0, n, BLOCK_IMAGES))
+    levels = levels_of(path, blocks)
+    return ArrayStack(path, kind, key, (n, height, width), levels, status)
 
 
 def _unreadable(path: str | Path, error: Exception) -> KmdistError:
@@ -294,8 +301,9 @@ class IdxFile:
     shape: tuple[int, ...]
     status: Status
 
-    def values(self, start: int, stop: int) -> np.ndarray:
+    def __getitem__(self, entries: slice) -> np.ndarray:
         """Entries along the first axis, in native byte order."""
+        start, stop, _ = entries.indices(self.shape[0])
         dtype = np.dtype(self.type)
         entry = int(np.prod(self.shape[1:], dtype=np.int64)) * dtype.itemsize
         first = 4 + 4 * len(self.shape) + start * entry
@@ -405,42 +413,7 @@ def _damaged(path: str, error: OSError) -> KmdistError:
     return KmdistError(f"{path}: not valid gzip ({error}); download it again")
 
 
-@dataclass(frozen=True)
-class IdxStack:
-    """Images of an IDX file.
-
-    Parameters
-    ----------
-    levels : what its values mean.
-    """
-
-    file: IdxFile
-    levels: Levels
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """n, height, width."""
-        n, height, width = self.file.shape
-        return n, height, width
-
-    @property
-    def dtype(self) -> str:
-        """Of the grey levels."""
-        return self.levels.dtype
-
-    def read(self, start: int, stop: int) -> np.ndarray:
-        """Images as (m, h, w)."""
-        images = require_whole(self.file.path, self.file.values(start, stop), stop - start)
-        require_finite(self.file.path, images, start)
-        return self.levels.of(images)
-
-    def identity(self) -> Sequence[Any]:
-        """Name, size and time of the file."""
-        size_bytes, mtime_ns, _ = self.file.status
-        return [Path(self.file.path).name, size_bytes, mtime_ns]
-
-
-def images_of(path: Path) -> IdxStack:
+def images_of(path: Path) -> ArrayStack:
     """The images of an IDX file.
 
     Raises
@@ -456,9 +429,7 @@ def images_of(path: Path) -> IdxStack:
         )
     if not all(found.shape):
         raise UsageError(f"{path}: an IDX file of shape {found.shape}: it holds no images")
-    starts = range(0, found.shape[0], BLOCK_IMAGES)
-    blocks = (found.values(i, min(i + BLOCK_IMAGES, found.shape[0])) for i in starts)
-    return IdxStack(found, levels_of(str(path), blocks))
+    return _array_stack(str(path), "idx", "", found, found.status)
 
 
 def labels_of(path: Path) -> np.ndarray:
@@ -468,7 +439,7 @@ def labels_of(path: Path) -> np.ndarray:
         raise UsageError(
             f"{path}: an IDX file with {len(found.shape)} axes; labels have 1 (magic 00 00 08 01)"
         )
-    return found.values(0, found.shape[0]).astype(np.int64)
+    return found[:].astype(np.int64)
 
 
 def labels_beside(path: Path) -> Path | None:

@@ -11,6 +11,7 @@ from kmdist.errors import ImageError, KmdistError
 from kmdist.images import Rejection
 from kmdist.images.finding.files import file_status
 from kmdist.images.pixels import full_scale
+from kmdist.job.block_pass import Item
 from kmdist.job.job import NoUsableImageError
 
 SAMPLE_IMAGES = 512
@@ -135,25 +136,11 @@ class Stack:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-@dataclass(frozen=True)
-class Polarity:
-    """Whether ink is lighter or darker than paper.
+def border_of(stack: Stack) -> float:
+    """How light paper is, 0 … 1: the median border pixel of the first images.
 
-    Parameters
-    ----------
-    dark_ink : images must be inverted to have light ink on dark paper.
-    border : mean intensity of the border pixels, 0 … 1.
-    """
-
-    dark_ink: bool
-    border: float
-
-
-def polarity_of(stack: Stack) -> Polarity:
-    """Decide from the borders of the first images: paper is what characters lie on.
-
-    Dark ink if the median border pixel lies in the upper half of the range. It is decided once
-    for all images, so that one that touches its border is not turned into its negative.
+    Above 0.5 ink is dark. It is decided once for all images, so that one that touches its border is
+    not turned into its negative.
 
     Raises
     ------
@@ -169,8 +156,7 @@ def polarity_of(stack: Stack) -> Polarity:
         raise no_file(stack.name, rejected)
     edges = [images[:, 0], images[:, -1], images[:, 1:-1, 0], images[:, 1:-1, -1]]
     values = np.concatenate([edge.reshape(len(images), -1) for edge in edges], axis=1)
-    border = float(np.median(values)) / full_scale(stack.source.dtype)
-    return Polarity(border > 0.5, border)
+    return float(np.median(values)) / full_scale(stack.source.dtype)
 
 
 def light_ink(images: np.ndarray, dark_ink: bool) -> np.ndarray:
@@ -182,8 +168,8 @@ def light_ink(images: np.ndarray, dark_ink: bool) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Range:
-    """Some images of a stack, as a task carries them.
+class Range(Item):
+    """Some images of a stack, as a task carries them; their block is left out whole.
 
     Parameters
     ----------
@@ -232,16 +218,6 @@ class Range:
         files = tuple(getattr(self.source, "names", ()))[self.start : self.stop]
         last = self.first + self.n - 1
         return files or (f"{self.stack}, images {self.first:,} to {last:,}",)
-
-    tile_of = None
-
-    def given(self, prepared: Any) -> Any:
-        """What a task receives: this, or what was prepared of it."""
-        return self if prepared is None else prepared
-
-    def halves(self) -> tuple[Self, ...]:
-        """None: characters are small, and their blocks are left out whole."""
-        return ()
 
     def images(self) -> np.ndarray:
         """(n, h, w) with light ink."""
