@@ -29,13 +29,13 @@ PIPE_WIDTH = 160
 def say_result(run: Any, *, where: Any, verbose: bool = False) -> None:
     """Print a finished run: where it is, each k with its figures, what was rejected."""
     say(where)
-    for one in run.runs.values() or [run]:
+    for one in run.fits:
         say(_figures(one))
         _say_fidelity(one)
         if one.palette is not None:
             _say_palette(one.palette, one.counts, everything=False)
     _say_rejected(run.attributes.get("rejected") or [], everything=verbose)
-    for one in run.runs.values() or [run]:
+    for one in run.fits:
         _say_classes(one, everything=verbose)
         _say_items(one)
     _say_tree(run.attributes.get("tree") or [])
@@ -55,7 +55,7 @@ def say_run(run: Any, *, everything: bool = False) -> None:
     everything : all colours, images and rejected files instead of the first of each.
     """
     attributes = run.attributes
-    first = next(iter(run.runs.values()), run)
+    first = run.fits[0]
     say(f"{run.path}  {run.recipe}")
     for line in recipe_named(run.recipe).summary(run):
         say(line)

@@ -57,7 +57,7 @@ class PhotographRecipe(Recipe):
 
     def summary(self, run: "Run") -> list[str]:
         """How many images, how large, and whether each has clusters of its own."""
-        first, pixels = next(iter(run.runs.values()), run), run.attributes.get("pixels")
+        first, pixels = run.fits[0], run.attributes.get("pixels")
         if not len(first.images):
             return []
         size = f", {pixels / 1e6:,.1f} Mpx" if pixels else ""

@@ -25,7 +25,7 @@ def get_reader(path: Any) -> Callable[[Any], list[Layer]] | None:
         run = open_run(path)
     except KmdistError:
         return None
-    fits = list(run.runs.values()) or [run]
+    fits = run.fits
     return (lambda _: layers(fits)) if len(fits[0].images) else None
 
 

@@ -20,7 +20,7 @@ PLOTTED_PIXELS = 4 << 20
 
 def run_html(run: Run) -> str:
     """What a notebook shows of a run: a table, palettes, first pictures; below 200 kB."""
-    fits = list(run.runs.values()) or [run]
+    fits = run.fits
     rows = {"recipe": run.recipe, "k": ", ".join(str(fit.k) for fit in fits)}
     if len(fits[0].images):
         rows["images"] = quantity(len(fits[0].images), "image")
@@ -45,7 +45,7 @@ def run_html(run: Run) -> str:
 
 def plot(run: Run, image: str | None = None, ax: "Axes | None" = None) -> Any:
     """Draw an image of a run in the colours of its clusters; see `kmdist.Run.plot`."""
-    run = list(run.runs.values())[-1] if run.runs and len(run.runs) else run
+    run = run.fits[-1]
     if not len(run.images):
         return recipe_named(run.recipe).figure(run, None)
     import matplotlib.pyplot as plt

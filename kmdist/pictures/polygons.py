@@ -24,7 +24,7 @@ def require_polygons(run: Run) -> None:
     """
     if find_spec("rasterio") is None:
         raise UsageError("--polygons needs rasterio: pip install 'kmdist[geo]'")
-    first = next(iter(run.runs.values()), run)
+    first = run.fits[0]
     volumes = [name for name in first.images if first.images[name].planes]
     if volumes:
         raise UsageError(f"--polygons: {volumes[0]} is a volume; polygons are of pictures")

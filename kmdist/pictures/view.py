@@ -74,7 +74,7 @@ def _view(
     if what is not None and what not in recipe.pictures:
         has = f"has {', '.join(recipe.pictures)}" if recipe.pictures else "is drawn without"
         raise UsageError(f"--what {what!r}: {run.path} is a run of {run.recipe}, which {has}")
-    if what is None and (not recipe.pictures or len(next(iter(run.runs.values()), run).images)):
+    if what is None and (not recipe.pictures or len(run.fits[0].images)):
         return draw_run(run, output, image, overlay)
     place = check_picture_path(output)
     picture = _drawn(recipe.figure(run, what))
@@ -133,7 +133,7 @@ def draw_run(
     """
     if overlay is not None and not 0 <= overlay <= 1:
         raise UsageError(f"--overlay {overlay}: must be 0 (original) to 1 (labels)")
-    fits = list(run.runs.values()) or [run]
+    fits = run.fits
     if not len(fits[0].images):
         raise KmdistError(f"{run.path} has no label maps of images to draw (recipe {run.recipe})")
     if image is None and len(fits) > 1 and len(fits[0].images) == 1:

@@ -153,10 +153,13 @@ class Run(Fit):
         """Runs by k, where there are several."""
         found = {}
         for name in self.attributes.get("runs") or ():
-            path = self._path(name)
-            attributes = _check(self.path / name, self._target.get(f"{path}/zarr.json"))
-            found[int(name[1:])] = Run(self.path / name, self._target, path, attributes)
+            found[int(name[1:])] = _run_at(self.path / name, self._target, self._path(name))
         return found
+
+    @property
+    def fits(self) -> list["Run"]:
+        """Runs of one k each: this one, or where there are several those of `runs`."""
+        return list(self.runs.values()) or [self]
 
     @cached_property
     def fidelity(self) -> dict[str, tuple[float, float]]:
@@ -318,7 +321,7 @@ class Run(Fit):
         found: dict[str, Any] = {"recipe": self.recipe, "k": self.k, "inertia": self.inertia}
         found["n_iter"] = self.n_iter
         found.update({key: record.get(key) for key in ("stop_reason", "seed")})
-        first = next(iter(self.runs.values()), self)  # each k has the same images
+        first = self.fits[0]  # each k has the same images
         near = first.fidelity
         found["images"] = [
             {**first.images[name].info(), **_figures(*near[name])}
@@ -368,35 +371,24 @@ def open_run(path: str | os.PathLike[str]) -> Run:
     UsageError : nothing is there, or it is no run.
     KmdistError : the run is not complete, damaged, or of a newer format.
     """
-    if is_url(path):
-        return _open_url(os.fspath(path))
-    folder = Path(path).expanduser()
-    if not folder.exists():
-        raise UsageError(f"{folder}: does not exist{_what_is_there(folder)}")
-    if not folder.is_dir():
-        raise UsageError(f"{folder} is a file; a run is a folder that kmdist has written")
-    target = OpenedTarget(LocalTarget(folder))
-    return Run(folder, target, "", _check(folder, target.get("zarr.json")))
+    place: Any = UrlPath(os.fspath(path)) if is_url(path) else Path(path).expanduser()
+    if isinstance(place, Path) and not place.is_dir():
+        if place.exists():
+            raise UsageError(f"{place} is a file; a run is a folder that kmdist has written")
+        raise UsageError(f"{place}: does not exist{_what_is_there(place)}")
+    target = LocalTarget(place) if isinstance(place, Path) else FsspecTarget(str(place))
+    return _run_at(place, OpenedTarget(target), "")
 
 
-def _open_url(url: str) -> Run:
-    """A run in an object store, or one k of it."""
-    target, place = OpenedTarget(FsspecTarget(url)), UrlPath(url)
-    text = target.get("zarr.json")
-    if text is None and target.children("state"):
-        raise _incomplete(place)
-    if text is None and not target.children():
-        raise UsageError(f"{url}: does not exist")
+def _run_at(folder: Any, target: Readable, key: str) -> Run:
+    """The run at a key of a tree, if it can be read."""
+    inside = f"{key}/" if key else ""
+    text = target.get(f"{inside}zarr.json")
     if text is None:
-        raise UsageError(f"{url} is no run of kmdist: it has no zarr.json")
-    return Run(place, target, "", _check(place, text))
-
-
-def _check(folder: Any, text: bytes | None) -> dict[str, Any]:
-    """The record of a run that can be read."""
-    if text is None:
-        if (folder / "state").is_dir():
+        if target.children(f"{inside}state"):
             raise _incomplete(folder)
+        if is_url(folder) and not target.children(key):
+            raise UsageError(f"{folder}: does not exist")
         raise UsageError(f"{folder} is no run of kmdist: it has no zarr.json")
     try:
         metadata = json.loads(text)
@@ -413,7 +405,7 @@ def _check(folder: Any, text: bytes | None) -> dict[str, Any]:
         )
     if record.get("state") != COMPLETE or "recipe" not in record:
         raise _incomplete(folder)
-    return validated(folder, record, RunRecord)
+    return Run(folder, target, key, validated(folder, record, RunRecord))
 
 
 def _incomplete(folder: Any) -> KmdistError:
