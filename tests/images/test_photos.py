@@ -18,7 +18,7 @@ from PIL import Image
 from kmdist.errors import ImageError
 from kmdist.images import Found, ImageSource, decode, find_images, probe, to_rgb8
 from kmdist.images.reading import integrity
-from kmdist.images.reading.jpegxl import read_header
+from kmdist.images.reading.pillow_images import read_jpegxl
 from tests.support.corpus import encode, orientation, photo
 from tests.support.profiles import AS_SRGB, P3, PLAIN
 
@@ -195,7 +195,7 @@ def test_header_of_jpeg_xl_is_read_without_its_pixels(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int], *, box: bool
 ) -> None:
     data = encode(np.zeros((size[1], size[0], 3), np.uint8), "JXL", use_container=box)
-    assert read_header(io.BytesIO(data)) == (*size, 3)
+    assert read_jpegxl(io.BytesIO(data)) == (*size, 3)
     (tmp_path / "a.jxl").write_bytes(data)
     monkeypatch.delattr("pillow_jxl.JpegXLImagePlugin.JXLImageFile._open")
     with pytest.raises(ImageError, match="more than the 0 allowed") as caught:
@@ -215,7 +215,7 @@ def test_header_of_jpeg_xl_says_what_its_pixels_are(
         image = Image.fromarray(RGBA).convert(kind)
     channels = {"L": 1, "RGB": 3, "RGBA": 4, "LA": 4, "I;16": 1}[kind]
     data = encode(image, "JXL", lossless=lossless)
-    header = read_header(io.BytesIO(data))
+    header = read_jpegxl(io.BytesIO(data))
     assert header == (36, 24, 0 if kind == "I;16" else channels)
     assert decode(source_of(tmp_path, "a.jxl", data)).shape == (24, 36, channels)
 

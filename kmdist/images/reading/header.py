@@ -9,7 +9,6 @@ from kmdist.images.finding.find import Found
 from kmdist.images.finding.formats import SNIFFED_BYTES, detect, missing_package, refused
 from kmdist.images.pixels import TRANSPOSED
 from kmdist.images.reading.integrity import diagnose, require_plausible, silenced
-from kmdist.images.reading.jpegxl import read_header
 from kmdist.images.source import Header, ImageSource
 from kmdist.urls import is_url
 
@@ -77,9 +76,9 @@ def _probe_file(file: BinaryIO, path: str, size_bytes: int, max_pixels: int) -> 
             from kmdist.images.reading.photos import probe_photo
 
             return kind, probe_photo(file, kind)
-        from kmdist.images.reading.pillow_images import probe_picture
+        from kmdist.images.reading.pillow_images import probe_picture, read_jpegxl
 
-        if kind == "jpegxl" and (jxl := read_header(file)) is not None:
+        if kind == "jpegxl" and (jxl := read_jpegxl(file)) is not None:
             _require_few(jxl.width, jxl.height, max_pixels)
             if jxl.channels:
                 return kind, Header(jxl.width, jxl.height, jxl.channels, "uint8", "pillow")
@@ -103,22 +102,13 @@ def _source(
     if header.orientation in TRANSPOSED:
         width, height = height, width
     return ImageSource(
-        name=found.name,
-        path=found.path,
-        width=width,
-        height=height,
-        channels=header.channels,
-        dtype=header.dtype,
+        found.name,
+        found.path,
         format=kind,
-        windowed=header.windowed,
         size_bytes=status[0],
         mtime_ns=status[1],
         ctime_ns=status[2],
-        pages=header.pages,
-        orientation=header.orientation,
-        decoder=header.decoder,
-        profile=header.profile,
-        grid=header.grid,
+        **{**vars(header), "width": width, "height": height},
     )
 
 

@@ -20,7 +20,6 @@ from kmdist.images.finding.formats import SNIFFED_BYTES, detect
 from kmdist.images.pixels import Pixels, decoded_dtype, orient, stored_window, widen
 from kmdist.images.reading.axes import SEGMENT, require_picture
 from kmdist.images.reading.integrity import jpeg_pixels
-from kmdist.images.reading.jpegxl import read_header
 from kmdist.images.reading.srgb import state_of, to_srgb
 from kmdist.images.source import Header, ImageSource
 
@@ -131,14 +130,13 @@ def probe_tiff(file: BinaryIO, size_bytes: int) -> Header:
         require_segments(page, size_bytes)
         if layout.kind == "pillow":
             return _probe_with_pillow(file, n_pages)
-        segment_pixels = page.chunks[-3 if page.axes.endswith("S") else -2] * _segment_width(page)
         return Header(
             width=page.imagewidth,
             height=page.imagelength,
             channels=layout.channels,
             dtype=layout.dtype,
             decoder="tifffile",
-            windowed=readable_by_row(page) or segment_pixels <= SEGMENT_PIXELS,
+            windowed=readable_by_row(page) or _segment_pixels(page) <= SEGMENT_PIXELS,
             pages=n_pages,
             orientation=orientation,
             profile=state_of(
@@ -318,9 +316,7 @@ def require_segments(page: Any, size_bytes: int) -> None:
                 f"corrupt TIFF: tiles of {page.tilewidth:,} × {page.tilelength:,} px for a picture "
                 f"of {page.imagewidth:,} × {page.imagelength:,} px",
             )
-    n_needed = 1
-    for count in page.chunked:
-        n_needed *= count
+    n_needed = math.prod(page.chunked)
     n_listed = min(len(page.dataoffsets), len(page.databytecounts))
     if readable_by_row(page):
         end = page.dataoffsets[0] + page.nbytes if n_listed else 0
@@ -502,7 +498,7 @@ def _require_as_small(page: Any, index: int, data: bytes) -> None:
 
 def _embedded_pixels(data: bytes, samples: int) -> int:
     """Pixels of an encoded picture as its header says; 0 where it does not."""
-    from kmdist.images.reading.pillow_images import open_picture, read_webp
+    from kmdist.images.reading.pillow_images import open_picture, read_jpegxl, read_webp
 
     file, kind = BytesIO(data), detect(data[:SNIFFED_BYTES], "")
     if data.startswith(b"\xff\xd8"):
@@ -513,7 +509,7 @@ def _embedded_pixels(data: bytes, samples: int) -> int:
         if kind == "jpeg2000":
             return max(map(_jpeg2000_pixels, _heads(data, _JPEG2000)), default=0)
         if kind == "jpegxl":
-            header = read_header(file)
+            header = read_jpegxl(file)
             return header.width * header.height if header else 0
         if kind == "webp":
             webp = read_webp(file)
