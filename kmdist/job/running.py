@@ -10,7 +10,7 @@ import platform
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,11 +95,9 @@ def open_job(
             workload = procedure.open(options, pool, watch)
         else:  # how many workers, and of which kind, depends on what is found
             pool = None
-            probing = ThreadPool(options.workers or usable_cores(), memory_bytes=1)
-            try:
+            n_threads = options.workers or usable_cores()
+            with closing(ThreadPool(n_threads, memory_bytes=1)) as probing:
                 workload = procedure.open(options, probing, watch)
-            finally:
-                probing.close()
         _require_usable(workload.n_images, workload.rejected, options)
         writer = RunWriter.create(
             output,
@@ -235,11 +233,8 @@ def plan_job(procedure: Procedure[W], output: str | Path, options: JobOptions) -
     UsageError, KmdistError : inputs or options are not as they must be, or a scheduler that is
         to be joined does not answer.
     """
-    probing = ThreadPool(4, memory_bytes=1)
-    try:
+    with closing(ThreadPool(4, memory_bytes=1)) as probing:
         workload = procedure.open(options, probing, watch_nothing)
-    finally:
-        probing.close()
     slots, kind = planned_slots(options, workload.work_mpx)
 
     def outline_of(keep: bool) -> Outline:

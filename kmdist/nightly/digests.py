@@ -6,8 +6,6 @@ from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
-
 from kmdist.errors import KmdistError
 from kmdist.store import Run
 
@@ -52,14 +50,12 @@ class Held:
 
     @cached_property
     def _labels(self) -> dict[str, int]:
-        names, labels = self._run.array("names"), self._run.array("labels")
-        if names is None or labels is None:
+        names, labels = self._run.names, self._run.array("labels")
+        if not names or labels is None:
             return {}
-        text = np.asarray(names, np.uint8).tobytes().decode("utf-8", "surrogateescape")
-        listed = text.split("\n")[:-1]
-        if len(listed) != len(labels):
-            raise KmdistError(f"{self._run.path}: {len(listed)} names of {len(labels)} labels")
-        return dict(zip(listed, map(int, labels), strict=True))
+        if len(names) != len(labels):
+            raise KmdistError(f"{self._run.path}: {len(names)} names of {len(labels)} labels")
+        return dict(zip(names, map(int, labels), strict=True))
 
 
 def image_digests(run: Run, names: Iterable[str]) -> dict[str, str]:
@@ -71,28 +67,21 @@ def image_digests(run: Run, names: Iterable[str]) -> dict[str, str]:
 
 def root_digest(run: Path) -> str:
     """SHA-256 over all objects of a run but those of its images."""
+    return folder_digest(run, skip=frozenset({"images"}))
+
+
+def folder_digest(folder: Path, skip: frozenset[str] = frozenset()) -> str:
+    """SHA-256 over names and contents of all files below a folder but for some folders in it."""
     digest = hashlib.sha256()
-    for path in _files(run, skip=frozenset({"images"})):
-        _add(digest, run, path)
+    for path in _files(folder, skip):
+        data = path.read_bytes()
+        name = os.fsencode(os.path.relpath(path, folder))
+        digest.update(b"%d %d " % (len(name), len(data)) + name)
+        digest.update(data)
     return digest.hexdigest()
 
 
-def folder_digest(folder: Path) -> str:
-    """SHA-256 over names and contents of all files below a folder."""
-    digest = hashlib.sha256()
-    for path in _files(folder):
-        _add(digest, folder, path)
-    return digest.hexdigest()
-
-
-def _add(digest: "hashlib._Hash", base: Path, path: Path) -> None:
-    data = path.read_bytes()
-    name = os.fsencode(os.path.relpath(path, base))
-    digest.update(b"%d %d " % (len(name), len(data)) + name)
-    digest.update(data)
-
-
-def _files(folder: Path, skip: frozenset[str] = frozenset()) -> Iterator[Path]:
+def _files(folder: Path, skip: frozenset[str]) -> Iterator[Path]:
     for base, folders, files in os.walk(folder):
         if Path(base) == folder:
             folders[:] = [name for name in folders if name not in skip]

@@ -46,7 +46,7 @@ from kmdist.nightly.scan import compare, found_of, look, part_inputs
 from kmdist.nightly.settings import Clock, Settings, system_clock
 from kmdist.recipes.predict import label_inputs
 from kmdist.recipes.registry import recipe_named
-from kmdist.store import Run, open_run
+from kmdist.store import open_run
 
 IDLE_S = 3600.0
 """After which is looked again though nothing was told: network file systems tell nothing."""
@@ -204,7 +204,15 @@ class Worker:
         fresh = (number or 0) + 1
         while True:
             try:
-                if self._fit(rows, fresh) is None:
+                fitted = fit_model(
+                    self.settings,
+                    self.ledger,
+                    rows,
+                    fresh,
+                    watch=self._watch,
+                    deadline=self._deadline,
+                )
+                if fitted is None:
                     return number
                 break
             except NoUsableImageError as error:
@@ -214,16 +222,6 @@ class Worker:
         self.ledger.add_model(fresh, self.clock().timestamp())
         self.night.fitted = True
         return fresh
-
-    def _fit(self, rows: dict[bytes, FileRow], number: int) -> Run | None:
-        return fit_model(
-            self.settings,
-            self.ledger,
-            rows,
-            number,
-            watch=self._watch,
-            deadline=self._deadline,
-        )
 
     def _set_aside(self, rows: dict[bytes, FileRow], rejections: tuple[Rejection, ...]) -> int:
         """Quarantine the images of a sample of which none could be used."""

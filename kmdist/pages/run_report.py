@@ -11,6 +11,7 @@ import shlex
 import tempfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,7 @@ def report(
     run = opened(run)
     place = check_picture_path(output, (".html", ".htm"))
     images = embedded_images(run, watch)
-    fits = list(run.runs.values()) or [run]
+    fits = run.fits
     viewer = None
     if images:
         shown = {"shown": len(images), "all": len(fits[0].images), "modes": MODES}
@@ -89,7 +90,7 @@ def report(
 
 def viewer_data(run: Run) -> dict[str, Any]:
     """What the page's script needs besides images."""
-    fits = list(run.runs.values()) or [run]
+    fits = run.fits
     return {
         "mode": "compare" if recipe_named(run.recipe).recolors else "overlay",
         "ownPalettes": all(fit.palette is None for fit in fits),
@@ -118,7 +119,7 @@ def _facts(run: Run) -> Iterator[tuple[str, str]]:
     """Figures worth large type, each with what it is."""
     record = run.attributes
     yield (", ".join(map(str, run.runs or [run.k])), "clusters (k)")
-    n_images = record.get("n_images") or len(next(iter(run.runs.values()), run).images)
+    n_images = record.get("n_images") or len(run.fits[0].images)
     yield f"{n_images:,}", "image" if n_images == 1 else "images"
     if record.get("rejected"):
         yield f"{len(record['rejected']):,}", "left out"
@@ -249,7 +250,7 @@ class Embedding:
 
 def embedded_images(run: Run, watch: Watcher) -> list[dict[str, Any]]:
     """Up to `MOST_IMAGES` of a run, made by threads, in order of their names."""
-    fits = list(run.runs.values()) or [run]
+    fits = run.fits
     names = evenly(list(fits[0].images), MOST_IMAGES)
     if not names:
         return []
@@ -265,11 +266,8 @@ def embedded_images(run: Run, watch: Watcher) -> list[dict[str, Any]]:
         watch(Event("report", n_done, len(names), unit="images"))
 
     images = [fits[0].images[name] for name in names]
-    pool = ThreadPool(export_threads(images, None), memory_bytes=1)
-    try:
+    with closing(ThreadPool(export_threads(images, None), memory_bytes=1)) as pool:
         run_pass(pool, embedding, names, on_done=done)
-    finally:
-        pool.close()
     return found
 
 
@@ -297,18 +295,25 @@ def _k_of(fit: Run, name: str) -> int:
 
 def _fit(picture: RunPicture, labels: np.ndarray) -> dict[str, Any]:
     """Labels and colours of one k: little-endian rows of labels, deflated."""
-    k = len(colors_of(picture))
     flat = labels if labels.dtype.itemsize <= 2 else np.minimum(labels, (1 << 16) - 1)
     small = np.ascontiguousarray(flat, "<u1" if labels.dtype.itemsize == 1 else "<u2")
-    counts = np.bincount(labels[labels < k].ravel(), minlength=k)
     marker = picture.image.unclustered
     return {
         "labels": base64.b64encode(zlib.compress(small.tobytes(), 9)).decode("ascii"),
         "bytes": small.dtype.itemsize,
         "unclustered": None if marker is None else min(int(marker), (1 << 16) - 1),
-        "palette": [hex_color(color) for color in colors_of(picture).tolist()],
+        **clusters_of(picture, labels),
+    }
+
+
+def clusters_of(picture: RunPicture, labels: np.ndarray) -> dict[str, Any]:
+    """Colours of the clusters, those that tell them apart, and their shares of some labels."""
+    colors = colors_of(picture)
+    k = len(colors)
+    return {
+        "palette": [hex_color(color) for color in colors.tolist()],
         "marks": [hex_color(color) for color in drawing.label_colors(k).tolist()],
-        "counts": counts.tolist(),
+        "counts": np.bincount(labels[labels < k].ravel(), minlength=k).tolist(),
     }
 
 

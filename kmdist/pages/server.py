@@ -17,16 +17,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import numpy as np
-
 from kmdist.errors import KmdistError, UsageError
 from kmdist.images import Window
-from kmdist.images.color import hex_color
 from kmdist.job.recipe import Original
 from kmdist.pages.page import render
-from kmdist.pages.run_report import MODES, about, viewer_data
-from kmdist.pages.tiles import LAYERS, colors_of, labels_of, thumbnail, tile
-from kmdist.pictures import drawing
+from kmdist.pages.run_report import MODES, about, clusters_of, viewer_data
+from kmdist.pages.tiles import LAYERS, labels_of, thumbnail, tile
 from kmdist.pictures.extract import extract
 from kmdist.pictures.run_pictures import RunPicture, try_original
 from kmdist.store import Run
@@ -60,7 +56,7 @@ class Site:
 
     def __init__(self, run: Run) -> None:
         self._run = run
-        self._fits = list(run.runs.values()) or [run]
+        self._fits = run.fits
         self._names = list(self._fits[0].images)
         if not self._names:
             raise UsageError(
@@ -167,14 +163,9 @@ def _numbers(listed: str) -> list[int]:
 
 def _fit(picture: RunPicture) -> dict[str, Any]:
     """Colours and shares, counted at the level of the pyramid that is one chunk."""
-    image, colors = picture.image, colors_of(picture)
-    k = len(colors)
-    labels = labels_of(image, image.levels - 1, Window(0, 0, image.height, image.width))
-    return {
-        "palette": [hex_color(color) for color in colors.tolist()],
-        "marks": [hex_color(color) for color in drawing.label_colors(k).tolist()],
-        "counts": np.bincount(labels[labels < k].ravel(), minlength=k).tolist(),
-    }
+    image = picture.image
+    whole = Window(0, 0, image.height, image.width)
+    return clusters_of(picture, labels_of(image, image.levels - 1, whole))
 
 
 class Server(ThreadingHTTPServer):

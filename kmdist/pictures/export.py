@@ -7,6 +7,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, get_args
@@ -305,19 +306,11 @@ def export(
     for name, one in _by_folder(run).items() if overwrite else ():
         _refuse_originals(one, f"{place}/{name}".rstrip("/"))
     with written_to(place) as inside, interpreting(run):
-        rows = _export_all(run, inside, look, workers, watch)
+        rows = []
+        for name, one in _by_folder(run).items():
+            stage = f"export {name}".rstrip()
+            rows += _export_one(one, inside / name, look, workers, watch, stage)
         write_text(inside / TABLE_NAME, table_csv(rows))
-    return rows
-
-
-def _export_all(
-    run: Run, folder: Path, look: Look, workers: int | None, watch: Watcher
-) -> list[ExportedImage]:
-    if not run.runs:
-        return _export_one(run, folder, look, workers, watch)
-    rows: list[ExportedImage] = []
-    for name, one in _by_folder(run).items():
-        rows += _export_one(one, folder / name, look, workers, watch, stage=f"export {name}")
     return rows
 
 
@@ -389,8 +382,7 @@ def _export_one(
     look: Look,
     workers: int | None,
     watch: Watcher,
-    *,
-    stage: str = "export",
+    stage: str,
 ) -> list[ExportedImage]:
     names = list(run.images)
     stems = file_stems(names)
@@ -410,11 +402,8 @@ def _export_one(
         watch(Event(stage, n_done, len(names), mpx=mpx))
 
     images = [picture.image for picture in pictures]
-    pool = ThreadPool(export_threads(images, workers), memory_bytes=1)
-    try:
+    with closing(ThreadPool(export_threads(images, workers), memory_bytes=1)) as pool:
         run_pass(pool, export_image, pictures, stems, folder, look, on_done=done)
-    finally:
-        pool.close()
     recipe_named(run.recipe).export_further(run, folder, stems)
     for picture in pictures if look.polygons else ():
         place = folder / stems[picture.image.name]

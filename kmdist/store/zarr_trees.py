@@ -7,6 +7,7 @@ expect, and compressed ones only after a look at how much they say they hold.
 import asyncio
 import bz2
 import json
+import math
 import os
 import stat
 import zlib
@@ -287,10 +288,7 @@ def _changed(key: str) -> ImageError:
 
 
 def _product(sizes: Any) -> int:
-    found = 1
-    for size in sizes:
-        found *= int(size)
-    return found
+    return math.prod(map(int, sizes))
 
 
 def require_harmless_codecs(text: bytes) -> None:
