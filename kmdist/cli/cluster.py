@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from kmdist.cli.say import say
+from kmdist.cli.printing import say
 from kmdist.cluster.profiles import DEFAULT_FILE
 from kmdist.errors import KmdistError, UsageError, quantity
 

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from kmdist.cli.options import QUIET, Verbosity, command_line
-from kmdist.cli.say import say
+from kmdist.cli.printing import say
 from kmdist.cli.specs import (
     SPEC_KEYS,
     checked,

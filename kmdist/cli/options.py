@@ -85,7 +85,7 @@ def run_and_say(
     where: str | None = None,
 ) -> None:
     """Call a function that writes a run, show its progress, and print the run."""
-    from kmdist.cli.summary import exit_code_of, say_result
+    from kmdist.cli.printing import exit_code_of, say_result
 
     with reporter_of(verbosity) as reporter:
         run = function(*given, options=options, watch=reporter, command=command_line())

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kmdist.cli.options import QUIET, job_command
-from kmdist.cli.say import say
+from kmdist.cli.printing import say
 from kmdist.errors import UsageError, shown
 from kmdist.job.options import JobOptions
 from kmdist.job.progress import Message, Watcher
@@ -174,7 +174,7 @@ def demo(output: str, k: int, quiet: bool) -> None:
     """Quantize bundled photographs and draw the result; needs no network."""
     from pathlib import Path
 
-    from kmdist.cli.summary import say_result
+    from kmdist.cli.printing import say_result
     from kmdist.job.reporter import Reporter
     from kmdist.pictures.output_files import make_folder
     from kmdist.pictures.view import draw_run

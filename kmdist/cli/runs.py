@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from kmdist.cli.options import QUIET
-from kmdist.cli.say import say
+from kmdist.cli.printing import say
 
 
 @click.command()
@@ -97,7 +97,7 @@ def info(run: str, as_json: bool, verbose: bool) -> None:
     kmdist info run.zarr
     kmdist info run.zarr --json
     """
-    from kmdist.cli.summary import say_run
+    from kmdist.cli.printing import say_run
     from kmdist.store.reader import interpreting, open_run
 
     opened = open_run(run)
@@ -215,7 +215,7 @@ def export(run: str, folder: str, quiet: bool, verbose: bool, **options: Any) ->
     \b
     kmdist export run.zarr pictures/ --dither
     """
-    from kmdist.cli.summary import say_table
+    from kmdist.cli.printing import say_table
     from kmdist.job.reporter import Reporter
     from kmdist.pictures.export import export as run_export
     from kmdist.store import open_run

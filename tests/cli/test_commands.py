@@ -335,7 +335,7 @@ def test_dask_kmdist(photographs: Path, tmp_path: Path) -> None:
 
 
 def test_help_explains_the_exit_codes_that_there_are() -> None:
-    from kmdist.cli.summary import WORTH_ANOTHER_TRY
+    from kmdist.cli.printing import WORTH_ANOTHER_TRY
     from kmdist.errors import KmdistError, UsageError
     from kmdist.nightly.ledger import LockHeldError
     from kmdist.nightly.outcome import InputError

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import kmdist
-from kmdist.cli.summary import say_run
+from kmdist.cli.printing import say_run
 from kmdist.errors import KmdistError, UsageError
 from kmdist.images import ImageSource
 from kmdist.job.progress import Event

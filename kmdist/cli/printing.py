@@ -1,15 +1,14 @@
-"""What a command prints of a run: palette, shares, sizes, scores, what was left out."""
+"""What commands print, above all of a run: palette, shares, sizes, scores, what was left out."""
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
 import click
 
-from kmdist.cli.say import say
 from kmdist.errors import quantity, shown
-from kmdist.images import NOT_THEIR_OWN
 from kmdist.recipes.registry import recipe_named
 
 WORTH_ANOTHER_TRY = 3
@@ -24,6 +23,19 @@ COMPARED = (
 )
 PIPE_WIDTH = 160
 """Columns where the output is no terminal: tables are then not squeezed."""
+
+
+_SWATCH = re.compile(r"(\x1b\[48;2;\d{1,3};\d{1,3};\d{1,3}m  \x1b\[0m)")
+"""Cells of a colour, as `_swatch` makes them."""
+
+
+def say(line: object, *, err: bool = False) -> None:
+    """Print one line, as `shown`, so that names of others cannot take over a terminal.
+
+    Colours of swatches stay.
+    """
+    parts = _SWATCH.split(str(line))
+    click.echo("".join(p if i % 2 else shown(p) for i, p in enumerate(parts)), err=err)
 
 
 def say_result(run: Any, *, where: Any, verbose: bool = False) -> None:
@@ -43,6 +55,8 @@ def say_result(run: Any, *, where: Any, verbose: bool = False) -> None:
 
 def exit_code_of(run: Any) -> int:
     """`WORTH_ANOTHER_TRY` where images were left out for reasons that may be the machine's."""
+    from kmdist.images import NOT_THEIR_OWN  # with NumPy, which `--help` does not need
+
     codes = {one["code"] for one in run.attributes.get("rejected") or []}
     return WORTH_ANOTHER_TRY if codes & NOT_THEIR_OWN else 0
 
