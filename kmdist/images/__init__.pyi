@@ -11,8 +11,8 @@ from .finding.find import Found as Found
 from .finding.find import find_images as find_images
 from .pixels import to_rgb as to_rgb
 from .pixels import to_rgb8 as to_rgb8
-from .reading.decoding import decode as decode
-from .reading.header import probe as probe
+from .reading.image import decode as decode
+from .reading.image import probe as probe
 from .source import LOST as LOST
 from .source import NOT_THEIR_OWN as NOT_THEIR_OWN
 from .source import SHORT_OF_MEMORY as SHORT_OF_MEMORY

@@ -12,8 +12,7 @@ from kmdist.errors import ImageError
 from kmdist.images.blocks import Window, plan_blocks
 from kmdist.images.finding.files import EVERYTHING, Choice
 from kmdist.images.finding.find import find_images, listed_inputs
-from kmdist.images.reading.decoding import decode
-from kmdist.images.reading.header import MAX_PIXELS, probe
+from kmdist.images.reading.image import MAX_PIXELS, decode, probe
 from kmdist.images.source import ImageSource, Rejection
 
 
