@@ -20,21 +20,10 @@ def orient(pixels: Pixels, orientation: int) -> Pixels:
     """Turn and mirror (y, x, c) as EXIF orientation 1 … 8 asks (EXIF 2.32, 4.6.4 A)."""
     if orientation == 1:
         return pixels
-    if pixels.dtype in (np.uint8, np.uint16, np.float32) and pixels.flags.c_contiguous:
-        return _orient_fast(pixels, orientation)
-    if orientation in TRANSPOSED:
-        pixels = pixels.transpose(1, 0, 2)
-    if orientation in (2, 3, 6, 7):
-        pixels = pixels[:, ::-1]
-    if orientation in (3, 4, 7, 8):
-        pixels = pixels[::-1]
-    return np.ascontiguousarray(pixels)
-
-
-def _orient_fast(pixels: Pixels, orientation: int) -> Pixels:
     # OpenCV works through blocks that fit the cache; NumPy's copy of a transposed view of three
     # channels takes about five times as long.
     flips = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}
+    pixels = np.ascontiguousarray(pixels)
     turned = cv2.transpose(pixels) if orientation in TRANSPOSED else pixels
     if orientation in flips:
         turned = cv2.flip(turned, flips[orientation])

@@ -17,6 +17,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from itertools import takewhile
 from typing import Any
 
 from kmdist.errors import ImageError
@@ -53,14 +54,8 @@ def jpeg_fault(data: bytes) -> ImageError | None:
         return fault
     if data.endswith(b"\xff\xd9"):
         return None
-    position = scan
-    while mark := _MARKER.search(data, position):
-        marker = data[mark.end() - 1]
-        if marker == _END:
-            return None
-        position = mark.end()
-        if marker in _WITH_LENGTH and position + 2 <= len(data):
-            position += int.from_bytes(data[position : position + 2], "big")
+    if _END in _markers(data, scan):
+        return None
     return ImageError(
         "truncated", f"truncated JPEG: {len(data):,} bytes without an end marker after its scans"
     )
@@ -87,14 +82,8 @@ def _scans_fault(data: bytes, first_scan: int, pixels: int) -> ImageError | None
     """Too costly or None: scans of a JPEG times its pixels."""
     if data.count(b"\xff\xda") <= MANY_SCANS:
         return None
-    scans, position = 1, first_scan
-    while found := _MARKER.search(data, position):
-        position = found.end()
-        if data[position - 1] == _END:
-            break
-        scans += data[position - 1] == _SCAN
-        if data[position - 1] in _WITH_LENGTH and position + 2 <= len(data):
-            position += int.from_bytes(data[position : position + 2], "big")
+    until_end = takewhile(lambda marker: marker != _END, _markers(data, first_scan))
+    scans = 1 + sum(marker == _SCAN for marker in until_end)
     if scans <= MANY_SCANS or scans * pixels <= MAX_SCANNED_PIXELS:
         return None
     return ImageError(
@@ -102,6 +91,16 @@ def _scans_fault(data: bytes, first_scan: int, pixels: int) -> ImageError | None
         f"a JPEG of {scans:,} scans over {pixels:,} px each, which would take minutes to "
         f"decode: up to {MANY_SCANS} are allowed at this size; save it anew",
     )
+
+
+def _markers(data: bytes, position: int) -> Iterator[int]:
+    """Markers of a JPEG from a place on; the segments that they begin are stepped over."""
+    while found := _MARKER.search(data, position):
+        position = found.end()
+        marker = data[position - 1]
+        yield marker
+        if marker in _WITH_LENGTH and position + 2 <= len(data):
+            position += int.from_bytes(data[position : position + 2], "big")
 
 
 def require_plausible(kind: str, pixels: int, size_bytes: int) -> None:
