@@ -36,7 +36,7 @@ SCORES = (
 )
 
 
-class OpenedTarget:
+class OpenedTarget(Readable):
     """Reads of a run, each followed by a look whether the run is still the one that was opened.
 
     A run is replaced by an exchange before anything of the old one is removed (in an object
@@ -45,6 +45,10 @@ class OpenedTarget:
     Parameters
     ----------
     target : where the run lies.
+
+    Raises
+    ------
+    KmdistError : from all methods: the run was replaced, moved or removed.
     """
 
     def __init__(self, target: Target) -> None:
@@ -58,19 +62,15 @@ class OpenedTarget:
         return str(self._target)
 
     def get(self, key: str) -> bytes | None:
-        """As of the target; all methods raise `KmdistError` where the run was replaced."""
         return self._of_this_run(self._target.get(key))
 
     def exists(self, key: str) -> bool:
-        """Whether there is an object of this key."""
         return self._of_this_run(self._target.exists(key))
 
     def keys(self, prefix: str = "") -> Iterator[str]:
-        """Keys of all objects below a prefix."""
         yield from self._of_this_run(list(self._target.keys(prefix)))
 
     def children(self, prefix: str = "") -> list[str]:
-        """Names of what lies directly below a prefix."""
         return self._of_this_run(self._target.children(prefix))
 
     def zarr_store(self) -> Any:

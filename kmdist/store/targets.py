@@ -32,7 +32,13 @@ class Readable(Protocol):
     """A tree of objects by key ('/' separated, relative)."""
 
     def get(self, key: str) -> bytes | None:
-        """The object's content, or None where there is no such object."""
+        """The object's content, of a log all of it; None where there is no such object.
+
+        Raises
+        ------
+        KmdistError : it is no regular file, or cannot be read; from the methods below too, where
+            the store refuses or is gone.
+        """
 
     def exists(self, key: str) -> bool:
         """Whether there is an object of this key."""
@@ -51,10 +57,16 @@ class Target(Readable, Protocol):
     """A tree of objects that is written from many workers at once."""
 
     def put(self, key: str, data: bytes | bytearray | memoryview) -> None:
-        """Write an object; a reader sees the old one or the whole new one."""
+        """Write an object; a reader sees the old one or the whole new one.
+
+        Raises
+        ------
+        KmdistError : the disk is full, the folder is gone or not writable, the store refuses; with
+            the path.
+        """
 
     def append(self, key: str, data: bytes) -> None:
-        """Add to the end of a log that one process writes."""
+        """Add to the end of a log that one process writes; errors as of `put`."""
 
     def delete(self, prefix: str) -> None:
         """Remove all objects below a prefix, and the object of that key; absent is fine."""
@@ -63,7 +75,7 @@ class Target(Readable, Protocol):
         """What changes when another object takes a key's place; None where there is none."""
 
 
-class LocalTarget:
+class LocalTarget(Target):
     """A folder. Objects are written beside their place and renamed, so that none is seen half.
 
     The half-written ones lie in the folder of the object, not in one for all: ext4 looks for a
@@ -102,12 +114,6 @@ class LocalTarget:
             os.close(self._descriptor)
 
     def put(self, key: str, data: bytes | bytearray | memoryview) -> None:
-        """Write an object by rename.
-
-        Raises
-        ------
-        KmdistError : the disk is full, the folder is gone or not writable; with the path.
-        """
         _check_key(key)
         half = f"{os.path.dirname(key)}/{_HALF}{self._unique()}".lstrip("/")
         folder = -1
@@ -124,12 +130,7 @@ class LocalTarget:
             raise self._failure(key, error) from error
 
     def append(self, key: str, data: bytes) -> None:
-        """Append with one write; where the last one was torn, its line is ended first.
-
-        Raises
-        ------
-        KmdistError : as for `put`.
-        """
+        """Append with one write; where the last one was torn, its line is ended first."""
         _check_key(key)
         try:
             flags = os.O_RDWR | os.O_CREAT | os.O_APPEND
@@ -144,12 +145,6 @@ class LocalTarget:
             raise self._failure(key, error) from error
 
     def get(self, key: str) -> bytes | None:
-        """Read a whole object; None where there is none.
-
-        Raises
-        ------
-        KmdistError : it is no regular file, or cannot be read.
-        """
         path = f"{self.root}/{key}"
         try:
             with open(path, "rb", opener=_open_at_once) as file:
@@ -162,11 +157,9 @@ class LocalTarget:
             raise KmdistError(f"cannot read {path}: {error.strerror}") from error
 
     def exists(self, key: str) -> bool:
-        """Whether the key is a file."""
         return os.path.isfile(f"{self.root}/{key}")
 
     def keys(self, prefix: str = "") -> Iterator[str]:
-        """Walk the files below a folder, sorted within each."""
         for folder, folders, files in os.walk(f"{self.root}/{prefix}"):
             folders.sort()
             base = os.path.relpath(folder, self.root).replace(os.sep, "/")
@@ -174,14 +167,12 @@ class LocalTarget:
                 yield name if base == "." else f"{base}/{name}"
 
     def children(self, prefix: str = "") -> list[str]:
-        """Names in one folder; none where it does not exist."""
         try:
             return sorted(os.listdir(f"{self.root}/{prefix}"))
         except (FileNotFoundError, NotADirectoryError):
             return []
 
     def delete(self, prefix: str) -> None:
-        """Remove a file or a folder with all in it."""
         _check_key(prefix)
         path = f"{self.root}/{prefix}"
         if os.path.isdir(path) and not os.path.islink(path):
@@ -323,7 +314,7 @@ class UrlPath:
         return self._url.rpartition("/")[2]
 
 
-class FsspecTarget:
+class FsspecTarget(Target):
     """A prefix in an object store, as a `kmdist.store.targets.Target`.
 
     Parameters
@@ -351,12 +342,6 @@ class FsspecTarget:
         self._local = threading.local()
 
     def put(self, key: str, data: bytes | bytearray | memoryview) -> None:
-        """Put an object; the store makes it durable.
-
-        Raises
-        ------
-        KmdistError : the store refuses or is gone.
-        """
         _check_key(key)
         fs, base = self._open()
         with self._said("write", key, absent_too=True):
@@ -367,12 +352,6 @@ class FsspecTarget:
         self.put(f"{key}.parts/{time.time_ns():020}-{next(self._serial):06}", data)
 
     def get(self, key: str) -> bytes | None:
-        """The object, or the joined parts of a log; None where there is neither.
-
-        Raises
-        ------
-        KmdistError : the store refuses or is gone.
-        """
         fs, base = self._open()
         try:
             with self._said("read", key):
@@ -385,13 +364,11 @@ class FsspecTarget:
             return b"".join(fs.cat_file(f"{base}/{name}") for name in names) or None
 
     def exists(self, key: str) -> bool:
-        """Whether the key is an object; errors as of `get`."""
         fs, base = self._open()
         with self._said("read", key):
             return bool(fs.isfile(f"{base}/{key}"))
 
     def keys(self, prefix: str = "") -> Iterator[str]:
-        """Keys below a prefix, sorted; errors as of `get`."""
         fs, base = self._open()
         try:
             with self._said("list", prefix):
@@ -402,7 +379,6 @@ class FsspecTarget:
             yield str(path)[len(base) :].lstrip("/")
 
     def children(self, prefix: str = "") -> list[str]:
-        """Names directly below a prefix, sorted; errors as of `get`."""
         fs, base = self._open()
         try:
             with self._said("list", prefix):
@@ -412,7 +388,6 @@ class FsspecTarget:
         return sorted({PurePosixPath(path).name for path in listed})
 
     def delete(self, prefix: str) -> None:
-        """Remove an object and all below it; absent is fine."""
         _check_key(prefix)
         fs, base = self._open()
         with suppress(FileNotFoundError), self._said("remove", prefix):

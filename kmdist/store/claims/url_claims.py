@@ -228,7 +228,6 @@ class UrlClaim(Claim):
     lease: Lease | None = None
 
     def target(self) -> FsspecTarget:
-        """Where the run is written."""
         assert self.place is not None
         return self.place
 
@@ -246,7 +245,6 @@ class UrlClaim(Claim):
         """Nothing is ever half put."""
 
     def publish(self) -> None:
-        """Make the run visible whose root has been written."""
         place, final = self.target(), self.final
         if final is None or place.url == final.url:
             _clear_state(place)
@@ -268,7 +266,6 @@ class UrlClaim(Claim):
             )
 
     def discard(self) -> None:
-        """Remove what has been written of the run."""
         place = self.target()
         if self.final is None or place.url == self.final.url:
             _clear(place)
@@ -276,7 +273,6 @@ class UrlClaim(Claim):
             _clear_staged(place)
 
     def release(self) -> None:
-        """Let another process take over."""
         if self.lease is not None:
             self.lease.release()
 
