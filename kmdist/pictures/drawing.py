@@ -187,14 +187,7 @@ def legend(
 def panel_row(panels: Sequence[Panel]) -> Image.Image:
     """Panels beside each other, their tops and captions aligned."""
     height = max(panel.picture.height for panel in panels)
-    drawn = [_with_caption(panel, height) for panel in panels]
-    width = sum(one.width for one in drawn) + GAP_PX * (len(drawn) - 1)
-    row = Image.new("RGB", (width, max(one.height for one in drawn)), PAPER)
-    x = 0
-    for one in drawn:
-        row.paste(one, (x, 0))
-        x += one.width + GAP_PX
-    return row
+    return beside([_with_caption(panel, height) for panel in panels], GAP_PX)
 
 
 def justified(
@@ -245,9 +238,8 @@ def _rows(
     return rows
 
 
-def beside(pictures: Sequence[Image.Image]) -> Image.Image:
-    """Pictures of equal height close together."""
-    gap = PAIR_GAP_PX
+def beside(pictures: Sequence[Image.Image], gap: int = PAIR_GAP_PX) -> Image.Image:
+    """Pictures in a row, their tops aligned."""
     width = sum(one.width for one in pictures) + gap * (len(pictures) - 1)
     joined = Image.new("RGB", (width, max(one.height for one in pictures)), PAPER)
     x = 0
