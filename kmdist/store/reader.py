@@ -371,7 +371,7 @@ def open_run(path: str | os.PathLike[str]) -> Run:
     UsageError : nothing is there, or it is no run.
     KmdistError : the run is not complete, damaged, or of a newer format.
     """
-    place: Any = UrlPath(os.fspath(path)) if is_url(path) else Path(path).expanduser()
+    place: Any = UrlPath(os.fspath(path).rstrip("/")) if is_url(path) else Path(path).expanduser()
     if isinstance(place, Path) and not place.is_dir():
         if place.exists():
             raise UsageError(f"{place} is a file; a run is a folder that kmdist has written")

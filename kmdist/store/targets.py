@@ -284,34 +284,16 @@ _BATCH = 1000
 """Objects that are deleted or copied by one call; S3 deletes so many by one request."""
 
 
-class UrlPath:
+class UrlPath(str):
     """The URL of a run or of what lies in it, with as much of `pathlib.Path` as readers use."""
 
-    def __init__(self, url: str) -> None:
-        self._url = url.rstrip("/")
-
-    def __str__(self) -> str:
-        return self._url
-
-    def __repr__(self) -> str:
-        return f"UrlPath({self._url!r})"
-
-    def __fspath__(self) -> str:
-        return self._url
-
     def __truediv__(self, name: str) -> "UrlPath":
-        return UrlPath(f"{self._url}/{name}")
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, UrlPath) and other._url == self._url
-
-    def __hash__(self) -> int:
-        return hash(self._url)
+        return UrlPath(f"{self}/{name}")
 
     @property
     def name(self) -> str:
         """The last part."""
-        return self._url.rpartition("/")[2]
+        return self.rpartition("/")[2]
 
 
 class FsspecTarget(Target):
