@@ -36,6 +36,7 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from kmdist.errors import KmdistError, UsageError
@@ -214,21 +215,21 @@ _EXCHANGING = f"{STATE}/exchanging"
 _ROOT = "zarr.json"
 
 
-@dataclass
+@dataclass(kw_only=True)
 class UrlClaim(Claim):
     """The right to write to a prefix.
 
     Attributes
     ----------
-    place : where the run is written; `final` where it belongs.
+    place : where the run is written.
+    final : where it belongs; the same object, unless it replaces another run.
     """
 
-    place: FsspecTarget | None = None
-    final: FsspecTarget | None = None
-    lease: Lease | None = None
+    place: FsspecTarget
+    final: FsspecTarget
+    lease: Lease
 
     def target(self) -> FsspecTarget:
-        assert self.place is not None
         return self.place
 
     def tick(self) -> None:
@@ -238,18 +239,16 @@ class UrlClaim(Claim):
         ------
         KmdistError : another process has taken over.
         """
-        if self.lease is not None:
-            self.lease.check()
+        self.lease.check()
 
     def tidy(self) -> None:
         """Nothing is ever half put."""
 
     def publish(self) -> None:
-        place, final = self.target(), self.final
-        if final is None or place.url == final.url:
-            _clear_state(place)
-        elif not exchange(place, final):
-            raise _kept_beside(place, final)
+        if self.place is self.final:
+            _clear_state(self.place)
+        elif not exchange(self.place, self.final):
+            raise _kept_beside(self.place, self.final)
 
     def require_free(self) -> None:
         """Refuse to put the root where another's has appeared since the run began.
@@ -258,23 +257,20 @@ class UrlClaim(Claim):
         ------
         KmdistError : there is one.
         """
-        place = self.target()
-        if place.exists(_ROOT) and (self.final is None or place.url == self.final.url):
+        if self.place is self.final and self.place.exists(_ROOT):
             raise KmdistError(
-                f"what stands at {place.url} has appeared since this run began, and is kept: "
+                f"what stands at {self.place.url} has appeared since this run began, and is kept: "
                 "choose another output"
             )
 
     def discard(self) -> None:
-        place = self.target()
-        if self.final is None or place.url == self.final.url:
-            _clear(place)
+        if self.place is self.final:
+            _clear(self.place)
         else:
-            _clear_staged(place)
+            _clear_staged(self.place)
 
     def release(self) -> None:
-        if self.lease is not None:
-            self.lease.release()
+        self.lease.release()
 
 
 def claim_url(url: str, request: Mapping[str, Any], *, resume: bool, overwrite: bool) -> UrlClaim:
@@ -289,11 +285,10 @@ def claim_url(url: str, request: Mapping[str, Any], *, resume: bool, overwrite: 
     _refuse_others(final)
     lease = Lease.take(final, url)
     try:
-        claim = _claim(final, staged, request, resume=resume, overwrite=overwrite)
+        claim = _claim(final, staged, lease, request, resume=resume, overwrite=overwrite)
     except BaseException:
         lease.release()
         raise
-    claim.final, claim.lease = final, lease
     if claim.complete:
         lease.release()
     return claim
@@ -308,12 +303,14 @@ def staging_url(url: str) -> str:
 def _claim(
     final: FsspecTarget,
     staged: FsspecTarget,
+    lease: Lease,
     request: Mapping[str, Any],
     *,
     resume: bool,
     overwrite: bool,
 ) -> UrlClaim:
     output: Any = UrlPath(final.url)
+    made = partial(UrlClaim, output, None, final=final, lease=lease)
     asked = {**request, "versions": versions_asked()}
     if _record(staged).get("state") == COMPLETE:
         _ = exchange(staged, final)  # which a kill has interrupted
@@ -328,7 +325,7 @@ def _claim(
             if overwrite and place is staged:
                 asked["replaces"] = _identity(final)
                 place.put(_REQUEST, dump_json(asked))
-            return UrlClaim(output, None, resumed=True, place=place)
+            return made(resumed=True, place=place)
         if not overwrite:
             why = f" of another request ({'; '.join(changes)})" if resume else ""
             raise UsageError(
@@ -339,7 +336,7 @@ def _claim(
     if complete and resume and same:
         _clear_state(final)
         _clear_staged(staged)
-        return UrlClaim(output, None, complete=True, place=final)
+        return made(complete=True, place=final)
     if complete and not overwrite:
         raise UsageError(f"output {final.url} exists. Choose another, or replace it: --overwrite")
     place = staged if complete else final
@@ -347,7 +344,7 @@ def _claim(
     if not complete:
         _clear(final)
     place.put(_REQUEST, dump_json({**asked, "replaces": _identity(final)}))
-    return UrlClaim(output, None, place=place)
+    return made(place=place)
 
 
 def exchange(staged: FsspecTarget, final: FsspecTarget) -> bool:
