@@ -209,13 +209,10 @@ class RunWriter(RunContents):
         claim = self._driver_claim()
         target = self._open_target()
         maps = self._images * max(len(runs or {}), 1)
-        worth_walking = self.resumed or maps <= CONSOLIDATE_IMAGES
         claim.tick()
-        if worth_walking:
-            # Walking 20,000 images takes 2 s: only where one expects to find something, or is
-            # going to walk anyway. Half-written files are litter, but no reader minds them.
-            claim.tidy()
-        claim.require_free()
+        # Walking 20,000 images takes 2 s: only where one expects to find something, or is going to
+        # walk anyway. Half-written files are litter, but no reader minds them.
+        claim.prepare(walk=self.resumed or maps <= CONSOLIDATE_IMAGES)
         write_root(target, {**attributes, **self._request}, runs or {}, images=self._images)
         claim.publish()
         self.release()

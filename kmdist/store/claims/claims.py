@@ -92,12 +92,15 @@ class Claim:
         """Called as work is finished: now and then what was written is brought to the disk."""
         self._clock.tick(partial_path(self.output))
 
-    def tidy(self) -> None:
-        """Remove what killed workers had not finished writing."""
-        LocalTarget(partial_path(self.output)).remove_halves()
+    def prepare(self, *, walk: bool) -> None:
+        """Called before the root is written.
 
-    def require_free(self) -> None:
-        """Nothing to do where a run is published by a rename; see `UrlClaim`."""
+        Parameters
+        ----------
+        walk : look at all that was written, to remove what killed workers had not finished.
+        """
+        if walk:
+            LocalTarget(partial_path(self.output)).remove_halves()
 
     def publish(self) -> None:
         """Make the run visible whose root has been written; the old one, if any, goes then.

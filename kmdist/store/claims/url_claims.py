@@ -241,17 +241,10 @@ class UrlClaim(Claim):
         """
         self.lease.check()
 
-    def tidy(self) -> None:
-        """Nothing is ever half put."""
-
-    def publish(self) -> None:
-        if self.place is self.final:
-            _clear_state(self.place)
-        elif not exchange(self.place, self.final):
-            raise _kept_beside(self.place, self.final)
-
-    def require_free(self) -> None:
+    def prepare(self, *, walk: bool) -> None:
         """Refuse to put the root where another's has appeared since the run began.
+
+        Nothing is ever half put.
 
         Raises
         ------
@@ -262,6 +255,12 @@ class UrlClaim(Claim):
                 f"what stands at {self.place.url} has appeared since this run began, and is kept: "
                 "choose another output"
             )
+
+    def publish(self) -> None:
+        if self.place is self.final:
+            _clear_state(self.place)
+        elif not exchange(self.place, self.final):
+            raise _kept_beside(self.place, self.final)
 
     def discard(self) -> None:
         if self.place is self.final:
