@@ -130,12 +130,6 @@ class Run(Fit):
         return dict(self.attributes.get("parameters") or {})
 
     @property
-    def unclustered(self) -> int | None:
-        """Label of pixels that were not clustered; None if no image has any."""
-        value = self.attributes.get("unclustered")
-        return None if value is None else int(value)
-
-    @property
     def n_iter(self) -> int | None:
         """Iterations of the fit."""
         if "n_iter" in self.attributes:

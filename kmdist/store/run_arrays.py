@@ -148,6 +148,12 @@ class Fit:
         value = self.attributes.get("inertia")
         return None if value is None else float(value)
 
+    @property
+    def unclustered(self) -> int | None:
+        """Label of pixels that were not clustered; None if there are none."""
+        value = self.attributes.get("unclustered")
+        return None if value is None else int(value)
+
     def clusters_info(self) -> dict[str, Any]:
         """Counts and palette as plain lists; None where this level has none."""
         counts, palette = self.counts, self.palette
@@ -280,12 +286,6 @@ class RunImage(Fit):
     def planes(self) -> int:
         """Of a volume; 0 of a picture."""
         return int(self.attributes.get("planes") or 0)
-
-    @property
-    def unclustered(self) -> int | None:
-        """Label of pixels that were not clustered; None if there are none."""
-        value = self.attributes.get("unclustered")
-        return None if value is None else int(value)
 
     @property
     def levels(self) -> int:

@@ -29,15 +29,14 @@ class SyncClock:
     def __init__(self) -> None:
         self._last = time.monotonic()
 
-    def tick(self, folder: Path) -> bool:
+    def tick(self, folder: Path) -> None:
         """Sync if it is time, and record up to where the manifests are safe."""
         if time.monotonic() - self._last < SYNC_EVERY_S:
-            return False
+            return
         sizes = {log.name: log.stat().st_size for log in (folder / STATE).glob(_LOGS)}
         sync(folder)
         write_durably(folder / STATE / "synced.json", dump_json(sizes))
         self._last = time.monotonic()
-        return True
 
 
 def forget_unsynced(folder: Path, owner: dict[str, Any]) -> None:

@@ -120,7 +120,7 @@ class RunContents:
         ------
         ValueError : the window is not aligned, or labels are out of range.
         """
-        labels.write_window(self._open_target(), label_map, 0, (y0, x0), labels_yx, unclustered)
+        labels.write_window(self._open_target(), label_map, (y0, x0), labels_yx, unclustered)
 
     def read_labels(self, label_map: LabelMap) -> NDArray[Any]:
         """All labels of a map that was written by window."""

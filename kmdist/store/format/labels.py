@@ -149,26 +149,21 @@ def write_metadata(
 def write_window(
     target: Target,
     labels: LabelMap,
-    level: int,
     origin: tuple[int, int],
     values: ArrayLike,
     mask: NDArray[np.bool_] | None = None,
-) -> int:
-    """Write an aligned window of one level.
-
-    Returns
-    -------
-    int : bytes stored.
+) -> None:
+    """Write an aligned window of the first level.
 
     Raises
     ------
     ValueError : a label is outside 0 … k − 1, or the window is not aligned.
     """
     found = np.asarray(values)
-    place, parted = _by_plane(labels, level, origin, found)
-    check_region(labels.levels[level], place, parted.shape)
+    place, parted = _by_plane(labels, 0, origin, found)
+    check_region(labels.levels[0], place, parted.shape)
     encoded = encode_labels(labels, found, mask).reshape(parted.shape)
-    return write_region(target, labels.levels[level], place, encoded)
+    write_region(target, labels.levels[0], place, encoded)
 
 
 def _by_plane(
@@ -217,20 +212,13 @@ def encode_labels(
 
 def write_image(
     target: Target, labels: LabelMap, values: ArrayLike, mask: NDArray[np.bool_] | None
-) -> int:
-    """Write a whole label map with its pyramid; its metadata apart.
-
-    Returns
-    -------
-    int : bytes stored.
-    """
+) -> None:
+    """Write a whole label map with its pyramid; its metadata apart."""
     place, level = _by_plane(labels, 0, (0, 0), encode_labels(labels, np.asarray(values), mask))
-    stored = 0
     for number, spec in enumerate(labels.levels):
         if number:
             level = np.ascontiguousarray(level[..., ::2, ::2])
-        stored += write_region(target, spec, place, level)
-    return stored
+        write_region(target, spec, place, level)
 
 
 def read_labels(target: Target, labels: LabelMap) -> NDArray[Any]:
@@ -244,15 +232,11 @@ def read_labels(target: Target, labels: LabelMap) -> NDArray[Any]:
 
 def write_pyramid_window(
     target: Target, labels: LabelMap, level: int, window: tuple[int, int, int, int]
-) -> int:
+) -> None:
     """Make one window of a level ≥ 1 from the level below it, which must be complete.
 
     The source is read piece by piece, since zarr-python holds several times what it reads: a
     window of 8,192² in uint8 raises the process by 170 MB this way, by 300 MB in quarters.
-
-    Returns
-    -------
-    int : bytes stored.
     """
     import zarr
 
@@ -276,7 +260,7 @@ def write_pyramid_window(
             slice(2 * (x0 + columns.start), 2 * (x0 + columns.stop)),
         )
         made[rows, columns] = np.asarray(source[twice])[::2, ::2]
-    return write_region(target, spec, place, parted)
+    write_region(target, spec, place, parted)
 
 
 def _patches(height: int, width: int) -> Iterator[tuple[slice, slice]]:

@@ -267,7 +267,7 @@ _OF_THREAD = threading.local()
 
 def write_region(
     target: Target, spec: ArraySpec, origin: Sequence[int], values: NDArray[Any]
-) -> int:
+) -> None:
     """Write a part of an array that consists of whole chunks (whole shards if it has them).
 
     Parameters
@@ -276,10 +276,6 @@ def write_region(
     values : of the array's type; each axis a multiple of the chunk (shard), or up to the array's
         end.
 
-    Returns
-    -------
-    int : bytes stored.
-
     Raises
     ------
     ValueError : the region is not aligned, lies outside, or the type differs.
@@ -287,13 +283,9 @@ def write_region(
     check_region(spec, origin, values.shape)
     if values.dtype != np.dtype(spec.dtype):
         raise ValueError(f"array {spec.key!r} holds {spec.dtype}, got {values.dtype}")
-    stored = 0
     for index, part in _units(spec.unit, values):
         grid = [o // u + i for o, u, i in zip(origin, spec.unit, index, strict=True)]
-        data = _encode_unit(spec, part)
-        target.put("/".join([spec.key, "c", *map(str, grid)]), data)
-        stored += len(data)
-    return stored
+        target.put("/".join([spec.key, "c", *map(str, grid)]), _encode_unit(spec, part))
 
 
 def check_region(spec: ArraySpec, origin: Sequence[int], shape: Sequence[int]) -> None:
