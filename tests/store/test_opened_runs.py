@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kmdist.errors import KmdistError
+from kmdist.errors import KmdistError, UsageError
 from kmdist.pictures.export import export
-from kmdist.store import RunImage, RunWriter, open_run
+from kmdist.store import FsspecTarget, LocalTarget, RunImage, RunWriter, open_run
 
 NAMES = [f"{i}.png" for i in range(12)]
 PALETTE = np.arange(27, dtype=np.uint8).reshape(9, 3)
@@ -90,6 +90,16 @@ def test_one_k_of_a_run_that_was_replaced_says_so(tmp_path: Path) -> None:
     for one in (run, whole):
         with pytest.raises(KmdistError, match="replaced"):
             np.asarray(one.labels("a")[:])
+
+
+def test_one_k_whose_record_is_lost_is_told_in_a_folder_and_in_a_store(place: Any) -> None:
+    writer = RunWriter.create(place, recipe="quantize", parameters={}, fingerprint="f")
+    for k in (5, 9):
+        writer.write_array(f"k{k}/counts", np.full(k, 1), ("cluster",))
+    writer.publish({}, runs={5: {}, 9: {}})
+    (FsspecTarget if "://" in str(place) else LocalTarget)(place).delete("k5/zarr.json")
+    with pytest.raises(UsageError, match=r"r\.zarr/k5 is no run of kmdist: it has no zarr\.json"):
+        _ = open_run(place).runs
 
 
 def test_an_export_across_an_overwrite_is_of_one_run_or_fails(
