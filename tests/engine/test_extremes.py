@@ -405,9 +405,9 @@ def test_tiles_that_do_not_fit_are_refused() -> None:
     tile, panel = np.zeros((96, 3), np.float32), np.zeros((1, 4, 16), np.float32)
     for rows, n, columns in ((tile[:50], 50, panel), (tile, 97, panel), (tile, 96, panel[:, :3])):
         with pytest.raises(ValueError, match="does not fit"):
-            nearest_of_tile(rows, n, columns, *results)
+            nearest_of_tile(rows, n, columns, *results, 0)
     with pytest.raises(ValueError, match="do not fit"):
-        nearest_of_tile(tile, 96, np.zeros((1, 4, 12), np.float32), *results)
+        nearest_of_tile(tile, 96, np.zeros((1, 4, 12), np.float32), *results, 0)
 
 
 @pytest.mark.slow

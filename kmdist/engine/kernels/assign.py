@@ -1,5 +1,10 @@
 """Assign rows to their nearest centroids and sum per cluster: one Lloyd pass over one block.
 
+Three kernels take turns over some thousand rows: scores, which most labels follow from; float64
+distances of the rows whose two least scores cannot be told apart; sums of the rows that change
+their cluster. What lies between them is NumPy's: a first fit waits for kernels to be compiled, and
+as one they took nearly twice as long.
+
 Rows of up to four features, such as colours, have a kernel whose vectors run over rows. With so few
 features the minimum over the centroids costs more than the scores, and registers that hold the
 centroids of one row (`kmdist.engine.kernels.nearest`) are emptied too often. There a vector holds
@@ -7,12 +12,10 @@ one score of as many rows, so that the minimum is taken without any shuffle: 3 �
 features and 16 centroids, on Zen 4, as plain loops that the compiler vectorises.
 """
 
-from typing import Any
-
 import numpy as np
 from numba import njit
 
-from kmdist.engine.kernels import NO_TILE, NO_WEIGHTS, as_kernel_rows, kernel_chunks
+from kmdist.engine.kernels import NO_TILE, NO_WEIGHTS, as_kernel_rows, kernel, kernel_chunks
 from kmdist.engine.kernels.frame import Frame, Panel, make_panel, reaching
 from kmdist.engine.kernels.nearest import (
     TILE_ROWS,
@@ -24,38 +27,17 @@ from kmdist.engine.kernels.nearest import (
 )
 from kmdist.engine.kernels.sums import PartialSums, move_rows, no_sums
 
+MAX_FEATURES = 4
 
-@njit(nogil=True, cache=True)
-def _assign(  # type: ignore[no-untyped-def]
-    rows32, rows, weights, panel, centroids, frame, errors, labels, mode, out, scratch
-):
-    shift, scale, grid = frame
-    gamma, longest, near, slack = errors
-    summed, fresh = mode
-    loaded, best, second, nearest, scores, left, moved = scratch
-    places, before = moved
-    n = rows.shape[0]
-    k = centroids.shape[0]
-    for start in range(0, n, TILE_ROWS):
-        tile = loaded
-        size = TILE_ROWS if start + TILE_ROWS < n else n - start
-        if start + TILE_ROWS <= rows32.shape[0]:
-            tile = rows32[start : start + TILE_ROWS]
-        else:
-            load_tile(rows, start, size, shift, scale, tile)
-        nearest_rows(tile, size, panel, best, second, nearest)
-        found = 0
-        for r in range(size):
-            i = start + r
-            label = nearest[r]
-            if not second[r] > best[r] + slack or label >= k:
-                error = error_bound(norm2(tile, r), gamma, longest, near)
-                if not np.float64(second[r]) > np.float64(best[r]) + 2.0 * error or label >= k:
-                    label = resolve(rows, i, tile, r, panel, best[r], centroids, error, scores)
-            places[found], before[found] = i, np.int32(-1) if fresh else labels[i]
-            found += summed and label != before[found]
-            labels[i] = label
-        move_rows(rows, moved, found, labels, weights, grid, out, left)
+_ROWS = 256
+"""Rows of a tile of few features: small enough for the first-level cache."""
+
+_TILES = 768
+"""A multiple of the rows of both kinds of tiles."""
+
+_STAGE_ROWS, _STAGE_VALUES = 32_768, 1 << 21
+"""Of the rows that a kernel takes at once: many, for to call three of them takes 10 µs; but not so
+many that they have left the cache when they are summed."""
 
 
 def assign(
@@ -96,54 +78,89 @@ def assign(
     if sums is not None and labels is None:
         raise ValueError("sums without the labels that they belong to")
     frame = reaching(frame, centroids)
-    # With many centroids the copy costs little, and folding leaves more rows to resolve.
-    cheap = len(centroids) <= 16 or not frame.shift.any()
-    few = rows.shape[1] <= MAX_FEATURES
-    direct = frame.fold and cheap and not few and rows.dtype in (np.float32, np.float16)
-    panel = make_panel(centroids, frame, folded=direct)
-    if labels is None:
-        labels = np.empty(len(rows), np.int32)
-    fresh = sums is None
-    scratch = _scratch(rows.shape[1], panel.scores[:, 0].size, few=few)
-    wide = _joined_lines(panel) if few else NO_TILE
-    out = sums or no_sums(len(centroids), rows.shape[1], frame.grid)
+    labels = np.empty(len(rows), np.int32) if labels is None else labels
+    out = no_sums(len(centroids), rows.shape[1], frame.grid) if sums is None else sums
+    kernels = _Kernels(rows, centroids, frame)
     for first, chunk in kernel_chunks(rows):
         part = as_kernel_rows(chunk)
-        last = first + len(part)
-        # The shift is exact in float32, so that a row is rounded once, as from float64.
-        single = frame.scale == 1.0 and part.dtype != np.float64
-        shift = frame.shift.astype(np.float32) if single else frame.shift
-        given = (
-            part,
-            NO_WEIGHTS if weights is None else weights[first:last],
-            panel.scores,
-            panel.centroids,
-            (
-                np.zeros_like(shift) if direct else shift,
-                np.float32(1.0) if single else frame.scale,
-                tuple(frame.grid),
-            ),
-            (panel.gamma, panel.max_norm, panel.near, np.float32(panel.slack)),
-            labels[first:last],
-        )
-        if few:
-            assign_few(wide, *given, (summed, fresh), tuple(out), scratch)
-        else:
-            rows32 = part if direct else NO_TILE
-            _assign(rows32, *given, (summed, fresh), tuple(out), scratch)
+        here = slice(first, first + len(part))
+        own = NO_WEIGHTS if weights is None else weights[here]
+        kernels.run(part, own, labels[here], out if summed else None, fresh=sums is None)
     return out
 
 
-def _scratch(d: int, lanes: int, *, few: bool) -> tuple[Any, ...]:
-    """What `_assign` and `assign_few` work in; each constructor takes 0.1 s to compile."""
-    size = _ROWS if few else TILE_ROWS
-    single = [np.empty(size, kind) for kind in (np.float32, np.float32, np.int32)]
-    moved = np.empty(size, np.int64), np.empty(size, np.int32)
-    scores, left = np.empty(lanes, np.float32), np.empty(d)
-    if not few:
-        return np.zeros((size, d), np.float32), *single, scores, left, moved
-    columns, row = np.zeros((MAX_FEATURES, size), np.float32), np.zeros((1, d), np.float32)
-    return columns, *single, scores, left, moved, row, np.empty(size + 1, np.int32)
+class _Kernels:
+    """The kernels of a pass, with what all its rows share and what they work in."""
+
+    def __init__(self, rows: np.ndarray, centroids: np.ndarray, frame: Frame) -> None:
+        k, d = centroids.shape
+        # With many centroids the copy costs little, and folding leaves more rows to resolve.
+        cheap = k <= 16 or not frame.shift.any()
+        self.few = d <= MAX_FEATURES
+        self.direct = (
+            frame.fold and cheap and not self.few and rows.dtype in (np.float32, np.float16)
+        )
+        self.panel = make_panel(centroids, frame, folded=self.direct)
+        self.lines = _joined_lines(self.panel) if self.few else NO_TILE
+        shift = np.zeros(d) if self.direct else frame.shift
+        # The shift is exact in float32, so that a row is rounded once, as from float64.
+        single = frame.scale == 1.0 and as_kernel_rows(rows[:0]).dtype != np.float64
+        self.frame = (shift.astype(np.float32), np.float32(1)) if single else (shift, frame.scale)
+        self.grid = tuple(frame.grid)
+        tile = _ROWS if self.few else TILE_ROWS
+        whole = min(_STAGE_ROWS, _STAGE_VALUES // d, len(rows))
+        self.step = max(1, -(-whole // _TILES)) * _TILES
+        self.tile = np.zeros((MAX_FEATURES, tile) if self.few else (tile, d), np.float32)
+        self.best, self.second = np.empty((2, self.step), np.float32)
+        self.nearest = np.empty(self.step, np.int32)
+        self.row, self.left = np.empty((1, d), np.float32), np.empty(d)
+        self.scores = np.empty(self.panel.scores[:, 0].size, np.float32)
+
+    def run(
+        self,
+        rows: np.ndarray,
+        weights: np.ndarray,
+        labels: np.ndarray,
+        out: PartialSums | None,
+        *,
+        fresh: bool,
+    ) -> None:
+        """Label rows, and add them to sums, or take those that move to other clusters there."""
+        for start in range(0, len(rows), self.step):
+            stop = min(start + self.step, len(rows))
+            found = self._label(rows, start, stop)
+            before = labels[start:stop]
+            moved = np.arange(len(found)) if fresh else np.flatnonzero(found != before)
+            leaving = np.full(len(found), -1, np.int32) if fresh else before[moved]
+            before[:] = found
+            if len(moved) and out is not None:
+                move_rows(
+                    rows, (moved + start, leaving), len(moved), labels, weights, self.grid,
+                    tuple(out), self.left,
+                )  # fmt: skip
+
+    def _label(self, rows: np.ndarray, start: int, stop: int) -> np.ndarray:
+        """The nearest centroids of some of the rows, (stop − start,) int32."""
+        panel, results = self.panel, (self.best, self.second, self.nearest)
+        if self.few:
+            by_tile = (result.reshape(-1, _ROWS) for result in results)
+            _score_few(self.lines, rows, start, stop, *self.frame, self.tile, *by_tile)
+        else:
+            rows32 = rows if self.direct else NO_TILE
+            _score_many(panel.scores, rows32, rows, start, stop, *self.frame, self.tile, *results)
+        best, second, labels = (result[: stop - start] for result in results)
+        sure = second > best + np.float32(panel.slack)
+        sure &= labels < len(panel.centroids)
+        if not sure.all():
+            doubtful = np.flatnonzero(~sure)
+            known = labels[doubtful]
+            errors = panel.gamma, panel.max_norm, panel.near
+            _resolve(
+                rows, doubtful + start, best[doubtful], second[doubtful], known, *self.frame,
+                panel.scores, panel.centroids, errors, self.row, self.scores,
+            )  # fmt: skip
+            labels[doubtful] = known
+        return labels
 
 
 def _joined_lines(panel: Panel) -> np.ndarray:
@@ -157,11 +174,6 @@ def float32_rows(part: np.ndarray, frame: Frame) -> np.ndarray | None:
     return part if part.dtype == np.float32 and frame.scale == 1.0 else None
 
 
-MAX_FEATURES = 4
-
-_ROWS = 256
-"""Rows of a tile: small enough for the first-level cache."""
-
 _FAR = np.float32(3e38)
 
 
@@ -173,10 +185,10 @@ def _load_columns(rows, first, size, shift, scale, columns):  # type: ignore[no-
 
 
 @njit(nogil=True, cache=True, fastmath={"contract", "nnan", "nsz"})
-def _nearest(columns, size, panel, best, second, nearest):  # type: ignore[no-untyped-def]
+def _nearest(columns, size, panel, best, second, nearest, at):  # type: ignore[no-untyped-def]
     """Two least scores and the index of the least; two centroids a round, to save stores."""
     for r in range(size):
-        best[r], second[r], nearest[r] = _FAR, _FAR, np.int32(0)
+        best[at, r], second[at, r], nearest[at, r] = _FAR, _FAR, np.int32(0)
     for j in range(0, panel.shape[1], 2):
         a, a0, a1, a2, a3 = panel[0, j], panel[1, j], panel[2, j], panel[3, j], panel[4, j]
         b, b0, b1, b2 = panel[0, j + 1], panel[1, j + 1], panel[2, j + 1], panel[3, j + 1]
@@ -188,55 +200,48 @@ def _nearest(columns, size, panel, best, second, nearest):  # type: ignore[no-un
             t = b + b0 * x + b1 * y + b2 * z + b3 * w
             low, high = (t, s) if t < s else (s, t)
             index = two if t < s else one
-            old, other = best[r], second[r]
+            old, other = best[at, r], second[at, r]
             # The second least: the loser of the two winners, or the loser beside the winner.
             loser = old if low < old else low
             rest = high if low < old else other
-            nearest[r] = index if low < old else nearest[r]
-            best[r] = low if low < old else old
-            second[r] = loser if loser < rest else rest
+            nearest[at, r] = index if low < old else nearest[at, r]
+            best[at, r] = low if low < old else old
+            second[at, r] = loser if loser < rest else rest
 
 
-@njit(nogil=True, cache=True, inline="always")
-def _unsettled(best, second, nearest, labels, first, size, slack, every, todo):  # type: ignore[no-untyped-def]
-    """Rows of a tile that changed their label, or whose two least scores cannot be told apart."""
-    found = 0
-    for r in range(size):
-        todo[found] = r
-        differs = nearest[r] != labels[first + r]
-        found += every or differs or not second[r] > best[r] + slack
-    return found
+@kernel()
+def _score_many(panel, rows32, rows, start, stop, shift, scale, tile, best, second, nearest):  # type: ignore[no-untyped-def]
+    """The two least scores of some rows, and the index of the least."""
+    for first in range(start, stop, TILE_ROWS):
+        here = tile
+        size = TILE_ROWS if first + TILE_ROWS < stop else stop - first
+        if first + TILE_ROWS <= rows32.shape[0]:
+            here = rows32[first : first + TILE_ROWS]
+        else:
+            load_tile(rows, first, size, shift, scale, tile)
+        nearest_rows(here, size, panel, best, second, nearest, first - start)
 
 
-@njit(nogil=True, cache=True)
-def assign_few(  # type: ignore[no-untyped-def]
-    wide, rows, weights, panel, centroids, frame, errors, labels, mode, out, scratch
-):
-    """As `kmdist.engine.kernels.assign._assign`; the panel is not folded, `wide` its lines."""
-    shift, scale, grid = frame
-    gamma, longest, near, slack = errors
-    summed, fresh = mode
-    columns, best, second, nearest, scores, left, moved, row, todo = scratch
-    places, before = moved
-    n, d = rows.shape
-    k = centroids.shape[0]
-    for first in range(0, n, _ROWS):
-        size = _ROWS if first + _ROWS < n else n - first
+@kernel()
+def _score_few(lines, rows, start, stop, shift, scale, columns, best, second, nearest):  # type: ignore[no-untyped-def]
+    """As `_score_many`, of rows of few features, by the lines of a panel; results by tiles."""
+    for first in range(start, stop, _ROWS):
+        size = _ROWS if first + _ROWS < stop else stop - first
         _load_columns(rows, first, size, shift, scale, columns)
-        _nearest(columns, size, wide, best, second, nearest)
-        found = _unsettled(best, second, nearest, labels, first, size, slack, fresh, todo)
-        n_moved = 0
-        for t in range(found):
-            r = todo[t]
-            i = first + r
-            label = nearest[r]
-            if not second[r] > best[r] + slack or label >= k:
-                for p in range(d):
-                    row[0, p] = columns[p, r]
-                error = error_bound(norm2(row, 0), gamma, longest, near)
-                if not np.float64(second[r]) > np.float64(best[r]) + 2.0 * error or label >= k:
-                    label = resolve(rows, i, row, 0, panel, best[r], centroids, error, scores)
-            places[n_moved], before[n_moved] = i, np.int32(-1) if fresh else labels[i]
-            n_moved += summed and label != before[n_moved]
-            labels[i] = label
-        move_rows(rows, moved, n_moved, labels, weights, grid, out, left)
+        _nearest(columns, size, lines, best, second, nearest, (first - start) // _ROWS)
+
+
+@kernel()
+def _resolve(  # type: ignore[no-untyped-def]
+    rows, chosen, best, second, labels, shift, scale, panel, centroids, errors, row, scores
+):
+    """Label the rows chosen, which come with their two least scores, as in float64."""
+    gamma, longest, near = errors
+    for at in range(chosen.size):
+        load_tile(rows, chosen[at], 1, shift, scale, row)
+        error = error_bound(norm2(row, 0), gamma, longest, near)
+        least = np.float64(best[at])
+        if not np.float64(second[at]) > least + 2.0 * error or labels[at] >= centroids.shape[0]:
+            labels[at] = resolve(
+                rows, chosen[at], row, 0, panel, best[at], centroids, error, scores
+            )

@@ -267,7 +267,7 @@ def _score_group(  # type: ignore[no-untyped-def]
     chosen = panel
     if g > 0:
         chosen = narrow[own] if place == 0 else middle[own] if place == 1 else wide[own]
-    nearest_rows(tile, size, chosen, best, second, nearest)  # compiled once
+    nearest_rows(tile, size, chosen, best, second, nearest, 0)  # compiled once
     _measure(squares[g], best, second, size, gamma, longest, uppers, lowers, slack)
     most, n_moved = centroids.shape[0] if g == 0 else order.shape[1], 0
     for r in range(size):

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from kmdist.engine.kernels import NO_WEIGHTS, as_kernel_rows, kernel_chunks
+from kmdist.engine.kernels import NO_WEIGHTS, as_kernel_rows, kernel, kernel_chunks
 from kmdist.engine.kernels.frame import Frame, make_panel, reaching
 from kmdist.engine.kernels.nearest import TILE_ROWS, load_tile, nearest_rows
 from kmdist.engine.kernels.sums import add_exactly, carry, no_totals, totals_of
@@ -44,7 +44,7 @@ def _distance(row, centroid):  # type: ignore[no-untyped-def]
     return np.sqrt(square)
 
 
-@njit(nogil=True, cache=True, fastmath={"contract", "reassoc"})
+@kernel(fastmath={"contract", "reassoc"})
 def _inertia(rows, weights, centroids, labels, bins):  # type: ignore[no-untyped-def]
     for i in range(rows.shape[0]):
         label, total = labels[i], 0.0
@@ -237,7 +237,7 @@ _TOGETHER = 3
 """Candidates that are tried in one reading of the rows."""
 
 
-@njit(nogil=True, cache=True, fastmath={"contract", "nnan", "nsz", "reassoc"})
+@kernel(fastmath={"contract", "nnan", "nsz", "reassoc"})
 def _closer(rows, candidates, nearest, weights, out):  # type: ignore[no-untyped-def]
     """Squared distances after adding each of three centres, and their weighted sums."""
     first, second, third = 0.0, 0.0, 0.0
@@ -423,7 +423,7 @@ def _add_utilities(rows, weights, panel, k, shift, scale, bins):  # type: ignore
     for first in range(0, len(rows), TILE_ROWS):
         size = min(TILE_ROWS, len(rows) - first)
         load_tile(rows, first, size, shift, scale, tile)
-        nearest_rows(tile, size, panel, best, second, nearest)
+        nearest_rows(tile, size, panel, best, second, nearest, 0)
         for r in range(size):
             weight = weights[first + r] if weights.size else 1.0
             loss = np.float64(second[r]) - np.float64(best[r])

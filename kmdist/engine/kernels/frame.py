@@ -19,9 +19,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
-from kmdist.engine.kernels import NO_WEIGHTS, as_kernel_rows, kernel_chunks
+from kmdist.engine.kernels import NO_WEIGHTS, as_kernel_rows, kernel, kernel_chunks
 from kmdist.engine.kernels.sums import Digits, Grid, digits_of, make_grid, no_digits
 
 
@@ -73,7 +72,7 @@ class Moments:
         return self.m2 / self.weight if self.weight > 0 else np.zeros_like(self.m2)
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 def _accumulate(rows, weights, pivot, first, second):  # type: ignore[no-untyped-def]
     """Sums of w(x − pivot) and w(x − pivot)²."""
     for i in range(rows.shape[0]):
@@ -84,7 +83,7 @@ def _accumulate(rows, weights, pivot, first, second):  # type: ignore[no-untyped
             second[p] += weight * t * t
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 def _add_whole(rows, sums):  # type: ignore[no-untyped-def]
     """Add whole numbers, and their squares, to (2, d) uint64, exactly."""
     for i in range(rows.shape[0]):

@@ -60,11 +60,11 @@ def _score_plain(tile, r, panel, out):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _nearest_plain(tile, n, panel, best, second, nearest):  # type: ignore[no-untyped-def]
+def _nearest_plain(tile, n, panel, best, second, nearest, at):  # type: ignore[no-untyped-def]
     scores = np.empty(panel.shape[0] * panel.shape[2], np.float32)
     for i in range(n):
         _score_plain(tile, i, panel, scores)
-        best[i], nearest[i], second[i] = least_two(scores)
+        best[at + i], nearest[at + i], second[at + i] = least_two(scores)
 
 
 _TINY = 1e-280
@@ -414,22 +414,7 @@ def _wide_blocks(x, d, c, vectors, n, b, s, i):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True, inline="always")
-def _start(tile, n, panel, best, second, nearest):  # type: ignore[no-untyped-def]
-    """Check what is addressed without a check: whole groups of 16, 12 or 6 rows."""
-    vectors, lines, lanes = panel.shape
-    if tile.shape[0] % 48 or n > tile.shape[0] or lines != tile.shape[1] + 1:
-        raise ValueError("the tile does not fit its rows or the panel")
-    fits = lanes == 16 or (lanes == 8 and vectors == 1)
-    rows = tile.shape[0]
-    if not fits or best.size < rows or second.size < rows or nearest.size < rows:
-        raise ValueError("the panel or the results do not fit the blocks")
-    best[:] = np.float32(_PAD)
-    second[:] = np.float32(_PAD)
-    nearest[:] = 0
-
-
-@njit(nogil=True, cache=True, inline="always")
-def nearest_of_tile(tile, n, panel, best, second, nearest):  # type: ignore[no-untyped-def]
+def nearest_of_tile(tile, n, panel, best, second, nearest, at):  # type: ignore[no-untyped-def]
     """Best score of each row of a tile, the least of its others, and the index of the best.
 
     Parameters
@@ -439,13 +424,21 @@ def nearest_of_tile(tile, n, panel, best, second, nearest):  # type: ignore[no-u
     n : rows wanted.
     panel : (vectors, d + 1, lanes) float32, `kmdist.engine.kernels.frame.Panel.scores`; lanes are
         16, or 8 in a single vector.
-    best, second, nearest : (TILE_ROWS,) float32, float32, int32, written.
+    best, second, nearest : float32, float32, int32, of which as many as the tile has rows are
+        written, from the place `at` on.
     """
     d = tile.shape[1]
     vectors, lines, lanes = panel.shape
-    _start(tile, n, panel, best, second, nearest)
+    rows, fits = at + tile.shape[0], lanes == 16 or (lanes == 8 and vectors == 1)
+    # What is addressed below without a check: whole groups of 16, 12 or 6 rows.
+    if tile.shape[0] % 48 or n > tile.shape[0] or lines != d + 1:
+        raise ValueError("the tile does not fit its rows or the panel")
+    if not fits or at < 0 or best.size < rows or second.size < rows or nearest.size < rows:
+        raise ValueError("the panel or the results do not fit the blocks")
+    for r in range(at, rows):
+        best[r], second[r], nearest[r] = np.float32(_PAD), np.float32(_PAD), 0
     x, c = tile.ctypes.data, panel.ctypes.data
-    b, s, i = best.ctypes.data, second.ctypes.data, nearest.ctypes.data
+    b, s, i = best.ctypes.data + 4 * at, second.ctypes.data + 4 * at, nearest.ctypes.data + 4 * at
     row, step = 4 * d, 4 * lanes * lines
     if lanes == 8:
         for r in range(0, n, 12):

@@ -276,7 +276,7 @@ def _guess(points, panel, slots, labels):  # type: ignore[no-untyped-def]
     for start in range(0, points.shape[0], TILE_ROWS):
         size = min(TILE_ROWS, points.shape[0] - start)
         tile[:size] = points[start : start + size]
-        nearest_rows(tile, size, panel, best, second, nearest)
+        nearest_rows(tile, size, panel, best, second, nearest, 0)
         for r in range(size):
             labels[start + r] = max(slots[min(nearest[r], slots.size - 1)], 0)
 

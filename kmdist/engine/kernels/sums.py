@@ -22,7 +22,7 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-from kmdist.engine.kernels import NO_WEIGHTS
+from kmdist.engine.kernels import NO_WEIGHTS, kernel
 
 _MANTISSA = 52
 _LEAST_EXPONENT = -1074
@@ -217,7 +217,7 @@ def weigh_labels(labels: np.ndarray, weights: np.ndarray | None, k: int, grid: G
     return np.stack(counts, axis=1)
 
 
-@njit(nogil=True, cache=True, inline="always")
+@kernel(inline="always")
 def move_rows(rows, moved, n, labels, weights, grid, out, left):  # type: ignore[no-untyped-def]
     """Take rows and their weights from the sums of their clusters to those of their labels.
 
