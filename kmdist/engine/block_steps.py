@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from kmdist.engine.kernels.assign import assign
+from kmdist.engine.kernels.assign import LEAST_CENTROIDS, assign, assign_lightly
 from kmdist.engine.kernels.bounds import (
     Neighbours,
     assign_bounded,
@@ -45,9 +45,6 @@ _SMALL_PRODUCT = 1 << 18
 
 _EARLY_WORK = 100_000
 """k · d from which a subspace is looked for before the first iteration."""
-
-_LEAST_WORK = 512
-"""k · d below which they are not: to look after bounds costs as much as to do without."""
 
 
 def _pays_below(k: int) -> float:
@@ -224,7 +221,7 @@ def _wants_bounds(block: Block, memory: Memory, centers: Centers, frame: Frame) 
         return False
     if centers.bounds == "always" or memory.upper is not None:
         return True
-    if memory.pause > 0 or centers.centroids.size < _LEAST_WORK:
+    if memory.pause > 0 or centers.centroids.size < LEAST_CENTROIDS:
         return False
     return (
         memory.changed < _TRY_BELOW
@@ -275,7 +272,9 @@ def _plain_step(block: Block, memory: Memory, centers: Centers, frame: Frame) ->
         known = PartialSums(memory.sums, memory.counts)
         before = block.labels.copy()
     memory.centroids = None  # should this fail half-way, start afresh
-    sums = assign(block.rows, block.weights, centers.centroids, frame, block.labels, sums=known)
+    sums = assign_lightly(
+        block.rows, block.weights, centers.centroids, frame, block.labels, sums=known
+    )
     if before is not None:
         memory.changed = float(np.mean(before != block.labels)) if len(before) else 0.0
     memory.upper = memory.lower = None
@@ -375,7 +374,9 @@ def labelled(source: Any, centers: Centers, frame: Frame) -> tuple[Block, np.nda
     """A block and its labels (n,) int32 for some centroids; remembered ones where they are its."""
     block: Block = source.open()
     if block is not source:
-        assign(block.rows, block.weights, centers.centroids, frame, block.labels, summed=False)
+        assign_lightly(
+            block.rows, block.weights, centers.centroids, frame, block.labels, summed=False
+        )
         return block, block.labels
     with block.lock:
         memory = _memory_for(block, centers, frame)

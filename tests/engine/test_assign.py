@@ -4,13 +4,14 @@ import os
 import subprocess
 import sys
 from itertools import pairwise
+from unittest import mock
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kmdist.engine.kernels.assign import assign
+from kmdist.engine.kernels.assign import LEAST_CENTROIDS, _Spent, assign, assign_lightly
 from kmdist.engine.kernels.bounds import assign_bounded, find_neighbours, lengths_of_moves
 from kmdist.engine.kernels.distances import cluster_inertia, farthest_rows, two_nearest
 from kmdist.engine.kernels.frame import Frame, merge_moments, moments
@@ -38,6 +39,33 @@ def test_assign_equals_float64(
     if np.array_equal(labels, expected):
         np.testing.assert_allclose(got.totals, sums, rtol=1e-12, atol=1e-12)
         np.testing.assert_allclose(got.weights, counts, rtol=1e-14, atol=0)
+
+
+@given(st.integers(0, 2**31), SHAPES, DTYPES, st.booleans(), st.sampled_from([1.0, 2.0**-590]))
+@settings(deadline=None, max_examples=40)
+def test_what_does_without_kernels_gives_the_same_bits(
+    seed: int, shape: tuple[int, int, int], dtype: str, weighted: bool, scale: float
+) -> None:
+    rows, centroids = draw(seed, shape, dtype)
+    if dtype == "f8":  # squares underflow
+        rows, centroids = rows * scale, centroids * scale
+    random = np.random.default_rng(seed)
+    weights = random.random(len(rows)) * random.integers(0, 2, len(rows)) if weighted else None
+    frame = frame_of(rows, weights)
+    labels, lightly = np.empty((2, len(rows)), np.int32)
+    whole = assign(rows, weights, centroids, frame, labels)
+    with mock.patch.object(_Spent, "work", 0):
+        light = assign_lightly(rows, weights, centroids, frame, lightly)
+        assert (_Spent.work > 0) == (centroids.size < LEAST_CENTROIDS)
+        assert np.array_equal(labels, lightly)
+        assert np.array_equal(light.sums, whole.sums)
+        assert np.array_equal(light.counts, whole.counts)
+        moved = cluster_means(whole, centroids)
+        light = assign_lightly(rows, weights, moved, frame, lightly, sums=light)
+    whole = assign(rows, weights, moved, frame, labels)
+    assert np.array_equal(labels, lightly)
+    assert np.array_equal(light.sums, whole.sums)
+    assert np.array_equal(light.counts, whole.counts)
 
 
 @given(st.integers(0, 2**31), SHAPES, st.integers(1, 5), st.booleans())

@@ -18,14 +18,16 @@ from numba import njit
 from kmdist.engine.kernels import NO_TILE, NO_WEIGHTS, as_kernel_rows, kernel, kernel_chunks
 from kmdist.engine.kernels.frame import Frame, Panel, make_panel, reaching
 from kmdist.engine.kernels.nearest import (
+    MAGNIFIED,
     TILE_ROWS,
+    TINY,
     error_bound,
     load_tile,
     nearest_rows,
     norm2,
     resolve,
 )
-from kmdist.engine.kernels.sums import PartialSums, move_rows, no_sums
+from kmdist.engine.kernels.sums import PartialSums, move_rows, no_sums, sum_by_label, weigh_labels
 
 MAX_FEATURES = 4
 
@@ -87,6 +89,71 @@ def assign(
         own = NO_WEIGHTS if weights is None else weights[here]
         kernels.run(part, own, labels[here], out if summed else None, fresh=sums is None)
     return out
+
+
+LEAST_CENTROIDS = 512
+"""k · d from which bounds may pay, and arrays of NumPy are too many for the work of each."""
+
+_LIGHT_WORK, _PATIENCE = 1 << 21, 1 << 27
+"""n · d · k of a pass, and of all passes of a process, up to which kernels are done without: they
+take seconds to compile and tenths of a second to load, NumPy as long for the latter."""
+
+
+class _Spent:
+    """What the process has done without kernels."""
+
+    work = 0
+
+
+def assign_lightly(
+    rows: np.ndarray,
+    weights: np.ndarray | None,
+    centroids: np.ndarray,
+    frame: Frame,
+    labels: np.ndarray,
+    *,
+    summed: bool = True,
+    sums: PartialSums | None = None,
+) -> PartialSums:
+    """`assign`, with the same bits, in NumPy as long as a process has done little."""
+    k, work = len(centroids), rows.size * len(centroids)
+    if centroids.size >= LEAST_CENTROIDS or work > _LIGHT_WORK or _Spent.work + work > _PATIENCE:
+        return assign(rows, weights, centroids, frame, labels, summed=summed, sums=sums)
+    _Spent.work += work
+    found = _nearest_exactly(rows.astype(np.float64), centroids.astype(np.float64))
+    moved = np.arange(len(rows)) if sums is None else np.flatnonzero(found != labels)
+    out = no_sums(k, rows.shape[1], frame.grid) if sums is None else sums
+    if summed and moved.size:
+        own = None if weights is None else weights[moved]
+        products = rows[moved].astype(np.float64) * (1.0 if own is None else own[:, None])
+        for change, to in ((np.add, found), *(((np.subtract, labels),) if sums else ())):
+            added = sum_by_label(products, to[moved], k, frame.grid.rows)
+            change(out.sums, added, out=out.sums)
+            change(out.counts, weigh_labels(to[moved], own, k, frame.grid), out=out.counts)
+    labels[:] = found
+    return out
+
+
+def _nearest_exactly(rows: np.ndarray, centroids: np.ndarray, factor: float = 1.0) -> np.ndarray:
+    """(n,) int32, as `kmdist.engine.kernels.nearest.nearest_of` of all centroids."""
+    columns = np.ascontiguousarray(rows.T)
+    least, labels = np.full(len(rows), np.inf), np.zeros(len(rows), np.int32)
+    squares, total = np.empty((2, len(rows)))
+    with np.errstate(over="ignore"):
+        for j, centroid in enumerate(centroids):
+            total[:] = 0.0
+            for column, value in zip(columns, centroid, strict=True):
+                np.subtract(column, value, out=squares)
+                if factor != 1.0:
+                    squares *= factor
+                squares *= squares
+                total += squares
+            labels[total < least] = j
+            np.minimum(total, least, out=least)
+    lost = np.flatnonzero(least < TINY)
+    if lost.size and factor == 1.0:
+        labels[lost] = _nearest_exactly(rows[lost], centroids, MAGNIFIED)
+    return labels
 
 
 class _Kernels:

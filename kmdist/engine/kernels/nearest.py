@@ -67,10 +67,10 @@ def _nearest_plain(tile, n, panel, best, second, nearest, at):  # type: ignore[n
         best[at + i], nearest[at + i], second[at + i] = least_two(scores)
 
 
-_TINY = 1e-280
+TINY = 1e-280
 """Squared distances below it have lost digits, or all of them, to underflow."""
 
-_MAGNIFIED = 2.0**600
+MAGNIFIED = 2.0**600
 
 
 @njit(nogil=True, cache=True, inline="always")
@@ -99,10 +99,10 @@ def nearest_of(rows, i, centroids, values, limit):  # type: ignore[no-untyped-de
         least = np.inf
         for j in range(centroids.shape[0]):
             if not values[j] > limit:
-                t = distance2(rows, i, centroids, j, _MAGNIFIED if turn else 1.0)
+                t = distance2(rows, i, centroids, j, MAGNIFIED if turn else 1.0)
                 if t < least:
                     least, nearest = t, np.int32(j)
-        if not least < _TINY:
+        if not least < TINY:
             break
     return nearest
 

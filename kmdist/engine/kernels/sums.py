@@ -204,17 +204,24 @@ def cluster_means(sums: PartialSums, centroids: np.ndarray) -> np.ndarray:
     return means
 
 
+def sum_by_label(values: np.ndarray, labels: np.ndarray, k: int, magics: np.ndarray) -> np.ndarray:
+    """(k, levels, d) float64, exact sums of values (n, d) per label on the levels of a `Grid`."""
+    d = values.shape[1]
+    places = (labels[:, None].astype(np.intp) * d + np.arange(d)).ravel()
+    sums = np.empty((k, len(magics) + 1, d))
+    for level in range(len(magics) + 1):
+        last = level == len(magics)
+        pieces = values if last else (values + magics[level]) - magics[level]
+        sums[:, level] = np.bincount(places, pieces.ravel(), k * d).reshape(k, d)
+        values = values - pieces
+    return sums
+
+
 def weigh_labels(labels: np.ndarray, weights: np.ndarray | None, k: int, grid: Grid) -> np.ndarray:
     """(k, levels of the weights) float64, Σ w per label."""
     if weights is None:
         return np.bincount(labels, minlength=k).astype(np.float64)[:, None]
-    counts = []
-    for magic in grid.weights:
-        pieces = (weights + magic) - magic
-        counts.append(np.bincount(labels, weights=pieces, minlength=k))
-        weights = weights - pieces
-    counts.append(np.bincount(labels, weights=weights, minlength=k))
-    return np.stack(counts, axis=1)
+    return sum_by_label(weights[:, None], labels, k, grid.weights[:, None])[:, :, 0]
 
 
 @kernel(inline="always")
