@@ -21,6 +21,7 @@ from kmdist.estimators.model import (
     pool_for,
     require_int,
     require_one_of,
+    require_rows,
     seed_of,
 )
 
@@ -181,10 +182,7 @@ class BisectingKMeans(CentroidModel):
         weights = checked_weights(sample_weight, X)
         with pool_for(X) as pool:
             rows, _ = as_rows(X, weights, pool)
-            if rows.n_rows < self.n_clusters:
-                raise ValueError(
-                    f"n_samples={rows.n_rows} should be >= n_clusters={self.n_clusters}."
-                )
+            require_rows(rows, self.n_clusters)
             self.tree_ = self._grow(rows)
         leaves = self.tree_.leaves()
         for label, leaf in enumerate(leaves):

@@ -20,6 +20,7 @@ from kmdist.estimators.model import (
     pool_for,
     require_int,
     require_one_of,
+    require_rows,
     seed_of,
 )
 
@@ -136,7 +137,7 @@ class KMeans(CentroidModel):
         weights = checked_weights(sample_weight, X)
         with pool_for(X) as pool:
             rows, labels = as_rows(X, weights, pool, unit=self._unit)
-            self._require_rows(rows)
+            require_rows(rows, self.n_clusters)
             best, labels = self._best_of(rows, X, labels)
         self._keep(best)
         self.labels_ = self.predict(X) if is_dask(X) else labels
@@ -167,7 +168,7 @@ class KMeans(CentroidModel):
         with pool_for(X) as pool:
             rows, _ = as_rows(X, weights, pool)
             if not started:
-                self._require_rows(rows)
+                require_rows(rows, self.n_clusters)
                 centroids = self._initial(rows, X, seed_of(self.random_state), 0)
                 self._stream = State(centroids, np.zeros(self.n_clusters), np.inf, 0)
         if started and not hasattr(self, "_stream"):
@@ -178,10 +179,6 @@ class KMeans(CentroidModel):
         self.labels_ = self.predict(X)
         self.inertia_ = -self.score(X, sample_weight=weights)
         return self
-
-    def _require_rows(self, rows: Rows) -> None:
-        if rows.n_rows < self.n_clusters:
-            raise ValueError(f"n_samples={rows.n_rows} should be >= n_clusters={self.n_clusters}.")
 
     def _best_of(self, rows: Rows, X: Any, labels: Any) -> tuple[State, Any]:
         """The restart of least inertia, and its labels."""

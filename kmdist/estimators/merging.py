@@ -71,7 +71,9 @@ def merge_clusters(
         if affinity is None or np.shape(affinity) != (k, k):
             raise ValueError(f"method='spectral' needs affinity of shape ({k}, {k})")
         tree = np.empty((0, 4))
-        labels = _spectral(np.asarray(affinity, dtype=np.float64), n_clusters, centroids)
+        ties = np.asarray(affinity, dtype=np.float64)
+        groups = group_by_affinity((ties + ties.T) / 2, n_clusters, centroids)
+        labels = np.maximum(groups, 0)  # one that is tied to nothing joins the first
     _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
     order = np.argsort(np.argsort(first))
     labels = order[inverse]
@@ -136,11 +138,6 @@ def _cut(tree: np.ndarray, k: int, n_clusters: int) -> np.ndarray:
     for node in range(2 * k - 2, -1, -1):
         parent[node] = parent[parent[node]]
     return parent[:k]
-
-
-def _spectral(affinity: np.ndarray, n_clusters: int, centroids: np.ndarray) -> np.ndarray:
-    """Groups of clusters; one that is tied to nothing joins the first."""
-    return np.maximum(group_by_affinity((affinity + affinity.T) / 2, n_clusters, centroids), 0)
 
 
 DENSE_LANDMARKS = 512

@@ -285,6 +285,12 @@ def as_rows(X: Any, weights: Any, pool: Pool, *, unit: bool = False) -> tuple[Ro
     return rows_of_array(X, weights, pool, unit=unit)
 
 
+def require_rows(rows: Rows, n_clusters: int) -> None:
+    """Raise ValueError if there are fewer rows than clusters."""
+    if rows.n_rows < n_clusters:
+        raise ValueError(f"n_samples={rows.n_rows} should be >= n_clusters={n_clusters}.")
+
+
 def require_int(name: str, value: Any) -> None:
     """Raise ValueError unless the value is an int of at least 1."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:

@@ -7,27 +7,15 @@ either their mean or the histogram of their textons (J. Malik, S. Belongie, T. L
 2001). A projection learnt on all cells standardises them. Pixels take the nearest centroid after
 bilinear interpolation between cells.
 
-The passes
-----------
-Every pass works on tiles: whole images, or windows whose sides are multiples of 4 px. A tile's
-``grid`` says what to read (``grid.read``) and which cells are its own (``grid.own``). All sums
-merge by addition in the order of the tiles. Features have the same bits in every tiling.
+Every pass of `kmdist.recipes.texture` works on tiles: whole images, or windows whose sides are
+multiples of 4 px. A tile's ``grid`` says what to read (``grid.read``), for which cells features
+are measured (``grid.labelled``), and which are its own (``grid.own``). All sums merge by addition
+in the order of the tiles. Features have the same bits in every tiling. Features of textons come of
+`tile_moduli` for an own grid, standardised, and of their nearest textons: of large images these
+are kept, 1/16 byte a pixel, and later passes take what their windows reach. Cells that are kept
+between passes take 4 d / 16 bytes a pixel, 9 for `GABOR`.
 
-1. Presets with textons only. ``moduli = tile_moduli(pixels, features.own_grid(…), features)``;
-   `FeatureSums.of` their rows, and those that `sampled_cells` chooses. Merge;
-   `standardise`; k-means with ``features.textons`` clusters on the projected
-   sample; ``Scorer.of(projection, textons)``. Then, of large images, `tile_textons` of every
-   tile's own cells, 1/16 byte a pixel, from which later passes take what their windows reach.
-2. ``cells = tile_features(pixels, features.grid(…), features, …)`` or `features_of_textons`, for
-   the cells of ``grid.labelled``. Their own rows (`own_cells`) go into `FeatureSums` and the
-   sample. Merge; ``features.project(sums)``; k-means with k clusters on the projected sample (or
-   on all own rows): the centroids of the run. A tile's cells (4 d / 16 bytes a pixel; 9 for
-   `GABOR`) may be kept for the next pass.
-3. ``cells`` kept or made again; ``scores = Scorer.of(projection, centroids).scores(cells)``;
-   ``label_pixels(scores, grid.labelled, window)``. On own cells `squared_distances` of
-   projected rows give the inertia; `sum_colors` gives the mean colour of each cluster.
-
-Without textons an image is thus filtered once if its cells are kept, else twice; with textons
+Without textons an image is filtered once if its cells are kept, else twice; with textons
 twice, or once if moduli are kept. A filtered pixel costs 100–150 ns, everything else under 40.
 Windows around a tile are paid for in pieces of up to 512 px: pooled features of tiles of 4,096²
 px cost half as much again as those of the whole, textons no more.

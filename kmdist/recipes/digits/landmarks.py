@@ -197,10 +197,7 @@ def affinity(attachment: Attachment, n_landmarks: int) -> Any:
 
 def merge_affinities(parts: list[Any]) -> Any:
     """Add affinities of blocks, in order."""
-    total = parts[0]
-    for part in parts[1:]:
-        total = total + part
-    return total
+    return sum(parts[1:], parts[0])
 
 
 def vote(attachment: Attachment, groups: np.ndarray, k: int) -> np.ndarray:

@@ -6,7 +6,7 @@ images of other stacks keep their place, and their labels say that they have non
 """
 
 import os
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -248,8 +248,14 @@ def with_classes_of(stack: Stack, class_names: Sequence[str]) -> Stack:
     return replace(stack, classes=renumbered, class_names=tuple(class_names))
 
 
-def leave_out(job: Job, opened: Opened, rejected: Sequence[Rejection]) -> Opened:
+def leave_out(
+    job: Job, opened: Opened, rejected: Sequence[Rejection], *, fitted: bool = False
+) -> Opened:
     """The images that remain, in blocks; the others are recorded and said.
+
+    Parameters
+    ----------
+    fitted : they are counted in centroids: even files keep their place.
 
     Raises
     ------
@@ -259,27 +265,23 @@ def leave_out(job: Job, opened: Opened, rejected: Sequence[Rejection]) -> Opened
         return opened
     job.reject(rejected)
     names, before = {one.image for one in rejected}, opened.n_usable
-    if opened.stack.names:
+    if opened.stack.names and not fitted:
         size, dark_ink = opened.block_images, opened.dark_ink
         stack = opened.stack.without(names)
         opened = replace(opened, stack=stack, blocks=ranges(stack, size, dark_ink))
     else:
-        opened = without_blocks(opened, names)
-    n_out = before - opened.n_usable
-    job.watch(Message(f"{quantity(n_out, 'image')} left out that cannot be used", warning=True))
+        lost = [part for part in opened.blocks if part.names[0] in names]
+        opened = _without(opened, lost)
+    out = quantity(before - opened.n_usable, "image")
+    said = f"fitted, and cannot be read any more: {out}" if fitted else ""
+    job.watch(Message(said or f"{out} left out that cannot be used", warning=True))
     if not opened.blocks:
         raise NoUsableImageError(
-            f"{opened.stack.name}: no image can be used: {rejected[0].reason}",
+            f"{opened.stack.name}: no image can be {'labelled' if fitted else 'used'}: "
+            f"{rejected[0].reason}",
             job.rejected.values(),
         )
     return opened
-
-
-def without_blocks(opened: Opened, names: Container[str]) -> Opened:
-    """Blocks of these names are among those that are lost: their images keep their place."""
-    lost = [part for part in opened.blocks if part.names[0] in names]
-    kept = [part for part in opened.blocks if part.names[0] not in names]
-    return replace(opened, blocks=kept, lost=(*opened.lost, *lost))
 
 
 def without_unlabelled(run: Run, opened: Opened) -> Opened:
@@ -293,9 +295,17 @@ def without_unlabelled(run: Run, opened: Opened) -> Opened:
     if marker is None:
         return opened
     labelled = np.asarray(run.labels()[:]) != marker
-    lost = [part for part in opened.blocks if not labelled[part.first : part.first + part.n].any()]
-    kept = [part for part in opened.blocks if part not in lost]
-    return replace(opened, blocks=kept, lost=tuple(lost))
+    return _without(
+        opened,
+        [part for part in opened.blocks if not labelled[part.first : part.first + part.n].any()],
+    )
+
+
+def _without(opened: Opened, lost: Sequence[Range]) -> Opened:
+    """Without blocks whose images keep their place."""
+    gone = {part.first for part in lost}
+    kept = [part for part in opened.blocks if part.first not in gone]
+    return replace(opened, blocks=kept, lost=(*opened.lost, *lost))
 
 
 def require_enough(opened: Opened, ks: Sequence[int]) -> None:

@@ -203,27 +203,23 @@ def _normalised(run: Run) -> Any:
         if number < 0:
             one.set_axis_off()
             continue
-        _show(one, np.concatenate(_equally_high(_lightness(image), _lightness(upright)), axis=1))
+        _show(one, _beside(image, upright))
     for one in axes[0]:
         one.set_title("as it was | clustered", fontsize=7)
     return figure
 
 
-def _lightness(image: np.ndarray) -> np.ndarray:
-    return np.asarray(image / max(float(image.max()), 1e-9), np.float32)
-
-
-def _equally_high(*images: np.ndarray) -> list[np.ndarray]:
-    """Each centred on paper, with a gap between."""
+def _beside(*images: np.ndarray) -> np.ndarray:
+    """Images as light as can be, each centred on paper of one height, with gaps between."""
     height = max(len(image) for image in images)
-    gap = max(1, height // 14)
-    padded = []
+    gap = np.full((height, max(1, height // 14)), np.nan, np.float32)
+    shown: list[np.ndarray] = []
     for image in images:
+        light = np.asarray(image / max(float(image.max()), 1e-9), np.float32)
         above = (height - len(image)) // 2
         below = height - len(image) - above
-        padded.append(np.pad(image, ((above, below), (0, 0))))
-    between = np.full((height, gap), np.nan, np.float32)
-    return [padded[0], between, *padded[1:]]
+        shown += [gap, np.pad(light, ((above, below), (0, 0)))]
+    return np.concatenate(shown[1:], axis=1)
 
 
 SHOWN_MEMBERS = 10

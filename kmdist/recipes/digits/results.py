@@ -15,16 +15,14 @@ import numpy as np
 from kmdist.engine.kernels.distances import squared_distances
 from kmdist.engine.passes import LostBlockError, one_blas_thread
 from kmdist.engine.rows import Rows, row_uniforms
-from kmdist.errors import quantity
 from kmdist.images import Rejection
 from kmdist.job.block_pass import BlockPass, Stage
-from kmdist.job.job import Job, NoUsableImageError
-from kmdist.job.progress import Message
+from kmdist.job.job import Job
 from kmdist.job.recipe import Results
 from kmdist.recipes.digits.fitting import sums_by_cluster
 from kmdist.recipes.digits.labellers import Ranked, arrays_of
 from kmdist.recipes.digits.model import Describer, DigitModel
-from kmdist.recipes.digits.opening import Opened, without_blocks
+from kmdist.recipes.digits.opening import Opened, leave_out
 from kmdist.recipes.digits.scores import (
     accuracy,
     confusion_matrix,
@@ -461,26 +459,9 @@ def report_all(
         job.options.seed,
         n_classes,
     )
-    opened = _without_labels(job, opened, found.rejected)
+    opened = leave_out(job, opened, found.rejected, fitted=True)
     for target in targets:  # a killed worker may have written others
         for part in opened.lost:
             marked = np.full(part.n, target.mark, target.spec.dtype)
             job.writer.write_region(target.spec, (part.first,), marked)
     return opened, found.reports
-
-
-def _without_labels(job: Job, opened: Opened, rejected: Sequence[Rejection]) -> Opened:
-    if not rejected:
-        return opened
-    before = opened.n_usable
-    opened = without_blocks(opened, {one.image for one in rejected})
-    n_lost = before - opened.n_usable
-    job.watch(
-        Message(f"fitted, and cannot be read any more: {quantity(n_lost, 'image')}", warning=True)
-    )
-    if not opened.blocks:
-        raise NoUsableImageError(
-            f"{opened.stack.name}: no image can be labelled: {rejected[0].reason}",
-            job.rejected.values(),
-        )
-    return opened

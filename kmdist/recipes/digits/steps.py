@@ -15,7 +15,6 @@ from kmdist.recipes.digits.landmarks import landmark_count
 from kmdist.recipes.digits.model import Preset
 from kmdist.recipes.digits.opening import CHECK, Opened
 from kmdist.recipes.digits.results import MEMBERS
-from kmdist.recipes.digits.stacks.stack import Range
 
 ARRAY_BYTES = 20_000
 """Of all that a fit holds beside arrays that grow: metadata, partly filled disk blocks."""
@@ -41,16 +40,6 @@ class Sizes:
     ks: Sequence[int]
 
     @property
-    def blocks(self) -> list[Range]:
-        """The blocks."""
-        return self.opened.blocks
-
-    @property
-    def n(self) -> int:
-        """Images."""
-        return self.opened.n_usable
-
-    @property
     def pixels(self) -> int:
         """Of an image."""
         return self.opened.stack.height * self.opened.stack.width
@@ -68,7 +57,7 @@ class Sizes:
     @property
     def item_bytes(self) -> int:
         """Of a pixel."""
-        return {"uint8": 1, "uint16": 2}.get(self.blocks[0].source.dtype, 4)
+        return {"uint8": 1, "uint16": 2}.get(self.opened.blocks[0].source.dtype, 4)
 
     @property
     def row_bytes(self) -> int:
@@ -98,12 +87,14 @@ class Sizes:
     def tie_bytes(self) -> int:
         """Of the affinity of the landmarks of all sets, at most."""
         p, neighbours = self.preset.sets * self.landmarks, self.preset.sets * self.preset.neighbours
-        return TIE_BYTES * min(p**2, self.n * neighbours**2, TIES_EACH * neighbours * p)
+        return TIE_BYTES * min(
+            p**2, self.opened.n_usable * neighbours**2, TIES_EACH * neighbours * p
+        )
 
     @property
     def kept_bytes(self) -> int:
         """Of rows that are kept, their labels and bounds, and projections of them."""
-        return int(self.n * kept_row_bytes(self.row_bytes))
+        return int(self.opened.n_usable * kept_row_bytes(self.row_bytes))
 
 
 def outline(sizes: Sizes, fit: FitOptions, *, keep: bool) -> Outline:
@@ -137,20 +128,20 @@ def predict_outline(sizes: Sizes) -> Outline:
 
 def check_steps(sizes: Sizes) -> list[Step]:
     """A pass that finds damaged files, where images are files."""
-    return [CHECK.step(sizes.blocks)] if sizes.opened.stack.names else []
+    return [CHECK.step(sizes.opened.blocks)] if sizes.opened.stack.names else []
 
 
 def first_steps(sizes: Sizes, *, keep: bool) -> list[Step]:
-    """What is known of all images before there are rows; see `kmdist.recipes.digits.rows`."""
+    """What is known of all images before there are rows; see `kmdist.recipes.digits.fitting`."""
     if sizes.features:
         task = 3 * 8 * sizes.features**2
-        return [DESCRIBE.step(sizes.blocks, _solving(block=sizes.loading, task=task))]
-    return check_steps(sizes) if keep else [CHECK.step(sizes.blocks)]
+        return [DESCRIBE.step(sizes.opened.blocks, _solving(block=sizes.loading, task=task))]
+    return check_steps(sizes) if keep else [CHECK.step(sizes.opened.blocks)]
 
 
 def row_steps(sizes: Sizes, *, keep: bool) -> list[Step]:
     """Rows that are kept, and their moments."""
-    made = [ROWS.step(sizes.blocks, Held(block=sizes.loading))] if keep else []
+    made = [ROWS.step(sizes.opened.blocks, Held(block=sizes.loading))] if keep else []
     return [*made, _rows("rows", sizes, keep=keep)]
 
 
@@ -172,7 +163,7 @@ def fit_steps(sizes: Sizes, fit: FitOptions, *, keep: bool) -> list[Step]:
     )
     steps = [
         _rows("landmarks", sizes, keep=keep, times=times, task=24 * p * d),
-        replace(row_pass("affinity", sizes.blocks, attach, reads=not keep), remedy=remedy),
+        replace(row_pass("affinity", sizes.opened.blocks, attach, reads=not keep), remedy=remedy),
         Step("group", _solving() + Held(here=2 * ties), remedy=remedy),
     ]
     if sizes.preset.relabelled:
@@ -180,7 +171,7 @@ def fit_steps(sizes: Sizes, fit: FitOptions, *, keep: bool) -> list[Step]:
         gram = 8 * centres**2
         held = Held(block=0.0 if keep else sizes.loading, task=gram, result=lambda _: gram)
         times = sizes.preset.relabelled * len(ks)
-        steps.append(row_pass("relabel", sizes.blocks, held, times=times, reads=not keep))
+        steps.append(row_pass("relabel", sizes.opened.blocks, held, times=times, reads=not keep))
     return steps
 
 
@@ -190,7 +181,7 @@ def label_step(sizes: Sizes) -> Step:
     worker = 4 * max(1, sizes.preset.sets) * max(sizes.landmarks, *sizes.ks, 1) * sizes.d
     held = Held(block=sizes.loading, task=measured, result=lambda _: measured)
     held += _solving(worker=worker)
-    return row_pass("label", sizes.blocks, held)
+    return row_pass("label", sizes.opened.blocks, held)
 
 
 def _solving(block: float = 0.0, task: float = 0.0, worker: float = 0.0) -> Held:
@@ -201,7 +192,7 @@ def _solving(block: float = 0.0, task: float = 0.0, worker: float = 0.0) -> Held
 def _rows(name: str, sizes: Sizes, *, keep: bool, times: int = 1, task: int = 0) -> Step:
     """Passes over rows, made anew from the images where they are not kept."""
     held = Held(block=0.0 if keep else sizes.loading, task=task)
-    return row_pass(name, sizes.blocks, held, times=times, reads=not keep)
+    return row_pass(name, sizes.opened.blocks, held, times=times, reads=not keep)
 
 
 def _measured(sizes: Sizes) -> int:
@@ -217,7 +208,7 @@ def _state_bytes(sizes: Sizes, fit: FitOptions) -> int:
     of each fit; weights of a kernel.
     """
     features, d, ks, p = sizes.features, sizes.d, sizes.ks, sizes.landmarks
-    blocks = len(sizes.blocks)
+    blocks = len(sizes.opened.blocks)
     total = blocks * (8 * (features**2 + features) + STATE_BYTES)  # components, or what is damaged
     total += blocks * sum(8 * k * _measured(sizes) + STATE_BYTES for k in ks)
     total += 4 * (features + 1) * sizes.preset.components
