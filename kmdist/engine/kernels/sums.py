@@ -329,6 +329,13 @@ def carry(bins: np.ndarray) -> np.ndarray:
     return carried
 
 
+def bins_of(whole: int, bits: int) -> np.ndarray:
+    """(BINS,) int64, the sum that is a whole number · 2^−bits, not negative."""
+    up = _UNIT - bits
+    units = whole << up if up >= 0 else whole >> -up
+    return np.array([units >> 32 * i & 0xFFFFFFFF for i in range(BINS)], np.int64)
+
+
 def totals_of(bins: np.ndarray) -> np.ndarray:
     """(k,) float64, the sums, correctly rounded; infinite where they overflow."""
     return np.array([_rounded(row) for row in bins.tolist()], np.float64)

@@ -9,7 +9,7 @@ import numpy as np
 
 from kmdist.engine.kernels import as_kernel_rows, kernel_chunks
 from kmdist.engine.kernels.distances import inertia_bins
-from kmdist.engine.kernels.sums import BINS
+from kmdist.engine.kernels.sums import BINS, bins_of
 from kmdist.engine.lloyd import total_inertia
 from kmdist.images import Rejection
 from kmdist.job.block_pass import Stage
@@ -170,7 +170,6 @@ def _label(values: np.ndarray, model: SegmentModel) -> tuple[np.ndarray, Totals]
     """Labels of (n, c) values, and what they add to each cluster."""
     rows = model.scaling.rows(values)
     labels = model.label_rows(rows)
-    inertia = inertia_bins(rows, None, model.scaled, labels).sum(axis=0)
     counts = np.zeros(model.k, np.int64)
     exact = values.dtype.kind in "ui" and values.dtype.itemsize <= 2
     both = np.zeros((2, *model.centroids.shape), np.int64 if exact else np.float64)
@@ -178,9 +177,28 @@ def _label(values: np.ndarray, model: SegmentModel) -> tuple[np.ndarray, Totals]
         part = chunk if exact else as_kernel_rows(chunk)
         add_totals(part, labels[first : first + len(part)], counts, *both)
     sums, squares = both
+    if exact and model.scaling.plain:
+        inertia = _whole_inertia(counts, sums, squares, model.centroids)
+    else:
+        inertia = inertia_bins(rows, None, model.scaled, labels).sum(axis=0)
     low = squares % (1 << 26) if exact else np.zeros_like(squares)  # float64 holds both parts
     parted = np.stack([squares - low, low]).astype(np.float64)
     return labels, Totals(counts, sums.astype(np.float64), parted, inertia)
+
+
+def _whole_inertia(
+    counts: np.ndarray, sums: np.ndarray, squares: np.ndarray, centroids: np.ndarray
+) -> np.ndarray:
+    """(BINS,) int64, Σ‖x − c‖² = Σx² − 2 c·Σx + n‖c‖² of whole numbers, of which no digit is lost.
+
+    A look at every pixel takes 9 ns for 8 channels, of 50 to label it.
+    """
+    mantissas, exponents = np.frexp(centroids)
+    bits = max(0, 53 - int(exponents.min()))
+    shifts = (exponents.astype(np.int64) - 53 + bits).astype(object)
+    c = (mantissas * 2.0**53).astype(np.int64).astype(object) << shifts  # c · 2^bits
+    n, x, xx = (one.astype(object) for one in (counts[:, None], sums, squares))
+    return bins_of(int(((xx << 2 * bits) - 2 * c * (x << bits) + n * c * c).sum()), 2 * bits)
 
 
 def _nothing(shapes: Sequence[tuple[int, ...]], rejected: tuple[Rejection, ...]) -> Labelled:

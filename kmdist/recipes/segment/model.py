@@ -32,6 +32,11 @@ class Scaling:
     dtype: np.dtype
     components: np.ndarray | None = None
 
+    @property
+    def plain(self) -> bool:
+        """Whether values are taken as they are."""
+        return self.offset is None or self.factor is None
+
     def rows(self, values: np.ndarray) -> np.ndarray:
         """(n, c) or (n, m) rows of values in the units of the input."""
         if self.offset is None or self.factor is None:

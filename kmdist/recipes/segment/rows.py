@@ -213,7 +213,7 @@ def rows_under(job: Job, items: Sequence[Work], counted: Counted) -> Callable[[S
 
     def rows_of(scaling: Scaling) -> Rows:
         sources = [Loader(load_rows, (work, scaling)) for work in items]
-        found = merged if scaling.offset is None else None
+        found = merged if scaling.plain else None
         return Rows(job.pool, sources, scaling.dtype, kept=False, places=places, moments=found)
 
     return rows_of

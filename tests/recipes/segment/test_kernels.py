@@ -1,5 +1,7 @@
 """What is asked of every pixel, against plain NumPy."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 
@@ -47,3 +49,20 @@ def test_totals_are_those_of_the_pixels_of_each_cluster(dtype: str) -> None:
             high, low = totals.squares[:, cluster].astype(object)
             exact = [sum(int(x) ** 2 for x in column) for column in own.T]
             assert [int(a) + int(b) for a, b in zip(high, low, strict=True)] == exact
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i1", "u2", "i2"])
+@pytest.mark.parametrize("size", [0.0, 1e-9, 100.0, 1e6])
+def test_inertia_of_whole_numbers_is_rounded_once(dtype: str, size: float) -> None:
+    rng = np.random.default_rng(0)
+    ends = np.iinfo(dtype)
+    values = rng.integers(ends.min, ends.max, (9, 20, 3), endpoint=True).astype(dtype)
+    centroids = rng.normal(0, size, (4, 3))
+    scaling = Scaling(None, None, np.dtype(dtype))
+    model = SegmentModel(centroids, cluster_colors(4), scaling, tuple("123"))
+    labels, totals = label_pixels(values, np.ones((9, 20), bool), model)
+    pairs = zip(values.reshape(-1, 3).tolist(), centroids[labels.ravel()].tolist(), strict=True)
+    squares = [
+        (Fraction(x) - Fraction(c)) ** 2 for a, b in pairs for x, c in zip(a, b, strict=True)
+    ]
+    assert totals.total_inertia == float(sum(squares))
