@@ -85,4 +85,6 @@ def uniforms_below(
     whole = np.uint64(np.ceil(min(limit, 1.0) * 2.0**53))
     begins, sizes = (np.array(one, np.int64) for one in (starts, lengths))  # may be read-only
     n = _below(np.uint64(key[0]), np.uint64(key[1]), begins, sizes, whole, positions, numbers)
+    if n == most:
+        return positions, numbers
     return positions[:n].copy(), numbers[:n].copy()
