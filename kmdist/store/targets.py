@@ -338,7 +338,7 @@ class FsspecTarget(Target):
         try:
             with self._said("read", key):
                 return bytes(fs.cat_file(f"{base}/{key}"))
-        except (FileNotFoundError, IsADirectoryError):
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             if not key.endswith(".jsonl"):
                 return None
         names = list(self.keys(f"{key}.parts"))
@@ -416,7 +416,7 @@ class FsspecTarget(Target):
         """What the store says of an object: its tag, size and times."""
         fs, base = self._open()
         found: dict[str, Any] = {}
-        with suppress(FileNotFoundError), self._said("read", key):
+        with suppress(FileNotFoundError, NotADirectoryError), self._said("read", key):
             found = fs.info(f"{base}/{key}")
         if not found:
             return None

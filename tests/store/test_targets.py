@@ -1,12 +1,14 @@
 """Prefixes of object stores: whatever call of a store fails, the error tells."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import fsspec
 import pytest
 
-from kmdist.errors import KmdistError
+from kmdist.errors import KmdistError, UsageError
+from kmdist.store import open_run
 from kmdist.store.targets import FsspecTarget
 
 
@@ -70,3 +72,10 @@ def test_errors_of_a_store_are_told(
         told = [str(error)]
     assert bool(told) == (failing._left <= 0)
     assert all("memory://targets/run.zarr" in one and "Could not connect" in one for one in told)
+
+
+@pytest.mark.parametrize("below", ["", "/k4"])
+def test_a_file_at_a_url_is_no_run(tmp_path: Path, below: str) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(UsageError, match=r"is no run|does not exist"):
+        open_run(f"file://{tmp_path}/file{below}")
