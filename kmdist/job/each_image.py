@@ -154,7 +154,7 @@ def write_image(
     return marker
 
 
-def summary(fits: Sequence[Mapping[str, Any]], **further: Any) -> dict[str, Any]:
+def record_of_images(fits: Sequence[Mapping[str, Any]], **further: Any) -> dict[str, Any]:
     """Attributes of a run of one k from those of its images, in the order of their names.
 
     Parameters

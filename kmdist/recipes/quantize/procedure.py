@@ -18,7 +18,7 @@ from kmdist.engine.passes import Pool
 from kmdist.errors import ImageError, UsageError, quantity
 from kmdist.images import Rejection
 from kmdist.job.block_pass import BlockPass
-from kmdist.job.each_image import EachImage, Fits, summary, write_image
+from kmdist.job.each_image import EachImage, Fits, record_of_images, write_image
 from kmdist.job.job import Job
 from kmdist.job.label_maps import Layer, label_blocks, label_items, open_sink
 from kmdist.job.memory import Outline
@@ -201,7 +201,7 @@ def quantize_each(job: Job, workload: Photographs, wanted: Wanted) -> dict[int, 
         of_k = [fit[k] for fit in fits.values()]
         fidelity = {name: Fidelity(*fit[k]["fidelity"]) for name, fit in fits.items()}
         figures = write_fidelity(job.writer, wanted.prefix(k), fidelity)
-        attributes[k] = summary(of_k, **wanted.transparency.record(), **figures)
+        attributes[k] = record_of_images(of_k, **wanted.transparency.record(), **figures)
     return attributes
 
 

@@ -21,7 +21,7 @@ from kmdist.filters.regions import join_small_regions
 from kmdist.images import Found, Rejection
 from kmdist.images.finding.find import listed_inputs
 from kmdist.images.finding.formats import zarr_metadata
-from kmdist.job.each_image import EachImage, Fits, summary, write_image
+from kmdist.job.each_image import EachImage, Fits, record_of_images, write_image
 from kmdist.job.job import Job
 from kmdist.job.label_maps import Layer, label_items, open_sink
 from kmdist.job.memory import Outline
@@ -189,7 +189,7 @@ class SegmentFit:
         by_k = {}
         for k in wanted.ks:
             of_k = [fit[k] for fit in fits]
-            by_k[k] = summary(of_k, channels=of_k[0]["channels"])
+            by_k[k] = record_of_images(of_k, channels=of_k[0]["channels"])
         return Results(by_k)
 
 

@@ -106,7 +106,7 @@ class Segment(PhotographRecipe):
         """Images, and the mean of each channel in each cluster."""
         from kmdist.recipes.segment.pictures import cluster_table
 
-        one = next(iter(run.runs.values()), run)
+        one = run.fits[0]
         return [*super().summary(run), *([] if run.runs else cluster_table(one))]
 
     def exhibits(self, run: "Run") -> "Sequence[Exhibit]":

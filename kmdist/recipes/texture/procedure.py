@@ -18,7 +18,7 @@ from kmdist.engine.fits import FitOptions
 from kmdist.engine.passes import Pool, run_pass
 from kmdist.errors import ImageError
 from kmdist.images import ImageSource, Window, decode, to_rgb8
-from kmdist.job.each_image import EachImage, Fits, summary, write_image
+from kmdist.job.each_image import EachImage, Fits, record_of_images, write_image
 from kmdist.job.job import Job
 from kmdist.job.memory import Outline
 from kmdist.job.options import JobOptions
@@ -146,7 +146,9 @@ def texture_each(
 
     fits = EachImage("texture", texture_image, TextureGroup, wanted).run(job, blocks)
     features = wanted.texture.record()
-    return {k: summary([fit[k] for fit in fits.values()], features=features) for k in wanted.ks}
+    return {
+        k: record_of_images([fit[k] for fit in fits.values()], features=features) for k in wanted.ks
+    }
 
 
 def texture_image(piece: Piece, wanted: TextureWanted, writer: RunWriter) -> Fits:
