@@ -70,20 +70,22 @@ class EachImage:
             raise job.no_pixel("clustered")
         found = {name: fits[name] for name in sorted(fits)}
         for k in self.wanted.ks:
-            _say(job, {name: fit[k] for name, fit in found.items()})
+            say_choices(job, {name: fit[k] for name, fit in found.items()})
         return found
 
 
-def _say(job: Job, fits: Mapping[str, Mapping[str, Any]]) -> None:
+def say_choices(job: Job, fits: Mapping[str, Mapping[str, Any]]) -> None:
     """Say once how k was chosen, and what fits warn of, those of the first images by name."""
     chosen = [fit["selection"] for fit in fits.values() if fit.get("selection")]
     if len(chosen) == 1:
         job.watch(Message(str(chosen[0]["reason"])))
     elif chosen:
         ks = Counter(one["k"] for one in chosen)
-        (most, n), of = ks.most_common(1)[0], quantity(len(chosen), "image")
-        span = f"{min(ks)} to {max(ks)}, most often {most} ({n:,} of {of})"
-        job.watch(Message(f"k by image: {span if len(ks) > 1 else most}"))
+        (most, n), *others = ks.most_common(2)
+        span = f"{min(ks)} to {max(ks)}" if others else f"{most}"
+        if others and n > others[0][1]:
+            span += f", most often {most} ({n:,} of {quantity(len(chosen), 'image')})"
+        job.watch(Message(f"k by image: {span}"))
     warned = [f"{shown(name)}: {fit['warning']}" for name, fit in fits.items() if fit["warning"]]
     if len(warned) > NAMED:
         warned[NAMED:] = [f"… and {quantity(len(warned) - NAMED, 'more image')}"]
