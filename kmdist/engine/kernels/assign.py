@@ -197,10 +197,13 @@ class _Kernels:
             stop = min(start + self.step, len(rows))
             found = self._label(rows, start, stop)
             before = labels[start:stop]
+            if out is None:
+                before[:] = found
+                continue
             moved = np.arange(len(found)) if fresh else np.flatnonzero(found != before)
             leaving = np.full(len(found), -1, np.int32) if fresh else before[moved]
             before[:] = found
-            if len(moved) and out is not None:
+            if len(moved):
                 move_rows(
                     rows, (moved + start, leaving), len(moved), labels, weights, self.grid,
                     tuple(out), self.left,
