@@ -180,6 +180,7 @@ class _Kernels:
         self.tile = np.zeros((MAX_FEATURES, tile) if self.few else (tile, d), np.float32)
         self.best, self.second = np.empty((2, self.step), np.float32)
         self.nearest = np.empty(self.step, np.int32)
+        self.every, self.none = np.arange(self.step), np.full(self.step, -1, np.int32)
         self.row, self.left = np.empty((1, d), np.float32), np.empty(d)
         self.scores = np.empty(self.panel.scores[:, 0].size, np.float32)
 
@@ -194,31 +195,31 @@ class _Kernels:
     ) -> None:
         """Label rows, and add them to sums, or take those that move to other clusters there."""
         for start in range(0, len(rows), self.step):
-            stop = min(start + self.step, len(rows))
-            found = self._label(rows, start, stop)
-            before = labels[start:stop]
+            here = slice(start, start + self.step)
+            part, known = rows[here], labels[here]
+            found = self._label(part)
             if out is None:
-                before[:] = found
+                known[:] = found
                 continue
-            moved = np.arange(len(found)) if fresh else np.flatnonzero(found != before)
-            leaving = np.full(len(found), -1, np.int32) if fresh else before[moved]
-            before[:] = found
+            moved = self.every[: len(part)] if fresh else np.flatnonzero(found != known)
+            leaving = self.none[: len(part)] if fresh else known[moved]
+            known[:] = found
             if len(moved):
+                own = weights[here] if weights.size else weights
                 move_rows(
-                    rows, (moved + start, leaving), len(moved), labels, weights, self.grid,
-                    tuple(out), self.left,
-                )  # fmt: skip
+                    part, (moved, leaving), len(moved), known, own, self.grid, tuple(out), self.left
+                )
 
-    def _label(self, rows: np.ndarray, start: int, stop: int) -> np.ndarray:
-        """The nearest centroids of some of the rows, (stop − start,) int32."""
+    def _label(self, rows: np.ndarray) -> np.ndarray:
+        """The nearest centroids of no more rows than `step`, (n,) int32."""
         panel, results = self.panel, (self.best, self.second, self.nearest)
         if self.few:
             by_tile = (result.reshape(-1, _ROWS) for result in results)
-            _score_few(self.lines, rows, start, stop, *self.frame, self.tile, *by_tile)
+            _score_few(self.lines, rows, *self.frame, self.tile, *by_tile)
         else:
             rows32 = rows if self.direct else NO_TILE
-            _score_many(panel.scores, rows32, rows, start, stop, *self.frame, self.tile, *results)
-        best, second, labels = (result[: stop - start] for result in results)
+            _score_many(panel.scores, rows32, rows, *self.frame, self.tile, *results)
+        best, second, labels = (result[: len(rows)] for result in results)
         sure = second > best + np.float32(panel.slack)
         sure &= labels < len(panel.centroids)
         if not sure.all():
@@ -226,7 +227,7 @@ class _Kernels:
             known = labels[doubtful]
             errors = panel.gamma, panel.max_norm, panel.near
             _resolve(
-                rows, doubtful + start, best[doubtful], second[doubtful], known, *self.frame,
+                rows, doubtful, best[doubtful], second[doubtful], known, *self.frame,
                 panel.scores, panel.centroids, errors, self.row, self.scores,
             )  # fmt: skip
             labels[doubtful] = known
@@ -280,25 +281,27 @@ def _nearest(columns, size, panel, best, second, nearest, at):  # type: ignore[n
 
 
 @kernel()
-def _score_many(panel, rows32, rows, start, stop, shift, scale, tile, best, second, nearest):  # type: ignore[no-untyped-def]
+def _score_many(panel, rows32, rows, shift, scale, tile, best, second, nearest):  # type: ignore[no-untyped-def]
     """The two least scores of some rows, and the index of the least."""
-    for first in range(start, stop, TILE_ROWS):
+    n = rows.shape[0]
+    for first in range(0, n, TILE_ROWS):
         here = tile
-        size = TILE_ROWS if first + TILE_ROWS < stop else stop - first
+        size = TILE_ROWS if first + TILE_ROWS < n else n - first
         if first + TILE_ROWS <= rows32.shape[0]:
             here = rows32[first : first + TILE_ROWS]
         else:
             load_tile(rows, first, size, shift, scale, tile)
-        nearest_rows(here, size, panel, best, second, nearest, first - start)
+        nearest_rows(here, size, panel, best, second, nearest, first)
 
 
 @kernel()
-def _score_few(lines, rows, start, stop, shift, scale, columns, best, second, nearest):  # type: ignore[no-untyped-def]
+def _score_few(lines, rows, shift, scale, columns, best, second, nearest):  # type: ignore[no-untyped-def]
     """As `_score_many`, of rows of few features, by the lines of a panel; results by tiles."""
-    for first in range(start, stop, _ROWS):
-        size = _ROWS if first + _ROWS < stop else stop - first
+    n = rows.shape[0]
+    for first in range(0, n, _ROWS):
+        size = _ROWS if first + _ROWS < n else n - first
         _load_columns(rows, first, size, shift, scale, columns)
-        _nearest(columns, size, lines, best, second, nearest, (first - start) // _ROWS)
+        _nearest(columns, size, lines, best, second, nearest, first // _ROWS)
 
 
 @kernel()
