@@ -16,7 +16,6 @@ import numpy as np
 
 from kmdist.engine.kernels.frame import Frame, Moments, make_frame, merge_moments, moments
 from kmdist.engine.kernels.subspace import Subspace, points_bytes
-from kmdist.engine.kernels.uniforms import uniforms_below
 from kmdist.engine.passes import Holders, Pool, run_pass
 
 if TYPE_CHECKING:
@@ -492,6 +491,8 @@ def small_uniforms(
     seed: int, stream: int, places: Places, limit: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Positions in a block of the rows whose random numbers are below a limit; and these."""
+    from kmdist.engine.kernels.uniforms import uniforms_below
+
     key = seed & (2**64 - 1), stream
     return uniforms_below(key, places.starts, places.lengths, limit)
 
