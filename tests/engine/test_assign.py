@@ -24,6 +24,7 @@ SHAPES = st.tuples(st.integers(1, 300), st.integers(1, 70), st.integers(1, 90))
 DTYPES = st.sampled_from(["f4", "f8", "u1", "u2", "i4", "f2"])
 
 
+@pytest.mark.slow
 @given(st.integers(0, 2**31), SHAPES, DTYPES, st.booleans())
 @settings(deadline=None, max_examples=60)
 def test_assign_equals_float64(

@@ -93,6 +93,7 @@ def test_a_fit_with_projections_has_the_same_bits(kind: str) -> None:
     assert projected == same == fit(rows, 80, "never")[1]
 
 
+@pytest.mark.slow
 def test_ties_go_to_the_lowest_index_in_a_projection() -> None:
     rows = low_rank(3000, 200, 6, seed=2, noise=0.0).round()
     rows = np.concatenate([rows, rows, rows])

@@ -193,6 +193,7 @@ def test_nights_of_digits(characters: World) -> None:
     assert verify(world.results) == []
 
 
+@pytest.mark.slow
 def test_verify_finds_damage_in_labels(characters: World) -> None:
     for i in range(9):
         put_strokes(characters, f"{i}.png", i % 3, i)

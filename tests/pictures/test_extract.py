@@ -50,6 +50,7 @@ def test_largest_region_is_that_of_scipy(seed: int, share: float) -> None:
     np.testing.assert_array_equal(largest_region(inside), expected)
 
 
+@pytest.mark.slow
 def test_regions_are_dropped_and_holes_filled(run: Run, tmp_path: Path) -> None:
     plain = _mask(run, tmp_path / "a.png") > 0
     tidied = _mask(run, tmp_path / "b.png", min_region=20) > 0
