@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from kmdist.engine.kernels.assign import LEAST_CENTROIDS, assign, assign_lightly
+from kmdist.engine.kernels.assign import LEAST_CENTROID_VALUES, assign, assign_lightly
 from kmdist.engine.kernels.bounds import (
     Neighbours,
     assign_bounded,
@@ -221,7 +221,7 @@ def _wants_bounds(block: Block, memory: Memory, centers: Centers, frame: Frame) 
         return False
     if centers.bounds == "always" or memory.upper is not None:
         return True
-    if memory.pause > 0 or centers.centroids.size < LEAST_CENTROIDS:
+    if memory.pause > 0 or centers.centroids.size < LEAST_CENTROID_VALUES:
         return False
     return (
         memory.changed < _TRY_BELOW

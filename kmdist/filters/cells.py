@@ -310,7 +310,7 @@ def pool(
     cells : (rows, columns, d) float32, for the cells of `have`.
     have, want : boxes of cells; `have` holds `want` and, within the image, `window_radius` more.
     sigma_px : standard deviation of the window in pixels.
-    colors : (rows, columns, c) float32 of the same cells, whose edges windows end at.
+    colors : (rows, columns, 3) float32 of the same cells, whose edges windows end at.
     edge : difference in colour at which a cell counts a quarter; 0: windows reach across edges.
 
     Returns

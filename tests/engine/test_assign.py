@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kmdist.engine.kernels.assign import LEAST_CENTROIDS, _Spent, assign, assign_lightly
+from kmdist.engine.kernels.assign import LEAST_CENTROID_VALUES, _Spent, assign, assign_lightly
 from kmdist.engine.kernels.bounds import assign_bounded, find_neighbours, lengths_of_moves
 from kmdist.engine.kernels.distances import cluster_inertia, farthest_rows, two_nearest
 from kmdist.engine.kernels.frame import Frame, merge_moments, moments
@@ -57,7 +57,7 @@ def test_what_does_without_kernels_gives_the_same_bits(
     whole = assign(rows, weights, centroids, frame, labels)
     with mock.patch.object(_Spent, "work", 0):
         light = assign_lightly(rows, weights, centroids, frame, lightly)
-        assert (_Spent.work > 0) == (centroids.size < LEAST_CENTROIDS)
+        assert (_Spent.work > 0) == (centroids.size < LEAST_CENTROID_VALUES)
         assert np.array_equal(labels, lightly)
         assert np.array_equal(light.sums, whole.sums)
         assert np.array_equal(light.counts, whole.counts)

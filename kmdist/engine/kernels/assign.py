@@ -91,7 +91,7 @@ def assign(
     return out
 
 
-LEAST_CENTROIDS = 512
+LEAST_CENTROID_VALUES = 512
 """k · d from which bounds may pay, and arrays of NumPy are too many for the work of each."""
 
 _LIGHT_WORK, _PATIENCE = 1 << 21, 1 << 27
@@ -117,7 +117,11 @@ def assign_lightly(
 ) -> PartialSums:
     """`assign`, with the same bits, in NumPy as long as a process has done little."""
     k, work = len(centroids), rows.size * len(centroids)
-    if centroids.size >= LEAST_CENTROIDS or work > _LIGHT_WORK or _Spent.work + work > _PATIENCE:
+    if (
+        centroids.size >= LEAST_CENTROID_VALUES
+        or work > _LIGHT_WORK
+        or _Spent.work + work > _PATIENCE
+    ):
         return assign(rows, weights, centroids, frame, labels, summed=summed, sums=sums)
     _Spent.work += work
     found = _nearest_exactly(rows.astype(np.float64), centroids.astype(np.float64))
