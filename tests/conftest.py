@@ -18,15 +18,12 @@ COVERED = (
 )  # fmt: skip
 """Tests of what loses files if it is wrong; coverage, of these alone, takes half as long again."""
 
-REPEATED = "nightly/test_state_machine"
-"""Thousands of times what the other tests of nights go through."""
-
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark tests as slow by what they use, and as not covered by where they lie."""
     for item in items:
         place = item.nodeid.removeprefix("tests/")
-        if not place.startswith(COVERED) or place.startswith(REPEATED):
+        if not place.startswith(COVERED):
             item.add_marker(pytest.mark.no_cover)
         if SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.slow)

@@ -7,9 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, seed, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from kmdist.errors import KmdistError
 from kmdist.nightly import find, repair, retry, verify
@@ -21,6 +26,9 @@ pytestmark = pytest.mark.slow
 
 RUNS = int(os.environ.get("KMDIST_NIGHT_RUNS", "4"))
 """Histories that are tried, the same ones each time; 2,000 take about 10 minutes of a core."""
+
+PARTS = 4
+"""Tests that share them, each with histories of its own, for processes side by side."""
 
 OTHERS = "KMDIST_OTHER_NIGHTS" in os.environ
 """Try others, by chance or by ``--hypothesis-seed``."""
@@ -136,12 +144,15 @@ class Nights(RuleBasedStateMachine):
                 assert np.array_equal(labels, model.predict(self.world.inbox / name)), name
 
 
-TestNights = Nights.TestCase
-TestNights.settings = settings(
-    max_examples=RUNS,
-    stateful_step_count=10,
-    deadline=None,
-    derandomize=not OTHERS,
-    print_blob=True,
-    suppress_health_check=list(HealthCheck),
-)
+@pytest.mark.parametrize("part", range(PARTS))
+def test_nights(part: int) -> None:
+    machine = Nights if OTHERS else seed(part)(Nights)
+    some = settings(
+        max_examples=RUNS // PARTS,
+        stateful_step_count=10,
+        deadline=None,
+        derandomize=not OTHERS,
+        print_blob=True,
+        suppress_health_check=list(HealthCheck),
+    )
+    run_state_machine_as_test(machine, settings=some)
