@@ -19,7 +19,7 @@ SHOWN_REJECTED = 10
 LISTED_CLUSTERS = 16
 """Of which the classes are listed."""
 COMPARED = (
-    "PSNR of all pixels, SSIM of a sample of each image; kmdist export takes all, and CIEDE2000"
+    "PSNR of all pixels, SSIM and CIEDE2000 (ΔE) of some of each image; kmdist export: SSIM of all"
 )
 PIPE_WIDTH = 160
 """Columns where the output is no terminal: tables are then not squeezed."""
@@ -90,7 +90,8 @@ def say_run(run: Any, *, everything: bool = False) -> None:
             _say_palette(run.palette, run.counts, everything=everything)
     _say_images(first, own_fit=run.palette is None and not run.runs, everything=everything)
     if first.fidelity:
-        say(f"compared     {COMPARED}")
+        of_first = f"k = {first.k}: " if run.runs else ""
+        say(f"compared     {of_first}{COMPARED}")
     times = ", ".join(f"{k} {v:.1f} s" for k, v in (attributes.get("timings") or {}).items())
     model = (run.parameters.get("model") or {}) if isinstance(run.parameters, dict) else {}
     if isinstance(model, Mapping) and model.get("path"):
@@ -179,12 +180,15 @@ def _say_fidelity(run: Any) -> None:
     near = run.attributes.get("fidelity")
     if not near:
         return
-    line = f"PSNR {_psnr(near['psnr_db'])}, SSIM {_number(near['ssim'], 4)}"
     worst = near["worst"]
-    if len(run.images) > 1:
-        line += f"; worst {worst['image']}: {_psnr(worst['psnr_db'])}, "
-        line += f"SSIM {_number(worst['ssim'], 4)}"
-    say(line)
+    others = f"; worst {worst['image']}: {_nearness(worst)}" if len(run.images) > 1 else ""
+    say(f"PSNR {_nearness(near)}{others}")
+
+
+def _nearness(near: Mapping[str, Any]) -> str:
+    known = near.get("delta_e")  # which runs of earlier versions do not say
+    apart = "" if known is None else f", ΔE {known:.2f}"
+    return f"{_psnr(near['psnr_db'])}, SSIM {_number(near['ssim'], 4)}{apart}"
 
 
 def _psnr(value: float | None) -> str:
@@ -201,11 +205,12 @@ def _say_runs(runs: Iterable[Any]) -> None:
         figures = [str(run.k), _number(run.inertia, 6, "g"), str(run.n_iter)]
         figures += [str(run.attributes.get("stop_reason"))]
         near = run.attributes.get("fidelity") or {}
-        figures += [_psnr(near["psnr_db"]), _number(near["ssim"], 4)] if near else ["-", "-"]
+        figures += [_psnr(near["psnr_db"]) if near else "-", _number(near.get("ssim"), 4)]
+        figures += [_number(near.get("delta_e"), 2)]
         figures += [_number(_scores(run)[name], 4) for name in scores]
         lines.append([*figures, str(run.path)])
     _print_table(
-        ["k", "inertia", "iterations", "stopped", "PSNR", "SSIM", *scores, "path"],
+        ["k", "inertia", "iterations", "stopped", "PSNR", "SSIM", "ΔE", *scores, "path"],
         lines,
         left_from=-1,
     )
@@ -301,7 +306,10 @@ def _say_images(run: Any, *, own_fit: bool, everything: bool) -> None:
             swatches += "  " * (min(run.k, SHOWN_COLORS) - len(palette[:SHOWN_COLORS]))
             fit = f"k = {len(palette):<3} {swatches} "
         near = run.fidelity.get(name)
-        figures = f"{_psnr(near[0]):>9}  {_number(near[1], 4):>6}  " if near else ""
+        figures = ""
+        if near:
+            figures = f"{_psnr(near.psnr_db):>9}  {_number(near.ssim, 4):>6}  "
+            figures += f"ΔE {_number(near.delta_e, 2):<5}  "
         say(f"  {image.width:>6} × {image.height:<6} {figures}{fit}{name}")
     if not everything and len(run.images) > SHOWN_IMAGES:
         say(f"  … and {quantity(len(run.images) - SHOWN_IMAGES, 'more image')} (-v, or --json)")

@@ -37,8 +37,7 @@ from kmdist.pictures.palette_files import Sort, write_palette
 from kmdist.pictures.png import PACKED_PIXELS, PACKING_BYTES, PngWriter
 from kmdist.pictures.polygons import require_polygons, write_polygons
 from kmdist.pictures.run_pictures import BAND_PIXELS, BAND_ROWS, RunPicture, try_original
-from kmdist.recipes.quantize.fidelity import psnr_db
-from kmdist.recipes.quantize.kernels.fidelity import window_step
+from kmdist.recipes.quantize.fidelity import delta_e, delta_e_step, psnr_db
 from kmdist.recipes.registry import recipe_named
 from kmdist.store import Run, RunImage, image_key
 from kmdist.store.reader import interpreting, opened
@@ -69,14 +68,13 @@ class Fidelity:
     as they look over black and over white, in equal parts. SSIM (Wang, Bovik, Sheikh and
     Simoncelli, 2004) is scikit-image's `structural_similarity` with its defaults: the mean over
     the channels and all pixels whose window lies within the picture. `delta_e` is mean CIEDE2000
-    (Sharma, Wu and Dalal, 2005; scikit-image's) of pixels spread evenly. Pixels that are not
-    clustered count in none.
+    of pixels spread evenly. Pixels that are not clustered count in none.
 
     Memory: 340 bytes a pixel of one strip of 1 Mpx, or of 64 rows where those are more.
 
     Parameters
     ----------
-    step : rows and columns between pixels whose CIEDE2000 is taken, which is 1 µs each.
+    step : rows and columns between pixels whose CIEDE2000 is taken.
     """
 
     def __init__(self, step: int = 1) -> None:
@@ -128,15 +126,11 @@ class Fidelity:
             self._add_ssim(one, other, counts)
 
     def _add_delta_e(self, original: np.ndarray, shown: np.ndarray, counts: np.ndarray) -> None:
-        from skimage.color import deltaE_ciede2000, rgb2lab
-
-        some = slice(-self._y % self._step, None, self._step), slice(None, None, self._step)
+        few = slice(-self._y % self._step, None, self._step), slice(None, None, self._step)
         self._y += len(counts)
-        one, other = (
-            rgb2lab(pixels[some][counts[some]].reshape(-1, 3)) for pixels in (original, shown)
-        )
-        self._delta_e_sum += float(deltaE_ciede2000(one, other).sum())
-        self._n_colors += len(one)
+        apart = delta_e(original[few][counts[few]], shown[few][counts[few]])
+        self._delta_e_sum += float(apart.sum())
+        self._n_colors += apart.size
 
     def _add_ssim(self, original: np.ndarray, shown: np.ndarray, counts: np.ndarray) -> None:
         from skimage.metrics import structural_similarity
@@ -454,7 +448,7 @@ def export_image(
         note += "; not dithered"
     if stem != image.name.removesuffix(PurePosixPath(image.name).suffix):
         note = "; ".join(filter(None, [note, f"is written as {stem}.png"]))
-    fidelity = Fidelity(window_step(image.height, image.width))
+    fidelity = Fidelity(delta_e_step(image.height, image.width))
     path = folder / f"{stem}.png"
     with replacing(path) as file:
         writer = _png_writer(file, picture)

@@ -26,7 +26,7 @@ from kmdist.pictures.run_pictures import (
     original_of,
 )
 from kmdist.recipes.registry import recipe_named
-from kmdist.store import Run, RunImage
+from kmdist.store import Nearness, Run, RunImage
 from kmdist.store.reader import interpreting, opened
 
 PANEL_PX = 768
@@ -363,7 +363,7 @@ def _described(run: Run) -> str:
 def _quality(run: Run, image: str = "") -> list[str]:
     """How near pictures are to photographs, or clusters to classes; nothing where it is unknown."""
     near = run.attributes.get("fidelity") or {}
-    values = run.fidelity.get(image, ()) if image else (near.get("psnr_db"), near.get("ssim"))
+    values = run.fidelity.get(image, ()) if image else map(near.get, Nearness._fields)
     words = [
         f"{name} {value:{digits}}{unit}"
         for value, (name, digits, unit) in zip(values, _FIDELITY, strict=False)
@@ -373,7 +373,7 @@ def _quality(run: Run, image: str = "") -> list[str]:
     return [*words, *([] if accuracy is None else [f"accuracy {accuracy:.1%}"])]
 
 
-_FIDELITY = (("PSNR", ".1f", " dB"), ("SSIM", ".3f", ""))
+_FIDELITY = (("PSNR", ".1f", " dB"), ("SSIM", ".3f", ""), ("ΔE", ".1f", ""))
 
 
 def _panel_box(size: tuple[int, int]) -> tuple[int, int]:

@@ -5,6 +5,7 @@ from .format.layout import ArraySpec as ArraySpec
 from .format.layout import label_dtype as label_dtype
 from .format.layout import unclustered_value as unclustered_value
 from .format.names import image_key as image_key
+from .reader import Nearness as Nearness
 from .reader import Run as Run
 from .reader import open_run as open_run
 from .run_arrays import RunImage as RunImage

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from kmdist.arguments import checked_arguments
 from kmdist.errors import KmdistError, UsageError, quantity, shown
@@ -34,6 +34,27 @@ SCORES = (
     "homogeneity",
     "completeness",
 )
+
+
+class Nearness(NamedTuple):
+    """How near a picture is to its original.
+
+    Attributes
+    ----------
+    psnr_db : infinite where they are equal.
+    ssim : −1 … 1; not a number for pictures of fewer than 7 rows or columns.
+    delta_e : mean CIEDE2000, 0 … 100, where 1 is just seen side by side; not a number in runs of
+        earlier versions.
+    """
+
+    psnr_db: float
+    ssim: float
+    delta_e: float = math.nan
+
+    def info(self) -> dict[str, float | None]:
+        """As JSON: None for what is no finite number."""
+        rounded = zip(self._fields, map(round, self, (4, 6, 4)), strict=True)
+        return {name: value if math.isfinite(value) else None for name, value in rounded}
 
 
 class OpenedTarget(Readable):
@@ -156,16 +177,16 @@ class Run(Fit):
         return list(self.runs.values()) or [self]
 
     @cached_property
-    def fidelity(self) -> dict[str, tuple[float, float]]:
-        """PSNR in dB (infinite: equal) and SSIM (not a number: too small) of each image by name.
+    def fidelity(self) -> dict[str, Nearness]:
+        """How near each image, by name, is to its original in the colours of its labels.
 
-        Of the picture in the colours of its labels against the original; empty where the run has
-        none, or has lost images since.
+        Empty where the run does not say, or has lost images since.
         """
         figures = self.array("fidelity")
         if figures is None or len(figures) != len(self.images):
             return {}
-        return {name: (p, s) for name, (p, s) in zip(self.images, figures.tolist(), strict=True)}
+        rows = (Nearness(*row) for row in figures.tolist())
+        return dict(zip(self.images, rows, strict=True))
 
     def image(self, name: str) -> RunImage:
         """One image, by its name, its file's name where one image has it, or its node's name.
@@ -318,7 +339,7 @@ class Run(Fit):
         first = self.fits[0]  # each k has the same images
         near = first.fidelity
         found["images"] = [
-            {**first.images[name].info(), **_figures(*near[name])}
+            {**first.images[name].info(), **near[name].info()}
             if name in near
             else first.images[name].info()
             for name in first.images
@@ -348,12 +369,6 @@ def _lazy(stored: Any, run: Run) -> "xarray.DataArray":
     marker = {} if run.unclustered is None else {"unclustered": run.unclustered}
     dims = stored.metadata.dimension_names
     return xarray.DataArray(blocks, dims=dims, name="labels", attrs={"k": run.k, **marker})
-
-
-def _figures(psnr_db: float, ssim: float) -> dict[str, float | None]:
-    """As JSON: None for what is no finite number."""
-    figures = {"psnr_db": round(psnr_db, 4), "ssim": round(ssim, 6)}
-    return {name: value if math.isfinite(value) else None for name, value in figures.items()}
 
 
 @checked_arguments

@@ -25,7 +25,7 @@ from kmdist.pictures.export import TABLE_NAME, Fidelity, export, file_stems
 from kmdist.pictures.extract import extract, extract_all
 from kmdist.pictures.palette_files import write_palette
 from kmdist.pictures.png import PngWriter
-from kmdist.recipes.quantize.kernels.fidelity import window_step
+from kmdist.recipes.quantize.fidelity import delta_e_step
 from kmdist.recipes.quantize.wanted import read_palette
 from kmdist.store import Run
 
@@ -136,7 +136,7 @@ def test_pictures_are_the_label_maps(run: Run, photographs: Path, tmp_path: Path
             assert row.psnr_db == pytest.approx(peak_signal_noise_ratio(original, shown))
             expected = structural_similarity(original, shown, channel_axis=2)
             assert row.ssim == pytest.approx(expected, rel=1e-9)
-            step = window_step(*labels.shape)
+            step = delta_e_step(*labels.shape)
             differences = deltaE_ciede2000(rgb2lab(original), rgb2lab(shown))[::step, ::step]
             assert row.delta_e == pytest.approx(differences.mean(), rel=1e-9)
     assert {row.file for row in rows} == {

@@ -1,7 +1,8 @@
-"""PSNR and SSIM of label maps in the colours of their palettes; quality against k."""
+"""PSNR, SSIM and CIEDE2000 of label maps in the colours of their palettes; quality by k."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +17,7 @@ from kmdist.recipes.quantize.kernels.fidelity import (
     ssim_sum,
     window_step,
 )
-from kmdist.store import Run
+from kmdist.store import Nearness, Run
 
 
 class Fidelity(NamedTuple):
@@ -26,30 +27,29 @@ class Fidelity(NamedTuple):
     ----------
     squared_error : over `n_values`, all channels of all pixels that are clustered.
     ssim : sum over `n_windows` in whole 2⁻³⁰; see `kmdist.recipes.quantize.kernels.fidelity`.
+    delta_e : sum over `n_colors`, pixels spread evenly, in whole 2⁻¹⁰.
     """
 
     squared_error: int
     n_values: int
     ssim: int
     n_windows: int
+    delta_e: int = 0
+    n_colors: int = 0
 
     @property
-    def psnr_db(self) -> float:
-        """In dB; infinite where the pictures are equal, not a number where nothing was compared."""
-        return psnr_db(self.squared_error, self.n_values)
-
-    @property
-    def mean_ssim(self) -> float:
-        """−1 … 1; not a number for pictures of fewer than 7 rows or columns."""
-        return self.ssim / UNIT / self.n_windows if self.n_windows else math.nan
-
-    def record(self) -> dict[str, float | None]:
-        """As JSON: None for what is no finite number."""
-        figures = {"psnr_db": round(self.psnr_db, 4), "ssim": round(self.mean_ssim, 6)}
-        return {name: value if math.isfinite(value) else None for name, value in figures.items()}
+    def means(self) -> Nearness:
+        """Of the values, the windows and the colours."""
+        return Nearness(
+            psnr_db(self.squared_error, self.n_values),
+            self.ssim / UNIT / self.n_windows if self.n_windows else math.nan,
+            self.delta_e / DELTA_E_UNIT / self.n_colors if self.n_colors else math.nan,
+        )
 
 
 NOTHING = Fidelity(0, 0, 0, 0)
+DELTA_E_UNIT = 1 << 10
+"""CIEDE2000 is summed in whole 2⁻¹⁰: the last bits of one depend on which others are at hand."""
 
 
 def psnr_db(squared_error: int, n_values: int) -> float:
@@ -57,6 +57,28 @@ def psnr_db(squared_error: int, n_values: int) -> float:
     if not n_values:
         return math.nan
     return 10 * math.log10(255**2 * n_values / squared_error) if squared_error else math.inf
+
+
+def delta_e_step(height: int, width: int) -> int:
+    """Rows and columns between pixels whose CIEDE2000 is taken, 1 µs each: 2,048 of an image."""
+    return 2 * window_step(height, width)
+
+
+def delta_e(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """CIEDE2000 (Sharma, Wu and Dalal, 2005) of pairs of colours, as scikit-image takes it.
+
+    Parameters
+    ----------
+    one, other : (..., 3) uint8 sRGB.
+
+    Returns
+    -------
+    (n,) float64.
+    """
+    from skimage.color import deltaE_ciede2000, rgb2lab
+
+    pairs = (rgb2lab(colors.reshape(-1, 3)) for colors in (one, other))
+    return np.asarray(deltaE_ciede2000(*pairs), np.float64)
 
 
 def fidelity_of(
@@ -84,7 +106,12 @@ def fidelity_of(
     step = window_step(piece.source.height, piece.source.width)
     error, n_values = squared_error(*what)
     ssim, n_windows = ssim_sum(*what, piece.window.y0, piece.window.x0, step)
-    return Fidelity(int(error), int(n_values), int(ssim), int(n_windows))
+    here, step = piece.window, delta_e_step(piece.source.height, piece.source.width)
+    few = slice(-here.y0 % step, None, step), slice(-here.x0 % step, None, step)
+    counts = np.s_[:] if unclustered is None else ~unclustered[few]
+    apart = delta_e(pixels[few][counts], palette[labels[few][counts]])
+    total = int(np.rint(DELTA_E_UNIT * apart).sum())
+    return Fidelity(int(error), int(n_values), int(ssim), int(n_windows), total, apart.size)
 
 
 def added(parts: Iterable[Fidelity]) -> Fidelity:
@@ -104,20 +131,22 @@ def merged(parts: Iterable[Mapping[str, Fidelity]]) -> dict[str, Fidelity]:
 def write_fidelity(writer: Any, prefix: str, by_name: Mapping[str, Fidelity]) -> dict[str, Any]:
     """Write the figures of all images, in the order of their names; what the record says of them.
 
-    SSIM of a run is the mean over its images, PSNR that of all their pixels.
+    SSIM and CIEDE2000 of a run are means over its images, PSNR that of all their pixels.
     """
     if not by_name:
         return {}
     names = sorted(by_name)
-    rows = np.array([(by_name[name].psnr_db, by_name[name].mean_ssim) for name in names])
+    rows = [by_name[name].means for name in names]
     key = f"{prefix}/fidelity" if prefix else "fidelity"
-    writer.write_array(key, rows, ("image", "figure"))
-    overall = added(by_name.values())
-    similar = [one.mean_ssim for one in by_name.values() if one.n_windows]
-    worst = min(names, key=lambda name: (by_name[name].psnr_db, name))
-    record = overall.record()
-    record["ssim"] = round(math.fsum(similar) / len(similar), 6) if similar else None
-    return {"fidelity": {**record, "worst": {"image": worst, **by_name[worst].record()}}}
+    writer.write_array(key, np.array(rows), ("image", "figure"))
+    ssim, apart = (
+        fmean(known) if (known := [v for v in values if not math.isnan(v)]) else math.nan
+        for values in list(zip(*rows, strict=True))[1:]
+    )
+    overall = Nearness(added(by_name.values()).means.psnr_db, ssim, apart)
+    worst = min(range(len(names)), key=lambda at: rows[at].psnr_db)
+    of_worst = {"image": names[worst], **rows[worst].info()}
+    return {"fidelity": {**overall.info(), "worst": of_worst}}
 
 
 def quality_by_k(run: Run) -> Sequence[Exhibit]:

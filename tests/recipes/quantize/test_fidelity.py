@@ -1,16 +1,21 @@
-"""PSNR and SSIM that a run says of itself, and numbers of colours chosen by them."""
+"""PSNR, SSIM and CIEDE2000 that a run says of itself, and numbers of colours chosen by them."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from skimage.color import deltaE_ciede2000, rgb2lab
 from skimage.metrics import structural_similarity
 
 import kmdist
 from kmdist.cli import cli
 from kmdist.errors import KmdistError, UsageError
+from kmdist.images import Window
+from kmdist.job.work import Piece
+from kmdist.recipes.quantize.fidelity import DELTA_E_UNIT, added, delta_e_step, fidelity_of
 from kmdist.recipes.quantize.kernels import fidelity as kernels
 from kmdist.recipes.quantize.kernels.fidelity import (
     NOTHING_SKIPPED,
@@ -70,6 +75,22 @@ def test_sums_do_not_depend_on_how_an_image_is_cut(monkeypatch: pytest.MonkeyPat
         part = np.s_[y : y + 1024, x : x + 1024]
         parts.append(ssim_sum(pixels[part], labels[part], PALETTE, NOTHING_SKIPPED, y, x, step))
     assert whole == tuple(map(sum, zip(*parts, strict=True)))
+    source = SimpleNamespace(height=1500, width=1100)
+    cuts = [(0, 0, 1500, 1100)], [(0, 0, 1000, 517), (0, 517, 1000, 1100), (1000, 0, 1500, 1100)]
+    totals = []
+    for cut in cuts:
+        figures = [
+            fidelity_of(Piece(source, Window(*w)), pixels[s], labels[s], PALETTE, None)
+            for w in cut
+            for s in [np.s_[w[0] : w[2], w[1] : w[3]]]
+        ]
+        one = added(figures)
+        totals.append((one.squared_error, one.delta_e, one.n_colors))
+    assert totals[0] == totals[1]
+    few = np.s_[:: delta_e_step(1500, 1100), :: delta_e_step(1500, 1100)]
+    expected = deltaE_ciede2000(rgb2lab(pixels[few]), rgb2lab(PALETTE[labels[few]]))
+    assert totals[0][2] == expected.size
+    assert totals[0][1] / DELTA_E_UNIT == pytest.approx(expected.sum(), rel=1e-6)
     assert 0.5 * kernels.MOST_WINDOWS < whole[1] / 3 <= kernels.MOST_WINDOWS
 
 
@@ -78,9 +99,10 @@ def test_a_run_says_how_good_it_is(shared: bool, photographs: Path, tmp_path: Pa
     run = kmdist.quantize(photographs, tmp_path / "r.zarr", k=5, shared=shared)
     rows = {row.image: row for row in kmdist.export(run, tmp_path / "out")}
     assert set(run.fidelity) == set(rows)
-    for name, (psnr_db, ssim) in run.fidelity.items():
-        assert psnr_db == pytest.approx(rows[name].psnr_db, rel=1e-12)
-        assert ssim == pytest.approx(rows[name].ssim, abs=0.02)
+    for name, near in run.fidelity.items():
+        assert near.psnr_db == pytest.approx(rows[name].psnr_db, rel=1e-12)
+        assert near.ssim == pytest.approx(rows[name].ssim, abs=0.02)
+        assert near.delta_e == pytest.approx(rows[name].delta_e, abs=0.001)
     said = run.attributes["fidelity"]
     error = sum(row.squared_error for row in rows.values())
     n_values = sum(row.n_values for row in rows.values())
@@ -88,11 +110,17 @@ def test_a_run_says_how_good_it_is(shared: bool, photographs: Path, tmp_path: Pa
     assert said["psnr_db"] == pytest.approx(expected, abs=1e-4)
     worst = min(rows.values(), key=lambda row: row.psnr_db)
     assert said["worst"]["image"] == worst.image
+    delta_e = np.mean([row.delta_e for row in rows.values()])
+    assert said["delta_e"] == pytest.approx(delta_e, abs=0.001)
     done = CliRunner().invoke(cli, ["info", str(tmp_path / "r.zarr")])
     assert f"PSNR {expected:.2f} dB, SSIM 0." in done.output
-    assert f"worst {worst.image}: {worst.psnr_db:.2f} dB" in done.output
-    for row in rows.values():
+    assert f", ΔE {said['delta_e']:.2f}; worst {worst.image}: {worst.psnr_db:.2f} dB" in done.output
+    for name, row in rows.items():
         assert f"{row.psnr_db:.2f} dB" in done.output
+        assert f"ΔE {run.fidelity[name].delta_e:.2f}" in done.output
+    assert [one["delta_e"] for one in run.info()["images"]] == [
+        round(one.delta_e, 4) for one in run.fidelity.values()
+    ]
 
 
 def test_new_photographs_too(photographs: Path, tmp_path: Path) -> None:
@@ -114,7 +142,7 @@ def test_nothing_of_it_depends_on_blocks_and_workers(
 def test_an_image_of_few_colours_is_exact(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "a.png"), np.zeros((20, 20, 3), np.uint8))
     run = kmdist.quantize(tmp_path / "a.png", tmp_path / "r.zarr", k=1)
-    assert run.fidelity == {"a.png": (np.inf, 1.0)}
+    assert run.fidelity == {"a.png": (np.inf, 1.0, 0.0)}
     assert run.info()["images"][0]["psnr_db"] is None
     done = CliRunner().invoke(cli, ["info", str(tmp_path / "r.zarr")])
     assert "PSNR ∞ (exact), SSIM 1.0000" in done.output
