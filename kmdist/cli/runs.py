@@ -172,7 +172,8 @@ class Amount(click.ParamType[Any]):
 
 @click.command()
 @click.argument("run", metavar="RUN")
-@click.argument("folder", metavar="DIR")
+@click.argument("folder", metavar="[DIR]", required=False)
+@click.option("-o", "--output", metavar="DIR", help="The folder to write to, here or behind RUN.")
 @click.option(
     "--dither",
     type=Amount(),
@@ -205,26 +206,34 @@ class Amount(click.ParamType[Any]):
 @click.option("--workers", type=click.IntRange(1), help="Threads; default: all cores.")
 @QUIET
 @click.option("-v", "--verbose", is_flag=True, help="List every image.")
-def export(run: str, folder: str, quiet: bool, verbose: bool, **options: Any) -> None:
+def export(
+    run: str, folder: str | None, output: str | None, quiet: bool, verbose: bool, **options: Any
+) -> None:
     """Write the pictures of RUN in the colours of their clusters, and its palette, to DIR.
 
     Pictures are indexed PNG, transparent where nothing was clustered; the palette is written as
-    JSON, GIMP palette, CSS, Adobe's ASE and ACO, and PNG; table.csv compares bytes, PSNR and SSIM
-    with the originals.
+    JSON, GIMP palette, CSS, Adobe's ASE and ACO, and PNG; table.csv compares bytes, PSNR, SSIM and
+    CIEDE2000 with the originals.
 
     \b
-    kmdist export run.zarr pictures/ --dither
+    kmdist export run.zarr -o pictures/ --dither
     """
     from kmdist.cli.printing import say_table
+    from kmdist.errors import UsageError
     from kmdist.job.reporter import Reporter
     from kmdist.pictures.export import export as run_export
     from kmdist.store import open_run
 
+    if output is not None and folder is not None:
+        raise UsageError(f"-o {output}: {folder} is given too; one folder is written to")
+    place = output or folder
+    if not place:
+        raise UsageError("-o is missing: the folder to write to, such as -o pictures/")
     with Reporter(quiet=quiet) as reporter:
-        rows = run_export(open_run(run), folder, **options, watch=reporter)
+        rows = run_export(open_run(run), place, **options, watch=reporter)
     if not quiet:
         say_table(rows, everything=verbose)
-        say(f"written to {folder}")
+        say(f"written to {place}")
 
 
 class Numbers(click.ParamType[Any]):

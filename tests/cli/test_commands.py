@@ -132,6 +132,9 @@ def test_exit_codes_and_plain_errors(run_path: Path, photographs: Path, tmp_path
         ("extract", run_path, "0.png", "-o", tmp_path / "v.png"),
         ("extract", run_path, "0.png", "-o", tmp_path / "v.png", "--at", "3"),
         ("export", run_path, photographs),
+        ("export", run_path, "-o", photographs),
+        ("export", run_path),
+        ("export", run_path, tmp_path / "m.zarr", "-o", tmp_path / "m.zarr"),
         ("predict", run_path, tmp_path / "nothing", "-o", tmp_path / "m.zarr"),
         ("no-such-command",),
     ]
@@ -216,6 +219,7 @@ def test_the_commands_on_runs(run_path: Path, tmp_path: Path) -> None:
         (("view", run_path, "-o", tmp_path / "v.png"), "picture:"),
         (("view", run_path, "0.png", "-o", tmp_path / "w.png", "--overlay", 0.5), "picture:"),
         (("export", run_path, tmp_path / "out", "--dither"), "all 7"),
+        (("export", run_path, "--dither", "-o", tmp_path / "named"), f"to {tmp_path / 'named'}"),
         (("extract", run_path, "0.png", "--at", "3,4", "--at", "9,9", "-o", tmp_path / "c.png"),
          "of the pixels"),
         (("extract", run_path, "0.png", "--clusters", "0,2", "--mask", "-o", tmp_path / "m.png"),
