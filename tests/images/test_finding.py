@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import fsspec
 import pytest
 
 from kmdist.errors import UsageError
@@ -76,6 +77,29 @@ def test_list_of_files(folder: Path) -> None:
     lines = ["# a comment", "", "b.jpg", " 2024/c.png ", str(folder / "a.JPG"), "2024/05", "b.jpg"]
     (folder / "list.txt").write_text("\n".join(lines))
     assert names(folder / "list.txt") == ["2024/05/d.tif", "2024/c.png", "a.JPG", "b.jpg"]
+
+
+def test_lists_name_objects_and_are_some(tmp_path: Path) -> None:
+    fs = fsspec.filesystem("memory")
+    fs.store.clear()
+    for key in ("b/a.png", "b/sub/b.jpg", "b/sub/notes.md", "b/sub/more/c.tif", "other/a.png"):
+        fs.pipe_file(f"/{key}", b"")
+    lines = ["a.png", "# a comment", " sub ", "../other/a.png", "memory://b/sub/b.jpg", "gone.png"]
+    fs.pipe_file("/b/list.txt", "\n".join(lines).encode())
+    found, rejected = find_images(["memory://b/list.txt"])
+    assert [(one.name, one.path) for one in found] == [
+        ("b/a.png", "memory://b/a.png"),
+        ("b/a.png~2", "memory://other/a.png"),
+        ("gone.png", "memory://b/gone.png"),  # found out when it is probed
+        ("sub/b.jpg", "memory://b/sub/b.jpg"),
+        ("sub/more/c.tif", "memory://b/sub/more/c.tif"),
+    ]
+    assert not rejected
+    (tmp_path / "list.txt").write_text("memory://b/a.png\nmemory://b/sub\n")
+    assert names(tmp_path / "list.txt") == ["a.png", "sub/b.jpg", "sub/more/c.tif"]
+    with pytest.raises(UsageError, match="cannot be read as a list"):
+        find_images(["memory://b/none.txt"])
+    fs.store.clear()
 
 
 def test_list_names_what_is_not_there(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 import glob
 import os
+import posixpath
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from kmdist.images.finding.files import (
     find_objects,
     is_system,
     open_regular,
+    read_bytes,
     require_regular,
 )
 from kmdist.images.finding.formats import (
@@ -69,8 +71,8 @@ def find_images(
     what systems put among pictures (see `kmdist.images.finding.files`), Zarr groups that neither
     are an image nor hold some, as plates do (kmdist's own runs), and files that are no image by
     suffix or, where the suffix says nothing, by first bytes. What is named itself is always taken,
-    unless `choice` leaves it out. A text file (.txt, .lst, .list) lists one path a line, relative
-    to its own folder; ``#`` begins a comment. The same file named twice counts once.
+    unless `choice` leaves it out. A text file (.txt, .lst, .list) lists one path or URL a line,
+    relative to its own folder; ``#`` begins a comment. The same file named twice counts once.
 
     Parameters
     ----------
@@ -141,6 +143,10 @@ def _named_by(text: str, choice: Choice) -> Iterator[_Entry]:
     if is_sample(text):
         yield from (_Entry(path.name, str(path), text) for path in sample_files(text))
         return
+    is_list = os.path.splitext(text)[1].lower() in LIST_SUFFIXES
+    if is_url(text) and is_list:
+        yield from _listed(text, choice)
+        return
     if is_url(text):
         for name, url in find_objects(text):
             if _looks_remote(name):
@@ -149,7 +155,7 @@ def _named_by(text: str, choice: Choice) -> Iterator[_Entry]:
     path = os.path.expanduser(text)
     if not os.path.lexists(path):
         yield from _globbed(path, text, choice)
-    elif os.path.splitext(path)[1].lower() in LIST_SUFFIXES and os.path.isfile(path):
+    elif is_list and os.path.isfile(path):
         yield from _listed(path, choice)
     else:
         base = os.path.basename(os.path.abspath(path))
@@ -194,20 +200,37 @@ def _globbed(pattern: str, text: str, choice: Choice) -> Iterator[_Entry]:
 
 def _listed(path: str, choice: Choice) -> Iterator[_Entry]:
     try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_bytes(path).decode("utf-8-sig").splitlines()
+    except (ImageError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: cannot be read as a list of images: {error}") from error
-    folder = os.path.dirname(os.path.abspath(path))
+    folder = os.path.dirname(path if is_url(path) else os.path.abspath(path))
     root = os.path.basename(folder)
     for line in lines:
         text = line.strip()
         if not text or text.startswith("#"):
+            continue
+        if is_url(path) or is_url(text):
+            yield from _listed_objects(text, folder, root)
             continue
         target = os.path.join(folder, os.path.expanduser(text))
         name = _relative(target, folder)
         if name.startswith("../"):
             name = os.path.basename(os.path.normpath(target))
         yield from _named(target, name, root, f"{name}/", choice)
+
+
+def _listed_objects(text: str, folder: str, root: str) -> Iterator[_Entry]:
+    """The object, or those below the prefix, that a line of a list names."""
+    scheme, _, key = (text if is_url(text) else f"{folder}/{text}").partition("://")
+    target, name = f"{scheme}://{posixpath.normpath(key)}", posixpath.normpath(text)
+    if is_url(text) or name.startswith("../"):
+        name = posixpath.basename(target)
+    if _looks_remote(target):
+        yield _Entry(name, target, root)
+        return
+    for inside, url in find_objects(target):
+        if _looks_remote(inside):
+            yield _Entry(f"{name}/{inside}", url, root)
 
 
 def _looks_remote(name: str) -> bool:
