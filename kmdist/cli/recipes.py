@@ -17,7 +17,7 @@ from kmdist.job.progress import Message, Watcher
 from kmdist.recipes.digits.options import MergeOptions, SplitOptions
 from kmdist.recipes.options import PredictOptions
 from kmdist.recipes.registry import plan_of, recipe_named
-from kmdist.urls import is_url, require_on_disk
+from kmdist.urls import require_on_disk
 
 if TYPE_CHECKING:
     from kmdist.store import Run
@@ -92,7 +92,7 @@ def check_pictures(
     UsageError : a picture of several photographs or several k, over its original, or not as PNG;
         a folder that is not empty.
     """
-    from kmdist.pictures.output_files import check_folder, check_picture_path
+    from kmdist.pictures.output_files import check_folder, check_picture_path, is_there
 
     if folder is not None:
         check_folder(folder, overwrite=options.overwrite)
@@ -105,7 +105,7 @@ def check_pictures(
             "-o run.zarr, or --export DIR for a picture of each"
         )
     place = check_picture_path(picture, (".png",), not_over=listed[0])
-    if not is_url(place) and os.path.exists(place) and not options.overwrite:
+    if is_there(place) and not options.overwrite:
         raise UsageError(f"-o {picture}: is there already; give another name, or --overwrite")
 
 

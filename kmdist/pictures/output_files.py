@@ -134,6 +134,22 @@ def _identity(place: str | Path) -> Any:
     return found.st_dev, found.st_ino
 
 
+def is_there(place: str | Path) -> bool:
+    """Whether a file or an object is there already.
+
+    Raises
+    ------
+    KmdistError : the store refuses or is gone.
+    """
+    if not is_url(place):
+        return os.path.exists(place)
+    fs, key = file_system(str(place))
+    try:
+        return bool(fs.exists(key))
+    except Exception as error:  # each store fails in its own ways
+        raise KmdistError(f"{place}: cannot be looked for: {error}") from error
+
+
 def check_folder(folder: str | Path, *, overwrite: bool) -> str | Path:
     """Where to write several files: a folder on disk, or the URL of a prefix.
 

@@ -66,6 +66,20 @@ def test_palettes_are_read_from_urls(run: Run, tmp_path: Path) -> None:
         kmdist.quantize("memory://photos", k=4, init="memory://out/none.gpl")
 
 
+def test_a_picture_that_lies_at_a_url_is_not_written_over(
+    store: fsspec.AbstractFileSystem, photographs: Path
+) -> None:
+    words = ["quantize", str(photographs / "0.png"), "-o", "memory://o.png", "-q", "-k"]
+    assert CliRunner().invoke(cli, [*words, "2"]).exit_code == 0
+    made = store.cat_file("/o.png")
+    refused = CliRunner().invoke(cli, [*words, "9"])
+    assert refused.exit_code == 2
+    assert "-o memory://o.png: is there already" in refused.stderr
+    assert store.cat_file("/o.png") == made
+    assert CliRunner().invoke(cli, [*words, "9", "--overwrite"]).exit_code == 0
+    assert store.cat_file("/o.png") != made
+
+
 @pytest.mark.parametrize(
     "words",
     [
