@@ -8,11 +8,11 @@
 `repair`            make anew what `verify` finds damaged, rebuild the ledger from the runs
 `retry`             take files out of quarantine
 `watch_nights`      label what comes as it comes, until it is stopped
-`ledger`            SQLite: what is known of every file, run and model
-`lock`              one night at a time
+`night`             one night, step by step; what became of each file
+`ledger`            SQLite: what is known of every file, run and model; one night at a time
 `scan`              what is there, compared with what is known
 `models`            versions of the model: when a new one is due, and fitting it
-`outcome`           what a night did; `settling`: what became of each file
+`outcome`           what a night did, and its figures
 ==================  ============================================================================
 
 ::
