@@ -44,6 +44,9 @@ CALM = {
 """Of local clusters, where nobody looks at a dashboard: by default the event loops of a scheduler
 and two workers wake 200 times a second to watch themselves, which is 8 % of two cores."""
 
+PROCESSES_SHARE = 0.9
+"""Of the memory of this machine, which worker processes are limited to together."""
+
 LOCAL_MEMORY_SHARE = 0.85
 """Of local workers' memory limits; the rest is for what allocators do not give back."""
 
@@ -139,7 +142,7 @@ def _local_pool(profile: Profile, compute: Compute, work_mpx: float) -> Iterator
                 processes=True,
                 host="127.0.0.1",
                 dashboard_address="127.0.0.1:0",  # None would take port 8787 all the same
-                memory_limit=int(0.9 * memory_limit_bytes() / n_workers),
+                memory_limit=int(PROCESSES_SHARE * memory_limit_bytes() / n_workers),
                 silence_logs=logging.CRITICAL,
             )
             stack.enter_context(cluster)

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kmdist.cluster import Compute, client_of, connect, local_workers, open_pool, profile_of
+from kmdist.cluster.workers import LOCAL_MEMORY_SHARE, PROCESSES_SHARE
 from kmdist.engine.dask_pool import DaskPool
-from kmdist.engine.passes import ThreadPool, memory_limit_bytes, usable_cores
+from kmdist.engine.passes import Slots, ThreadPool, memory_limit_bytes, usable_cores
 from kmdist.errors import quantity
 from kmdist.images import Rejection
 from kmdist.job.job import (
@@ -260,17 +261,18 @@ def plan_job(procedure: Procedure[W], output: str | Path, options: JobOptions) -
     )
 
 
-def planned_slots(compute: Compute, work_mpx: float) -> tuple[PlannedSlots, str]:
+def planned_slots(compute: Compute, work_mpx: float) -> tuple[Slots, str]:
     """Workers the job would get. A scheduler that runs is asked; none is started."""
     client = client_of(compute)
     if client is not None:
-        pool = DaskPool(client)
-        return PlannedSlots(pool.threads, pool.memory_bytes, pool.processes), "cluster"
+        return DaskPool(client), "cluster"
     profile = profile_of(compute)
     if profile.local:
-        threads, kind = local_workers(profile, compute, work_mpx)
-        memory = int((0.8 if kind == "thread" else 0.9 * 0.85) * memory_limit_bytes())
-        return PlannedSlots(threads, memory, 1 if kind == "thread" else threads + 1), kind
+        n_workers, kind = local_workers(profile, compute, work_mpx)
+        if kind == "thread":
+            return ThreadPool(n_workers), kind  # which starts none before a task comes
+        memory = int(PROCESSES_SHARE * LOCAL_MEMORY_SHARE * memory_limit_bytes())
+        return PlannedSlots(n_workers, memory, n_workers + 1), kind
     if profile.address:
         with connect(profile, trust=compute.trust, insecure=compute.insecure) as client:
             pool = DaskPool(client)
