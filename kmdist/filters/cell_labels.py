@@ -54,14 +54,9 @@ class Scorer:
         return out.reshape(*cells.shape[:-1], self.k)
 
 
-def label_dtype(k: int) -> type[np.unsignedinteger]:
-    """The smallest unsigned type for labels below k."""
-    return np.uint8 if k <= 1 << 8 else np.uint16 if k <= 1 << 16 else np.uint32
-
-
 def nearest(scores: NDArray[np.float32]) -> NDArray[np.unsignedinteger]:
-    """Index of the lowest score, (…, k) → (…); of equal ones the first."""
-    return scores.argmin(-1).astype(label_dtype(scores.shape[-1]))
+    """Index of the lowest score, (…, k) → (…), in the smallest type; of equal ones the first."""
+    return scores.argmin(-1).astype(np.min_scalar_type(scores.shape[-1] - 1))
 
 
 def label_pixels(
@@ -77,12 +72,13 @@ def label_pixels(
 
     Returns
     -------
-    (height, width) of `label_dtype(k)`. Beyond the outermost centres of the image the nearest
-    scores hold.
+    (height, width) of the type of `nearest`. Beyond the outermost centres of the image the
+    nearest scores hold.
     """
     y0, x0, y1, x1 = window
-    out = np.empty((y1 - y0, x1 - x0), label_dtype(scores.shape[-1]))
-    _interpolate(scores, nearest(scores), have[0], have[1], y0, x0, out)
+    corners = nearest(scores)
+    out = np.empty((y1 - y0, x1 - x0), corners.dtype)
+    _interpolate(scores, corners, have[0], have[1], y0, x0, out)
     return out
 
 

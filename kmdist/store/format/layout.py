@@ -79,10 +79,7 @@ def label_dtype(k: int, marked: bool) -> np.dtype[Any]:
     values = k + int(marked)
     if k < 1 or values > 2**32:
         raise ValueError(f"labels of {k} clusters do not exist; k must be 1 to {2**32 - 1:,}")
-    for dtype in (np.uint8, np.uint16):
-        if values <= np.iinfo(dtype).max + 1:
-            return np.dtype(dtype)
-    return np.dtype(np.uint32)
+    return np.min_scalar_type(values - 1)
 
 
 def unclustered_value(k: int, marked: bool) -> int | None:
