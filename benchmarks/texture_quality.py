@@ -30,7 +30,14 @@ from kmdist.engine.fits import FitOptions, fit_clusters
 from kmdist.filters import tutorial
 from kmdist.filters.cell_labels import Scorer, label_pixels
 from kmdist.filters.cells import TileGrid, sampled_cells
-from kmdist.filters.features import PRESETS, TextureFeatures, tile_features, tile_moduli
+from kmdist.filters.features import (
+    PRESETS,
+    TextureFeatures,
+    features_of_textons,
+    tile_features,
+    tile_moduli,
+    tile_textons,
+)
 from kmdist.filters.statistics import FeatureSums, standardise
 from kmdist.images.color import to_space
 from kmdist.recipes.texture.model import TEXTON_ITERATIONS, TEXTON_ROWS
@@ -65,18 +72,20 @@ def segment(features: TextureFeatures, image: NDArray[np.uint8], k: int) -> Labe
     """The passes of `kmdist.filters.features` on one image in memory."""
     window = (0, 0, *image.shape[:2])
     grid = features.grid(window, image.shape[:2])
-    textons = _textons(features, image, grid) if features.textons else None
-    lab = None
-    if features.color_weight:
+    if features.textons:
+        cells = _texton_features(features, image, grid)
+    else:
         lab = to_space(image.reshape(-1, 3), "lab").reshape(image.shape)
-    cells = tile_features(image, grid, features, textons=textons, lab=lab)
+        cells = tile_features(image, grid, features, lab)
     rows = cells.reshape(-1, cells.shape[-1])
     projection = features.project(FeatureSums.of(rows))
     scorer = Scorer.of(projection, fit(projection.apply(rows[::2]), k))
     return label_pixels(scorer.scores(cells), grid.labelled, window)
 
 
-def _textons(features: TextureFeatures, image: NDArray[np.uint8], grid: TileGrid) -> Scorer:
+def _texton_features(
+    features: TextureFeatures, image: NDArray[np.uint8], grid: TileGrid
+) -> NDArray[np.float32]:
     moduli = tile_moduli(image, grid, features)
     rows = moduli.reshape(-1, moduli.shape[-1])
     projection = standardise(FeatureSums.of(rows))
@@ -84,7 +93,8 @@ def _textons(features: TextureFeatures, image: NDArray[np.uint8], grid: TileGrid
     sample = moduli[sampled_cells(grid.own, grid.shape, fraction, seed=0)]
     options = FitOptions(max_iter=TEXTON_ITERATIONS)
     clusters = fit_clusters(projection.apply(sample), features.textons, options)
-    return Scorer.of(projection, clusters.centroids)
+    textons = tile_textons(moduli, Scorer.of(projection, clusters.centroids))
+    return features_of_textons(textons, grid, features)
 
 
 def _pixels(rows: NDArray[np.float32], k: int) -> Labels:

@@ -207,18 +207,15 @@ def tile_features(
     pixels: NDArray[Any],
     grid: TileGrid,
     features: TextureFeatures,
-    *,
-    textons: Scorer | None = None,
     lab: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
-    """Features of a tile's cells, and of one around them, before projection.
+    """Features without textons of a tile's cells, and of one around them, before projection.
 
     Parameters
     ----------
     pixels : (h, w[, c]) of ``grid.read``, as of `tile_moduli`.
     grid : the tile.
     features : what to measure.
-    textons : for features with textons: their scorer.
     lab : for features with colour: (h, w, 3) float32 CIE Lab of `pixels`.
 
     Returns
@@ -226,10 +223,6 @@ def tile_features(
     (rows, columns, features.depth) float32 for the cells of ``grid.labelled``.
     """
     moduli = tile_moduli(pixels, grid, features)
-    if features.textons:
-        if textons is None:
-            raise ValueError("textons: these features need a scorer of textons")
-        return features_of_textons(tile_textons(moduli, textons), grid, features)
     have, want = grid.source, grid.labelled
     if not features.color_weight:
         return pool(moduli, have, want, features.pool_px)
@@ -253,11 +246,6 @@ def features_of_textons(
     return texton_histograms(
         textons, grid.source, grid.labelled, features.pool_px, features.textons
     )
-
-
-def own_cells(cells: NDArray[np.float32], have: Box, grid: TileGrid) -> NDArray[np.float32]:
-    """The tile's own cells out of those of the box `have`: (rows, columns, d), a view."""
-    return cells[within(grid.own, have)]
 
 
 def clustered_cells(mask: NDArray[np.bool_] | None, grid: TileGrid) -> NDArray[np.bool_]:

@@ -36,7 +36,7 @@ from kmdist.filters.features import (
     TextureFeatures,
     cell_means,
     clustered_cells,
-    own_cells,
+    features_of_textons,
     tile_features,
     tile_moduli,
     tile_textons,
@@ -341,6 +341,14 @@ def read(image, grid):
     return image[y0:y1, x0:x1]
 
 
+def features_of(pixels, grid, features, textons, lab):
+    if textons is None:
+        return tile_features(pixels, grid, features, lab)
+    return features_of_textons(
+        tile_textons(tile_moduli(pixels, grid, features), textons), grid, features
+    )
+
+
 @pytest.mark.parametrize("features", [SMALL, SMALL_TEXTONS, SMALL_COLOR])
 @pytest.mark.parametrize(
     ("height", "width", "tile"), [(61, 90, 32), (130, 300, 64), (7, 5, 4), (1, 37, 8)]
@@ -356,18 +364,16 @@ def test_tiles_give_the_features_of_the_whole(features, height, width, tile):
         projection = standardise(FeatureSums.of(rows))
         centres = np.random.default_rng(0).permutation(projection.apply(rows))
         textons = Scorer.of(projection, np.resize(centres, (5, rows.shape[1])))
-    whole = tile_features(image, whole_grid, features, textons=textons, lab=lab)
+    whole = features_of(image, whole_grid, features, textons, lab)
     assert whole.shape == (*grid_shape((height, width)), features.depth)
     seen = np.zeros(whole.shape[:2], int)
     for window in windows(height, width, tile):
         grid = features.grid(window, (height, width))
-        part = tile_features(
-            read(image, grid), grid, features, textons=textons, lab=read(lab, grid)
-        )
+        part = features_of(read(image, grid), grid, features, textons, read(lab, grid))
         y0, x0, y1, x1 = grid.labelled
         assert part.tobytes() == whole[y0:y1, x0:x1].tobytes()
         y0, x0, y1, x1 = grid.own
-        assert (own_cells(part, grid.labelled, grid) == whole[y0:y1, x0:x1]).all()
+        assert (part[within(grid.own, grid.labelled)] == whole[y0:y1, x0:x1]).all()
         own_grid = features.own_grid(window, (height, width))
         own_moduli = tile_moduli(read(image, own_grid), own_grid, features)
         assert own_moduli.tobytes() == moduli[y0:y1, x0:x1].tobytes()
@@ -404,7 +410,7 @@ def test_presets_tell_two_textures_apart(name):
         found = KMeans(32, n_init=1, random_state=0).fit(projection.apply(rows))
         textons = Scorer.of(projection, found.cluster_centers_)
     lab = image.astype(np.float32)
-    cells = tile_features(image, grid, features, textons=textons, lab=lab)
+    cells = features_of(image, grid, features, textons, lab)
     rows = cells.reshape(-1, features.depth)
     projection = features.project(FeatureSums.of(rows))
     found = KMeans(2, n_init=3, random_state=0).fit(projection.apply(rows))
@@ -508,14 +514,6 @@ def test_tutorial_rows_are_opencvs_eight_bit_responses(tile):
                 np.zeros((3, 3), np.uint8), SMALL.grid((0, 0, 8, 8), (8, 8)), SMALL
             ),
             "expected those of",
-        ),
-        (
-            lambda: tile_features(
-                np.zeros((8, 8), np.uint8),
-                SMALL_TEXTONS.grid((0, 0, 8, 8), (8, 8)),
-                SMALL_TEXTONS,
-            ),
-            "scorer",
         ),
         (
             lambda: tile_features(

@@ -15,7 +15,7 @@ import numpy as np
 from kmdist.errors import KmdistError
 from kmdist.filters import grey, read_window, tile_responses, with_halo
 from kmdist.filters.cells import TileGrid, cells_of, within
-from kmdist.filters.features import features_of_textons
+from kmdist.filters.features import features_of_textons, tile_textons
 from kmdist.filters.statistics import FeatureSums
 from kmdist.filters.tiles import Box
 from kmdist.images import Rejection, Window
@@ -35,7 +35,6 @@ from kmdist.recipes.texture.measuring import (
     read_moduli,
     sampled_moduli,
     shape_of,
-    texton_map_of,
 )
 from kmdist.recipes.texture.model import Textons, Texture
 from kmdist.store import RunWriter
@@ -176,7 +175,7 @@ def save_texton_maps(work: Work, textons: Textons, texture: Texture, writer: Run
     """Find the textons of a tile's own cells and save them, 1/16 byte a pixel; a task."""
 
     def one(piece: Piece) -> None:
-        found = texton_map_of(read_moduli(texture, piece), textons)
+        found = tile_textons(read_moduli(texture, piece).values, textons.scorer)
         writer.save_state(map_name(piece.source.name, piece.window), {"textons": found})
 
     return LeftOut(each_piece(work.pieces, one)[1])

@@ -16,7 +16,6 @@ from kmdist.filters.cells import TileGrid, sampled_cells, within
 from kmdist.filters.features import (
     clustered_cells,
     features_of_textons,
-    own_cells,
     tile_features,
     tile_moduli,
     tile_textons,
@@ -112,14 +111,9 @@ def read_moduli(texture: Texture, piece: Piece, pixels: Pixels | None = None) ->
     return Field(piece, values, *own_part(piece, grid.read, rgb, transparent))
 
 
-def texton_map_of(moduli: Field, textons: Textons) -> np.ndarray:
-    """The texton of each of a piece's own cells: (rows, columns) uint8."""
-    return tile_textons(moduli.values, textons.scorer)
-
-
 def measure_textons(texture: Texture, moduli: Field, textons: Textons) -> Field:
     """Features of a whole image from its moduli."""
-    found, grid = texton_map_of(moduli, textons), grid_of(texture, moduli.piece)
+    found, grid = tile_textons(moduli.values, textons.scorer), grid_of(texture, moduli.piece)
     return replace(moduli, values=features_of_textons(found, grid, texture.features))
 
 
@@ -152,7 +146,7 @@ def measure(
         lab = None
         if texture.features.color_weight:
             lab = to_space(rgb.reshape(-1, 3), "lab").reshape(rgb.shape)
-        values = tile_features(rgb, grid, texture.features, lab=lab)
+        values = tile_features(rgb, grid, texture.features, lab)
     return Field(piece, values, *own_part(piece, read, rgb, transparent))
 
 
@@ -235,7 +229,8 @@ def valid_rows(texture: Texture, field: Field) -> tuple[np.ndarray, np.ndarray]:
             return values, np.ones(values.shape[:2], bool)
         return values, ~field.unclustered
     grid = grid_of(texture, field.piece)
-    return own_cells(field.values, grid.labelled, grid), clustered_cells(field.unclustered, grid)
+    own = field.values[within(grid.own, grid.labelled)]
+    return own, clustered_cells(field.unclustered, grid)
 
 
 def field_rows(texture: Texture, field: Field, sampling: Sampling) -> tuple[FeatureSums, Sample]:
@@ -264,7 +259,7 @@ def label_field(texture: Texture, field: Field, scorer: Scorer) -> tuple[np.ndar
     grid = grid_of(texture, field.piece)
     scores = scorer.scores(field.values)
     labels = label_pixels(scores, grid.labelled, grid.window)
-    return labels, nearest(own_cells(scores, grid.labelled, grid))
+    return labels, nearest(scores[within(grid.own, grid.labelled)])
 
 
 @dataclass(frozen=True)
