@@ -145,26 +145,25 @@ def _normalise(images, box, out):  # type: ignore[no-untyped-def]
                 result[i, j] = min(max(value, np.float32(0.0)), np.float32(1.0))
 
 
-def normalise(images: np.ndarray, *, size: int = SIZE_PX, box: float = BOX_PX) -> np.ndarray:
+def normalise(images: np.ndarray) -> np.ndarray:
     """Shear each image upright about its centre of mass, centre it and scale it, in one map.
 
     The shear makes the covariance of x and y zero; sides are taken as four standard deviations
-    of the ink, the longer scaled to `box`, the shorter by the aspect-ratio rule √sin(πr/2) (Liu,
+    of the ink, the longer scaled to `BOX_PX`, the shorter by the aspect-ratio rule √sin(πr/2) (Liu,
     Nakashima, Sako, Fujisawa, Pattern Recognition 37, 2004). Cubic interpolation.
 
     Parameters
     ----------
     images : (n, h, w), see `intensities`.
-    size, box : side of the result and extent of its ink, pixels.
 
     Returns
     -------
-    (n, size, size) float32 in 0 … 1; an image without ink stays blank.
+    (n, `SIZE_PX`, `SIZE_PX`) float32 in 0 … 1; an image without ink stays blank.
     """
     pixels = np.ascontiguousarray(intensities(images))
-    out = np.empty((len(pixels), size, size), np.float32)
+    out = np.empty((len(pixels), SIZE_PX, SIZE_PX), np.float32)
     if pixels.size:
-        _normalise(pixels, float(box), out)
+        _normalise(pixels, BOX_PX, out)
     return out
 
 
@@ -209,16 +208,16 @@ _FAST = {"contract", "nnan", "nsz", "reassoc"}
 
 
 @lru_cache(maxsize=8)
-def _pooling(size: int, cells: int) -> np.ndarray:
+def _pooling(size: int) -> np.ndarray:
     """(size, lanes) float32: the weight of each pixel in each cell, padded to whole vectors.
 
     The standard deviation is 0.6 of a cell, so that neighbours overlap.
     """
-    sigma_px = 0.6 * size / cells
-    centres = (np.arange(cells) + 0.5) * size / cells - 0.5
+    sigma_px = 0.6 * size / CELLS
+    centres = (np.arange(CELLS) + 0.5) * size / CELLS - 0.5
     weights = np.exp(-((np.arange(size)[:, None] - centres) ** 2) / (2.0 * sigma_px**2))
-    padded = np.zeros((size, -(-cells // _LANES) * _LANES), np.float32)
-    padded[:, :cells] = weights / weights.sum(axis=0)
+    padded = np.zeros((size, -(-CELLS // _LANES) * _LANES), np.float32)
+    padded[:, :CELLS] = weights / weights.sum(axis=0)
     padded.setflags(write=False)
     return padded
 
@@ -295,17 +294,11 @@ def _gradient_maps(images, pooling, cells, directions, out):  # type: ignore[no-
                     out[k, (q * cells + lane) * cells + cell] = pooled[lane]
 
 
-def gradient_maps(
-    images: np.ndarray,
-    *,
-    directions: int = DIRECTIONS,
-    cells: int = CELLS,
-    power: float = POWER,
-) -> np.ndarray:
+def gradient_maps(images: np.ndarray) -> np.ndarray:
     """Pooled gradient magnitudes by direction.
 
-    Sobel gradients, each shared linearly between the two nearest of `directions` over the full
-    circle, pooled by overlapping Gaussians on a grid of `cells` × `cells`, raised to `power`
+    Sobel gradients, each shared linearly between the two nearest of `DIRECTIONS` over the full
+    circle, pooled by overlapping Gaussians on a grid of `CELLS` × `CELLS`, raised to `POWER`
     (after Liu et al., 2004; Dalal and Triggs, 2005).
 
     Parameters
@@ -314,7 +307,7 @@ def gradient_maps(
 
     Returns
     -------
-    (n, directions · cells²) float32 ≥ 0, in the order direction, row, column.
+    (n, `DIRECTIONS` · `CELLS`²) float32 ≥ 0, in the order direction, row, column.
 
     Raises
     ------
@@ -322,11 +315,11 @@ def gradient_maps(
     """
     pixels = np.ascontiguousarray(intensities(images))
     size = pixels.shape[1]
-    if pixels.shape[2] != size or size < cells:
+    if pixels.shape[2] != size or size < CELLS:
         raise ValueError(
-            f"images of {pixels.shape[2]}×{size} px; expected squares of at least {cells} px"
+            f"images of {pixels.shape[2]}×{size} px; expected squares of at least {CELLS} px"
         )
-    out = np.empty((len(pixels), directions * cells * cells), np.float32)
+    out = np.empty((len(pixels), DIRECTIONS * CELLS**2), np.float32)
     if len(pixels):
-        _gradient_maps(pixels, _pooling(size, cells), cells, directions, out)
-    return out if power == 1.0 else np.power(out, np.float32(power), out=out)
+        _gradient_maps(pixels, _pooling(size), CELLS, DIRECTIONS, out)
+    return np.power(out, np.float32(POWER), out=out)

@@ -53,14 +53,14 @@ class KernelSums(NamedTuple):
     targets: np.ndarray
 
 
-def kernel_basis(landmarks: np.ndarray, max_centres: int = MAX_CENTRES) -> KernelBasis:
+def kernel_basis(landmarks: np.ndarray) -> KernelBasis:
     """Centres from landmarks, evenly taken; the scale is the mean of their squared distances.
 
     Parameters
     ----------
     landmarks : (p, d) float32.
     """
-    m = min(len(landmarks), max_centres)
+    m = min(len(landmarks), MAX_CENTRES)
     centres = landmarks[np.linspace(0, len(landmarks) - 1, m).round().astype(np.int64)]
     variance = centres.astype(np.float64).var(axis=0).sum()
     return KernelBasis(np.ascontiguousarray(centres, np.float32), max(2.0 * variance, 1e-12))
