@@ -240,10 +240,8 @@ def write_block(work: Work, sink: LabelSink, orders: Sequence[np.ndarray]) -> Le
             saved = sink.writer.load_state(_kept_name(piece, position))
             if saved is None:
                 raise KmdistError(f"{piece.source.name}: its labels are gone; run with --overwrite")
-            kept, k = saved["labels"], len(order)
-            new = np.zeros(k + 1, np.int32)
-            new[order] = np.arange(k)
-            unclustered = kept == k
+            kept, new = saved["labels"], np.append(np.argsort(order), 0).astype(np.int32)
+            unclustered = kept == len(order)
             labels.put(piece, position, new[kept], unclustered if unclustered.any() else None)
     labels.close()
     return LeftOut()

@@ -23,7 +23,7 @@ from kmdist.engine.components import (
     fit_projection,
     merge_feature_sums,
 )
-from kmdist.engine.fits import FitOptions
+from kmdist.engine.fits import FitOptions, cluster_order
 from kmdist.engine.passes import one_blas_thread
 from kmdist.engine.rows import Loader, Rows
 from kmdist.errors import KmdistError, quantity
@@ -364,8 +364,7 @@ def rank_clusters(
             centroids = model.centroids
         else:
             centroids = total.sums / np.maximum(total.counts, 1)[:, None]
-        order = np.lexsort((*centroids.T[::-1], -total.counts))
-        rank = np.empty(model.k, np.int64)
-        rank[order] = np.arange(model.k)
-        found.append((Ranked(model, rank), (centroids[order] / scale).astype(np.float32)))
+        order = cluster_order(total.counts, centroids)
+        ranked = Ranked(model, np.argsort(order))
+        found.append((ranked, (centroids[order] / scale).astype(np.float32)))
     return found

@@ -196,7 +196,7 @@ def segmented(
         colors = color_sums(field, labels, clusters.k)
         inertia = row_inertia(texture, field, row_labels, projection, clusters.centroids)
         fit, order = fit_of(model, clusters, (colors, inertia), selection)
-        yield k, fit, _renamed(labels, order), field.unclustered
+        yield k, fit, np.argsort(order).astype(labels.dtype)[labels], field.unclustered
 
 
 def _nothing_to_fit(n_rows: int, sampling: Sampling) -> ImageError:
@@ -223,13 +223,6 @@ def _measured(
         raise _nothing_to_fit(sums.n, sampling)
     textons = fit_textons(texture, sums, sample.rows, wanted.fit.seed)
     return measure_textons(texture, moduli, textons), textons
-
-
-def _renamed(labels: np.ndarray, order: np.ndarray) -> np.ndarray:
-    """Labels after clusters were reordered; ``order[i]`` becomes i."""
-    name_of = np.empty(len(order), labels.dtype)
-    name_of[order] = np.arange(len(order), dtype=labels.dtype)
-    return np.asarray(name_of[labels])
 
 
 SIDE_PX = 40

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
-from kmdist.engine.fits import FitOptions
+from kmdist.engine.fits import FitOptions, cluster_order
 from kmdist.engine.lloyd import Options, State, final_state, last
 from kmdist.engine.passes import ThreadPool
 from kmdist.engine.refining import breathe
@@ -353,7 +353,7 @@ def _sorted(cloud: ColorCloud, state: State, method: Method) -> tuple[State, Lab
     """
     centroids, counts = state.centroids, state.counts
     for _ in range(8):
-        order = np.lexsort((*centroids.T[::-1], -counts))
+        order = cluster_order(counts, centroids)
         centroids = np.ascontiguousarray(centroids[order])
         labels, counts, inertia = method.assign(cloud, centroids)
         if np.all(counts[:-1] >= counts[1:]):
