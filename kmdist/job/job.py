@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
+from kmdist.engine.lloyd import State
 from kmdist.engine.passes import Pool
 from kmdist.errors import KmdistError, UsageError
 from kmdist.images import Rejection
@@ -144,6 +145,11 @@ class Job:
         self.watcher(event)
         if self.deadline is not None and isinstance(event, Event):
             self.deadline.check()
+
+    def say_state(self, state: State) -> None:
+        """Tell of an iteration of a fit; errors as of `watch`."""
+        note = f"k = {len(state.centroids)}  inertia {state.inertia:.6g}"
+        self.watch(Event("fit", state.iteration, 0, unit="iteration", note=note))
 
     def reject(self, rejections: Sequence[Rejection]) -> None:
         """Record images that cannot be used; with ``strict`` stop there."""

@@ -14,7 +14,6 @@ from kmdist.images import Rejection
 from kmdist.job.block_pass import BlockPass, Item, Stage
 from kmdist.job.block_results import LeftOut
 from kmdist.job.job import Job
-from kmdist.job.progress import Event
 
 CHECKPOINT_S = 10.0
 """Seconds of iterations that a killed fit loses at most."""
@@ -99,8 +98,7 @@ def _one_fit(
     lloyd = Options(max_iter=options.max_iter, tol=options.tol)
     for state in iterate(rows, centroids, lloyd, start=start):
         history.append((state.inertia, state.shift, float(state.n_repaired)))
-        note = f"k = {k}  inertia {state.inertia:.6g}"
-        job.watch(Event("fit", state.iteration, 0, unit="iteration", note=note))
+        job.say_state(state)
         if state.stop_reason is not None or time.monotonic() - saved_s > CHECKPOINT_S:
             job.writer.save_state(name, _arrays_of(state, history))
             saved_s = time.monotonic()

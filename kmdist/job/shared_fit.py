@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from kmdist.engine.lloyd import State
 from kmdist.engine.passes import usable_cores
 from kmdist.errors import KmdistError
 from kmdist.job.job import Job
 from kmdist.job.label_maps import WRITE, KeptLabels, Layer, label_blocks, open_sink
-from kmdist.job.progress import Event, Message
+from kmdist.job.progress import Message
 from kmdist.job.work import Work
 
 Arrays = Mapping[str, tuple[np.ndarray, tuple[str, ...]]]
@@ -176,11 +175,6 @@ class SharedFit(ABC):
     def kept_labels(self, ks: Sequence[int]) -> KeptLabels | None:
         """Where a pass puts labels whose clusters are sorted when all are counted."""
         return KeptLabels(tuple(ks), self.job.writer) if self.label else None
-
-    def say_state(self, state: State) -> None:
-        """Show an iteration of a fit."""
-        note = f"k = {len(state.centroids)}  inertia {state.inertia:.6g}"
-        self.job.watch(Event("fit", state.iteration, 0, unit="iteration", note=note))
 
     def say(self, fits: Mapping[int, FitResult]) -> None:
         """Say how each k was chosen, and what its fit warns of."""

@@ -138,7 +138,7 @@ class PaletteGroup(SharedFit):
         try:
             with job.timed("fit"):
                 return self.wanted.fit_all(
-                    counted.colors, counted.weighted, self.threads, self.say_state
+                    counted.colors, counted.weighted, self.threads, job.say_state
                 )
         except ImageError as error:  # not as good as is asked for, with --strict
             if not self.at_image:

@@ -80,7 +80,7 @@ class TextureGroup(SharedFit):
         del summed  # the sample is not to be held twice while it is fitted
         rows = texture.projected(rows, projection)
         with self.job.timed("fit"):
-            found = self.wanted.fit_all(rows, threads=self.threads, on_state=self.say_state)
+            found = self.wanted.fit_all(rows, threads=self.threads, on_state=self.job.say_state)
         del rows
         models = [
             TextureModel(texture, textons, projection, clusters.centroids)
