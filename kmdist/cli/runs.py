@@ -167,7 +167,7 @@ class Amount(click.ParamType[Any]):
         try:
             return float(value)
         except ValueError:
-            self.fail(f"{value!r} is no amount of 0 to 1; alone --dither comes last", param, ctx)
+            self.fail(f"{value!r} is no amount of 0 to 1; a folder is named by -o", param, ctx)
 
 
 @click.command()

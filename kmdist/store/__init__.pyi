@@ -1,3 +1,4 @@
+from .claims.claims import run_location as run_location
 from .format.labels import PIXELS as PIXELS
 from .format.labels import Grid as Grid
 from .format.labels import LabelMap as LabelMap
@@ -12,5 +13,4 @@ from .run_arrays import RunImage as RunImage
 from .targets import FsspecTarget as FsspecTarget
 from .targets import LocalTarget as LocalTarget
 from .targets import Target as Target
-from .targets import run_location as run_location
 from .writer import RunWriter as RunWriter

@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
 from kmdist.errors import KmdistError
-from kmdist.urls import file_system, is_url
+from kmdist.urls import file_system
 
 STATE = "state"
 """Folder of a run in the making: checkpoints, manifest, owner, lock."""
@@ -231,11 +231,6 @@ class LocalTarget(Target):
         if isinstance(error, FileNotFoundError):
             reason = "the folder of the run is gone: published, removed, or begun anew"
         return KmdistError(f"cannot write {self.root}/{key}: {reason}")
-
-
-def run_location(output: str | os.PathLike[str]) -> str | Path:
-    """An output as it is passed on: a URL as text, which `Path` would mangle, all else a path."""
-    return os.fspath(output) if is_url(output) else Path(output)
 
 
 def local_path(output: str | os.PathLike[str]) -> Path:

@@ -159,6 +159,30 @@ def test_output_in_the_way_is_refused_before_the_files_are_read(
         assert "images" not in done.output
 
 
+def test_nothing_is_written_into_a_run(run_path: Path, photographs: Path) -> None:
+    """Whose --overwrite would take it along."""
+    inside = run_path / "mine"
+    files = sorted(run_path.rglob("*"))
+    for words in (
+        ("quantize", photographs, "-k", 3, "-o", f"{inside}.zarr"),
+        ("quantize", photographs / "0.png", "-k", 3, "-o", f"{inside}.png"),
+        ("quantize", photographs, "-k", 3, "--export", inside),
+        ("predict", run_path, photographs, "-o", f"{inside}.zarr"),
+        ("export", run_path, "-o", inside),
+        ("view", run_path, "-o", f"{inside}.png"),
+        ("extract", run_path, "0.png", "--clusters", 0, "-o", f"{inside}.png"),
+        ("extract", run_path, "--clusters", 0, "-o", inside),
+        ("report", run_path, "-o", f"{inside}.html"),
+        ("filters", "lm", "-o", f"{inside}.png"),
+        ("demo", "-o", run_path),
+    ):
+        done = kmdist_command(*words)
+        assert done.exit_code == 2, (words, done.output)
+        assert f"lies within the run {run_path}" in done.output
+        assert "probe" not in done.output
+        assert sorted(run_path.rglob("*")) == files
+
+
 def test_info_json(run_path: Path, photographs: Path, tmp_path: Path) -> None:
     info = json.loads(kmdist_command("info", run_path, "--json").output)
     assert set(info) >= {

@@ -66,6 +66,12 @@ def test_palettes_are_read_from_urls(run: Run, tmp_path: Path) -> None:
         kmdist.quantize("memory://photos", k=4, init="memory://out/none.gpl")
 
 
+def test_nothing_is_written_into_a_run_at_a_url(run: Run) -> None:
+    for place in ("memory://run.zarr/out", "memory://run.zarr/images/deep/out"):
+        with pytest.raises(UsageError, match=r"lies within the run memory://run\.zarr,"):
+            kmdist.export(run, place)
+
+
 def test_a_picture_that_lies_at_a_url_is_not_written_over(
     store: fsspec.AbstractFileSystem, photographs: Path
 ) -> None:

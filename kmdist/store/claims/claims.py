@@ -25,7 +25,7 @@ import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from kmdist import __version__
@@ -42,6 +42,7 @@ from kmdist.store.claims.durability import (
 from kmdist.store.format.contents import COMPLETE, SCHEMA, attributes_of, read_attributes
 from kmdist.store.format.layout import dump_json
 from kmdist.store.targets import STATE, LocalTarget, Target
+from kmdist.urls import is_url
 
 _NEW_IS_STALE_S = 60.0
 _RENAME_EXCHANGE = 2
@@ -228,6 +229,30 @@ def _same_run(there: Mapping[str, Any], request: Mapping[str, Any]) -> bool:
         return False
     # Another version's result is still the result; only half of one must not be mixed.
     return not differences({**there, "versions": {}}, {**request, "versions": {}})
+
+
+def run_location(output: str | os.PathLike[str]) -> str | Path:
+    """An output as it is passed on: a URL as text, which `Path` would mangle, all else a path.
+
+    Raises
+    ------
+    UsageError : it lies within a run, which is replaced as a whole, and what is in it lost.
+    """
+    place = os.fspath(output) if is_url(output) else Path(output)
+    for folder in _folders_above(place):
+        if read_attributes(folder) is not None:
+            raise UsageError(
+                f"output {place} lies within the run {folder}, and would be lost when that is "
+                "replaced; choose a place beside it"
+            )
+    return place
+
+
+def _folders_above(place: str | Path) -> list[str | Path]:
+    if isinstance(place, Path):
+        return [*Path(os.path.abspath(place.expanduser())).parents]
+    scheme, _, key = place.partition("://")
+    return [f"{scheme}://{folder}" for folder in PurePosixPath(key).parents if folder.name]
 
 
 def check_output(output: Path, *, overwrite: bool) -> None:

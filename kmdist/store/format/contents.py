@@ -23,7 +23,7 @@ from kmdist.store.format.layout import (
     write_region,
 )
 from kmdist.store.format.names import image_key
-from kmdist.store.targets import STATE, LocalTarget, Target
+from kmdist.store.targets import STATE, FsspecTarget, LocalTarget, Target
 
 
 class RunContents:
@@ -278,11 +278,12 @@ def write_root(
     target.put("zarr.json", root)
 
 
-def read_attributes(folder: Path) -> dict[str, Any] | None:
-    """``attributes.kmdist`` of a folder; None if it is not the root of a run, whole or half."""
+def read_attributes(folder: str | Path) -> dict[str, Any] | None:
+    """``attributes.kmdist`` of a folder or prefix; None: not the root of a run, whole or half."""
+    target = LocalTarget(folder) if isinstance(folder, Path) else FsspecTarget(folder)
     try:
-        return attributes_of(LocalTarget(folder).get("zarr.json"))
-    except KmdistError:  # a FIFO, or unreadable
+        return attributes_of(target.get("zarr.json"))
+    except (KmdistError, ValueError):  # a FIFO, unreadable, unreachable, or no name of a file
         return None
 
 
