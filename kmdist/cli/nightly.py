@@ -130,13 +130,12 @@ def run(
 
 def _say_night(settings: Any, night: Any) -> None:
     """Print what a night did, and why files wait or were set aside."""
-    parts = [
-        f"{getattr(night, name):,} {name}"
-        for name in ("new", "changed", "done", "waiting", "pending", "quarantined", "vanished")
-    ]
+    from kmdist.nightly.outcome import FIGURES, run_path
+
+    parts = [f"{getattr(night, name):,} {name}" for name in FIGURES]
     say(f"night {night.stamp}: {', '.join(parts)}")
     for one in night.runs:
-        say(f"{settings.results / 'runs' / one}.zarr")
+        say(run_path(settings.results, one))
     if night.drift is not None:
         fitted = ", fitted tonight" if night.fitted else ""
         say(f"model {night.model:04d}{fitted}; drift {_explained(night.drift)}")

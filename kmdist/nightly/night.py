@@ -41,7 +41,7 @@ from kmdist.nightly.models import (
     require_same_options,
     run_record,
 )
-from kmdist.nightly.outcome import InputError, Night, stamp_of
+from kmdist.nightly.outcome import InputError, Night, run_path, stamp_of
 from kmdist.nightly.scan import compare, found_of, look, part_inputs
 from kmdist.nightly.settings import Clock, Settings, system_clock
 from kmdist.recipes.predict import label_inputs
@@ -126,7 +126,7 @@ class Worker:
             run, number = started["run"], started["model"]
             rows = self.ledger.files("going = ?", run)
             self._check_time()
-            if self._run_path(run).is_dir():
+            if run_path(self.settings.results, run).is_dir():
                 self._record(run, number, rows, ())
             elif not rows:
                 self.ledger.drop_run(run)
@@ -246,7 +246,7 @@ class Worker:
             label_inputs(
                 model_path(self.settings.results, number),
                 found_of(rows.values()),
-                self._run_path(run),
+                run_path(self.settings.results, run),
                 self.settings.labelling_options,
                 watch=self._watch,
                 command=self.settings.command,
@@ -275,7 +275,7 @@ class Worker:
         digests: dict[str, str] = {}
         result: dict[str, Any] = {}
         if run is not None:
-            opened = open_run(self._run_path(run))
+            opened = open_run(run_path(self.settings.results, run))
             rejected = opened.attributes.get("rejected") or []
             reasons.update((r["image"], (r["code"], r["reason"])) for r in rejected)
             names = [row.name for row in rows.values() if row.name not in reasons]
@@ -294,16 +294,13 @@ class Worker:
             self.night.drift = result["drift"]
             self.night.runs = (*self.night.runs, run)
 
-    def _run_path(self, run: str) -> Path:
-        return self.settings.results / "runs" / f"{run}.zarr"
-
     def _free_stamp(self) -> str:
         """The time, or the next second that no run has taken."""
-        moment = self.clock()
+        results, moment = self.settings.results, self.clock()
         taken = {run["run"] for run in self.ledger.runs("published")}
-        while stamp_of(moment) in taken or self._run_path(stamp_of(moment)).exists():
+        while (stamp := stamp_of(moment)) in taken or run_path(results, stamp).exists():
             moment += timedelta(seconds=1)
-        return stamp_of(moment)
+        return stamp
 
 
 def quarantined(row: FileRow, error: str) -> FileRow:

@@ -16,6 +16,8 @@ from kmdist.typed_data import converted
 
 NIGHTS = "nights"
 """Folder of what nights did, in the results folder."""
+FIGURES = ("new", "changed", "done", "waiting", "pending", "quarantined", "vanished")
+"""Numbers of files that are told of a night, as `Night` has them."""
 _STAMP = "%Y%m%dT%H%M%SZ"
 
 
@@ -28,6 +30,11 @@ class InputError(KmdistError):
 def stamp_of(moment: datetime) -> str:
     """A time as nights and runs are named after it: UTC, seconds."""
     return moment.astimezone(UTC).strftime(_STAMP)
+
+
+def run_path(results: Path, run: str) -> Path:
+    """Where the run of a night lies, by its stamp."""
+    return results / "runs" / f"{run}.zarr"
 
 
 @dataclass
@@ -178,7 +185,7 @@ def find(results: Path, path: str | os.PathLike[str]) -> dict[str, Any]:
     return {
         "path": os.fsdecode(row.path),
         "state": row.state,
-        "run": str(results / "runs" / f"{row.run}.zarr") if row.run else None,
+        "run": str(run_path(results, row.run)) if row.run else None,
         "image": row.label_name,
         "model": row.model,
         "error": row.error,

@@ -30,7 +30,7 @@ from kmdist.nightly.ledger import (
 )
 from kmdist.nightly.models import model_numbers, model_path, run_record
 from kmdist.nightly.night import Worker
-from kmdist.nightly.outcome import open_ledger, stamp_of
+from kmdist.nightly.outcome import open_ledger, run_path, stamp_of
 from kmdist.nightly.scan import read_contents
 from kmdist.nightly.settings import Clock, Settings, system_clock
 from kmdist.store import Run, open_run
@@ -103,7 +103,7 @@ def findings(results: Path, ledger: Ledger) -> Iterator[Finding]:
             text = f"run {run}: holds labels of {len(rows)} files, but is not published"
             yield Finding(text, tuple(rows))
     for run, record in published.items():
-        path = results / "runs" / f"{run}.zarr"
+        path = run_path(results, run)
         try:
             opened = open_run(path)
             yield from _root(opened, record["digest"], by_run[run], models.get(record["model"]))
@@ -272,7 +272,7 @@ class _Repairer:
 
     def _adopt(self, stamp: str) -> None:
         """Enter a run into the ledger, with all files of which it holds the latest labels."""
-        path = self.results / "runs" / f"{stamp}.zarr"
+        path = run_path(self.results, stamp)
         try:
             run = open_run(path)
             number = _model_number(run)
@@ -358,7 +358,7 @@ class _Repairer:
         for run in sorted(runs):
             if self.ledger.files("run = ?", run):
                 continue
-            path = self.results / "runs" / f"{run}.zarr"
+            path = run_path(self.results, run)
             if path.exists():
                 self.done.aside += _set_aside([path], self.results, run)
             with self.ledger.transaction():
@@ -372,7 +372,7 @@ class _Repairer:
                 run, name = finding.labels
                 damaged[run].append(name)
         for run, names in damaged.items():
-            path = self.results / "runs" / f"{run}.zarr"
+            path = run_path(self.results, run)
             places = [place for name in names if (place := _node(path, name)) is not None]
             self.done.aside += _set_aside(places, self.results, run)
             with self.ledger.transaction():

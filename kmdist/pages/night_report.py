@@ -1,20 +1,17 @@
 """`kmdist nightly report`: what the nights did, as one page."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from kmdist.errors import quantity
 from kmdist.job.exhibits import Curves, Exhibit, Table
-from kmdist.nightly.outcome import open_ledger, read_nights, status
+from kmdist.nightly.outcome import FIGURES, Night, open_ledger, read_nights, status
 from kmdist.pages.page import render
 from kmdist.pictures.output_files import check_picture_path, write_text, written_to
 
 SHOWN = 1000
 """Quarantined files and nights that are listed; the last ones."""
-_FIGURES = ("new", "changed", "done", "waiting", "pending", "quarantined", "vanished")
 
 
 def night_report(results: Path, output: str | Path) -> str | Path:
@@ -33,7 +30,7 @@ def night_report(results: Path, output: str | Path) -> str | Path:
     found = status(results)
     with open_ledger(results) as ledger:
         models = ledger.models()
-    nights = [asdict(night) for night in read_nights(results, SHOWN)]
+    nights = read_nights(results, SHOWN)
     files = found["files"]
     facts = [(f"{n:,}", state) for state, n in sorted(files.items())]
     n_models = len(found["models"])
@@ -51,17 +48,18 @@ def night_report(results: Path, output: str | Path) -> str | Path:
 
 
 def _exhibits(
-    nights: Sequence[Mapping[str, Any]], models: Mapping[int, float], bad: Mapping[str, str]
+    nights: Sequence[Night], models: Mapping[int, float], bad: Mapping[str, str]
 ) -> Iterator[Exhibit]:
     if nights:
         days = list(range(1, len(nights) + 1))
-        lines = {name: [float(one[name]) for one in nights] for name in ("done", "quarantined")}
+        drawn = ("done", "quarantined")
+        lines = {name: [float(getattr(one, name)) for one in nights] for name in drawn}
         yield Curves("Images by night", "night", days, lines, from_zero=True)
-        if any(one.get("drift") is not None for one in nights):
-            drift = [float("nan") if one["drift"] is None else one["drift"] for one in nights]
+        if any(one.drift is not None for one in nights):
+            drift = [float("nan") if one.drift is None else one.drift for one in nights]
             note = "inertia per pixel over that of the model on its own images; 1: as at the fit"
             yield Curves("Drift", "night", days, {"drift": drift}, note=note)
-        yield Table("Nights", ["night", *_FIGURES, "model", "drift"], list(map(_row, nights[::-1])))
+        yield Table("Nights", ["night", *FIGURES, "model", "drift"], list(map(_row, nights[::-1])))
     if models:
         rows = [[f"{number:04d}", _when(made)] for number, made in models.items()]
         yield Table("Models", ["model", "made"], rows)
@@ -73,11 +71,11 @@ def _exhibits(
         yield Table("Quarantine", ["file", "reason"], rows, note)
 
 
-def _row(night: Mapping[str, Any]) -> list[str]:
-    model = "" if night["model"] is None else f"{night['model']:04d}"
-    drift = "" if night["drift"] is None else f"{night['drift']:.3f}"
-    fitted = ", fitted" if night["fitted"] else ""
-    return [night["stamp"], *(f"{night[name]:,}" for name in _FIGURES), model + fitted, drift]
+def _row(night: Night) -> list[str]:
+    model = "" if night.model is None else f"{night.model:04d}"
+    drift = "" if night.drift is None else f"{night.drift:.3f}"
+    fitted = ", fitted" if night.fitted else ""
+    return [night.stamp, *(f"{getattr(night, one):,}" for one in FIGURES), model + fitted, drift]
 
 
 def _when(made_s: float) -> str:
