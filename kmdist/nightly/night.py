@@ -19,6 +19,7 @@ from typing import Any
 
 from kmdist.errors import KmdistError, UsageError
 from kmdist.images import Rejection
+from kmdist.images.finding.files import glob_folder
 from kmdist.images.finding.find import is_sample
 from kmdist.job.job import Deadline, NoUsableImageError, OutOfTimeError
 from kmdist.job.progress import Message, Watcher, watch_nothing
@@ -430,7 +431,7 @@ def _folder(text: str) -> str:
     if is_sample(text):
         return ""
     if glob.has_magic(path) and not os.path.lexists(path):
-        path = path[: min(path.find(sign) % (len(path) + 1) for sign in "*?[")]
+        path = glob_folder(path)
     while not os.path.isdir(path) and os.path.dirname(path) != path:
         path = os.path.dirname(path)
     return path

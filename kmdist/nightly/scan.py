@@ -15,6 +15,7 @@ from typing import Any
 
 from kmdist.errors import UsageError
 from kmdist.images import EVERYTHING, NOT_THEIR_OWN, Choice, Found, Rejection, find_images
+from kmdist.images.finding.files import glob_folder
 from kmdist.images.finding.find import is_sample, sample_files
 from kmdist.job.block_pass import GIVEN_UP
 from kmdist.nightly.digests import folder_digest
@@ -119,8 +120,7 @@ def part_inputs(inputs: Iterable[str]) -> Inputs:
         if is_sample(text) or os.path.isfile(path):
             parted.good.append(text)
         elif glob.has_magic(path) and not os.path.lexists(path):
-            base = path[: min(path.find(sign) % (len(path) + 1) for sign in "*?[")]
-            if os.path.isdir(os.path.dirname(base) or "."):
+            if os.path.isdir(glob_folder(path) or "."):
                 parted.good.append(text)
             else:
                 parted.failed[text] = "is not there (unmounted?)"

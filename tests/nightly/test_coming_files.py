@@ -58,6 +58,20 @@ def test_there_is_no_folder_to_watch(world: World) -> None:
         watch_nights(replace(world.settings, inputs=("sample:photos",)))
 
 
+def test_what_a_glob_may_yet_match_is_watched(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the part of it before the first sign is a folder itself."""
+    watchfiles = pytest.importorskip("watchfiles", reason="watchfiles is not installed")
+    watched: list[str] = []
+    monkeypatch.setattr(
+        watchfiles, "watch", lambda *folders, **_: iter(watched.extend(folders) or ())
+    )
+    (world.inbox / "20").mkdir(parents=True)
+    watch_nights(replace(world.settings, inputs=(f"{world.inbox}/20*",)))
+    assert watched == [str(world.inbox)]
+
+
 def test_a_night_says_what_waits_and_what_was_set_aside(world: World) -> None:
     world.put("good.png", 1)
     young = world.put("young.png", 2, age_s=60)

@@ -130,6 +130,11 @@ READ_AHEAD_BYTES = 1 << 18
 """Of one request while a header is read; whole images are fetched by one request."""
 
 
+def glob_folder(pattern: str) -> str:
+    """The folder below which all that a glob matches lies; empty: where it is looked for."""
+    return os.path.dirname(pattern[: min(pattern.find(sign) for sign in "*?[" if sign in pattern)])
+
+
 def find_objects(url: str) -> Iterator[tuple[str, str]]:
     """Name and URL of every object that a URL (an object, a prefix, a glob) stands for.
 
@@ -143,8 +148,7 @@ def find_objects(url: str) -> Iterator[tuple[str, str]]:
     path = path.rstrip("/")
     try:
         if any(mark in path for mark in "*?["):
-            base = path[: min(path.find(mark) for mark in "*?[" if mark in path)].rpartition("/")[0]
-            keys = [key for key in fs.glob(path) if fs.isfile(key)]
+            base, keys = glob_folder(path), [key for key in fs.glob(path) if fs.isfile(key)]
         elif fs.isfile(path):
             base, keys = path.rpartition("/")[0], [path]
         else:

@@ -16,6 +16,7 @@ from kmdist.images.finding.files import (
     EVERYTHING,
     Choice,
     find_objects,
+    glob_folder,
     is_system,
     open_regular,
     read_bytes,
@@ -185,8 +186,7 @@ def _globbed(pattern: str, text: str, choice: Choice) -> Iterator[_Entry]:
     if not matches:
         raise UsageError(f"{text}: matches nothing")
     parts = Path(pattern).parts
-    fixed = next(i for i, part in enumerate(parts) if glob.has_magic(part))
-    base = os.path.join(*parts[:fixed]) if fixed else "."
+    base = glob_folder(pattern) or "."
     root = os.path.basename(os.path.realpath(base))
     for match in matches:
         name = _relative(match, base)
