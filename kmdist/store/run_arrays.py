@@ -229,8 +229,7 @@ class Fit:
             raise self._damaged(key, error) from error
         if found.dtype.kind not in "biuf":
             raise self._damaged(key, f"its values are {found.dtype}")
-        if hasattr(store, "expect"):
-            store.expect(found)
+        store.expect(found)
         return found
 
     def _read_part(self, key: str, lazy: Any, window: Any) -> NDArray[Any]:

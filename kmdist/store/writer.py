@@ -150,31 +150,17 @@ class RunWriter(RunContents):
         except (ValueError, KeyError, OSError, EOFError, BadZipFile):
             return None
 
-    def mark_done(self, pass_name: str, indices: int | Sequence[int], results: Any = None) -> None:
-        """Add finished blocks to the manifest of a pass, each after all its writes returned.
+    def mark_done(self, pass_name: str, index: int, result: Any = None) -> None:
+        """Add a finished block to the manifest of a pass, after all its writes returned.
 
         The driver's alone.
 
         Parameters
         ----------
-        indices : one block, or several.
-        results : what to keep with it, small and JSON; for several blocks a sequence as long, or
-            None.
-
-        Raises
-        ------
-        ValueError : indices and results differ in length.
+        result : what to keep with it, small and JSON.
         """
-        if isinstance(indices, int | np.integer):
-            indices, results = [int(indices)], [results]
-        if results is None:
-            results = [None] * len(indices)
-        if len(results) != len(indices):
-            raise ValueError(f"{len(indices)} blocks done, but {len(results)} results")
-        pairs = zip(indices, results, strict=True)
-        lines = [dump_json([int(index), result]) + b"\n" for index, result in pairs]
-        if lines:
-            self._open_target().append(_manifest(pass_name), b"".join(lines))
+        line = dump_json([int(index), result]) + b"\n"
+        self._open_target().append(_manifest(pass_name), line)
         if self._claim is not None:
             self._claim.tick()
 

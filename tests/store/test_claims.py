@@ -426,8 +426,9 @@ def test_a_full_disk_is_said_with_the_path(path, monkeypatch):
 
 def test_after_a_power_cut_only_what_was_synced_counts(path, monkeypatch):
     with claim(path) as writer:
-        writer.mark_done("first", [0, 1])
-        writer.mark_done("labels", [0, 1])
+        for index in (0, 1):
+            writer.mark_done("first", index)
+            writer.mark_done("labels", index)
         monkeypatch.setattr(durability, "SYNC_EVERY_S", 0.0)
         writer.mark_done("labels", 2)
         monkeypatch.setattr(durability, "SYNC_EVERY_S", 1e9)

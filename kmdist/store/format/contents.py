@@ -137,13 +137,12 @@ class RunContents:
         key: str,
         array: ArrayLike,
         dimension_names: Sequence[str],
-        attributes: Mapping[str, Any] | None = None,
     ) -> None:
         """Write a small array whole, in one chunk: centroids, palette, counts, history."""
         values = np.asarray(array)
         _check_dimensions(key, dimension_names)
         spec = array_spec(key, values.shape, values.dtype, dimension_names=dimension_names)
-        self._open_target().put(f"{key}/zarr.json", array_metadata(spec, attributes))
+        self._open_target().put(f"{key}/zarr.json", array_metadata(spec))
         write_region(self._open_target(), spec, (0,) * values.ndim, values)
 
     def create_array(
@@ -155,19 +154,12 @@ class RunContents:
         chunks: Sequence[int],
         shards: Sequence[int] | None = None,
         dimension_names: Sequence[str],
-        fill_value: float = 0,
         attributes: Mapping[str, Any] | None = None,
     ) -> ArraySpec:
         """Begin an array that is written by region; the result pickles, for the workers."""
         _check_dimensions(key, dimension_names)
         spec = array_spec(
-            key,
-            shape,
-            dtype,
-            chunks=chunks,
-            shards=shards,
-            dimension_names=dimension_names,
-            fill_value=fill_value,
+            key, shape, dtype, chunks=chunks, shards=shards, dimension_names=dimension_names
         )
         self._open_target().put(f"{key}/zarr.json", array_metadata(spec, attributes))
         return spec
@@ -181,9 +173,9 @@ class RunContents:
         """
         write_region(self._open_target(), spec, origin, np.asarray(values))
 
-    def write_group(self, key: str, attributes: Mapping[str, Any] | None = None) -> None:
+    def write_group(self, key: str) -> None:
         """Write the metadata of a group of one's own; those of images come with their labels."""
-        self._open_target().put(f"{key}/zarr.json", group_metadata(attributes))
+        self._open_target().put(f"{key}/zarr.json", group_metadata())
 
     def image_group(self, image: str, prefix: str = "") -> str:
         """Key of an image's group, ``images/NAME``, for arrays that belong to the image."""

@@ -316,7 +316,7 @@ def _image_label(k: int, unclustered: int | None, colors: bytes) -> str:
         listed.append((unclustered, 0, 0, 0, 0))
         # ome-zarr-models wants a property for each label that has a colour.
         values = [
-            f'{{"label-value":{v},"clustered":{_json(v != unclustered)}}}' for v, *_ in listed
+            f'{{"label-value":{v},"clustered":{json.dumps(v != unclustered)}}}' for v, *_ in listed
         ]
         properties = f',"properties":[{",".join(values)}]'
     if not listed:
@@ -348,10 +348,6 @@ def _multiscales(levels: int, grid: Grid) -> str:
     ]
     scales = [{"name": LABELS_NAME, "axes": axes, "datasets": datasets, "type": "nearest"}]
     return json.dumps(scales, separators=(",", ":"))
-
-
-def _json(value: bool) -> str:
-    return "true" if value else "false"
 
 
 _EMPTY_GROUP = group_metadata()
