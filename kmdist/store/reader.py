@@ -88,9 +88,6 @@ class OpenedTarget(Readable):
     def exists(self, key: str) -> bool:
         return self._of_this_run(self._target.exists(key))
 
-    def keys(self, prefix: str = "") -> Iterator[str]:
-        yield from self._of_this_run(list(self._target.keys(prefix)))
-
     def children(self, prefix: str = "") -> list[str]:
         return self._of_this_run(self._target.children(prefix))
 

@@ -43,9 +43,6 @@ class Readable(Protocol):
     def exists(self, key: str) -> bool:
         """Whether there is an object of this key."""
 
-    def keys(self, prefix: str = "") -> Iterator[str]:
-        """Keys of all objects below a prefix (a folder, not the start of a name), sorted."""
-
     def children(self, prefix: str = "") -> list[str]:
         """Names of what lies directly below a prefix, sorted."""
 
@@ -67,6 +64,9 @@ class Target(Readable, Protocol):
 
     def append(self, key: str, data: bytes) -> None:
         """Add to the end of a log that one process writes; errors as of `put`."""
+
+    def keys(self, prefix: str = "") -> Iterator[str]:
+        """Keys of all objects below a prefix (a folder, not the start of a name), sorted."""
 
     def delete(self, prefix: str) -> None:
         """Remove all objects below a prefix, and the object of that key; absent is fine."""
