@@ -83,6 +83,11 @@ def signatures(title: str, centroids: np.ndarray, columns: Sequence[str], note: 
     return HeatMap(title, [str(i) for i in range(len(centroids))], columns, texts, shades, note)
 
 
+def signed_levels(values: np.ndarray) -> np.ndarray:
+    """(y, x) of either sign as uint8: grey is 0, the largest magnitude black or white."""
+    return np.rint(127.5 + 127.5 * values / (np.abs(values).max() or 1.0)).astype(np.uint8)
+
+
 def grey_levels(image: np.ndarray) -> np.ndarray:
     """(y, x) of any range as uint8, from its least value to its greatest."""
     low, high = float(np.min(image)), float(np.max(image))

@@ -15,6 +15,7 @@ from kmdist.arguments import checked_arguments
 from kmdist.errors import ImageError, KmdistError, UsageError, quantity
 from kmdist.filters import FilterBank
 from kmdist.images import Window
+from kmdist.job.exhibits import signed_levels
 from kmdist.pictures import drawing
 from kmdist.pictures.drawing import Panel
 from kmdist.pictures.output_files import check_picture_path
@@ -400,7 +401,9 @@ def draw_bank(bank: FilterBank, path: str | Path) -> str | Path:
 
     place = check_picture_path(path)
     columns = 8 if len(bank) == 48 else 12
-    pictures = [_kernel_picture(bank.kernels[kernel]) for kernel in _sheet_order(len(bank))]
+    square = np.ones((KERNEL_SCALE, KERNEL_SCALE), np.uint8)
+    kernels = bank.kernels[_sheet_order(len(bank))]
+    pictures = [np.kron(signed_levels(kernel), square) for kernel in kernels]
     shape = (-(-len(bank) // columns), columns)
     sheet = montage(np.array(pictures), fill=255, grid_shape=shape, padding_width=KERNEL_GAP_PX)
     drawing.save(Image.fromarray(sheet).convert("RGB"), place)
@@ -416,9 +419,3 @@ def _sheet_order(n: int) -> list[int]:
         order += [kind * 18 + scale * 6 + angle for kind in (0, 1) for scale in range(3)]
         order += [36 + 2 * angle, 37 + 2 * angle]
     return order
-
-
-def _kernel_picture(kernel: np.ndarray) -> np.ndarray:
-    largest = np.abs(kernel).max()
-    grey = np.rint(127.5 + 127.5 * kernel / (largest if largest > 0 else 1)).astype(np.uint8)
-    return np.kron(grey, np.ones((KERNEL_SCALE, KERNEL_SCALE), np.uint8))

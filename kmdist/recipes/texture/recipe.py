@@ -11,8 +11,6 @@ from kmdist.job.recipe import Inputs, Procedure
 from kmdist.recipes.texture.options import TextureOptions
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from kmdist.job.exhibits import Exhibit
     from kmdist.job.job import Job
     from kmdist.job.memory import Step
@@ -98,7 +96,7 @@ class Textures(PhotographRecipe):
 
     def exhibits(self, run: "Run") -> "Sequence[Exhibit]":
         """Signatures of the clusters, of the first images where each has its own; the bank."""
-        from kmdist.job.exhibits import Gallery, signatures
+        from kmdist.job.exhibits import Gallery, signatures, signed_levels
         from kmdist.recipes.texture.model import Texture
 
         if run.runs:  # each k shows its own
@@ -114,15 +112,10 @@ class Textures(PhotographRecipe):
                 shown.append(signatures(f"Cluster signatures{whose}", rows, columns, note))
         texture = Texture.of_record(run.attributes["features"])
         if not texture.is_tutorial:
-            pictures = list(zip(texture.bank.names, map(_grey, texture.bank.kernels), strict=True))
+            drawn = map(signed_levels, texture.bank.kernels)
+            pictures = list(zip(texture.bank.names, drawn, strict=True))
             shown.append(Gallery("Filter bank", pictures, "grey is 0; each to its own magnitude"))
         return shown
-
-
-def _grey(kernel: "np.ndarray") -> "np.ndarray":
-    """A filter as a picture of 8 bits."""
-    largest = abs(kernel).max() or 1.0
-    return (127.5 + 127.5 * kernel / largest).round().astype("uint8")
 
 
 RECIPE = Textures()
