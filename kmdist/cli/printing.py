@@ -286,12 +286,13 @@ def _say_tree(tree: list[dict[str, Any]]) -> None:
 
 
 def _say_palette(palette: Any, counts: Any, *, everything: bool) -> None:
+    from kmdist.images.color import hex_color  # with NumPy, which `--help` does not need
+
     listed = [int(n) for n in counts] if counts is not None else [0] * len(palette)
     total = max(sum(listed), 1)
     pairs = list(zip(palette.tolist(), listed, strict=True))
     for number, (color, count) in enumerate(pairs if everything else pairs[:SHOWN_COLORS]):
-        name = "#" + "".join(f"{value:02x}" for value in color)
-        say(f"{number:>4}  {_swatch(color)}  {name} {count / total:8.2%} {count:>16,}")
+        say(f"{number:>4}  {_swatch(color)}  {hex_color(color)} {count / total:8.2%} {count:>16,}")
     if not everything and len(pairs) > SHOWN_COLORS:
         say(f"      … and {quantity(len(pairs) - SHOWN_COLORS, 'more cluster')}")
 

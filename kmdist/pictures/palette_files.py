@@ -137,15 +137,14 @@ def write_strip(path: Path, palette: np.ndarray) -> None:
         if palette.shape[1] == 3:
             palette = np.pad(palette, ((0, 0), (0, 1)), constant_values=255)
         palette = np.concatenate([palette, rest])
-    picture = np.kron(indices, squares)
+    picture, indexed = np.kron(indices, squares), len(palette) <= 256
     with replacing(path) as file:
         writer = PngWriter(
             file,
             columns * STRIP_SIDE_PX,
             rows * STRIP_SIDE_PX,
-            palette=palette if len(palette) <= 256 else None,
+            palette=palette if indexed else None,
             channels=palette.shape[1],
         )
-        indexed = len(palette) <= 256
         writer.write_rows(picture.astype(np.uint8) if indexed else palette[picture])
         writer.close()

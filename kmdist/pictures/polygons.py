@@ -10,6 +10,7 @@ import numpy as np
 
 from kmdist.errors import UsageError
 from kmdist.images import Window
+from kmdist.images.color import hex_color
 from kmdist.pictures.output_files import replacing
 from kmdist.pictures.run_pictures import RunPicture
 from kmdist.store import Run
@@ -69,7 +70,7 @@ def _features(picture: RunPicture, labels: Any, transform: Any) -> Iterator[dict
     for geometry, value in shapes(labels, connectivity=4, transform=transform):
         cluster = int(value)
         if cluster < picture.k:
-            color = "#" + bytes(picture.palette[cluster].tolist()).hex()
+            color = hex_color(picture.palette[cluster])
             said = {"cluster": cluster, "color": color, "area": _area(geometry["coordinates"])}
             yield {"type": "Feature", "properties": said, "geometry": geometry}
 
