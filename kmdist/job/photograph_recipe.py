@@ -5,6 +5,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from kmdist.errors import quantity
+from kmdist.job.options import JobOptions
 from kmdist.job.recipe import Inputs, Original, Procedure, Recipe
 
 if TYPE_CHECKING:
@@ -12,13 +13,10 @@ if TYPE_CHECKING:
     from kmdist.job.memory import Step
     from kmdist.store import Run, RunImage
 
-MAX_PIXELS = 200_000_000
-"""Of originals of runs that do not say."""
-
 
 def max_pixels_of(run: "Run") -> int:
-    """The most pixels that an original of a run may have."""
-    return int(run.parameters.get("max_pixels") or MAX_PIXELS)
+    """The most pixels that an original of a run may have: the default, of one that does not say."""
+    return int(run.parameters.get("max_pixels") or JobOptions().max_pixels)
 
 
 class PhotographRecipe(Recipe):

@@ -10,6 +10,7 @@ import numpy as np
 from kmdist.errors import ImageError, UsageError
 from kmdist.images import Found, Window
 from kmdist.job.exhibits import Exhibit, signatures
+from kmdist.job.photograph_recipe import max_pixels_of
 from kmdist.job.pixels import require_there
 from kmdist.recipes.segment.bands import scenes
 from kmdist.recipes.segment.rasters import Asked, ProbeRaster, read_raster
@@ -33,13 +34,12 @@ class FalseColor:
     def __init__(self, run: Run, image: RunImage) -> None:
         require_there(image)
         asked = replace(Asked.of_record(run.parameters), coordinates=False)
-        limit = int(run.parameters.get("max_pixels") or 200_000_000)
         found = Found(image.name, image.source)
         if asked.bands:
             beside = sorted(Path(image.source).parent.iterdir())
             files = [Found(f"{image.name}/{one.name}", str(one)) for one in beside]
             found = scenes(files, asked.bands)[0]
-        self._source = ProbeRaster(asked)(found, max_pixels=limit)
+        self._source = ProbeRaster(asked)(found, max_pixels=max_pixels_of(run))
         self._top = (self._source.planes // 2) * self._source.plane_height
         size = (self._source.width, self._source.plane_height, self._source.grid.planes)
         if size != (image.width, image.height, image.planes):
