@@ -163,8 +163,7 @@ def _mean(values: Iterable[float]) -> float | None:
 
 
 def _figures(run: Any) -> str:
-    chosen_by_image = run.attributes.get("per_image") and run.parameters.get("choose")
-    parts = [f"k up to {run.k}, by image" if chosen_by_image else f"k = {run.k}"]
+    parts = [run.said_k]
     if run.inertia is not None:
         parts.append(f"inertia {run.inertia:.6g}")
     if run.n_iter is not None:

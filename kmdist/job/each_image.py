@@ -76,9 +76,11 @@ class EachImage:
 
 def say_choices(job: Job, fits: Mapping[str, Mapping[str, Any]]) -> None:
     """Say once how k was chosen, and what fits warn of, those of the first images by name."""
-    chosen = [fit["selection"] for fit in fits.values() if fit.get("selection")]
+    by_name = {name: fit["selection"] for name, fit in fits.items() if fit.get("selection")}
+    chosen = list(by_name.values())
     if len(chosen) == 1:
-        job.watch(Message(str(chosen[0]["reason"])))
+        of_one = "".join(f"{shown(name)}: " for name in by_name) if len(fits) > 1 else ""
+        job.watch(Message(f"{of_one}{chosen[0]['reason']}"))
     elif chosen:
         ks = Counter(one["k"] for one in chosen)
         (most, n), *others = ks.most_common(2)

@@ -357,8 +357,8 @@ def _marks(run: Run, palette: np.ndarray) -> np.ndarray | None:
 
 def _described(run: Run) -> str:
     images = recipe_named(run.recipe).summary(run)[:1]
-    k = ", ".join(map(str, run.runs)) if run.runs else run.k
-    return " · ".join([*images, run.recipe, f"k = {k}", *([] if run.runs else _quality(run))])
+    k = f"k = {', '.join(map(str, run.runs))}" if run.runs else run.said_k
+    return " · ".join([*images, run.recipe, k, *([] if run.runs else _quality(run))])
 
 
 def _quality(run: Run, image: str = "") -> list[str]:

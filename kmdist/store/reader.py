@@ -143,6 +143,14 @@ class Run(Fit):
         return None if k is None else int(k)
 
     @property
+    def said_k(self) -> str:
+        """``k = 8``, or ``k up to 8, by image`` where each image has the number chosen for it."""
+        asked = self.parameters
+        chosen = bool(asked.get("choose")) or asked.get("psnr") is not None
+        by_image = chosen and bool(self.attributes.get("per_image"))
+        return f"k up to {self.k}, by image" if by_image else f"k = {self.k}"
+
+    @property
     def parameters(self) -> dict[str, Any]:
         """What was asked for."""
         return dict(self.attributes.get("parameters") or {})

@@ -26,3 +26,14 @@ def test_choices_of_k_are_said_once(chosen: list[int], text: str) -> None:
     }
     say_choices(cast("Any", SimpleNamespace(watch=said.append)), fits)
     assert [one.text for one in said] == [text]
+
+
+def test_the_one_image_whose_k_is_chosen_is_named_among_others() -> None:
+    said: list[Message] = []
+    fits: dict[str, Any] = {
+        "a.png": {"selection": {"k": 5, "reason": "k = 5 reaches 30 dB"}, "warning": None},
+        "b.png": {"selection": None, "warning": "30 dB cannot be reached"},
+    }
+    say_choices(cast("Any", SimpleNamespace(watch=said.append)), fits)
+    texts = ["a.png: k = 5 reaches 30 dB", "b.png: 30 dB cannot be reached"]
+    assert [one.text for one in said] == texts

@@ -181,6 +181,8 @@ def test_a_quality_that_cannot_be_reached(tmp_path: Path) -> None:
         words = ["quantize", *inputs, "-o", str(tmp_path / "r.zarr"), "--psnr", "60", *how]
         done = CliRunner().invoke(cli, [*words, "--overwrite"])
         assert done.exit_code == 0, done.output
+        said = "k up to 256, by image, inertia" if how else "k = 256, inertia"
+        assert said in done.stdout
         named = "noise.png: " if how else ""
         assert f"{named}60 dB cannot be reached: 256 colours reach " in done.stderr
         assert kmdist.open_run(tmp_path / "r.zarr").k == 256
