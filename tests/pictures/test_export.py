@@ -149,7 +149,7 @@ def test_pictures_are_the_label_maps(run: Run, photographs: Path, tmp_path: Path
 
 def test_palette_files_read_back(run: Run, tmp_path: Path) -> None:
     export(run, tmp_path / "out")
-    for suffix in ("json", "gpl"):
+    for suffix in ("json", "gpl", "css", "ase", "aco"):
         np.testing.assert_array_equal(read_palette(tmp_path / f"out/palette.{suffix}"), run.palette)
     entries = json.loads((tmp_path / "out/palette.json").read_text())["palette"]
     assert sum(entry["share"] for entry in entries) == pytest.approx(1)

@@ -80,8 +80,8 @@ class QuantizeOptions(FittingOptions, frozen=True, kw_only=True):
     init: Annotated[
         str | Path | Colors | Sequence[Sequence[float]],
         Option(
-            "First centres; FILE: a palette (.gpl, .json, .npy) or a run. In Python also (k, 3) "
-            "sRGB colours.",
+            "First centres; FILE: a palette (.gpl, .json, .npy, .ase) or a run. In Python also "
+            "(k, 3) sRGB colours.",
             metavar="random|k-means++|FILE",
             parse=unchanged,
             schema={"type": "string"},
@@ -98,7 +98,7 @@ class QuantizeOptions(FittingOptions, frozen=True, kw_only=True):
         str | Path | Colors | Sequence[Sequence[float]] | None,
         Option(
             "Colours that must be in the palette, as they are; FILE: a palette (.gpl, .json, .npy, "
-            ".css, .hex), a picture of few colours, or a run.",
+            ".ase, .aco, .css, .hex), a picture of few colours, or a run.",
             metavar="FILE",
             parse=unchanged,
             schema={"type": "string"},

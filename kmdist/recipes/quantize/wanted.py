@@ -4,6 +4,7 @@ import io
 import json
 import os
 import re
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -208,8 +209,10 @@ def _locked_colors(options: QuantizeOptions) -> np.ndarray:
 
 MAX_COLORS = 256
 """Of a picture whose colours are a palette."""
-SUFFIXES = (".gpl", ".json", ".npy", ".css", ".hex", ".txt")
-ALLOWED = "a palette (.gpl, .json, .npy, or #rrggbb in .css, .hex, .txt), a picture, or a run"
+SUFFIXES = (".gpl", ".json", ".npy", ".ase", ".aco", ".css", ".hex", ".txt")
+ALLOWED = (
+    "a palette (.gpl, .json, .npy, .ase, .aco, or #rrggbb in .css, .hex, .txt), a picture, or a run"
+)
 
 
 def read_palette(path: str | Path, option: str = "init") -> np.ndarray:
@@ -217,8 +220,9 @@ def read_palette(path: str | Path, option: str = "init") -> np.ndarray:
 
     Parameters
     ----------
-    path : a ``.gpl``, ``.json`` or ``.npy`` file; one that has colour codes (``.css``, ``.hex``,
-        ``.txt``); a picture of few colours; or a run; or the URL of one.
+    path : a ``.gpl``, ``.json`` or ``.npy`` file; swatches in RGB or grey (``.ase``, ``.aco``);
+        one that has colour codes (``.css``, ``.hex``, ``.txt``); a picture of few colours; or a
+        run; or the URL of one.
     option : that named it.
 
     Returns
@@ -238,7 +242,7 @@ def read_palette(path: str | Path, option: str = "init") -> np.ndarray:
         ) from error
     except (
         ValueError, LookupError, TypeError, AttributeError, OSError, EOFError, RecursionError,
-        MemoryError,
+        MemoryError, struct.error,
     ) as error:  # fmt: skip
         raise UsageError(f"--{option} {path}: holds no palette ({error})") from error
     if colors.ndim != 2 or colors.shape[1] not in (3, 4) or not len(colors):
@@ -259,6 +263,8 @@ def _read(path: str) -> object:
     content = read_bytes(path)
     if suffix == ".npy":
         return np.load(io.BytesIO(content), allow_pickle=False)
+    if suffix in (".ase", ".aco"):
+        return _swatches_of_ase(content) if suffix == ".ase" else _swatches_of_aco(content)
     text = content.decode("utf-8")
     if suffix == ".json":
         entries = json.loads(text)["palette"]
@@ -273,6 +279,40 @@ def _read(path: str) -> object:
         if len(words) >= 3 and all(word.isdigit() for word in words[:3]):
             rows.append([int(word) for word in words[:3]])
     return rows
+
+
+def _swatches_of_ase(content: bytes) -> list[list[float]]:
+    """Colours of an Adobe Swatch Exchange file: blocks, of which some are groups."""
+    magic, (n,) = content[:4], struct.unpack_from(">I", content, 8)
+    if magic != b"ASEF":
+        raise ValueError(f"a swatch file begins with ASEF, not {magic!r}")
+    colors, at = [], 12
+    for _ in range(n):
+        kind, length = struct.unpack_from(">HI", content, at)
+        if kind == 1:
+            model = at + 8 + 2 * struct.unpack_from(">H", content, at + 6)[0]
+            name = content[model : model + 4].decode("latin-1").strip().lower()
+            channels = {"rgb": 3, "gray": 1}.get(name)
+            if channels is None:
+                raise ValueError(f"a colour in {name.upper()}; a palette is in RGB or grey")
+            values = struct.unpack_from(f">{channels}f", content, model + 4)
+            colors.append([round(255 * value, 3) for value in values * (3 // channels)])
+        at += 6 + length
+    return colors
+
+
+def _swatches_of_aco(content: bytes) -> list[list[float]]:
+    """Colours of a Photoshop swatch file, of its first version, which all have."""
+    version, n = struct.unpack_from(">2H", content)
+    colors = []
+    for at in range(4, 4 + 10 * n, 10):
+        space, *values = struct.unpack_from(">5H", content, at)
+        if version != 1 or space not in (0, 8):
+            raise ValueError(
+                f"version {version}, colour space {space}; a palette is in RGB or grey"
+            )
+        colors.append([v / 257 for v in values[:3]] if space == 0 else [values[0] * 0.0255] * 3)
+    return colors
 
 
 def _colors_of_picture(path: str) -> np.ndarray:

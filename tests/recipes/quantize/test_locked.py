@@ -1,5 +1,6 @@
 """Colours that must be in a palette: they are there to the bit, and the others fit around them."""
 
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,39 @@ def test_files_of_every_kind_hold_the_same_colours(tmp_path: Path) -> None:
     Image.fromarray(CORPORATE[None]).save(tmp_path / "a.png")
     for path in tmp_path.iterdir():
         assert {*map(tuple, read_palette(path, "lock"))} == {*map(tuple, CORPORATE)}, path
+
+
+def _ase(*blocks: tuple[int, bytes]) -> bytes:
+    parts = [struct.pack(">HI", kind, len(body)) + body for kind, body in blocks]
+    return b"ASEF" + struct.pack(">HHI", 1, 0, len(parts)) + b"".join(parts)
+
+
+def _swatch(model: bytes, *values: float) -> tuple[int, bytes]:
+    name = struct.pack(">H", 2) + "a\0".encode("utf-16-be")
+    return 1, name + model + struct.pack(f">{len(values)}fH", *values, 0)
+
+
+def test_swatches_of_adobes_programs(tmp_path: Path) -> None:
+    group = (0xC001, struct.pack(">H", 1) + b"\0\0"), (0xC002, b"")
+    colors = _swatch(b"RGB ", 1, 0, 0.2), _swatch(b"Gray", 0.6)
+    (tmp_path / "a.ase").write_bytes(_ase(group[0], *colors, group[1]))
+    np.testing.assert_array_equal(read_palette(tmp_path / "a.ase"), [[255, 0, 51], [153] * 3])
+    grey = struct.pack(">12H", 1, 2, 0, 65535, 0, 257 * 51, 0, 8, 6000, 0, 0, 0)
+    (tmp_path / "a.aco").write_bytes(grey)
+    np.testing.assert_array_equal(read_palette(tmp_path / "a.aco"), [[255, 0, 51], [153] * 3])
+    for name, content, said in (
+        ("b.ase", _ase(_swatch(b"CMYK", 0, 1, 0, 0)), "a colour in CMYK"),
+        ("c.ase", _ase(colors[0])[:-4], "holds no palette"),
+        ("d.ase", b"GIMP Palette", "begins with ASEF"),
+        ("e.ase", b"ASEF" + b"\xff" * 8, "holds no palette"),
+        ("f.ase", _ase(*group), "a palette is"),
+        ("b.aco", struct.pack(">7H", 1, 1, 2, 0, 0, 0, 0), "colour space 2"),
+        ("c.aco", struct.pack(">2H", 1, 9), "holds no palette"),
+        ("d.aco", b"", "holds no palette"),
+    ):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(UsageError, match=f"{name}: .*{said}"):
+            read_palette(tmp_path / name, "lock")
 
 
 def test_what_is_refused(photographs: Path, tmp_path: Path) -> None:
