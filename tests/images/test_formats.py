@@ -212,6 +212,27 @@ def test_orientation_is_applied_in_every_format(tmp_path: Path, form: str, value
     assert decode(source).flags.c_contiguous
 
 
+@pytest.mark.parametrize("mode", ["RGB", "L", "damaged"])
+@pytest.mark.parametrize("value", [1, 6])
+def test_large_jpegs_are_read_as_small_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, value: int
+) -> None:
+    damaged = mode == "damaged"
+    picture = as_("RGB" if damaged else mode)
+    data = encode(picture, "JPEG", exif=orientation(value), progressive=damaged)
+    if damaged:  # a segment that reaches beyond the end of the file
+        data = data[:-9] + b"\xff\xe9\xff\xff" + data[-5:]
+    source, found = source_of(tmp_path, "a.jpg", data), list[np.ndarray | str]()
+    for most_bytes in (1 << 25, 0):
+        monkeypatch.setattr("kmdist.images.reading.image._MAPPED_BYTES", most_bytes)
+        try:
+            found.append(decode(source))
+        except ImageError as error:
+            found.append(error.code)
+    np.testing.assert_array_equal(*found)
+    assert isinstance(found[0], str) == damaged
+
+
 def test_orientation_from_xmp_counts(tmp_path: Path) -> None:
     xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><a tiff:Orientation="6"/></x:xmpmeta>'
     data = encode(PICTURE, "JPEG", xmp=xmp)
