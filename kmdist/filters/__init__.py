@@ -1,26 +1,7 @@
 """Filter banks and their responses on one tile: NumPy and SciPy, no Dask, no files."""
 
-import kmdist.kernel_cache  # noqa: F401  before kernels are decorated
-from kmdist.filters.banks import FilterBank, gabor, leung_malik
-from kmdist.filters.tiles import (
-    Piece,
-    grey,
-    pieces,
-    read_window,
-    reflected,
-    tile_responses,
-    with_halo,
-)
+from lazy_loader import attach_stub
 
-__all__ = [
-    "FilterBank",
-    "Piece",
-    "gabor",
-    "grey",
-    "leung_malik",
-    "pieces",
-    "read_window",
-    "reflected",
-    "tile_responses",
-    "with_halo",
-]
+import kmdist.kernel_cache  # noqa: F401  before kernels are decorated
+
+__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)

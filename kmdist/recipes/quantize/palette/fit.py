@@ -14,7 +14,6 @@ import numpy.typing as npt
 from kmdist.engine.fits import FitOptions, cluster_order
 from kmdist.engine.lloyd import Options, State, final_state, last
 from kmdist.engine.passes import ThreadPool
-from kmdist.engine.refining import breathe
 from kmdist.engine.rows import rows_of_array
 from kmdist.errors import UsageError, quantity
 from kmdist.images.color import over_black_and_white
@@ -232,6 +231,8 @@ def fit_palette(
 
 def _refined(cloud: ColorCloud, state: State, options: PaletteOptions) -> State:
     """A fit gone on from by adding and taking away centroids, on all colours as weighted rows."""
+    from kmdist.engine.refining import breathe
+
     pool = ThreadPool(cloud.threads)
     try:
         rows, _ = rows_of_array(cloud.points, cloud.colors.counts.astype(np.float64), pool)

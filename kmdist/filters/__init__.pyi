@@ -1,0 +1,10 @@
+from .banks import FilterBank as FilterBank
+from .banks import gabor as gabor
+from .banks import leung_malik as leung_malik
+from .tiles import Piece as Piece
+from .tiles import grey as grey
+from .tiles import pieces as pieces
+from .tiles import read_window as read_window
+from .tiles import reflected as reflected
+from .tiles import tile_responses as tile_responses
+from .tiles import with_halo as with_halo
