@@ -205,22 +205,6 @@ def test_chunks_order_and_threads_do_not_matter(photo, space: str, monkeypatch) 
     assert fits[0] == fits[1] == fits[2]
 
 
-def test_continuing_from_any_state_ends_with_the_same_bytes(cloud) -> None:
-    options = PaletteOptions(max_iter=12)
-    states = list(iterate_palette(cloud, 9, options))
-    wanted = fit_palette(cloud, 9, options)
-    for i in (0, 1, len(states) - 2, len(states) - 1):
-        rest = list(iterate_palette(cloud, 9, options, start=states[i]))
-        assert [s.iteration for s in rest] == [s.iteration for s in states[i:]]
-        for again, first in zip(rest, states[i:], strict=True):
-            assert again.centroids.tobytes() == first.centroids.tobytes()
-            assert again.counts.tobytes() == first.counts.tobytes()
-            assert replace(again, centroids=0, counts=0) == replace(first, centroids=0, counts=0)
-        resumed = fit_palette(cloud, 9, options, start=states[i])
-        assert resumed.state.centroids.tobytes() == wanted.state.centroids.tobytes()
-        assert resumed.state.inertia == wanted.state.inertia
-
-
 def test_stop_reasons(cloud) -> None:
     def last(**options: object) -> tuple[str | None, int]:
         state = list(iterate_palette(cloud, 6, PaletteOptions(**options)))[-1]
@@ -422,6 +406,3 @@ def test_wrong_fits_are_refused(cloud) -> None:
     for init in (np.zeros((3, 3)), np.full((4, 3), np.nan)):
         with pytest.raises(UsageError, match="4 finite rows"):
             fit_palette(cloud, 4, PaletteOptions(init=init))
-    state = next(iterate_palette(cloud, 4))
-    with pytest.raises(UsageError, match="n_init > 1 cannot continue"):
-        fit_palette(cloud, 4, PaletteOptions(n_init=2), start=state)

@@ -122,7 +122,6 @@ def iterate_palette(
     k: int,
     options: PaletteOptions | None = None,
     *,
-    start: State | None = None,
     attempt: int = 0,
 ) -> Generator[State, None, None]:
     """Fit k centroids by Lloyd's method (1982), one state after another.
@@ -133,8 +132,6 @@ def iterate_palette(
     Parameters
     ----------
     k : 1 … 65,536. As many centroids as there are colours, at most.
-    start : continue from this state of an earlier, equal call: what follows has the same bytes
-        as if it had never been interrupted.
     attempt : which of the `n_init` starts this is; it selects the random numbers.
 
     Yields
@@ -149,9 +146,9 @@ def iterate_palette(
     """
     options = options or PaletteOptions()
     method, n_locked = _method(cloud, options.metric), len(options.locked)
-    state = start or _initial_state(cloud, _check_k(k), options, attempt)
-    centroids, iteration, shift = state.centroids.astype(np.float32), state.iteration, state.shift
-    n_repaired, stop_reason = state.n_repaired, state.stop_reason
+    centroids = _first_centroids(cloud, _check_k(k), options, attempt).astype(np.float32)
+    iteration, shift, n_repaired = 0, math.inf, 0
+    stop_reason: str | None = None
     tolerance = options.tol * cloud.variance
     relaxed = method.relaxes and isinstance(options.init, str)
     while True:
@@ -184,31 +181,27 @@ def fit_palette(
     k: int,
     options: PaletteOptions | None = None,
     *,
-    start: State | None = None,
     on_state: Callable[[State], None] | None = None,
 ) -> Palette:
     """Fit a palette of k colours and label every distinct colour with it.
 
     Parameters
     ----------
-    start : a state of an earlier, equal call to continue from; only with ``n_init=1``.
     on_state : called with every state, in order.
 
     Raises
     ------
-    UsageError : as `iterate_palette`; or `start` with several starts.
+    UsageError : as `iterate_palette`.
     """
     options = options or PaletteOptions()
     seeded = isinstance(options.init, str) and not len(options.locked)
     if isinstance(cloud, AlphaCloud) and cloud.is_opaque and seeded:
         opaque = ColorCloud(cloud.colors, cloud.space, cloud.threads)
-        return _with_alpha(fit_palette(opaque, k, options, start=start, on_state=on_state))
-    if start is not None and options.n_init > 1:
-        raise UsageError("a fit with n_init > 1 cannot continue from a state: start it again")
+        return _with_alpha(fit_palette(opaque, k, options, on_state=on_state))
     attempts = []
     for attempt in range(options.n_init):
         history = []
-        for state in iterate_palette(cloud, k, options, start=start, attempt=attempt):
+        for state in iterate_palette(cloud, k, options, attempt=attempt):
             history.append((state.inertia, state.shift, state.n_repaired))
             if on_state is not None:
                 on_state(state)
@@ -309,18 +302,18 @@ def _method(cloud: ColorCloud, metric: str) -> Method:
     return METRICS[metric]
 
 
-def _initial_state(cloud: ColorCloud, k: int, options: PaletteOptions, attempt: int) -> State:
+def _first_centroids(
+    cloud: ColorCloud, k: int, options: PaletteOptions, attempt: int
+) -> Float32Array:
     n_locked = len(options.locked)
     if not n_locked:
-        centroids = _initial(cloud, min(k, len(cloud.colors)), options, attempt)
-    elif n_locked > k:
+        return _initial(cloud, min(k, len(cloud.colors)), options, attempt)
+    if n_locked > k:
         raise UsageError(f"{quantity(n_locked, 'colour')} are locked; give -k {n_locked} or more")
-    else:
-        locked = cloud.placed(options.locked)
-        random = random_stream(options.seed, attempt)
-        free = seeds_beside(locked, cloud.points, cloud.colors.counts, k - n_locked, random)
-        centroids = np.concatenate([locked, free])
-    return State(centroids, np.zeros(len(centroids), np.int64), np.inf, 0)
+    locked = cloud.placed(options.locked)
+    random = random_stream(options.seed, attempt)
+    free = seeds_beside(locked, cloud.points, cloud.colors.counts, k - n_locked, random)
+    return np.concatenate([locked, free])
 
 
 def _initial(cloud: ColorCloud, k: int, options: PaletteOptions, attempt: int) -> Float32Array:
