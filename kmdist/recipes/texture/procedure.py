@@ -128,27 +128,15 @@ class TextureFit(PhotographProcedure):
             return workload.without(lost, job.options).blocks
 
         if not self.options.shared:
-            return Results(texture_each(job, blocks, wanted))
+            each = EachImage("texture", texture_image, TextureGroup, wanted)
+            fits, features = each.run(job, blocks).values(), wanted.texture.record()
+            by_k = {
+                k: record_of_images([one[k] for one in fits], features=features) for k in wanted.ks
+            }
+            return Results(by_k)
         label = not self.options.fit_only
         group = TextureGroup(job, wanted, blocks, job.keep, label, plan_anew=plan_anew)
         return Results(group.run())
-
-
-def texture_each(
-    job: Job, blocks: Sequence[Work], wanted: TextureWanted
-) -> dict[int, dict[str, Any]]:
-    """Segment every image on its own.
-
-    Returns
-    -------
-    dict : attributes of the run, by the number of clusters asked for.
-    """
-
-    fits = EachImage("texture", texture_image, TextureGroup, wanted).run(job, blocks)
-    features = wanted.texture.record()
-    return {
-        k: record_of_images([fit[k] for fit in fits.values()], features=features) for k in wanted.ks
-    }
 
 
 def texture_image(piece: Piece, wanted: TextureWanted, writer: RunWriter) -> Fits:
