@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 
@@ -56,13 +56,6 @@ class Held:
         if len(names) != len(labels):
             raise KmdistError(f"{self._run.path}: {len(names)} names of {len(labels)} labels")
         return dict(zip(names, map(int, labels), strict=True))
-
-
-def image_digests(run: Run, names: Iterable[str]) -> dict[str, str]:
-    """Digests of what a run holds of images, by name; those that it lacks are absent."""
-    held = Held(run)
-    digests = {name: held.digest(name) for name in names}
-    return {name: digest for name, digest in digests.items() if digest is not None}
 
 
 def root_digest(run: Path) -> str:

@@ -23,7 +23,7 @@ from kmdist.images.finding.files import glob_folder
 from kmdist.images.finding.find import is_sample
 from kmdist.job.job import Deadline, NoUsableImageError, OutOfTimeError
 from kmdist.job.progress import Message, Watcher, watch_nothing
-from kmdist.nightly.digests import image_digests
+from kmdist.nightly.digests import Held
 from kmdist.nightly.ledger import (
     DONE,
     LEDGER,
@@ -279,8 +279,9 @@ class Worker:
             opened = open_run(run_path(self.settings.results, run))
             rejected = opened.attributes.get("rejected") or []
             reasons.update((r["image"], (r["code"], r["reason"])) for r in rejected)
-            names = [row.name for row in rows.values() if row.name not in reasons]
-            digests = image_digests(opened, names)
+            names, held = [row.name for row in rows.values()], Held(opened)
+            found = {name: held.digest(name) for name in names if name not in reasons}
+            digests = {name: digest for name, digest in found.items() if digest is not None}
             result = run_record(self.settings.results, number, opened)
         after = [settled(row, run, number, reasons, digests.keys()) for row in rows.values()]
         with self.ledger.transaction():
