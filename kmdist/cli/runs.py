@@ -70,16 +70,20 @@ def _new_name(run: str, image: str | None) -> str:
 @click.option("--scales", type=click.Choice(["linear", "published"]), default="linear")
 @click.option("--variant", type=click.Choice(["corrected", "tutorial"]), default="corrected")
 @QUIET
-def filters(bank: str, output: str, quiet: bool, **options: Any) -> None:
+def filters(bank: str, output: str, scales: Any, variant: Any, quiet: bool) -> None:
     """Draw the kernels of a filter bank: the Leung-Malik bank as the 6 × 8 sheet people know.
 
     \b
     kmdist filters lm -o bank.png
     """
+    from kmdist.errors import UsageError
+    from kmdist.filters import gabor, leung_malik
     from kmdist.pictures.view import draw_bank
-    from kmdist.recipes.texture.model import bank_named
 
-    drawn = draw_bank(bank_named(bank, **options), output)
+    if bank == "gabor" and (scales, variant) != ("linear", "corrected"):
+        raise UsageError("--scales and --variant go with the bank lm, not gabor")
+    chosen = gabor() if bank == "gabor" else leung_malik(scales=scales, variant=variant)
+    drawn = draw_bank(chosen, output)
     if not quiet:
         say(f"picture: {drawn}")
 

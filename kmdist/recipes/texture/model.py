@@ -14,7 +14,7 @@ import numpy as np
 
 from kmdist.engine.fits import FitOptions, fit_clusters
 from kmdist.errors import UsageError
-from kmdist.filters import FilterBank, gabor, leung_malik
+from kmdist.filters import FilterBank, leung_malik
 from kmdist.filters.cell_labels import Scorer
 from kmdist.filters.cells import CELL
 from kmdist.filters.features import PRESETS, TextureFeatures
@@ -251,25 +251,6 @@ class TextureModel:
             textons = Textons(Projection(arrays["texton_mean"], scale), arrays["textons"])
         projection = Projection(arrays["feature_mean"], arrays["feature_projection"])
         return TextureModel(texture, textons, projection, arrays["centroids"])
-
-
-def bank_named(name: str, *, scales: str = "linear", variant: str = "corrected") -> Any:
-    """A filter bank by its name on the command line.
-
-    Raises
-    ------
-    UsageError : no such bank, or options that it does not have.
-    """
-    if name == "lm":
-        try:
-            return leung_malik(scales=scales, variant=variant)  # type: ignore[arg-type]
-        except ValueError as error:
-            raise UsageError(str(error)) from error
-    if name == "gabor":
-        if (scales, variant) != ("linear", "corrected"):
-            raise UsageError("scales and variant go with the bank lm, not gabor")
-        return gabor()
-    raise UsageError(f"bank {name!r} is not known; allowed: lm, gabor")
 
 
 TEXTON_ROWS = 8_192
