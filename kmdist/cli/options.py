@@ -86,24 +86,19 @@ def run_and_say(
 ) -> None:
     """Call a function that writes a run, show its progress, and print the run."""
     from kmdist.cli.printing import exit_code_of, say_result
+    from kmdist.job.reporter import Reporter
 
-    with reporter_of(verbosity) as reporter:
+    quiet, verbose, as_json = verbosity.quiet, verbosity.verbose, verbosity.json
+    with Reporter(quiet=quiet, verbose=verbose, as_json=as_json) as reporter:
         run = function(*given, options=options, watch=reporter, command=command_line())
     if run is None:
         return
-    if verbosity.json:
+    if as_json:
         click.echo(json.dumps({"event": "result", "path": str(run.path), **run.info()}))
-    elif not verbosity.quiet:
-        say_result(run, where=where or run.path, verbose=verbosity.verbose)
+    elif not quiet:
+        say_result(run, where=where or run.path, verbose=verbose)
     if code := exit_code_of(run):
         click.get_current_context().exit(code)
-
-
-def reporter_of(verbosity: Verbosity) -> Any:
-    """What shows progress as much as is asked for."""
-    from kmdist.job.reporter import Reporter
-
-    return Reporter(quiet=verbosity.quiet, verbose=verbosity.verbose, as_json=verbosity.json)
 
 
 def output_option(*, required: bool) -> click.Option:

@@ -16,7 +16,7 @@ from kmdist.job.options import JobOptions
 from kmdist.job.progress import Message, Watcher
 from kmdist.recipes.digits.options import MergeOptions, SplitOptions
 from kmdist.recipes.options import PredictOptions
-from kmdist.recipes.registry import plan_of, recipe_named
+from kmdist.recipes.registry import recipe_named
 from kmdist.urls import require_on_disk
 
 if TYPE_CHECKING:
@@ -65,19 +65,21 @@ def run_recipe(
     -------
     Run, or None where nothing was run.
     """
-    from kmdist.job.running import run_job
+    from kmdist.job.running import plan_job, run_job
 
     if output is None and folder is None:
         raise UsageError("-o is missing: the run to write, such as -o run.zarr")
+    recipe = recipe_named(name)
     if dry_run:
-        say_plan(plan_of(name, inputs, output or str(folder), options), how["watch"])
+        plan = plan_job(recipe.fit(inputs, options), output or str(folder), options)
+        say_plan(plan, how["watch"])
         return None
     picture = output if PurePosixPath(output or "").suffix.lower() in PICTURE_SUFFIXES else None
     if picture is None and folder is None:
-        return run_job(recipe_named(name).fit(inputs, options), output, options, **how)
+        return run_job(recipe.fit(inputs, options), output, options, **how)
     check_pictures(inputs, picture, folder, options)
     place = None if picture else output
-    run = run_job(recipe_named(name).fit(inputs, options), place, options, **how)
+    run = run_job(recipe.fit(inputs, options), place, options, **how)
     write_pictures(run, picture, folder, options, how["watch"])
     return run
 
@@ -135,9 +137,8 @@ def say_plan(plan: Any, watch: Watcher) -> None:
         say(line)
     for rejection in plan.rejected[:10]:
         say(f"  {rejection.image}: {rejection.reason} [{rejection.code}]")
-    if plan.memory is not None:
-        watch(Message(plan.memory.explained, detail=True))
-        plan.memory.require()
+    watch(Message(plan.memory.explained, detail=True))
+    plan.memory.require()
 
 
 def _of_module(module: str, name: str) -> Callable[..., Any]:

@@ -7,11 +7,11 @@ from typing import Any
 
 import click
 
-from kmdist.cli.options import Verbosity, reporter_of, run_and_say
-from kmdist.cli.recipes import run_recipe, say_plan
+from kmdist.cli.options import Verbosity, run_and_say
+from kmdist.cli.recipes import run_recipe
 from kmdist.errors import UsageError
 from kmdist.options import Options, checked_values, declared
-from kmdist.recipes.registry import plan_of, recipe_named, recipe_names
+from kmdist.recipes.registry import recipe_named, recipe_names
 
 SPEC_KEYS = ("recipe", "input", "output")
 """Keys of every spec besides the recipe's options."""
@@ -176,7 +176,4 @@ def run(
     if job["output"] is None:
         raise UsageError(f"job spec {spec}: 'output' is missing")
     output = str(job["output"])
-    if dry_run:
-        say_plan(plan_of(recipe, inputs, output, options), reporter_of(verbosity))
-        return
-    run_and_say(partial(run_recipe, recipe), [inputs, output], options, verbosity)
+    run_and_say(partial(run_recipe, recipe, dry_run=dry_run), [inputs, output], options, verbosity)

@@ -7,15 +7,12 @@ A package adds its own by an entry point of the group ``kmdist.recipes``, such a
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from kmdist.errors import UsageError
-from kmdist.job.options import JobOptions
 
 if TYPE_CHECKING:  # the command line lists recipes before it needs these
     from kmdist.job.recipe import Recipe
-    from kmdist.job.running import Plan
 
 ENTRY_POINTS = "kmdist.recipes"
 
@@ -52,13 +49,6 @@ def recipe_named(name: str) -> "Recipe":
         raise UsageError(f"recipe {name!r} is not known; allowed: {', '.join(recipe_names())}")
     module, _, attribute = place.partition(":")
     return cast("Recipe", getattr(import_module(module), attribute))
-
-
-def plan_of(recipe: str, inputs: Any, output: str | Path, options: JobOptions) -> "Plan":
-    """What a job of a recipe would do; see `kmdist.job.running.plan_job`."""
-    from kmdist.job.running import plan_job
-
-    return plan_job(recipe_named(recipe).fit(inputs, options), output, options)
 
 
 @cache

@@ -66,11 +66,14 @@ def test_a_dry_run_says_the_plan_and_writes_nothing(tmp_path: Path) -> None:
 
 def test_a_dry_run_counts_what_the_job_then_does(photographs: Path, tmp_path: Path) -> None:
     from kmdist.job.progress import Event, Message
-    from kmdist.recipes.registry import plan_of
+    from kmdist.job.running import plan_job
+    from kmdist.recipes.registry import recipe_named
 
     output = tmp_path / "run.zarr"
     keys: dict[str, Any] = {"k": 4, "block_mpx": 0.01, "keep_pixels": "never"}
-    plan = plan_of("quantize", [str(photographs)], output, QuantizeOptions(**keys))
+    options = QuantizeOptions(**keys)
+    procedure = recipe_named("quantize").fit([str(photographs)], options)
+    plan = plan_job(procedure, output, options)
     seen: list[Event | Message] = []
     run = kmdist.quantize(photographs, output, **keys, watch=seen.append)
     blocks = Counter(event.stage for event in seen if isinstance(event, Event))
@@ -89,7 +92,8 @@ def test_a_dry_run_of_digits_counts_what_the_job_then_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, preset: str, k: tuple[int, ...]
 ) -> None:
     from kmdist.job.progress import Event, Message
-    from kmdist.recipes.registry import plan_of
+    from kmdist.job.running import plan_job
+    from kmdist.recipes.registry import recipe_named
     from kmdist.store import RunWriter
 
     output = tmp_path / "run.zarr"
@@ -99,7 +103,8 @@ def test_a_dry_run_of_digits_counts_what_the_job_then_does(
         "block_mpx": 0.05,
         "keep_pixels": "always",
     }
-    plan = plan_of("digits", "sample:digits", output, DigitsOptions(**keys))
+    asked = DigitsOptions(**keys)
+    plan = plan_job(recipe_named("digits").fit("sample:digits", asked), output, asked)
     seen: list[Event | Message] = []
     states: list[int] = []
     publish = RunWriter.publish

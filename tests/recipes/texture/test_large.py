@@ -9,7 +9,8 @@ import tifffile
 import kmdist
 from kmdist.engine.passes import ThreadPool
 from kmdist.job import block_pass
-from kmdist.recipes.registry import plan_of
+from kmdist.job.running import plan_job
+from kmdist.recipes.registry import recipe_named
 from kmdist.recipes.texture.options import TextureOptions
 from kmdist.store import Run
 from tests.support.dask_processes import DaskProcesses
@@ -101,7 +102,8 @@ def test_a_dry_run_counts_the_tasks(
     rest = {"scales": "linear", "sample": None, "keep_responses": False, "seed": 0}
     rest |= {"init": "k-means++", "n_init": 1, "max_iter": 300, "tol": 1e-4, "max_pixels": 10**8}
     options = TextureOptions(**words, **rest)
-    plan = plan_of("texture", [str(folder)], tmp_path / "run.zarr", options)
+    procedure = recipe_named("texture").fit([str(folder)], options)
+    plan = plan_job(procedure, tmp_path / "run.zarr", options)
     submitted: list[str] = []
     submit = ThreadPool.submit
 
