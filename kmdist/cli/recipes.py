@@ -11,7 +11,7 @@ import click
 
 from kmdist.cli.options import QUIET, job_command
 from kmdist.cli.printing import say
-from kmdist.errors import UsageError, shown
+from kmdist.errors import UsageError, quantity
 from kmdist.job.options import JobOptions
 from kmdist.job.progress import Message, Watcher
 from kmdist.recipes.digits.options import MergeOptions, SplitOptions
@@ -40,7 +40,7 @@ def recipe_command(name: str) -> click.Command:
     several: dict[str, Any] = {} if options.ONE_INPUT else {"nargs": -1}
     metavar = "INPUT" if options.ONE_INPUT else "INPUT..."
     inputs = click.Argument(["inputs"], required=True, metavar=metavar, **several)
-    further = [DRY_RUN] if recipe_named(name).pictures else [EXPORT, DRY_RUN]
+    further = [EXPORT, DRY_RUN] if recipe_named(name).exported else [DRY_RUN]
     return job_command(name, options, [inputs], partial(run_recipe, name), further)
 
 
@@ -70,17 +70,23 @@ def run_recipe(
     if output is None and folder is None:
         raise UsageError("-o is missing: the run to write, such as -o run.zarr")
     recipe = recipe_named(name)
+    picture = output if PurePosixPath(output or "").suffix.lower() in PICTURE_SUFFIXES else None
+    if picture and not recipe.exported:
+        raise UsageError(
+            f"-o {picture}: images of {name} have no label maps to draw; give the run to write, "
+            "such as -o run.zarr, and kmdist view draws that"
+        )
+    drawn = picture is not None or folder is not None
+    if drawn:
+        check_pictures(inputs, picture, folder, options)
     if dry_run:
         plan = plan_job(recipe.fit(inputs, options), output or str(folder), options)
         say_plan(plan, how["watch"])
         return None
-    picture = output if PurePosixPath(output or "").suffix.lower() in PICTURE_SUFFIXES else None
-    if picture is None and folder is None:
-        return run_job(recipe.fit(inputs, options), output, options, **how)
-    check_pictures(inputs, picture, folder, options)
     place = None if picture else output
     run = run_job(recipe.fit(inputs, options), place, options, **how)
-    write_pictures(run, picture, folder, options, how["watch"])
+    if drawn:
+        write_pictures(run, picture, folder, options, how["watch"])
     return run
 
 
@@ -123,12 +129,13 @@ def write_pictures(
         export(run, folder, overwrite=options.overwrite, watch=watch)
     if picture is None:
         return
-    name, *others = run.images
-    if others:
-        raise UsageError(f"-o {picture}: {shown(name)} and others make several pictures")
+    names = list(run.images)
+    if len(names) != 1:
+        labelled = quantity(len(names), "image")
+        raise UsageError(f"-o {picture}: is one picture, and {labelled} are labelled; give a run")
     place = check_picture_path(picture, (".png",))
     with written_to(place) as path:
-        export_image(RunPicture(run, run.images[name]), {name: path.stem}, path.parent, Look())
+        export_image(RunPicture(run, run.images[names[0]]), path.stem, path.parent, Look())
 
 
 def say_plan(plan: Any, watch: Watcher) -> None:

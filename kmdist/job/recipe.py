@@ -152,7 +152,8 @@ class Recipe(Protocol):
     pictures : names of what `figure` draws; without one of them label maps are drawn, if any.
     recolors : whether label maps stand for the picture, and are compared with it, or lie over it.
     colors_of_images : whether clusters have colours of the images, not some that tell them apart.
-    exported : suffixes of the files that an export may write for an image.
+    exported : suffixes of the files that an export may write for an image; none: there are no
+        label maps to draw.
     """
 
     name: ClassVar[str]

@@ -274,9 +274,7 @@ def embedded_images(run: Run, watch: Watcher) -> list[dict[str, Any]]:
 def quality_of(picture: RunPicture) -> list[str]:
     """How near the picture is to its original, and its bytes as ``kmdist export`` writes it."""
     with tempfile.TemporaryDirectory(prefix="kmdist-") as folder:
-        (Path(folder) / "palettes").mkdir()
-        stems = {picture.image.name: "picture"}
-        made = export_image(picture, stems, Path(folder), Look())
+        made = export_image(picture, "picture", Path(folder), Look())
     near = {
         f"PSNR {made.psnr_db:.2f} dB": made.psnr_db,
         f"SSIM {made.ssim:.4f}": made.ssim,

@@ -36,7 +36,13 @@ from kmdist.pictures.output_files import (
 from kmdist.pictures.palette_files import Sort, write_palette
 from kmdist.pictures.png import PACKED_PIXELS, PACKING_BYTES, PngWriter
 from kmdist.pictures.polygons import require_polygons, write_polygons
-from kmdist.pictures.run_pictures import BAND_PIXELS, BAND_ROWS, RunPicture, try_original
+from kmdist.pictures.run_pictures import (
+    BAND_PIXELS,
+    BAND_ROWS,
+    RunPicture,
+    require_label_maps,
+    try_original,
+)
 from kmdist.recipes.quantize.fidelity import delta_e, delta_e_step, psnr_db
 from kmdist.recipes.registry import recipe_named
 from kmdist.store import Run, RunImage, image_key
@@ -281,12 +287,14 @@ def export(
 
     Raises
     ------
-    UsageError : `folder` is not empty or holds originals that would be overwritten, an option is
-        not as it must be, or colours would be dithered that have alpha or only name clusters.
+    UsageError : the run has no label maps, `folder` is not empty or holds originals that would be
+        overwritten, an option is not as it must be, or colours would be dithered that have alpha or
+        only name clusters.
     KmdistError : the run's clusters have no colours, or a file cannot be written.
     """
     look = Look(float(dither), sort, polygons, float(min_area))
     run, watch = opened(run), watcher(watch, progress)
+    require_label_maps(run, "export")
     if polygons:
         require_polygons(run)
     if dither and any(one.attributes.get("alpha") for one in [run, *run.runs.values()]):
@@ -397,7 +405,7 @@ def _export_one(
 
     images = [picture.image for picture in pictures]
     with closing(ThreadPool(export_threads(images, workers), memory_bytes=1)) as pool:
-        run_pass(pool, export_image, pictures, stems, folder, look, on_done=done)
+        run_pass(pool, _export_with_palette, pictures, stems, folder, look, on_done=done)
     recipe_named(run.recipe).export_further(run, folder, stems)
     for picture in pictures if look.polygons else ():
         place = folder / stems[picture.image.name]
@@ -432,16 +440,21 @@ def export_threads(images: Sequence[RunImage], workers: int | None) -> int:
     return max(1, min(wanted, memory_limit_bytes() // each))
 
 
-def export_image(
+def _export_with_palette(
     picture: RunPicture, stems: Mapping[str, str], folder: Path, look: Look
 ) -> ExportedImage:
-    """Write one image as PNG and compare it with its original; a task."""
-    image = picture.image
-    stem = stems[image.name]
+    """Write one image, and its palette where it has its own; a task."""
+    stem = stems[picture.image.name]
     if picture.has_own_palette:
         own = folder / "palettes" / stem
         make_folder(own.parent)
-        write_palette(own, image.name, picture.palette, picture.counts, look.sort)
+        write_palette(own, picture.image.name, picture.palette, picture.counts, look.sort)
+    return export_image(picture, stem, folder, look)
+
+
+def export_image(picture: RunPicture, stem: str, folder: Path, look: Look) -> ExportedImage:
+    """Write one image as ``STEM.png``, and nothing besides; compare it with its original."""
+    image = picture.image
     original, note = try_original(picture)
     compared = original if recipe_named(picture.run.recipe).colors_of_images else None
     if original is None and look.dither:

@@ -24,7 +24,7 @@ from kmdist.pictures.output_files import (
     written_to,
 )
 from kmdist.pictures.png import PngWriter
-from kmdist.pictures.run_pictures import RunPicture, find_image, try_original
+from kmdist.pictures.run_pictures import RunPicture, find_image, require_label_maps, try_original
 from kmdist.store import Run
 from kmdist.store.reader import single_k
 
@@ -88,6 +88,7 @@ def extract(
     """
     shape = Shape(min_region, largest, float(feather))
     run = single_k(run, "extract")
+    require_label_maps(run, "extract")
     picture = RunPicture(run, find_image(run, image))
     if picture.image.planes:
         raise UsageError(
@@ -130,6 +131,7 @@ def extract_all(
     KmdistError : a file cannot be written.
     """
     run = single_k(run, "extract")
+    require_label_maps(run, "extract")
     if run.attributes.get("per_image"):
         raise UsageError(
             f"{run.path}: each image has clusters of its own; give the name of one image"

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from kmdist.errors import ImageError, KmdistError
+from kmdist.errors import ImageError, KmdistError, UsageError
 from kmdist.images import Window
 from kmdist.job.recipe import Original
 from kmdist.recipes.registry import recipe_named
@@ -121,6 +121,20 @@ def try_original(picture: RunPicture) -> tuple[Original | None, str]:
         return original_of(picture), ""
     except ImageError as error:
         return None, error.reason
+
+
+def require_label_maps(run: Run, command: str) -> None:
+    """Refuse runs of recipes whose images have no label maps.
+
+    Raises
+    ------
+    UsageError : there are none, of this recipe.
+    """
+    if not recipe_named(run.recipe).exported:
+        raise UsageError(
+            f"{run.path}: images of {run.recipe} have no label maps, of which kmdist {command} "
+            "makes pictures; kmdist view draws what there is"
+        )
 
 
 def find_image(run: Run, name: str) -> RunImage:

@@ -159,6 +159,47 @@ def test_output_in_the_way_is_refused_before_the_files_are_read(
         assert "images" not in done.output
 
 
+def test_a_picture_of_one_photograph_is_all_that_is_written(
+    photographs: Path, tmp_path: Path
+) -> None:
+    """Nor palettes of images that have their own, beside the picture."""
+    place = tmp_path / "out"
+    place.mkdir()
+    for how in ((), ("--per-image",)):
+        words = ("quantize", photographs / "0.png", "-k", 3, "-o", place / "o.png", "--overwrite")
+        done = kmdist_command(*words, *how)
+        assert done.exit_code == 0, done.output
+        assert [path.name for path in place.iterdir()] == ["o.png"]
+    for words, said in (
+        ((photographs / "0.png", "--fit-only"), "0 images are labelled"),
+        ((photographs / "*.png",), "4 images are labelled"),
+        ((photographs, "--dry-run"), "is one picture, of one photograph"),
+    ):
+        done = kmdist_command("quantize", *words, "-k", 3, "-o", place / "other.png")
+        assert (done.exit_code, said in done.output) == (2, True), done.output
+        assert [path.name for path in place.iterdir()] == ["o.png"]
+
+
+def test_digits_have_no_label_maps_to_export(tmp_path: Path) -> None:
+    picture = kmdist_command("digits", "sample:digits", "-o", tmp_path / "d.png")
+    assert picture.exit_code == 2
+    assert "images of digits have no label maps" in picture.output
+    assert "--export" not in kmdist_command("digits", "--help").output
+    assert "--export" in kmdist_command("segment", "--help").output
+    run = tmp_path / "d.zarr"
+    done = kmdist_command("digits", "sample:digits", "-o", run, "--preset", "raw", "-q")
+    assert done.exit_code == 0, done.output
+    for words in (
+        ("export", run, "-o", tmp_path / "out"),
+        ("extract", run, "--clusters", 0, "-o", tmp_path / "out"),
+        ("extract", run, "0.png", "--clusters", 0, "-o", tmp_path / "out.png"),
+    ):
+        refused = kmdist_command(*words)
+        assert refused.exit_code == 2, refused.output
+        assert f"{run}: images of digits have no label maps" in refused.output
+    assert [path.name for path in tmp_path.iterdir()] == ["d.zarr"]
+
+
 def test_nothing_is_written_into_a_run(run_path: Path, photographs: Path) -> None:
     """Whose --overwrite would take it along."""
     inside = run_path / "mine"

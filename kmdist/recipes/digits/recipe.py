@@ -55,6 +55,7 @@ class Digits(Recipe):
     options = DigitsOptions
     reads = ("cell", "labels", "polarity")
     pictures = ("centroids", "members", "confusion", "sweep", "normalised")
+    exported = ()
 
     def fit(self, inputs: Any, options: DigitsOptions) -> Procedure[Any]:
         """Fit clusters, and label with them."""
