@@ -217,12 +217,18 @@ def find(path: str, spec: str | None, overrides: tuple[str, ...], results: str |
 @nightly.command()
 @click.argument("paths", nargs=-1, metavar="[PATH]...")
 @_spec_options
+@QUIET
 def retry(
-    paths: tuple[str, ...], spec: str | None, overrides: tuple[str, ...], results: str | None
+    paths: tuple[str, ...],
+    spec: str | None,
+    overrides: tuple[str, ...],
+    results: str | None,
+    quiet: bool,
 ) -> None:
     """Take files out of quarantine, to be tried again the next night.
 
-    PATH is a file, folder or glob; without any, all quarantined files are meant.
+    PATH is a file, folder or glob, or the end of one file's path; without any, all quarantined
+    files are meant.
 
     \b
     kmdist nightly retry photos/2024/
@@ -230,6 +236,8 @@ def retry(
     from kmdist.nightly import retry as nightly_retry
 
     found = nightly_retry(_results(spec, overrides, results), paths)
+    if quiet:
+        return
     for path in found:
         say(path)
     say(f"{quantity(len(found), 'file')} will be tried again by the next night")
@@ -237,7 +245,8 @@ def retry(
 
 @nightly.command()
 @_spec_alone
-def repair(spec: str | None, overrides: tuple[str, ...], results: str | None) -> None:
+@QUIET
+def repair(spec: str | None, overrides: tuple[str, ...], results: str | None, quiet: bool) -> None:
     """Make damaged and lost results anew, with the model they had.
 
     A damaged or lost ledger is rebuilt from the runs. What was damaged is kept, in damaged/ of the
@@ -255,13 +264,14 @@ def repair(spec: str | None, overrides: tuple[str, ...], results: str | None) ->
         if results and spec is None
         else _settings(spec or DEFAULT_SPEC, _keys(spec or DEFAULT_SPEC, overrides, results))
     )
-    with Reporter(quiet=False) as reporter:
+    with Reporter(quiet=quiet) as reporter:
         done = nightly_repair(settings, watch=reporter)
-    for place in done.aside:
-        say(f"moved aside: {place}")
-    if done.known:
-        say(f"{quantity(len(done.known), 'run')} entered into the ledger")
-    say(f"{quantity(done.remade, 'file')} labelled anew")
+    if not quiet:
+        for place in done.aside:
+            say(f"moved aside: {place}")
+        if done.known:
+            say(f"{quantity(len(done.known), 'run')} entered into the ledger")
+        say(f"{quantity(done.remade, 'file')} labelled anew")
     for path in done.changed:
         say(f"{path}: has changed since; the next night labels it")
     for path in done.lost:
@@ -276,7 +286,8 @@ def repair(spec: str | None, overrides: tuple[str, ...], results: str | None) ->
 
 @nightly.command()
 @_spec_alone
-def verify(spec: str | None, overrides: tuple[str, ...], results: str | None) -> None:
+@QUIET
+def verify(spec: str | None, overrides: tuple[str, ...], results: str | None, quiet: bool) -> None:
     """Read all results again and say what is missing or damaged; exit code 1 if anything is.
 
     \b
@@ -290,13 +301,17 @@ def verify(spec: str | None, overrides: tuple[str, ...], results: str | None) ->
         say(finding)
     if findings:
         raise KmdistError(f"{folder}: {quantity(len(findings), 'finding')}")
-    say(f"{folder}: all labels and models are as they were written")
+    if not quiet:
+        say(f"{folder}: all labels and models are as they were written")
 
 
 @nightly.command()
 @click.option("-o", "--output", required=True, metavar="FILE.html", help="The page to write.")
 @_spec_alone
-def report(output: str, spec: str | None, overrides: tuple[str, ...], results: str | None) -> None:
+@QUIET
+def report(
+    output: str, spec: str | None, overrides: tuple[str, ...], results: str | None, quiet: bool
+) -> None:
     """Write a page: images by night, drift, models, quarantine with reasons.
 
     \b
@@ -304,7 +319,9 @@ def report(output: str, spec: str | None, overrides: tuple[str, ...], results: s
     """
     from kmdist.pages.night_report import night_report
 
-    say(f"report: {night_report(_results(spec, overrides, results), output)}")
+    page = night_report(_results(spec, overrides, results), output)
+    if not quiet:
+        say(f"report: {page}")
 
 
 def _results(spec: str | None, overrides: tuple[str, ...], results: str | None) -> Path:

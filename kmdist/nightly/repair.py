@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from kmdist.errors import KmdistError, UsageError
+from kmdist.errors import KmdistError, UsageError, shown
 from kmdist.job.photographs import model_record
 from kmdist.job.progress import Message, Watcher, watch_nothing
 from kmdist.nightly.digests import Held, root_digest
@@ -417,7 +417,8 @@ def retry(results: Path, paths: Sequence[str | os.PathLike[str]] = ()) -> list[s
 
     Parameters
     ----------
-    paths : files, folders or globs; none: all that are quarantined.
+    paths : files, folders or globs, or the end of the path of one file; none: all that are
+        quarantined.
 
     Returns
     -------
@@ -425,7 +426,7 @@ def retry(results: Path, paths: Sequence[str | os.PathLike[str]] = ()) -> list[s
 
     Raises
     ------
-    UsageError : there is no ledger, or a path is of no quarantined file.
+    UsageError : there is no ledger, or a path is of no quarantined file, or ends several.
     LockHeldError : a night is running.
     """
     if not (results / LEDGER).is_file():
@@ -444,6 +445,11 @@ def retry(results: Path, paths: Sequence[str | os.PathLike[str]] = ()) -> list[s
                 or path.startswith(whole + os.sep)
                 or fnmatch.fnmatchcase(path, whole)
             }
+            if not found:  # as a file is found whose labels are looked for
+                found = {path for path in rows if path.endswith(f"{os.sep}{os.fspath(text)}")}
+                if len(found) > 1:
+                    listed = ", ".join(map(shown, sorted(found)[:3]))
+                    raise UsageError(f"{os.fspath(text)!r} are {len(found)} files: {listed}")
             if not found:
                 raise UsageError(f"{os.fspath(text)}: no quarantined file is there or matches it")
             chosen |= found

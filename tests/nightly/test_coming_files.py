@@ -117,6 +117,20 @@ def test_files_are_taken_out_of_quarantine(world: World) -> None:
     done = CliRunner().invoke(cli, ["nightly", "retry", "--results", str(world.results)])
     assert done.output.endswith("0 files will be tried again by the next night\n")
     assert world.night().quarantined == 2
+    (world.inbox / "b.jpg").write_bytes(b"nothing else")
+    world.touch(world.inbox / "b.jpg")
+    assert world.night().quarantined == 1
+    assert retry(world.results, ["a.jpg", "sub/b.jpg"]) == [
+        str(world.inbox / name) for name in ("a.jpg", "sub/b.jpg")
+    ]
+    assert world.night().quarantined == 2
+    with pytest.raises(UsageError, match=r"'b.jpg' are 2 files: .*/b.jpg, .*/sub/b.jpg"):
+        retry(world.results, ["b.jpg"])
+    for words in (["verify"], ["repair"], ["report", "-o", str(world.inbox / "n.html")], ["retry"]):
+        quiet = ["nightly", *words, "-q", "--results", str(world.results)]
+        done = CliRunner().invoke(cli, quiet)
+        assert (done.exit_code, done.output) == (0, ""), words
+    assert world.night().quarantined == 3
     assert verify(world.results) == []
     with pytest.raises(UsageError, match="no night has run"):
         retry(world.inbox)
