@@ -185,7 +185,7 @@ def demo(output: str, k: int, quiet: bool) -> None:
     from kmdist.cli.printing import say_result
     from kmdist.job.reporter import Reporter
     from kmdist.pictures.output_files import make_folder
-    from kmdist.pictures.view import draw_run
+    from kmdist.pictures.view import view
     from kmdist.recipes.quantize.recipe import quantize
 
     require_on_disk(output, "-o")
@@ -195,7 +195,7 @@ def demo(output: str, k: int, quiet: bool) -> None:
             ["sample:photos"], folder / "photos.zarr", k=k, overwrite=True, watch=reporter
         )
     picture = folder / "photos.png"
-    draw_run(run, picture)
+    view(run, picture)
     if not quiet:
         say_result(run, where=run.path)
         say(f"picture: {picture}")

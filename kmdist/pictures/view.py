@@ -53,35 +53,43 @@ def view(
 ) -> str | Path:
     """Draw what the recipe of a run has to show: figures of its own, or label maps.
 
+    One image: original, recoloured and labels beside each other, and the palette with shares; of
+    a run of several k, recoloured once for each. Without `image`: a contact sheet of up to 12
+    images spread evenly over the run, each beside its original; of several k one sheet below the
+    other, unless there is one image alone, which is drawn as by its name. Originals that are gone
+    are replaced by a note.
+
     Parameters
     ----------
+    output : .png, .jpg, .webp or .tif; or the URL of such a file.
+    image : name in the run, or path of the photograph.
+    overlay : 0 … 1: draw the labels over the original, so much of them.
     what : one of the recipe's pictures; None: label maps, or where there are none the picture to
         begin with.
-    output : the picture to write. image, overlay : as of `draw_run`.
+
+    Returns
+    -------
+    str or Path : what was written.
 
     Raises
     ------
-    UsageError : the recipe has no such picture; or as `draw_run`.
+    UsageError : no such image or picture, a path that cannot be written to, or an overlay out of
+        range.
+    KmdistError : the run has nothing to draw, or its clusters have no colours.
     """
     run = opened(run)
-    with interpreting(run):
-        return _view(run, output, image, overlay, what)
-
-
-def _view(
-    run: Run, output: str | Path, image: str | None, overlay: float | None, what: str | None
-) -> str | Path:
     recipe = recipe_named(run.recipe)
     if what is not None and what not in recipe.pictures:
         has = f"has {', '.join(recipe.pictures)}" if recipe.pictures else "is drawn without"
         raise UsageError(f"--what {what!r}: {run.path} is a run of {run.recipe}, which {has}")
-    if what is None and (not recipe.pictures or len(run.fits[0].images)):
-        return draw_run(run, output, image, overlay)
-    place = check_picture_path(output)
-    picture = _drawn(recipe.figure(run, what))
-    title = drawing.heading(run.path.name, max(picture.width, 660), note=_described(run))
-    drawing.save(drawing.stacked([title, picture]), place)
-    return place
+    with interpreting(run):
+        if what is None and (not recipe.pictures or len(run.fits[0].images)):
+            return _draw_label_maps(run, output, image, overlay)
+        place = check_picture_path(output)
+        picture = _drawn(recipe.figure(run, what))
+        title = drawing.heading(run.path.name, max(picture.width, 660), note=_described(run))
+        drawing.save(drawing.stacked([title, picture]), place)
+        return place
 
 
 def _drawn(figure: Any) -> Image.Image:
@@ -106,32 +114,10 @@ def _drawn(figure: Any) -> Image.Image:
     return Image.open(file).convert("RGB")
 
 
-def draw_run(
-    run: Run, path: str | Path, image: str | None = None, overlay: float | None = None
+def _draw_label_maps(
+    run: Run, path: str | Path, image: str | None, overlay: float | None
 ) -> str | Path:
-    """Draw a run, or one image of it.
-
-    One image: original, recoloured and labels beside each other, and the palette with shares; of
-    a run of several k, recoloured once for each. Without `image`: a contact sheet of up to 12
-    images spread evenly over the run, each beside its original; of several k one sheet below the
-    other, unless there is one image alone, which is drawn as by its name. Originals that are gone
-    are replaced by a note.
-
-    Parameters
-    ----------
-    path : .png, .jpg, .webp or .tif; or the URL of such a file.
-    image : name in the run, or path of the photograph.
-    overlay : 0 … 1: draw the labels over the original, so much of them.
-
-    Returns
-    -------
-    str or Path : what was written.
-
-    Raises
-    ------
-    UsageError : no such image, a path that cannot be written to, or an overlay out of range.
-    KmdistError : the run has no label maps, or its clusters have no colours.
-    """
+    """A contact sheet, or one image; see `view`."""
     if overlay is not None and not 0 <= overlay <= 1:
         raise UsageError(f"--overlay {overlay}: must be 0 (original) to 1 (labels)")
     fits = run.fits

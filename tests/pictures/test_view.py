@@ -11,7 +11,7 @@ import kmdist
 from kmdist.errors import KmdistError, UsageError
 from kmdist.pictures import drawing
 from kmdist.pictures.drawing import justified, label_colors, palette_bar, resized
-from kmdist.pictures.view import SHEET_PX, draw_run
+from kmdist.pictures.view import SHEET_PX, view
 from kmdist.store import Run
 
 MARGIN = 2 * drawing.GAP_PX
@@ -37,7 +37,7 @@ def panels_of(path: Path, run: Run, name: str) -> list[np.ndarray]:
 
 
 def test_original_recoloured_and_labels(run: Run, photographs: Path, tmp_path: Path) -> None:
-    assert draw_run(run, tmp_path / "v.png", "0.png") == tmp_path / "v.png"
+    assert view(run, tmp_path / "v.png", "0.png") == tmp_path / "v.png"
     original, recolored, labels = panels_of(tmp_path / "v.png", run, "0.png")
     expected = cv2.imread(str(photographs / "0.png"))[..., ::-1]
     np.testing.assert_array_equal(original, expected)
@@ -46,7 +46,7 @@ def test_original_recoloured_and_labels(run: Run, photographs: Path, tmp_path: P
 
 
 def test_overlay_mixes_labels_and_original(run: Run, photographs: Path, tmp_path: Path) -> None:
-    draw_run(run, tmp_path / "v.png", str(photographs / "0.png"), overlay=0.5)
+    view(run, tmp_path / "v.png", str(photographs / "0.png"), overlay=0.5)
     original, _, mixed = panels_of(tmp_path / "v.png", run, "0.png")
     expected = (original.astype(int) + label_colors(6)[run.labels("0.png")[:]]) / 2
     assert np.abs(mixed - expected).max() <= 1
@@ -56,17 +56,17 @@ def test_an_original_that_is_gone_is_said_and_the_rest_drawn(
     run: Run, photographs: Path, tmp_path: Path
 ) -> None:
     (photographs / "0.png").unlink()
-    draw_run(run, tmp_path / "v.png", "0.png")
+    view(run, tmp_path / "v.png", "0.png")
     original, recolored, _ = panels_of(tmp_path / "v.png", run, "0.png")
     assert (original == drawing.LINE).all(axis=2).mean() > 0.5
     np.testing.assert_array_equal(recolored, run.palette[run.labels("0.png")[:]])
-    draw_run(run, tmp_path / "sheet.png", overlay=0.4)
+    view(run, tmp_path / "sheet.png", overlay=0.4)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif"])
 def test_contact_sheet(run: Run, tmp_path: Path, suffix: str) -> None:
-    draw_run(run, tmp_path / f"sheet{suffix}")
+    view(run, tmp_path / f"sheet{suffix}")
     picture = Image.open(tmp_path / f"sheet{suffix}")
     assert abs(picture.width - SHEET_PX - 2 * MARGIN) < 60
     assert picture.getcolors(64) is None
@@ -75,14 +75,14 @@ def test_contact_sheet(run: Run, tmp_path: Path, suffix: str) -> None:
 @pytest.mark.slow
 def test_each_image_with_its_palette_and_several_k(photographs: Path, tmp_path: Path) -> None:
     each = kmdist.quantize(photographs, tmp_path / "each.zarr", k=3, shared=False)
-    draw_run(each, tmp_path / "each.png")
-    draw_run(each, tmp_path / "one.png", "transparent.png")
+    view(each, tmp_path / "each.png")
+    view(each, tmp_path / "one.png", "transparent.png")
     several = kmdist.quantize(photographs, tmp_path / "many.zarr", k=(2, 4, 40))
-    draw_run(several, tmp_path / "many.png")
-    draw_run(several, tmp_path / "many-one.png", "0.png", overlay=0.3)
+    view(several, tmp_path / "many.png")
+    view(several, tmp_path / "many-one.png", "0.png", overlay=0.3)
     sizes = {p.name: Image.open(p).size for p in tmp_path.glob("*.png")}
     assert sizes["many.png"][1] > 2 * sizes["each.png"][1]
-    draw_run(several.runs[40], tmp_path / "k40.png", "0.png")
+    view(several.runs[40], tmp_path / "k40.png", "0.png")
 
 
 @pytest.mark.slow
@@ -91,8 +91,8 @@ def test_odd_sizes(shape: tuple[int, int], tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
     cv2.imwrite(str(tmp_path / "a.png"), pixels)
     run = kmdist.quantize(tmp_path / "a.png", tmp_path / "r.zarr", k=1)
-    draw_run(run, tmp_path / "one.png", "a.png")
-    draw_run(run, tmp_path / "sheet.png", overlay=0.5)
+    view(run, tmp_path / "one.png", "a.png")
+    view(run, tmp_path / "sheet.png", overlay=0.5)
     for name in ("one.png", "sheet.png"):
         assert max(Image.open(tmp_path / name).size) < 4000
 
@@ -103,7 +103,7 @@ def test_many_colours_and_transparency(tmp_path: Path) -> None:
     pixels[:30, :30, 3] = 0
     cv2.imwrite(str(tmp_path / "a.png"), pixels)
     run = kmdist.quantize(tmp_path / "a.png", tmp_path / "r.zarr", k=256)
-    draw_run(run, tmp_path / "v.png", "a.png")
+    view(run, tmp_path / "v.png", "a.png")
     _, recolored, labels = panels_of(tmp_path / "v.png", run, "a.png")
     expected = run.palette[run.labels("a.png")[30:]]
     np.testing.assert_array_equal(recolored[30:], expected)
@@ -113,15 +113,15 @@ def test_many_colours_and_transparency(tmp_path: Path) -> None:
 
 def test_wrong_usage(run: Run, photographs: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"must end in \.png or \.jpg"):
-        draw_run(run, tmp_path / "v.gif")
+        view(run, tmp_path / "v.gif")
     with pytest.raises(UsageError, match="no image"):
-        draw_run(run, tmp_path / "v.png", "nine.png")
+        view(run, tmp_path / "v.png", "nine.png")
     with pytest.raises(UsageError, match="overlay"):
-        draw_run(run, tmp_path / "v.png", overlay=1.5)
+        view(run, tmp_path / "v.png", overlay=1.5)
     with pytest.raises(UsageError, match="original photograph"):
-        draw_run(run, photographs / "0.png", "0.png")
+        view(run, photographs / "0.png", "0.png")
     with pytest.raises(KmdistError, match="cannot write"):
-        draw_run(run, tmp_path / ("v" * 300 + ".png"))
+        view(run, tmp_path / ("v" * 300 + ".png"))
 
 
 def test_palette_bar_is_as_wide_as_the_shares() -> None:
@@ -152,7 +152,7 @@ def test_neighbouring_labels_are_told_apart() -> None:
 
 
 def test_transparent_originals_are_drawn_on_a_chequer(run: Run, tmp_path: Path) -> None:
-    draw_run(run, tmp_path / "v.png", "transparent.png")
+    view(run, tmp_path / "v.png", "transparent.png")
     original, recolored, _ = panels_of(tmp_path / "v.png", run, "transparent.png")
     np.testing.assert_array_equal(original[:20], recolored[:20])
     assert set(np.unique(original[:20])) == {208, 236}
@@ -195,8 +195,8 @@ def test_one_of_several_k_is_asked_for(photographs: Path, tmp_path: Path) -> Non
 
 def test_one_image_of_several_k_is_drawn_as_by_its_name(photographs: Path, tmp_path: Path) -> None:
     run = kmdist.quantize(photographs / "0.png", tmp_path / "one.zarr", k=(2, 4, 8))
-    draw_run(run, tmp_path / "sheet.png")
-    draw_run(run, tmp_path / "named.png", "0.png")
+    view(run, tmp_path / "sheet.png")
+    view(run, tmp_path / "named.png", "0.png")
     sheet, named = (np.asarray(Image.open(tmp_path / f"{n}.png")) for n in ("sheet", "named"))
     np.testing.assert_array_equal(sheet, named)
     paper = (sheet == drawing.PAPER).all(axis=(0, 2))
