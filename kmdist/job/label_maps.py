@@ -185,7 +185,7 @@ class KeptLabels:
         kept = labels.astype(np.min_scalar_type(k))
         if unclustered is not None:
             kept[unclustered] = k
-        self.writer.save_state(_kept_name(piece, position), {"labels": kept})
+        self.writer.save_state(f"{piece.state_name('labels')}-{position}", {"labels": kept})
 
     def close(self) -> None:
         """Nothing is left to be written."""
@@ -227,17 +227,12 @@ def label_pieces(
     return found, rejected
 
 
-def _kept_name(piece: Piece, position: int) -> str:
-    digest = hashlib.sha256(piece.source.name.encode(errors="surrogateescape")).hexdigest()[:16]
-    return f"labels-{digest}-{piece.window.y0}-{piece.window.x0}-{position}"
-
-
 def write_block(work: Work, sink: LabelSink, orders: Sequence[np.ndarray]) -> LeftOut:
     """Write the saved labels of a block under their clusters' new names; a task."""
     labels = sink.open(work.pieces)
     for piece in work.pieces:
         for position, order in enumerate(orders):
-            saved = sink.writer.load_state(_kept_name(piece, position))
+            saved = sink.writer.load_state(f"{piece.state_name('labels')}-{position}")
             if saved is None:
                 raise KmdistError(f"{piece.source.name}: its labels are gone; run with --overwrite")
             kept, new = saved["labels"], np.append(np.argsort(order), 0).astype(np.int32)

@@ -1,5 +1,6 @@
 """Pieces and blocks as tasks carry them."""
 
+import hashlib
 from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self, TypeVar
@@ -23,6 +24,11 @@ class Piece:
     def whole(self) -> bool:
         """Whether the piece is the whole image."""
         return self.window.pixels == self.source.width * self.source.height
+
+    def state_name(self, what: str) -> str:
+        """Name of the checkpoint of something that a task found in the piece."""
+        digest = hashlib.sha256(self.source.name.encode(errors="surrogateescape")).hexdigest()[:16]
+        return f"{what}-{digest}-{self.window.y0}-{self.window.x0}"
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ Each takes plain data and returns plain data, names the images it could not use 
 failing for all. What tiles of large images have found, and responses that are kept, lie in the run.
 """
 
-import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -148,7 +147,7 @@ class Tiles:
         needed = dict.fromkeys(squares[square] for square in _squares(Window(*grid.source_window)))
         found = np.empty((y1 - y0, x1 - x0), np.uint8)
         for window in needed:
-            state = writer.load_state(map_name(name, window))
+            state = writer.load_state(Piece(piece.source, window).state_name("textons"))
             if state is None:
                 raise KmdistError(f"{name}: the textons of a tile are gone; run with --overwrite")
             have = cells_of((window.y0, window.x0, window.y1, window.x1))
@@ -165,18 +164,12 @@ def _squares(window: Window) -> list[tuple[int, int]]:
     ]
 
 
-def map_name(image: str, window: Window) -> str:
-    """Name of the checkpoint that holds the textons of a tile."""
-    digest = hashlib.sha256(image.encode(errors="surrogateescape")).hexdigest()[:16]
-    return f"textons-{digest}-{window.y0}-{window.x0}"
-
-
 def save_texton_maps(work: Work, textons: Textons, texture: Texture, writer: RunWriter) -> LeftOut:
     """Find the textons of a tile's own cells and save them, 1/16 byte a pixel; a task."""
 
     def one(piece: Piece) -> None:
         found = tile_textons(read_moduli(texture, piece).values, textons.scorer)
-        writer.save_state(map_name(piece.source.name, piece.window), {"textons": found})
+        writer.save_state(piece.state_name("textons"), {"textons": found})
 
     return LeftOut(each_piece(work.pieces, one)[1])
 
