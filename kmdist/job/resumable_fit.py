@@ -17,7 +17,8 @@ from kmdist.job.job import Job
 
 CHECKPOINT_S = 10.0
 """Seconds of iterations that a killed fit loses at most."""
-
+SEEDING_PASSES = 8
+"""Of `fit_centroids` from k-means++, about."""
 
 Part = TypeVar("Part", bound=Item)
 

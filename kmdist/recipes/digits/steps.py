@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from kmdist.engine.fits import FitOptions
 from kmdist.engine.rows import kept_row_bytes
 from kmdist.job.memory import Held, Outline, Step, row_pass
-from kmdist.job.resumable_fit import ROWS
+from kmdist.job.resumable_fit import ROWS, SEEDING_PASSES
 from kmdist.recipes.digits.features import CELLS, DIRECTIONS, SIZE_PX
 from kmdist.recipes.digits.fitting import DESCRIBE, LANDMARK_ITERATIONS
 from kmdist.recipes.digits.labellers import MAX_CENTRES
@@ -18,8 +18,6 @@ from kmdist.recipes.digits.results import MEMBERS
 
 ARRAY_BYTES = 20_000
 """Of all that a fit holds beside arrays that grow: metadata, partly filled disk blocks."""
-SEEDING_PASSES = 8
-"""Of k-means++, about."""
 STATE_BYTES = 3072
 """Of a checkpoint beside its arrays: names, headers, a line in the manifest."""
 SOLVER_BYTES = 120_000_000

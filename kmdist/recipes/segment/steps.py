@@ -17,15 +17,13 @@ from kmdist.job.label_maps import (
 )
 from kmdist.job.memory import Held, Outline, Step, row_pass
 from kmdist.job.photographs import Photographs
-from kmdist.job.resumable_fit import ROWS
+from kmdist.job.resumable_fit import ROWS, SEEDING_PASSES
 from kmdist.job.work import Work
 from kmdist.recipes.segment.labels import SAMPLE_VALUES
 from kmdist.recipes.segment.model import SegmentModel
 from kmdist.recipes.segment.rows import COUNT, channels_of
 from kmdist.recipes.segment.wanted import Wanted
 
-SEEDING_PASSES = 8
-"""Of k-means++, about."""
 COPIES = 3
 """Of a sample where it is fitted: as it came, in order, and what the fit remembers."""
 DRAWING_BYTES = 48
