@@ -27,7 +27,7 @@ from kmdist.images.color import to_space
 from kmdist.job.work import Piece, read_piece
 from kmdist.recipes.texture.model import Textons, Texture, TextureModel
 
-Pixels = tuple[np.ndarray, np.ndarray | None]
+Masked = tuple[np.ndarray, np.ndarray | None]
 """RGB (y, x, 3), and where it is transparent (y, x); None: nowhere."""
 
 
@@ -76,7 +76,7 @@ def own_grid_of(texture: Texture, piece: Piece) -> TileGrid:
     return texture.features.own_grid(box_of(piece.window), shape_of(piece))
 
 
-def read_box(piece: Piece, box: Box) -> Pixels:
+def read_box(piece: Piece, box: Box) -> Masked:
     """RGB of a part of a piece's image in its own precision, and where it is transparent.
 
     Raises
@@ -86,7 +86,7 @@ def read_box(piece: Piece, box: Box) -> Pixels:
     return to_rgb(read_piece(Piece(piece.source, Window(*box))))
 
 
-def own_part(piece: Piece, read: Box, rgb: np.ndarray, transparent: np.ndarray | None) -> Pixels:
+def own_part(piece: Piece, read: Box, rgb: np.ndarray, transparent: np.ndarray | None) -> Masked:
     """8 bits of a piece's own part of what was read around it; no mask where it masks nothing."""
     own = within(box_of(piece.window), read)
     mask = None if transparent is None else transparent[own]
@@ -94,7 +94,7 @@ def own_part(piece: Piece, read: Box, rgb: np.ndarray, transparent: np.ndarray |
     return colors, mask if mask is not None and mask.any() else None
 
 
-def read_moduli(texture: Texture, piece: Piece, pixels: Pixels | None = None) -> Field:
+def read_moduli(texture: Texture, piece: Piece, pixels: Masked | None = None) -> Field:
     """Read and filter a piece: the magnitudes of its own cells.
 
     Parameters
@@ -118,7 +118,7 @@ def measure_textons(texture: Texture, moduli: Field, textons: Textons) -> Field:
 
 
 def measure(
-    texture: Texture, piece: Piece, textons: Textons | None = None, pixels: Pixels | None = None
+    texture: Texture, piece: Piece, textons: Textons | None = None, pixels: Masked | None = None
 ) -> Field:
     """Read a piece and measure its features.
 

@@ -30,7 +30,7 @@ from kmdist.job.work import Piece, Work
 from kmdist.recipes.texture.blocks import write_responses
 from kmdist.recipes.texture.measuring import (
     Field,
-    Pixels,
+    Masked,
     Sampling,
     color_sums,
     field_rows,
@@ -156,7 +156,7 @@ def texture_image(piece: Piece, wanted: TextureWanted, writer: RunWriter) -> Fit
 
 
 def segmented(
-    piece: Piece, wanted: TextureWanted, pixels: Pixels | None = None
+    piece: Piece, wanted: TextureWanted, pixels: Masked | None = None
 ) -> Iterator[tuple[int, FitResult, np.ndarray, np.ndarray | None]]:
     """One image with clusters of its own.
 
@@ -198,7 +198,7 @@ def _nothing_to_fit(n_rows: int, sampling: Sampling) -> ImageError:
 
 
 def _measured(
-    piece: Piece, wanted: TextureWanted, pixels: Pixels | None
+    piece: Piece, wanted: TextureWanted, pixels: Masked | None
 ) -> tuple[Field, Textons | None]:
     """The field of an image, and the textons fitted to it where there are any."""
     texture = wanted.texture
