@@ -4,8 +4,9 @@ from pathlib import Path
 
 import click
 
+from kmdist.cli.options import also
 from kmdist.cli.printing import say
-from kmdist.cluster.profiles import DEFAULT_FILE
+from kmdist.cluster.profiles import DEFAULT_FILE, Compute
 from kmdist.errors import KmdistError, UsageError, quantity
 
 
@@ -14,6 +15,7 @@ def cluster() -> None:
     """Look at the clusters that cluster.yaml describes."""
 
 
+@also(Compute, "trust", "insecure")
 @cluster.command()
 @click.argument("profile", required=False)
 @click.option("--scheduler", metavar="URL", help="Check this scheduler instead of a profile.")
@@ -24,8 +26,6 @@ def cluster() -> None:
     metavar="PATH",
     help="Say whether every worker sees this path as this machine does; may be repeated.",
 )
-@click.option("--trust", multiple=True, metavar="MODULE", help="Let the file name its classes.")
-@click.option("--insecure", is_flag=True, help="Allow a scheduler in the open without TLS.")
 def check(
     profile: str | None,
     scheduler: str | None,
@@ -41,7 +41,7 @@ def check(
     \b
     kmdist cluster check existing --input photos/
     """
-    from kmdist.cluster import Compute, check_cluster
+    from kmdist.cluster import check_cluster
 
     if scheduler and profile:
         raise UsageError("PROFILE and --scheduler both say what to check: give one of them")

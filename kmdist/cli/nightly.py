@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from kmdist.cli.options import QUIET, Verbosity, command_line
+from kmdist.cli.options import QUIET, Verbosity, also, command_line
 from kmdist.cli.printing import say
 from kmdist.cli.specs import (
     SPEC_KEYS,
@@ -22,6 +22,7 @@ from kmdist.cli.specs import (
     recipe_of,
 )
 from kmdist.errors import KmdistError, UsageError, quantity
+from kmdist.job.options import JobOptions
 from kmdist.options import declared
 from kmdist.recipes.registry import recipe_named
 
@@ -79,13 +80,11 @@ def _spec_alone(command: Any) -> Any:
     return click.argument("spec_", metavar="[SPEC]", required=False)(_spec_options(call))
 
 
+@also(JobOptions, "cluster", "scheduler", "insecure")
 @nightly.command()
 @_spec_alone
 @click.option("--watch", is_flag=True, help="Go on: label what comes once it has been left alone.")
 @click.option("--until", metavar="HH:MM", help="Stop cleanly at this hour.")
-@click.option("--cluster", metavar="FILE[:PROFILE]", help="Run where this cluster file says.")
-@click.option("--scheduler", metavar="URL", help="Run on this Dask scheduler.")
-@click.option("--insecure", is_flag=True, help="Allow a scheduler in the open without TLS.")
 @QUIET
 @click.option("--json", "as_json", is_flag=True, help="As JSON, an object a line, for programs.")
 def run(

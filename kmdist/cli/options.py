@@ -107,6 +107,16 @@ def output_option(*, required: bool) -> click.Option:
     return click.Option(["-o", "--output"], required=required, metavar="RUN.zarr", help=said)
 
 
+def also(options: type[Options], *names: str) -> Callable[[click.Command], click.Command]:
+    """Let a command take some options of a class besides its own."""
+
+    def add(command: click.Command) -> click.Command:
+        command.params += [click_option(declared(options)[name]) for name in names]
+        return command
+
+    return add
+
+
 def click_option(one: Declared) -> click.Option:
     """An option of a command."""
     said = one.option

@@ -7,9 +7,10 @@ from typing import Any
 
 import click
 
-from kmdist.cli.options import Verbosity, run_and_say
+from kmdist.cli.options import Verbosity, also, run_and_say
 from kmdist.cli.recipes import run_recipe
 from kmdist.errors import UsageError
+from kmdist.job.options import JobOptions
 from kmdist.options import Options, checked_values, declared
 from kmdist.recipes.registry import recipe_named, recipe_names
 
@@ -135,17 +136,12 @@ def one_off(kind: type[Options]) -> list[str]:
     return [name for one in found for name in (one.name, one.off) if name]
 
 
+@also(Verbosity, *declared(Verbosity))
+@also(JobOptions, "cluster", "scheduler", "resume", "overwrite")
 @click.command()
 @click.argument("spec", type=click.Path(dir_okay=False))
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a key.")
-@click.option("--cluster", metavar="FILE[:PROFILE]", help="Run where this cluster file says.")
-@click.option("--scheduler", metavar="URL", help="Run on this Dask scheduler.")
-@click.option("--resume", is_flag=True, help="Go on with an interrupted run.")
-@click.option("--overwrite", is_flag=True, help="Replace an existing run once this is done.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
-@click.option("-q", "--quiet", is_flag=True, help="Errors only.")
-@click.option("-v", "--verbose", is_flag=True, help="Details, and every rejected image.")
-@click.option("--json", is_flag=True, help="Progress and result as JSON, an object a line.")
 def run(
     spec: str,
     overrides: tuple[str, ...],
