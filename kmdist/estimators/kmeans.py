@@ -191,8 +191,7 @@ class KMeans(CentroidModel):
             if best is None or state.inertia < best.inertia:
                 best = state
                 kept = None if labels is None else labels.copy()
-        if best is None:
-            raise ValueError(f"n_init={self.n_init} must be at least 1")
+        assert best is not None
         return best, kept
 
     def _choose(self, rows: Rows) -> tuple[str, str]:

@@ -103,8 +103,7 @@ def _one_fit(
         if state.stop_reason is not None or time.monotonic() - saved_s > CHECKPOINT_S:
             job.writer.save_state(name, _arrays_of(state, history))
             saved_s = time.monotonic()
-    if state is None:
-        raise ValueError(f"max_iter={options.max_iter} must be at least 1")
+    assert state is not None
     return state, np.array(history)
 
 
