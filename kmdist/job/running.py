@@ -62,8 +62,7 @@ def run_job(
     OutOfTimeError : the deadline has come.
     """
     target = run_location(output) if output is not None else temporary_output()
-    opened = open_job(procedure, target, options, watch=watch, command=command, deadline=deadline)
-    with opened as (job, workload):
+    with _opened(procedure, target, options, watch, command, deadline) as (job, workload):
         if job.writer.already_complete:
             watch(Message(f"{target} is complete already"))
         else:
@@ -73,14 +72,13 @@ def run_job(
 
 
 @contextmanager
-def open_job(
+def _opened(
     procedure: Procedure[W],
     output: str | Path,
     options: JobOptions,
-    *,
-    watch: Watcher = watch_nothing,
-    command: Sequence[str] = (),
-    deadline: Deadline | None = None,
+    watch: Watcher,
+    command: Sequence[str],
+    deadline: Deadline | None,
 ) -> Iterator[tuple[Job, W]]:
     """Everything up to the first pass, and the right ending for whatever happens after.
 
