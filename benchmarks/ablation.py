@@ -54,16 +54,22 @@ SHORTCUTS = (
         ("784/10", "784/256", "784/1000"),
     ),
     Shortcut(
+        "engine.kernels.projected, .subspace",
+        "bounds for groups of centroids",
+        {f"{_STEPS}.most_groups": "one_group"},
+        ("784/256", "784/1000"),
+    ),
+    Shortcut(
         "engine.kernels.bounds",
         "bounds of rows",
         {f"{_STEPS}._wants_bounds": "only_projected"},
-        ("48/6", "48/6 whole", "48/64 whole", "3/16 whole"),
+        ("48/6", "48/6 whole", "48/64 whole", "3/16 whole", "3/256"),
     ),
     Shortcut(
         "engine.kernels.bounds",
         "panels of neighbours",
         {f"{_STEPS}.panels_pay": "never"},
-        ("48/64", "48/64 whole"),
+        ("48/64", "48/64 whole", "3/256"),
     ),
     Shortcut(
         "engine.kernels.nearest",
@@ -75,12 +81,30 @@ SHORTCUTS = (
         "engine.kernels.assign",
         "vectors over rows of few features",
         {f"{_ASSIGN}.MAX_FEATURES": "zero"},
-        ("3/16 plain",),
+        ("3/16 plain", "3/64"),
+    ),
+    Shortcut(
+        "engine.kernels.assign",
+        "tiles read where they lie",
+        {"kmdist.engine.rows.make_frame": "unfolded"},
+        ("784/10",),
+    ),
+    Shortcut(
+        "engine.kernels.sums",
+        "sums that only rows that move change",
+        {f"{_STEPS}.assign_lightly": "assign_afresh"},
+        ("48/6",),
     ),
     Shortcut(
         "recipes.quantize.kernels.color_tree",
         "cells of colours",
         {f"{_PALETTE}.cloud.sum_chunk": "sum_by_rows"},
+        ("palette 16", "palette 256"),
+    ),
+    Shortcut(
+        "recipes.quantize.kernels.color_tree",
+        "two levels of cells",
+        {"kmdist.recipes.quantize.kernels.color_tree._NODE_SIZE": "huge"},
         ("palette 16", "palette 256"),
     ),
     Shortcut(
@@ -220,6 +244,7 @@ def never(*_: Any) -> bool:
 
 
 zero = 0
+huge = 1 << 30
 
 
 def one(_: int) -> float:
@@ -232,6 +257,25 @@ def only_projected(block: Any, memory: Any, centers: Any, frame: Any) -> bool:
     from kmdist.engine.block_steps import _projects
 
     return memory.centroids is not None and _projects(block, memory, centers, frame)
+
+
+def one_group(*_: Any) -> int:
+    """Instead of `subspace.most_groups`."""
+    return 1
+
+
+def unfolded(moments: Any) -> Any:
+    """Instead of `frame.make_frame`: rows are copied into each tile."""
+    from kmdist.engine.kernels.frame import make_frame
+
+    return make_frame(moments)._replace(fold=False)
+
+
+def assign_afresh(*arguments: Any, sums: Any = None, **others: Any) -> Any:
+    """Instead of `assign.assign_lightly`: all rows are added."""
+    from kmdist.engine.kernels.assign import assign
+
+    return assign(*arguments, **others)
 
 
 def sum_by_rows(tree: Any, chunk: int, centroids: np.ndarray) -> np.ndarray:
