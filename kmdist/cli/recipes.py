@@ -22,10 +22,6 @@ from kmdist.urls import require_on_disk
 if TYPE_CHECKING:
     from kmdist.store import Run
 
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".gif", ".bmp")
-"""Of an output that is meant to be a picture."""
-
-
 EXPORT = click.Option(
     ["--export", "folder"],
     metavar="DIR",
@@ -65,17 +61,13 @@ def run_recipe(
     -------
     Run, or None where nothing was run.
     """
-    from kmdist.job.running import plan_job, run_job
+    from kmdist.job.running import PICTURE_SUFFIXES, plan_job, run_job
 
     if output is None and folder is None:
         raise UsageError("-o is missing: the run to write, such as -o run.zarr")
     recipe = recipe_named(name)
-    picture = output if PurePosixPath(output or "").suffix.lower() in PICTURE_SUFFIXES else None
-    if picture and not recipe.exported:
-        raise UsageError(
-            f"-o {picture}: images of {name} have no label maps to draw; give the run to write, "
-            "such as -o run.zarr, and kmdist view draws that"
-        )
+    named_so = PurePosixPath(output or "").suffix.lower() in PICTURE_SUFFIXES
+    picture = output if named_so and recipe.exported else None
     drawn = picture is not None or folder is not None
     if drawn:
         check_pictures(inputs, picture, folder, options)

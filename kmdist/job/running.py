@@ -12,13 +12,13 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from kmdist.cluster import Compute, client_of, connect, local_workers, open_pool, profile_of
 from kmdist.cluster.workers import LOCAL_MEMORY_SHARE, PROCESSES_SHARE
 from kmdist.engine.dask_pool import DaskPool
 from kmdist.engine.passes import Slots, ThreadPool, memory_limit_bytes, usable_cores
-from kmdist.errors import quantity
+from kmdist.errors import UsageError, quantity
 from kmdist.images import Rejection
 from kmdist.job.job import (
     Deadline,
@@ -36,6 +36,9 @@ from kmdist.store import Run, RunWriter, open_run, run_location
 from kmdist.store.claims.claims import check_output
 from kmdist.store.targets import local_path
 from kmdist.urls import is_url
+
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".gif", ".bmp")
+"""Of an output that is meant to be a picture."""
 
 
 def run_job(
@@ -62,6 +65,11 @@ def run_job(
     OutOfTimeError : the deadline has come.
     """
     target = run_location(output) if output is not None else temporary_output()
+    if PurePosixPath(target).suffix.lower() in PICTURE_SUFFIXES:
+        raise UsageError(
+            f"output {target}: is named as a picture, and a run is a folder; name it as run.zarr, "
+            "and have pictures made of it: kmdist view, kmdist export"
+        )
     with _opened(procedure, target, options, watch, command, deadline) as (job, workload):
         if job.writer.already_complete:
             watch(Message(f"{target} is complete already"))

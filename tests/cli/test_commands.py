@@ -18,6 +18,7 @@ from click.testing import CliRunner, Result
 
 import kmdist
 from kmdist.cli import cli
+from kmdist.errors import UsageError
 from kmdist.store import open_run
 from tests.support.folders import ROOT
 from tests.support.runs import bytes_of
@@ -181,9 +182,6 @@ def test_a_picture_of_one_photograph_is_all_that_is_written(
 
 
 def test_digits_have_no_label_maps_to_export(tmp_path: Path) -> None:
-    picture = kmdist_command("digits", "sample:digits", "-o", tmp_path / "d.png")
-    assert picture.exit_code == 2
-    assert "images of digits have no label maps" in picture.output
     assert "--export" not in kmdist_command("digits", "--help").output
     assert "--export" in kmdist_command("segment", "--help").output
     run = tmp_path / "d.zarr"
@@ -198,6 +196,23 @@ def test_digits_have_no_label_maps_to_export(tmp_path: Path) -> None:
         assert refused.exit_code == 2, refused.output
         assert f"{run}: images of digits have no label maps" in refused.output
     assert [path.name for path in tmp_path.iterdir()] == ["d.zarr"]
+
+
+def test_no_run_is_named_as_a_picture(run_path: Path, photographs: Path, tmp_path: Path) -> None:
+    """What makes no picture of one photograph would make a folder of that name."""
+    job = tmp_path / "job.yaml"
+    job.write_text(f"recipe: digits\ninput: sample:digits\noutput: {tmp_path / 'o.png'}\n")
+    for words in (
+        ("predict", run_path, photographs / "0.png", "-o", tmp_path / "o.png"),
+        ("digits", "sample:digits", "-o", tmp_path / "o.JPG"),
+        ("run", job),
+    ):
+        done = kmdist_command(*words)
+        assert done.exit_code == 2, done.output
+        assert "is named as a picture, and a run is a folder" in done.output
+    with pytest.raises(UsageError, match="is named as a picture"):
+        kmdist.quantize(photographs, tmp_path / "o.tif", k=2)
+    assert not list(tmp_path.glob("*o.[pJt]*"))
 
 
 def test_nothing_is_written_into_a_run(run_path: Path, photographs: Path) -> None:
