@@ -17,7 +17,6 @@ from kmdist.recipes.quantize.kernels.histogram import (
     RED_BITS,
     Colors,
     encode_with_alpha,
-    flat_mask,
     flat_pixels,
 )
 
@@ -52,11 +51,7 @@ def label_table(
 
 
 def apply_table(
-    pixels: npt.NDArray[np.uint8],
-    table: npt.NDArray[np.unsignedinteger],
-    unclustered: npt.NDArray[np.bool_] | None = None,
-    fill: int | None = None,
-    out: npt.NDArray[np.unsignedinteger] | None = None,
+    pixels: npt.NDArray[np.uint8], table: npt.NDArray[np.unsignedinteger]
 ) -> npt.NDArray[np.unsignedinteger]:
     """Label pixels (..., 3) by looking their colours up in a `label_table`.
 
@@ -64,9 +59,6 @@ def apply_table(
     ----------
     pixels : (..., 3) uint8, all of colours that the table lists.
     table : (2²⁴,) labels.
-    unclustered : (...,) bool, True where the pixel gets `fill` instead of a label.
-    fill : None means the largest value of the table's dtype.
-    out : (...,) contiguous, of the table's dtype, to write into; None: a new array.
 
     Returns
     -------
@@ -75,22 +67,13 @@ def apply_table(
 
     Raises
     ------
-    ValueError : pixels are not uint8 with three channels, or mask or `out` do not fit them.
+    ValueError : pixels are not uint8 with three channels.
     """
     if table.shape != (N_CODES,):
         raise ValueError(f"a label table has {N_CODES} entries, received shape {table.shape}")
     flat = flat_pixels(pixels)
-    skip = flat_mask(unclustered, len(flat))
-    labels = np.empty(pixels.shape[:-1], table.dtype) if out is None else out
-    if labels.shape != pixels.shape[:-1] or labels.dtype != table.dtype:
-        raise ValueError(
-            f"out must be {pixels.shape[:-1]} {table.dtype}, received {labels.shape} {labels.dtype}"
-        )
-    if not labels.flags.c_contiguous:
-        raise ValueError("out must be C-contiguous; pass a contiguous array or None")
+    labels = np.empty(pixels.shape[:-1], table.dtype)
     _look_up(flat, table, labels.reshape(-1))
-    if skip is not None:
-        labels.reshape(-1)[skip] = np.iinfo(table.dtype).max if fill is None else fill
     return labels
 
 
