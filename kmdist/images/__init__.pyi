@@ -1,5 +1,4 @@
-from .blocks import Block as Block
-from .blocks import Part as Part
+from .blocks import Piece as Piece
 from .blocks import Window as Window
 from .blocks import plan_blocks as plan_blocks
 from .blocks import shard_windows as shard_windows

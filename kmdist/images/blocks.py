@@ -4,9 +4,11 @@ Tiles are multiples of the label maps' chunks, and divide their shards, so that 
 two writers.
 """
 
+import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 
 from kmdist.images.source import ImageSource
 from kmdist.store.format.layout import CHUNK, SHARD, SHARD_ABOVE
@@ -45,27 +47,26 @@ class Window:
 
 
 @dataclass(frozen=True)
-class Part:
-    """A window of one image, by its position in the list of sources."""
+class Piece:
+    """One image, or one tile of it, with all a worker needs to read it."""
 
-    image: int
+    source: ImageSource
     window: Window
 
-
-@dataclass(frozen=True)
-class Block:
-    """Whole images, or one tile of an image that is read by window."""
-
-    index: int
-    parts: tuple[Part, ...]
-
     @property
-    def pixels(self) -> int:
-        """Pixels of all parts."""
-        return sum(part.window.pixels for part in self.parts)
+    def whole(self) -> bool:
+        """Whether the piece is the whole image."""
+        return self.window.pixels == self.source.width * self.source.height
+
+    def state_name(self, what: str) -> str:
+        """Name of the checkpoint of something that a task found in the piece."""
+        digest = hashlib.sha256(self.source.name.encode(errors="surrogateescape")).hexdigest()[:16]
+        return f"{what}-{digest}-{self.window.y0}-{self.window.x0}"
 
 
-def plan_blocks(sources: Sequence[ImageSource], *, block_mpx: float = 16.0) -> list[Block]:
+def plan_blocks(
+    sources: Sequence[ImageSource], *, block_mpx: float = 16.0
+) -> list[tuple[Piece, ...]]:
     """Cut a collection into blocks of about `block_mpx` megapixels.
 
     The plan depends on the sources and `block_mpx` alone. Images are taken in order. An image
@@ -85,22 +86,23 @@ def plan_blocks(sources: Sequence[ImageSource], *, block_mpx: float = 16.0) -> l
 
     Returns
     -------
-    list of Block : in order of their first image; Σ blocks' pixels = Σ images' pixels.
+    list of tuples of Piece : blocks, of whole images or one tile of an image that is read by
+        window, in order of their first image; Σ blocks' pixels = Σ images' pixels.
     """
     limit = block_mpx * 1e6
     tiled = [source.windowed and source.pixels > limit for source in sources]
     batched = [position for position, is_tiled in enumerate(tiled) if not is_tiled]
     together = sum(sources[position].pixels + IMAGE_PX for position in batched)
     batch_limit = min(limit, max(together / SPREAD, LEAST_PIXELS))
-    groups = [
-        [Part(position, whole_window(sources[position])) for position in batch]
+    blocks = [
+        (batch[0], [Piece(sources[i], whole_window(sources[i])) for i in batch])
         for batch in _balanced(batched, sources, batch_limit)
     ]
     for position, is_tiled in enumerate(tiled):
         if is_tiled:
-            groups.extend([Part(position, tile)] for tile in _tiles(sources[position], limit))
-    groups.sort(key=lambda parts: parts[0].image)
-    return [Block(index, tuple(parts)) for index, parts in enumerate(groups)]
+            one = sources[position]
+            blocks.extend((position, [Piece(one, tile)]) for tile in _tiles(one, limit))
+    return [tuple(pieces) for _, pieces in sorted(blocks, key=itemgetter(0))]
 
 
 def whole_window(source: ImageSource) -> Window:

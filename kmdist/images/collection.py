@@ -35,9 +35,7 @@ class ImageCollection(Mapping[str, da.Array]):
 
     def __getitem__(self, name: str) -> da.Array:
         source = self._by_name[name]
-        windows = [
-            p.window for b in plan_blocks([source], block_mpx=self._block_mpx) for p in b.parts
-        ]
+        windows = [p.window for b in plan_blocks([source], block_mpx=self._block_mpx) for p in b]
         rows: dict[int, list[da.Array]] = {}
         for window in windows:
             rows.setdefault(window.y0, []).append(_chunk(source, window))

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 
 from kmdist.errors import KmdistError, quantity, shown
-from kmdist.images import Rejection
+from kmdist.images import Piece, Rejection
 from kmdist.job.block_pass import BlockPass, Stage
 from kmdist.job.job import Job
 from kmdist.job.label_maps import Layer, tiles_of
 from kmdist.job.memory import NOTHING, Held
 from kmdist.job.progress import Message
 from kmdist.job.shared_fit import FitResult, SharedFit, WantedClusters
-from kmdist.job.work import Piece, Work, each_piece
+from kmdist.job.work import Work, each_piece
 from kmdist.store import RunWriter
 
 NAMED = 10

@@ -10,14 +10,14 @@ import numpy as np
 from kmdist.engine.passes import run_pass
 from kmdist.errors import ImageError, KmdistError
 from kmdist.filters.regions import join_small_regions
-from kmdist.images import ImageSource, Rejection
+from kmdist.images import ImageSource, Piece, Rejection
 from kmdist.images.blocks import is_sharded
 from kmdist.job.block_pass import BlockPass, Stage, writing_stage
 from kmdist.job.block_results import LeftOut
 from kmdist.job.job import Job
 from kmdist.job.memory import Held, Step
 from kmdist.job.pixels import decode_piece
-from kmdist.job.work import Piece, Work, each_piece
+from kmdist.job.work import Work, each_piece
 from kmdist.store import LabelMap, RunWriter
 from kmdist.store.format.layout import SHARD, label_dtype
 

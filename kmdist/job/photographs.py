@@ -17,7 +17,7 @@ from kmdist.job.memory import Outline, Step
 from kmdist.job.options import JobOptions
 from kmdist.job.progress import Event, Message, Watcher
 from kmdist.job.recipe import Inputs, Results
-from kmdist.job.work import Work, work_of
+from kmdist.job.work import Work
 from kmdist.store import Run
 
 PICTURE_BYTES = 4
@@ -120,7 +120,8 @@ def blocks_of(
     the channels.
     """
     block_mpx = options.block_mpx * PICTURE_BYTES / max(PICTURE_BYTES, pixel_bytes)
-    return work_of(plan_blocks(sources, block_mpx=block_mpx), sources)
+    planned = plan_blocks(sources, block_mpx=block_mpx)
+    return [Work(index, pieces) for index, pieces in enumerate(planned)]
 
 
 def open_photographs(

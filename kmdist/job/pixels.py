@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kmdist.errors import ImageError, UsageError
-from kmdist.images import Found, Rejection, Window, decode, probe, to_rgb8
+from kmdist.images import Found, Piece, Rejection, Window, decode, probe, to_rgb8
 from kmdist.images.finding.files import file_status
 from kmdist.job.recipe import Model
-from kmdist.job.work import Piece, Work, read_piece
+from kmdist.job.work import Work, read_piece
 from kmdist.store import RunImage, label_dtype, unclustered_value
 
 Convert = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray | None]]

@@ -1,34 +1,15 @@
 """Pieces and blocks as tasks carry them."""
 
-import hashlib
 from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self, TypeVar
 
 from kmdist.errors import ImageError
-from kmdist.images import Block, ImageSource, Rejection, Window, decode
+from kmdist.images import ImageSource, Piece, Rejection, decode
 from kmdist.images.blocks import is_sharded
 from kmdist.images.finding.files import file_status
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Piece:
-    """One image, or one tile of it, with all a worker needs to read it."""
-
-    source: ImageSource
-    window: Window
-
-    @property
-    def whole(self) -> bool:
-        """Whether the piece is the whole image."""
-        return self.window.pixels == self.source.width * self.source.height
-
-    def state_name(self, what: str) -> str:
-        """Name of the checkpoint of something that a task found in the piece."""
-        digest = hashlib.sha256(self.source.name.encode(errors="surrogateescape")).hexdigest()[:16]
-        return f"{what}-{digest}-{self.window.y0}-{self.window.x0}"
 
 
 @dataclass(frozen=True)
@@ -147,11 +128,3 @@ def _require_unchanged(source: ImageSource) -> None:
     probed = (source.size_bytes, source.mtime_ns, source.ctime_ns)
     if source.format not in ("zarr", "bands") and status != probed:
         raise ImageError("changed", "changed while the job ran; run the job again")
-
-
-def work_of(blocks: Sequence[Block], sources: Sequence[ImageSource]) -> list[Work]:
-    """Blocks with the sources they refer to."""
-    return [
-        Work(block.index, tuple(Piece(sources[part.image], part.window) for part in block.parts))
-        for block in blocks
-    ]

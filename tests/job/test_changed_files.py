@@ -13,9 +13,9 @@ import zarr
 
 from kmdist import digits, quantize
 from kmdist.errors import ImageError, KmdistError
-from kmdist.images import Found, Window, decode, probe
+from kmdist.images import Found, Piece, Window, decode, probe
 from kmdist.job.progress import Event, Message
-from kmdist.job.work import Piece, read_piece
+from kmdist.job.work import read_piece
 from kmdist.recipes.digits.stacks import open_stack
 
 

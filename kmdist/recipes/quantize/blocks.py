@@ -8,12 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from kmdist.errors import ImageError
-from kmdist.images import Rejection
+from kmdist.images import Piece, Rejection
 from kmdist.job.block_pass import Stage
 from kmdist.job.label_maps import LabelSink, Taker, label_pieces
 from kmdist.job.memory import DECODE_BYTES, LABEL_BYTES, Held
 from kmdist.job.pixels import Pixels, decode_piece, decode_pieces
-from kmdist.job.work import Piece, Work
+from kmdist.job.work import Work
 from kmdist.recipes.quantize.fidelity import Fidelity, fidelity_of, merged
 from kmdist.recipes.quantize.kernels.histogram import (
     N_CODES,

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kmdist.images import Piece
 from kmdist.images.color import over_black_and_white
 from kmdist.job.exhibits import Curves, Exhibit
-from kmdist.job.work import Piece
 from kmdist.recipes.quantize.kernels.fidelity import (
     NOTHING_SKIPPED,
     UNIT,

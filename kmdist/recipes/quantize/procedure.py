@@ -16,7 +16,7 @@ import numpy as np
 
 from kmdist.engine.passes import Pool
 from kmdist.errors import ImageError, UsageError, quantity
-from kmdist.images import Rejection
+from kmdist.images import Piece, Rejection
 from kmdist.job.block_pass import BlockPass
 from kmdist.job.each_image import EachImage, Fits, record_of_images, write_image
 from kmdist.job.job import Job
@@ -28,7 +28,6 @@ from kmdist.job.pixels import decode_piece
 from kmdist.job.progress import Message, Watcher, compile_kernels
 from kmdist.job.recipe import Results
 from kmdist.job.shared_fit import FitResult, SharedFit
-from kmdist.job.work import Piece
 from kmdist.recipes.quantize.blocks import COUNT, LABEL, PHOTOGRAPHIC, Counted, decode_block
 from kmdist.recipes.quantize.fidelity import Fidelity, fidelity_of, write_fidelity
 from kmdist.recipes.quantize.kernels.histogram import ColorCounter, Colors

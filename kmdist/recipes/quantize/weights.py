@@ -8,12 +8,12 @@ import numpy as np
 
 from kmdist.engine.passes import Pool
 from kmdist.errors import ImageError, UsageError, quantity
-from kmdist.images import ImageSource, find_images, to_rgb8
+from kmdist.images import ImageSource, Piece, find_images, to_rgb8
 from kmdist.job.options import JobOptions
 from kmdist.job.photographs import Photographs, blocks_of, probe_all
 from kmdist.job.pixels import Pixels
 from kmdist.job.progress import Message, Watcher
-from kmdist.job.work import Piece, read_piece
+from kmdist.job.work import read_piece
 
 WEIGHING_BYTES = 44
 """A pixel being weighed: its mask, decoded, and the sorted codes of its colours."""

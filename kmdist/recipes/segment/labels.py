@@ -11,11 +11,11 @@ from kmdist.engine.kernels import as_kernel_rows, kernel_chunks
 from kmdist.engine.kernels.distances import inertia_bins
 from kmdist.engine.kernels.sums import BINS, bins_of
 from kmdist.engine.lloyd import total_inertia
-from kmdist.images import Rejection
+from kmdist.images import Piece, Rejection
 from kmdist.job.block_pass import Stage
 from kmdist.job.job import Job
 from kmdist.job.label_maps import KeptLabels, LabelSink, Taker, label_blocks, label_pieces
-from kmdist.job.work import Piece, Work
+from kmdist.job.work import Work
 from kmdist.recipes.segment.kernels import add_totals
 from kmdist.recipes.segment.model import SegmentModel
 from kmdist.recipes.segment.rows import read_valid, with_data

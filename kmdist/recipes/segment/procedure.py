@@ -18,7 +18,7 @@ from kmdist.engine.passes import Pool, ThreadPool
 from kmdist.engine.rows import Rows, rows_of_array
 from kmdist.errors import ImageError, UsageError
 from kmdist.filters.regions import join_small_regions
-from kmdist.images import Found, Rejection
+from kmdist.images import Found, Piece, Rejection
 from kmdist.images.finding.find import listed_inputs
 from kmdist.images.finding.formats import zarr_metadata
 from kmdist.job.each_image import EachImage, Fits, record_of_images, write_image
@@ -31,7 +31,7 @@ from kmdist.job.progress import Message, Watcher
 from kmdist.job.recipe import Inputs, Results
 from kmdist.job.resumable_fit import fit_centroids
 from kmdist.job.shared_fit import Arrays, FitResult, SharedFit, write_predicted
-from kmdist.job.work import Piece, Work
+from kmdist.job.work import Work
 from kmdist.recipes.segment import geo
 from kmdist.recipes.segment.bands import gather_by
 from kmdist.recipes.segment.labels import (

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from kmdist.errors import ImageError
-from kmdist.images import Found, ImageSource, Window, decode, probe
+from kmdist.images import Found, ImageSource, Piece, Window, decode, probe
 from kmdist.images.finding.files import file_status, open_regular
 from kmdist.images.reading.axes import Axes, axes_of, take_window
 from kmdist.images.reading.integrity import silenced
@@ -23,7 +23,7 @@ from kmdist.images.reading.tiff import (
     whole_page,
 )
 from kmdist.images.reading.zarr_images import ZarrPicture, grid_of, open_picture
-from kmdist.job.work import Piece, read_piece
+from kmdist.job.work import read_piece
 from kmdist.recipes.segment.bands import Scene, require_alike
 from kmdist.recipes.segment.geo import is_gdal, mask_place, opened_raster, read_bands
 from kmdist.recipes.segment.kernels import any_channel

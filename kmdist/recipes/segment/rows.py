@@ -7,11 +7,11 @@ import numpy as np
 
 from kmdist.engine.kernels.frame import Moments, merge_moments, moments
 from kmdist.engine.rows import Loader, Places, Rows
-from kmdist.images import ImageSource, Rejection
+from kmdist.images import ImageSource, Piece, Rejection
 from kmdist.job.block_pass import BlockPass, Stage
 from kmdist.job.job import Job, NoUsableImageError
 from kmdist.job.resumable_fit import kept_rows
-from kmdist.job.work import Piece, Work, each_piece, read_piece
+from kmdist.job.work import Work, each_piece, read_piece
 from kmdist.recipes.segment.model import Scaling
 from kmdist.recipes.segment.rasters import read_raster
 from kmdist.recipes.segment.scaling import Channels

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from kmdist.images import Rejection
+from kmdist.images import Piece, Rejection
 from kmdist.job.block_pass import BlockPass, Stage
 from kmdist.job.job import Job
 from kmdist.job.label_maps import (
@@ -28,7 +28,7 @@ from kmdist.job.label_maps import (
 from kmdist.job.memory import LABEL_BYTES, Held
 from kmdist.job.photographs import Photographs
 from kmdist.job.shared_fit import write_predicted
-from kmdist.job.work import Piece, Work
+from kmdist.job.work import Work
 from kmdist.recipes.texture.blocks import MAP, MeasuredBlock, Measuring, Tiles, measure_piece
 from kmdist.recipes.texture.measuring import Field, color_sums, label_field, row_inertia
 from kmdist.recipes.texture.model import SPACE, Textons, Texture, TextureModel

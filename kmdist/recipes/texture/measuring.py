@@ -22,9 +22,9 @@ from kmdist.filters.features import (
 )
 from kmdist.filters.statistics import FeatureSums, Projection
 from kmdist.filters.tiles import Box
-from kmdist.images import ImageSource, Window, to_rgb
+from kmdist.images import ImageSource, Piece, Window, to_rgb
 from kmdist.images.color import to_space
-from kmdist.job.work import Piece, read_piece
+from kmdist.job.work import read_piece
 from kmdist.recipes.texture.model import Textons, Texture, TextureModel
 
 Masked = tuple[np.ndarray, np.ndarray | None]

@@ -17,7 +17,7 @@ import numpy as np
 from kmdist.engine.fits import FitOptions
 from kmdist.engine.passes import Pool, run_pass
 from kmdist.errors import ImageError
-from kmdist.images import ImageSource, Window, decode, to_rgb8
+from kmdist.images import ImageSource, Piece, Window, decode, to_rgb8
 from kmdist.job.each_image import EachImage, Fits, record_of_images, write_image
 from kmdist.job.job import Job
 from kmdist.job.memory import Outline
@@ -26,7 +26,7 @@ from kmdist.job.photographs import PhotographProcedure, Photographs, open_photog
 from kmdist.job.progress import Message, Watcher, compile_kernels
 from kmdist.job.recipe import Results
 from kmdist.job.shared_fit import FitResult
-from kmdist.job.work import Piece, Work
+from kmdist.job.work import Work
 from kmdist.recipes.texture.blocks import write_responses
 from kmdist.recipes.texture.measuring import (
     Field,

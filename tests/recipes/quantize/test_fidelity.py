@@ -13,8 +13,7 @@ from skimage.metrics import structural_similarity
 import kmdist
 from kmdist.cli import cli
 from kmdist.errors import KmdistError, UsageError
-from kmdist.images import Window
-from kmdist.job.work import Piece
+from kmdist.images import Piece, Window
 from kmdist.recipes.quantize.fidelity import DELTA_E_UNIT, added, delta_e_step, fidelity_of
 from kmdist.recipes.quantize.kernels import fidelity as kernels
 from kmdist.recipes.quantize.kernels.fidelity import (

@@ -21,13 +21,14 @@ from kmdist.images import (
     Choice,
     Found,
     ImageSource,
+    Piece,
     Rejection,
     Window,
     find_images,
     probe,
 )
 from kmdist.images.pixels import full_scale, over
-from kmdist.job.work import Piece, read_piece
+from kmdist.job.work import read_piece
 from kmdist.recipes.digits.stacks.stack import Stack, Usable, no_file
 from kmdist.urls import is_url
 
