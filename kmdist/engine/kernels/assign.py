@@ -173,8 +173,10 @@ class _Kernels:
         )
         self.panel = make_panel(centroids, frame, folded=self.direct)
         self.lines = _joined_lines(self.panel) if self.few else NO_TILE
-        own = frame._replace(shift=np.zeros(d)) if self.direct else frame
-        self.frame = shift_and_scale(as_kernel_rows(rows[:0]).dtype, own)
+        shift = np.zeros(d) if self.direct else frame.shift
+        # The shift is exact in float32, so that a row is rounded once, as from float64.
+        single = frame.scale == 1.0 and as_kernel_rows(rows[:0]).dtype != np.float64
+        self.frame = (shift.astype(np.float32), np.float32(1)) if single else (shift, frame.scale)
         self.grid = tuple(frame.grid)
         tile = _ROWS if self.few else TILE_ROWS
         whole = min(_STAGE_ROWS, _STAGE_VALUES // d, len(rows))
@@ -242,16 +244,9 @@ def _joined_lines(panel: Panel) -> np.ndarray:
     return np.pad(lines, ((0, 1 + MAX_FEATURES - len(lines)), (0, 0)))
 
 
-def shift_and_scale(dtype: np.dtype, frame: Frame) -> tuple[np.ndarray, float | np.float32]:
-    """Those of a frame, in float32 where that is exact, so that a row is rounded once.
-
-    Parameters
-    ----------
-    dtype : of rows as kernels take them.
-    """
-    if frame.scale == 1.0 and dtype != np.float64:
-        return frame.shift.astype(np.float32), np.float32(1)
-    return frame.shift, frame.scale
+def float32_rows(part: np.ndarray, frame: Frame) -> np.ndarray | None:
+    """Float32 rows that can be brought into the frame as they are, or None; shifts are exact."""
+    return part if part.dtype == np.float32 and frame.scale == 1.0 else None
 
 
 _FAR = np.float32(3e38)

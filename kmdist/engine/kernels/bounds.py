@@ -19,10 +19,11 @@ import numpy as np
 from numba import njit
 
 from kmdist.engine.kernels import NO_WEIGHTS, as_kernel_rows, kernel_chunks
-from kmdist.engine.kernels.assign import shift_and_scale
+from kmdist.engine.kernels.assign import float32_rows
 from kmdist.engine.kernels.frame import Frame
 from kmdist.engine.kernels.nearest import (
     TILE_ROWS,
+    frame_row,
     nearest_rows,
     prefetch,
     resolve,
@@ -173,7 +174,7 @@ def _width(group, lanes):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True, fastmath={"contract", "nnan", "nsz", "reassoc"})
-def _gather(points, todo, frame, local, labels, bounds, near, blur, gathered):  # type: ignore[no-untyped-def]
+def _gather(points, single, todo, frame, local, labels, bounds, near, blur, gathered):  # type: ignore[no-untyped-def]
     """Put rows with the others of their group, unless their tightened upper bound is enough.
 
     Group 0 holds rows that need all centroids, the others those of one centroid and width. Lengths
@@ -200,13 +201,19 @@ def _gather(points, todo, frame, local, labels, bounds, near, blur, gathered):  
         if at + ahead < position[1]:
             for byte in range(0, width, 64):
                 prefetch(first + index_of[at + ahead] * width + byte)  # type: ignore[call-arg]
-        square, distance = np.float32(0), np.float32(0)
-        for p in range(d):
-            x = np.float32((shift.dtype.type(points[i, p]) - shift[p]) * scale)
-            stage[p] = x
-            t = x - local[label, p]
-            square += x * x
-            distance += t * t
+        if single:
+            square, distance = frame_row(  # type: ignore[call-arg,var-annotated]
+                first + i * width, d, shift.ctypes.data, scale, local.ctypes.data + 4 * d * label,
+                stage.ctypes.data,
+            )  # fmt: skip
+        else:
+            square, distance = np.float32(0), np.float32(0)  # type: ignore[assignment]
+            for p in range(d):
+                x = np.float32((points[i, p] - shift[p]) * scale)
+                stage[p] = x
+                t = x - local[label, p]
+                square += x * x  # type: ignore[assignment]
+                distance += t * t
         up = np.sqrt(distance) * stretch + blur
         up = min(up, upper[i])
         upper[i] = up
@@ -288,7 +295,7 @@ def _score_group(  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, cache=True)
 def _assign_bounded(  # type: ignore[no-untyped-def]
-    rows, weights, made, centroids, frame, labels, bounds, moves, near, out
+    rows, rows32, weights, made, centroids, frame, labels, bounds, moves, near, out
 ):
     n, d = rows.shape
     k = centroids.shape[0]
@@ -298,6 +305,7 @@ def _assign_bounded(  # type: ignore[no-untyped-def]
     half_gaps, reach = near[0], near[1]
     half_gaps32 = (half_gaps * DOWN).astype(np.float32)
     wide = (half_gaps32, (reach * DOWN).astype(np.float32))
+    shift32, scale32 = shift.astype(np.float32), np.float32(scale)
     limited = reach[0, 0] > 0.0
     groups = _CLASSES * k + 1 if limited else 1
     capacity = _GROUP_ROWS if limited else TILE_ROWS
@@ -327,7 +335,15 @@ def _assign_bounded(  # type: ignore[no-untyped-def]
         widen(labels, bounds, grown, wide, first, last)
         position[1] = suspects(labels, bounds, half_gaps32, first, last, index_of)
         while position[0] < position[1]:
-            g = _gather(rows, todo, (shift, scale), local, labels, bounds, wide, blur, gathered)
+            if rows32 is None:  # numba compiles one of the branches
+                g = _gather(
+                    rows, False, todo, (shift, scale), local, labels, bounds, wide, blur, gathered
+                )
+            else:
+                g = _gather(
+                    rows32, True, todo, (shift32, scale32), local, labels, bounds, wide, blur,
+                    gathered,
+                )  # fmt: skip
             if g >= 0:
                 scored += sizes[g] * _width(g, lanes)
                 _score_group(
@@ -388,10 +404,11 @@ def assign_bounded(
         here = slice(first, first + len(part))
         scored += _assign_bounded(
             part,
+            float32_rows(part, frame),
             NO_WEIGHTS if weights is None else weights[here],
             tuple(guide[:5]),
             guide.centroids,
-            (*shift_and_scale(part.dtype, frame), tuple(frame.grid)),
+            (frame.shift, frame.scale, tuple(frame.grid)),
             labels[here],
             (upper[here], lower[here]),
             moves,

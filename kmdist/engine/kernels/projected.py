@@ -16,11 +16,12 @@ import numpy as np
 from numba import njit
 
 from kmdist.engine.kernels import NO_WEIGHTS, as_kernel_rows, kernel_chunks
-from kmdist.engine.kernels.assign import shift_and_scale
+from kmdist.engine.kernels.assign import float32_rows
 from kmdist.engine.kernels.frame import Frame
 from kmdist.engine.kernels.nearest import (
     LANES,
     LISTED_ROWS,
+    frame_row,
     nearest_of,
     norm2,
     prefetch,
@@ -92,17 +93,19 @@ def _square(row, local, j):  # type: ignore[no-untyped-def]
     return total
 
 
-@njit(nogil=True, cache=True, fastmath={"contract", "nnan", "nsz", "reassoc"})
-def _read_row(rows, i, frame, local, j, row):  # type: ignore[no-untyped-def]
+@njit(nogil=True, cache=True)
+def _read_row(rows, rows32, i, frame, local, j, row):  # type: ignore[no-untyped-def]
     """Bring a row into the frame as float32; its squared distance from a centroid."""
-    shift, scale = frame
-    total = np.float32(0)
-    for p in range(rows.shape[1]):
-        x = np.float32((shift.dtype.type(rows[i, p]) - shift[p]) * scale)
-        row[p] = x
-        t = x - local[j, p]
-        total += t * t
-    return total
+    shift, scale, shift32, scale32 = frame
+    d = rows.shape[1]
+    if rows32 is None:  # numba compiles one of the branches
+        for p in range(d):
+            row[p] = np.float32((rows[i, p] - shift[p]) * scale)
+        return _square(row, local, j)
+    return frame_row(  # type: ignore[call-arg,var-annotated]
+        rows32.ctypes.data + 4 * d * i, d, shift32.ctypes.data, scale32,
+        local.ctypes.data + 4 * d * j, row.ctypes.data,
+    )[1]  # fmt: skip
 
 
 @njit(nogil=True, cache=True)
@@ -125,7 +128,7 @@ def _lower(bounds, falls):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, cache=True)
 def _open_rows(  # type: ignore[no-untyped-def]
-    first, size, rows, points, guide, slot_of, frame, labels, bounds, moves, stage
+    first, size, rows, rows32, points, guide, slot_of, frame, labels, bounds, moves, stage
 ):
     """Move the bounds of the rows of a stage, and list those that each group must be scored for.
 
@@ -150,7 +153,7 @@ def _open_rows(  # type: ignore[no-untyped-def]
         r = np.int32(i - first)
         opened[found] = r
         found += 1
-        least = _read_row(rows, i, frame, local, label, row)
+        least = _read_row(rows, rows32, i, frame, local, label, row)
         up = min(up, np.sqrt(least) * stretch + blunt)
         square = np.float32(norm2(points, i))
         length = np.sqrt(square) * (np.float32(1.0) + factor) + reach
@@ -185,7 +188,7 @@ _score_listed = _score_plain if PLAIN_KERNELS else score_listed
 
 @njit(nogil=True, cache=True)
 def _score_vector(  # type: ignore[no-untyped-def]
-    v, begins, g, first, rows, points, guide, slots, frame, lower, stage, scratch
+    v, begins, g, first, rows, rows32, points, guide, slots, frame, lower, stage, scratch
 ):
     """Score the rows listed for a group by a vector of it, and compare what that leaves open.
 
@@ -214,7 +217,7 @@ def _score_vector(  # type: ignore[no-untyped-def]
                     prefetch(local.ctypes.data + c * width + byte)  # type: ignore[call-arg]
     for at in range(compared):
         r, c = pairs[at, 0], pairs[at, 1]
-        t = _read_row(rows, first + r, frame, local, c, row)
+        t = _read_row(rows, rows32, first + r, frame, local, c, row)
         lower[first + r, g] = min(lower[first + r, g], np.sqrt(t) / stretch * DOWN - blunt)
         if t < best[r]:
             other[r], best[r], nearest[r] = best[r], t, c
@@ -239,7 +242,7 @@ def _nearest_of_equals(rows, i, points, guide, slots, limit, farthest, row, scor
 
 @njit(nogil=True, cache=True)
 def _settle(  # type: ignore[no-untyped-def]
-    r, i, rows, points, guide, groups, frame, labels, bounds, stage, scores
+    r, i, rows, rows32, points, guide, groups, frame, labels, bounds, stage, scores
 ):
     """Give a row of a stage its label, and set the bounds that belong to it."""
     _, _, _, _, _, _, (local, stretch, blunt) = guide
@@ -251,12 +254,12 @@ def _settle(  # type: ignore[no-untyped-def]
     farthest = (up + blunt) * stretch * UP
     farthest = farthest * farthest * UP
     if other[r] <= farthest:
-        _read_row(rows, i, frame, local, label, row)
+        _read_row(rows, rows32, i, frame, local, label, row)
         label = _nearest_of_equals(rows, i, points, guide, slots, limits[r], farthest, row, scores)
         up = np.sqrt(farthest) * stretch * UP + blunt
     upper[i] = up
     if label != before:
-        t = _read_row(rows, i, frame, local, before, row)
+        t = _read_row(rows, rows32, i, frame, local, before, row)
         g = slot_of[before] // width
         lower[i, g] = min(lower[i, g], np.sqrt(t) / stretch * DOWN - blunt)
         labels[i] = label
@@ -264,14 +267,14 @@ def _settle(  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, cache=True)
 def _assign_projected(  # type: ignore[no-untyped-def]
-    rows, weights, points, guide, groups, frame, labels, bounds, moves, out
+    rows, rows32, weights, points, guide, groups, frame, labels, bounds, moves, out
 ):
     n, d = rows.shape
     panel = guide[0]
     slots, slot_of, width = groups
     lower = bounds[1]
     shift, scale, grid = frame
-    whole = (shift, scale)
+    whole = (shift, scale, shift.astype(np.float32), np.float32(scale))
     stage = (
         np.empty(_STAGE_ROWS, np.int32), np.zeros(_STAGE_ROWS, np.float32),
         np.zeros(_STAGE_ROWS, np.float32), np.zeros(_STAGE_ROWS, np.float32),
@@ -295,7 +298,7 @@ def _assign_projected(  # type: ignore[no-untyped-def]
     for first in range(0, n, _STAGE_ROWS):
         size = min(_STAGE_ROWS, n - first)
         found = _open_rows(
-            first, size, rows, points, guide, slot_of, whole, labels, bounds, moves, stage
+            first, size, rows, rows32, points, guide, slot_of, whole, labels, bounds, moves, stage
         )
         read += found
         for v in range(panel.shape[0]):
@@ -305,7 +308,7 @@ def _assign_projected(  # type: ignore[no-untyped-def]
                 for at in range(counts[g], counts[g] + LISTED_ROWS):
                     lists[g, at] = lists[g, 0]
                 compared += _score_vector(
-                    v, v * LANES % width == 0, g, first, rows, points, guide, slots, whole,
+                    v, v * LANES % width == 0, g, first, rows, rows32, points, guide, slots, whole,
                     lower, stage, scratch,
                 )  # fmt: skip
         n_moved = 0
@@ -313,7 +316,7 @@ def _assign_projected(  # type: ignore[no-untyped-def]
             i = first + opened[at]
             places[n_moved], before[n_moved] = i, labels[i]
             _settle(
-                opened[at], i, rows, points, guide, groups, whole, labels, bounds, stage,
+                opened[at], i, rows, rows32, points, guide, groups, whole, labels, bounds, stage,
                 scores,
             )  # fmt: skip
             n_moved += labels[i] != before[n_moved]
@@ -384,11 +387,12 @@ def assign_projected(
         here = slice(first, first + len(part))
         total += _assign_projected(
             part,
+            float32_rows(part, frame),
             NO_WEIGHTS if weights is None else weights[here],
             points[here],
             (*guide[:6], tuple(guide.exact)),
             (groups.slots, slot_of, width),
-            (*shift_and_scale(part.dtype, frame), tuple(frame.grid)),
+            (frame.shift, frame.scale, tuple(frame.grid)),
             labels[here],
             (upper[here], lower[here]),
             (grown, falls),
