@@ -50,7 +50,7 @@ SHORTCUTS = (
     Shortcut(
         "engine.kernels.projected, .subspace",
         "projections of rows",
-        {f"{_STEPS}._projects": "never"},
+        {f"{_STEPS}._projects": "never", f"{_STEPS}._begins_projected": "never"},
         ("784/10", "784/256", "784/1000"),
     ),
     Shortcut(

@@ -18,6 +18,7 @@ from kmdist.engine.kernels.bounds import (
 from kmdist.engine.kernels.distances import Farthest, farthest_rows, inertia_bins
 from kmdist.engine.kernels.frame import Frame, reaching
 from kmdist.engine.kernels.subspace import (
+    PAID_WITHIN,
     Guide,
     Subspace,
     find_subspace,
@@ -28,7 +29,7 @@ from kmdist.engine.kernels.subspace import (
     project,
     projected_cost,
 )
-from kmdist.engine.kernels.sums import PartialSums, add_levels, merge_bins, weigh_labels
+from kmdist.engine.kernels.sums import PartialSums, add_levels, merge_bins, no_sums, weigh_labels
 from kmdist.engine.passes import one_blas_thread
 from kmdist.engine.rows import Block, Memory, Points
 
@@ -41,6 +42,9 @@ _TRY_BELOW = 0.01
 """Bounds are tried once fewer rows than this share change their label in an iteration."""
 
 _SMALL_PRODUCT = 1 << 18
+
+_EARLY_WORK = 100_000
+"""k · d from which a subspace is looked for before the first iteration."""
 
 
 def _pays_below(k: int) -> float:
@@ -113,13 +117,14 @@ class Centers:
         """`kmdist.engine.kernels.subspace.find_subspace`, with the first block that asks."""
 
         def find() -> Subspace | None:
-            if memory.centroids is None or memory.counts is None:
-                raise RuntimeError("a subspace needs the centroids of an iteration before")
+            previous, counts, within = memory.centroids, memory.counts, PAID_WITHIN
+            if previous is None or counts is None:
+                previous, counts, within = self.centroids, np.ones((len(self.centroids), 1)), 1.0
             with one_blas_thread():
-                weights = add_levels(memory.counts)
-                return find_subspace(block.rows, memory.centroids, self.centroids, weights, frame)
+                weights = add_levels(counts)
+                return find_subspace(block.rows, previous, self.centroids, weights, frame, within)
 
-        found: Subspace | None = self._once("subspace", find)
+        found: Subspace | None = self._once(("subspace", memory.centroids is None), find)
         return found
 
     def groups(self, subspace: Subspace, frame: Frame, most: int) -> "Groups":
@@ -197,7 +202,9 @@ def step(source: Any, centers: Centers, frame: Frame) -> PartialSums:
 def _kept_step(block: Block, centers: Centers, frame: Frame) -> PartialSums:
     """An iteration of a block that remembers the last one."""
     memory = _memory_for(block, centers, frame)
-    if _wants_bounds(block, memory, centers, frame):
+    if memory.centroids is None and _begins_projected(block, memory, centers, frame):
+        sums = _projected_step(block, memory, centers, frame)
+    elif _wants_bounds(block, memory, centers, frame):
         bounded = _bounded_step if memory.points is None else _projected_step
         sums = bounded(block, memory, centers, frame)
     else:
@@ -229,12 +236,14 @@ def _projects(block: Block, memory: Memory, centers: Centers, frame: Frame) -> b
         return True
     if not centers.spacious or centers.panels_pay(frame):
         return False
-    memory.wait -= 1
-    if memory.wait > 0:
-        return False
+    if memory.centroids is not None:
+        memory.wait -= 1
+        if memory.wait > 0:
+            return False
     subspace = centers.subspace(block, memory, frame)
     if subspace is None:
-        memory.wait, memory.next_wait = memory.next_wait, 4 * memory.next_wait
+        if memory.centroids is not None:
+            memory.wait, memory.next_wait = memory.next_wait, 4 * memory.next_wait
         return False
     n, d = block.rows.shape
     most = most_groups(block.rows.dtype.itemsize * d, subspace)
@@ -244,6 +253,17 @@ def _projects(block: Block, memory: Memory, centers: Centers, frame: Frame) -> b
     memory.points = Points(subspace, groups, values, np.zeros((n, groups.number), np.float32))
     memory.upper = np.full(n, np.inf, np.float32)
     return True
+
+
+def _begins_projected(block: Block, memory: Memory, centers: Centers, frame: Frame) -> bool:
+    """Project the rows before the first iteration where that alone saves more than it takes.
+
+    Where there are fewer centroids, a basis for those of later iterations is much the better one.
+    """
+    k, d = centers.centroids.shape
+    if centers.bounds != "auto" or 4 * k < d or k * d < _EARLY_WORK or not centers.bounded(frame):
+        return False
+    return _projects(block, memory, centers, frame)
 
 
 def _plain_step(block: Block, memory: Memory, centers: Centers, frame: Frame) -> PartialSums:
@@ -307,7 +327,7 @@ def _bounded_step(block: Block, memory: Memory, centers: Centers, frame: Frame) 
 
 
 def _projected_step(block: Block, memory: Memory, centers: Centers, frame: Frame) -> PartialSums:
-    """An iteration over projections, of a block that knows its labels for the last centroids."""
+    """An iteration over projections, of a block that knows its labels or begins with it."""
     from kmdist.engine.kernels.projected import assign_projected
 
     k, d = centers.centroids.shape
@@ -315,8 +335,10 @@ def _projected_step(block: Block, memory: Memory, centers: Centers, frame: Frame
     if points is None or upper is None:
         raise RuntimeError("there are no projections of the rows")
     if previous is None or memory.sums is None or memory.counts is None:
-        raise RuntimeError("bounds need the labels and sums of an iteration before")
-    partial = PartialSums(memory.sums, memory.counts)
+        partial, moves = no_sums(k, d, frame.grid), np.zeros(k)
+    else:
+        partial = PartialSums(memory.sums, memory.counts)
+        moves = centers.moves(previous, frame)
     memory.centroids = None  # as in `_bounded_step`
     work = assign_projected(
         block.rows,
@@ -325,10 +347,11 @@ def _projected_step(block: Block, memory: Memory, centers: Centers, frame: Frame
         frame,
         block.labels,
         (upper, points.lower),
-        centers.moves(previous, frame),
+        moves,
         centers.projected_guide(points, frame),
         points.groups,
         partial,
+        fresh=previous is None,
     )
     if work.scored < 1.0 and not _paid(work, points, k, d) and centers.bounds != "always":
         _pause(memory)

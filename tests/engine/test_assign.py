@@ -17,7 +17,7 @@ from kmdist.engine.kernels.distances import cluster_inertia, farthest_rows, two_
 from kmdist.engine.kernels.frame import Frame, merge_moments, moments
 from kmdist.engine.kernels.projected import assign_projected, group_centroids
 from kmdist.engine.kernels.subspace import make_guide, make_projected_guide, project
-from kmdist.engine.kernels.sums import cluster_means, merge_sums
+from kmdist.engine.kernels.sums import cluster_means, merge_sums, no_sums
 from tests.support.assignment import assert_labels, draw, frame_of, naive, some_subspace
 
 SHAPES = st.tuples(st.integers(1, 300), st.integers(1, 70), st.integers(1, 90))
@@ -148,6 +148,7 @@ def test_bounds_and_differences_give_the_same_bits(
     SHAPES,
     st.sampled_from(["f4", "f8", "u1"]),
     st.booleans(),
+    st.booleans(),
     st.integers(1, 6),
 )
 @settings(deadline=None, max_examples=60)
@@ -156,6 +157,7 @@ def test_projections_give_the_same_bits(
     shape: tuple[int, int, int],
     dtype: str,
     weighted: bool,
+    fresh: bool,
     most: int,
 ) -> None:
     rows, centroids = draw(seed, shape, dtype)
@@ -170,8 +172,10 @@ def test_projections_give_the_same_bits(
     labels = np.zeros(n, np.int32)
     upper, lower = np.full(n, np.inf, np.float32), np.zeros((n, groups.number), np.float32)
     sums = assign(rows, weights, centroids + 1.0, frame, labels)
+    if fresh:
+        sums, labels[:] = no_sums(k, d, frame.grid), k + 7
     previous = centroids
-    for _ in range(5):
+    for turn in range(5):
         work = assign_projected(
             rows,
             weights,
@@ -183,6 +187,7 @@ def test_projections_give_the_same_bits(
             make_projected_guide(centroids, frame, subspace, groups.slots),
             groups,
             sums,
+            fresh=fresh and turn == 0,
         )
         plain_labels = np.empty(n, np.int32)
         plain = assign(rows, weights, centroids, frame, plain_labels)

@@ -21,8 +21,10 @@ from kmdist.engine.kernels.frame import Frame
 from kmdist.engine.kernels.nearest import (
     LANES,
     LISTED_ROWS,
+    TILE_ROWS,
     frame_row,
     nearest_of,
+    nearest_rows,
     norm2,
     prefetch,
     score_listed,
@@ -266,8 +268,22 @@ def _settle(  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
+def _guess(points, panel, slots, labels):  # type: ignore[no-untyped-def]
+    """Label rows by their projections alone."""
+    tile = np.zeros((TILE_ROWS, points.shape[1]), np.float32)
+    best, second = np.empty(TILE_ROWS, np.float32), np.empty(TILE_ROWS, np.float32)
+    nearest = np.empty(TILE_ROWS, np.int32)
+    for start in range(0, points.shape[0], TILE_ROWS):
+        size = min(TILE_ROWS, points.shape[0] - start)
+        tile[:size] = points[start : start + size]
+        nearest_rows(tile, size, panel, best, second, nearest, 0)
+        for r in range(size):
+            labels[start + r] = max(slots[min(nearest[r], slots.size - 1)], 0)
+
+
+@njit(nogil=True, cache=True)
 def _assign_projected(  # type: ignore[no-untyped-def]
-    rows, rows32, weights, points, guide, groups, frame, labels, bounds, moves, out
+    rows, rows32, weights, points, guide, groups, frame, labels, bounds, moves, fresh, out
 ):
     n, d = rows.shape
     panel = guide[0]
@@ -295,6 +311,8 @@ def _assign_projected(  # type: ignore[no-untyped-def]
     )
     opened, lists, counts = stage[0], stage[8], stage[9]
     scored, read, compared = 0, 0, 0
+    if fresh:
+        _guess(points, panel, slots, labels)
     for first in range(0, n, _STAGE_ROWS):
         size = min(_STAGE_ROWS, n - first)
         found = _open_rows(
@@ -314,7 +332,7 @@ def _assign_projected(  # type: ignore[no-untyped-def]
         n_moved = 0
         for at in range(found):
             i = first + opened[at]
-            places[n_moved], before[n_moved] = i, labels[i]
+            places[n_moved], before[n_moved] = i, np.int32(-1) if fresh else labels[i]
             _settle(
                 opened[at], i, rows, rows32, points, guide, groups, whole, labels, bounds, stage,
                 scores,
@@ -350,6 +368,8 @@ def assign_projected(
     guide: Guide,
     groups: Groups,
     sums: PartialSums,
+    *,
+    fresh: bool,
 ) -> ProjectedWork:
     """`kmdist.engine.kernels.assign.assign` with projections; labels, bounds and sums change.
 
@@ -367,7 +387,8 @@ def assign_projected(
         centroids are from those that the bounds are of.
     guide : from `kmdist.engine.kernels.subspace.make_projected_guide`.
     groups : of the centroids.
-    sums : partial sums that belong to `labels`; changed.
+    sums : partial sums that belong to `labels`; of no rows where `fresh`. Changed.
+    fresh : whether labels are not known, and their bounds neither.
 
     Returns
     -------
@@ -396,6 +417,7 @@ def assign_projected(
             labels[here],
             (upper[here], lower[here]),
             (grown, falls),
+            fresh,
             tuple(sums),
         )
     n = max(1, len(rows))

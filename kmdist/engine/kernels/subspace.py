@@ -29,8 +29,8 @@ _SAMPLE_ROWS = 128
 _SAMPLE_SHARE = 0.02
 """Weight of the rows in the basis, against that of the centroids."""
 
-_PAID_WITHIN = 8.0
-"""Passes in which a projection must have saved what it takes to make."""
+PAID_WITHIN = 8.0
+"""Passes in which a projection must have saved what it takes to make, by default."""
 
 _CHUNK_ROWS = 128
 """That are projected together: in float64 they stay in the cache."""
@@ -69,6 +69,7 @@ def find_subspace(
     centroids: np.ndarray,
     counts: np.ndarray,
     frame: Frame,
+    within: float = PAID_WITHIN,
 ) -> Subspace | None:
     """The subspace, of some sizes, with which passes take least time.
 
@@ -81,6 +82,7 @@ def find_subspace(
     previous, centroids : (k, d) floating point, of two iterations one after the other.
     counts : (k,) rows of each cluster, about.
     frame : Frame
+    within : passes in which a projection must have saved what it takes to make.
 
     Returns
     -------
@@ -98,9 +100,11 @@ def find_subspace(
     costs = _costs(sample[1::2], local, before / np.maximum(lengths, 1e-300), sizes)
     m = min(costs, key=lambda size: costs[size])
     making = m * d / 8.0 + 3.0 * d  # in float64, from rows converted to it
-    if making > _PAID_WITHIN * (plain_cost(k, d) - costs[m]):
+    if making > within * (plain_cost(k, d) - costs[m]):
         return None
-    basis = np.linalg.qr(_directions(local * weights, sample[::2], m - 1))[0]
+    if previous is not centroids:
+        before = _directions(local * weights, sample[::2], m - 1)
+    basis = np.linalg.qr(before[:, : m - 1])[0]
     return Subspace(basis, 2.0**-23 + float(np.sqrt(4.0 * (d + m) * 2.0**-52)))
 
 
