@@ -6,7 +6,9 @@ import pickle
 import shutil
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -47,6 +49,23 @@ def names(folder):
 @pytest.fixture
 def path(tmp_path):
     return tmp_path / "r.zarr"
+
+
+def test_discarding_leaves_nothing_of_what_workers_write_meanwhile(path):
+    def write(writer, begun):
+        for number in range(10**6):
+            writer.write_labels(f"{number}", np.zeros((2, 2), np.uint8), k=5)
+            begun.set()
+
+    for _ in range(20):
+        writer, begun = claim(path), threading.Event()
+        with ThreadPoolExecutor(1) as pool:
+            written = pool.submit(write, pickle.loads(pickle.dumps(writer)), begun)
+            begun.wait()
+            writer.discard()
+            with pytest.raises(KmdistError, match="the folder of the run is gone"):
+                written.result()
+        assert names(path.parent) == []
 
 
 def test_an_existing_run_is_not_replaced_unless_asked(path):

@@ -45,6 +45,8 @@ from kmdist.store.targets import STATE, LocalTarget, Target
 from kmdist.urls import is_url
 
 _NEW_IS_STALE_S = 60.0
+_REMOVING_TRIES = 10
+_REMOVING_WAIT_S = 0.05
 _RENAME_EXCHANGE = 2
 _AT_FDCWD = -100
 # Lustre mounted without flock, some FUSE file systems.
@@ -448,7 +450,12 @@ def remove(folder: Path) -> None:
         os.rename(folder, waste)
     except FileNotFoundError:
         return
-    shutil.rmtree(waste, ignore_errors=True)
+    shutil.rmtree(waste / STATE, ignore_errors=True)  # no worker begins to write any more
+    for _ in range(_REMOVING_TRIES):
+        shutil.rmtree(waste, ignore_errors=True)
+        if not waste.exists():
+            return
+        time.sleep(_REMOVING_WAIT_S)  # a worker finishes what it had begun to write
 
 
 def sweep(output: Path, *, complete: bool) -> None:
