@@ -117,8 +117,9 @@ def _opened(
             command=command,
         )
         probed_s = time.perf_counter() - started_s
-        with right_ending(writer, watch):
-            pool = pool or stack.enter_context(open_pool(options, work_mpx=workload.work_mpx))
+        # What the tasks write lies within what the ending keeps or removes: they end before it.
+        with right_ending(writer, watch), stack.pop_all() as opened:
+            pool = pool or opened.enter_context(open_pool(options, work_mpx=workload.work_mpx))
             job = Job(options, pool, writer, watch, deadline)
             job.timings["probe"] = probed_s
             job.rejected.update((r.image, r) for r in workload.rejected)

@@ -2,7 +2,9 @@
 
 import shutil
 import threading
+import time
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -12,8 +14,9 @@ import kmdist
 from kmdist.cli.printing import say_run
 from kmdist.errors import KmdistError, UsageError
 from kmdist.images import ImageSource
+from kmdist.job import work
 from kmdist.job.progress import Event
-from kmdist.store import Run
+from kmdist.store import Run, RunWriter
 from tests.support.dask_processes import DaskProcesses
 from tests.support.runs import bytes_of, on_white, recomputed_inertia
 
@@ -167,16 +170,14 @@ def test_resume_gives_the_same_bytes_and_decodes_little(
 
 def count_decodes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the images that are decoded from now on, in this process."""
-    from kmdist.job import work as job
-
     decoded: list[str] = []
-    original = job.decode
+    original = work.decode
 
     def counting(source: ImageSource, window: object = None) -> np.ndarray:
         decoded.append(source.name)
         return original(source, window)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(job, "decode", counting)
+    monkeypatch.setattr(work, "decode", counting)
     return decoded
 
 
@@ -190,6 +191,39 @@ def test_a_bad_file_is_left_out_and_strict_stops(photographs: Path, tmp_path: Pa
     with pytest.raises(KmdistError, match=r"empty\.jpg|broken\.png"):
         kmdist.quantize(photographs, tmp_path / "s.zarr", k=4, strict=True)
     assert not list(tmp_path.glob("*s.zarr*"))
+
+
+@pytest.mark.parametrize(("ending", "error"), [("discard", UsageError), ("release", KmdistError)])
+def test_a_run_ends_when_no_task_of_it_is_left(
+    photographs: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    ending: str,
+    error: type[KmdistError],
+) -> None:
+    end, decode = getattr(RunWriter, ending), work.decode
+    working: list[list[str]] = []
+
+    def ended(writer: RunWriter) -> None:
+        working.append([t.name for t in threading.enumerate() if t.name.startswith("kmdist_")])
+        end(writer)
+
+    def slowly(*arguments: Any) -> np.ndarray:
+        time.sleep(0.05)
+        return decode(*arguments)
+
+    def fails(event: object) -> None:
+        if isinstance(event, Event) and event.stage == "count":
+            raise error("stopped")
+
+    monkeypatch.setattr(RunWriter, ending, ended)
+    monkeypatch.setattr(work, "decode", slowly)
+    with pytest.raises(error, match="stopped"):
+        kmdist.quantize(
+            photographs, tmp_path / "r.zarr", k=4, block_mpx=0.01, workers=2, watch=fails
+        )
+    assert working
+    assert not any(working)
 
 
 def test_more_colours_than_there_are_is_exact(tmp_path: Path) -> None:
