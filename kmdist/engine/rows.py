@@ -514,6 +514,8 @@ def sample_rows(rows: Rows, size: int, seed: int, stream: int = 0) -> Sample:
 
 def take_rows(rows: Rows, chosen: np.ndarray) -> Sample:
     """Rows by their global index among those that count (ascending)."""
+    if not len(chosen):
+        return Sample(np.empty((0, rows.n_features), rows.centroid_dtype), np.empty(0))
     places = rows.counted_places
     starts = np.concatenate([one.starts for one in places])
     firsts = np.concatenate([one.firsts for one in places])

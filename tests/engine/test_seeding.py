@@ -126,6 +126,14 @@ def test_five_rows_among_many_are_always_found() -> None:
         assert KMeans(2, random_state=seed).fit(rows).inertia_ < 1.01e5
 
 
+@pytest.mark.parametrize("k", [1, 3, 4])
+def test_centres_on_all_rows_of_many_leave_nothing_to_draw(k: int) -> None:
+    few = np.array([[0.0], [1.0], [5.0]])[: min(k, 3)]
+    model = KMeans(k, random_state=0).fit(np.repeat(few, 30_000 // len(few), axis=0))
+    assert model.inertia_ == 0.0
+    assert set(model.cluster_centers_.ravel()) == set(few.ravel())
+
+
 def test_seeds_do_not_depend_on_chunks_or_threads() -> None:
     rows, k = one_tiny_group(np.random.default_rng(1), 40_000)
     seeds = []
