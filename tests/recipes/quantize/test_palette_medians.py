@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage import data as pictures
 
+from kmdist.engine.kernels.manhattan import count_values, medians_of_counts
 from kmdist.errors import UsageError
 from kmdist.recipes.quantize.kernels.histogram import count_colors
 from kmdist.recipes.quantize.kernels.label_table import apply_table, label_table
@@ -16,7 +17,7 @@ from kmdist.recipes.quantize.palette import (
     iterate_palette,
     label_colors,
 )
-from kmdist.recipes.quantize.palette.cloud import medians_by_counting, nearest_manhattan
+from kmdist.recipes.quantize.palette.cloud import nearest_manhattan
 
 OPTIONS = PaletteOptions(metric="manhattan", tol=0)
 
@@ -83,10 +84,10 @@ def test_equal_distances_go_to_the_lowest_index() -> None:
 
 def test_the_lower_median_and_empty_clusters() -> None:
     rgb = np.array([[1, 10, 0], [3, 10, 0], [5, 11, 9]], np.uint8)
-    weights = np.array([2**50, 2**50, 2**51])
-    medians, counts = medians_by_counting(rgb, weights, np.array([2, 2, 2]), 3)
-    assert medians.tolist() == [[0, 0, 0], [0, 0, 0], [3, 10, 0]]
-    assert counts.tolist() == [0, 0, 2**52]
+    weights = np.array([2**50, 2**50, 2**51], np.float64)
+    values = count_values(rgb, weights, np.array([2, 2, 2], np.int32), 3)
+    assert medians_of_counts(values).tolist() == [[0, 0, 0], [0, 0, 0], [3, 10, 0]]
+    assert values[:, 0].sum(axis=1).tolist() == [0, 0, 2**52]
 
 
 def test_empty_clusters_take_the_most_expensive_colours() -> None:

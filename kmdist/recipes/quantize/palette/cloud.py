@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from kmdist.engine.kernels.manhattan import count_values, medians_of_counts
 from kmdist.engine.lloyd import predict_rows
 from kmdist.errors import UsageError
 from kmdist.images.color import SPACES, alpha_from_space, alpha_to_space, to_space, to_srgb
@@ -258,16 +259,18 @@ class Medians:
         """
         k, weights = len(centroids), cloud.colors.counts
         labels, distances = nearest_manhattan(cloud.points, centroids)
-        rgb = cloud.colors.rgb
-        updated, counts = medians_by_counting(rgb, weights, labels, k)
+        rgb, members = cloud.colors.rgb, weights.astype(np.float64)
+        values = count_values(rgb, members, labels, k)
+        counts = values[:, 0].sum(axis=1).astype(np.int64)
         moves: list[tuple[int, int]] = []
         if not counts[n_locked:].all():
-            costs = weights.astype(np.float64) * distances
-            moves = pick_members(costs, labels, weights, counts, n_locked)
+            moves = pick_members(members * distances, labels, weights, counts, n_locked)
             for color, cluster in moves:
                 labels[color] = cluster
-            updated, filled = medians_by_counting(rgb, weights, labels, k)
-            updated[filled == 0] = centroids[filled == 0]
+            values = count_values(rgb, members, labels, k)
+        updated = medians_of_counts(values).astype(np.float32)
+        empty = ~values[:, 0].any(axis=1)
+        updated[empty] = centroids[empty]
         return counts, _inertia(weights, distances), updated, len(moves)
 
     @staticmethod
@@ -376,36 +379,6 @@ def nearest_manhattan(
     return labels, distances
 
 
-def medians_by_counting(
-    rgb: npt.NDArray[np.uint8],
-    weights: npt.NDArray[np.int64],
-    labels: npt.NDArray[np.integer],
-    k: int,
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-    """Weighted medians of each cluster's channels, exactly.
-
-    The lower of the two where the weight divides evenly, so that medians are values that
-    occur.
-
-    Parameters
-    ----------
-    rgb : (n, 3) uint8.
-    weights : (n,) int64.
-    labels : (n,) cluster of each row, 0 … k − 1.
-
-    Returns
-    -------
-    medians (k, 3) float32, zero for empty clusters; counts (k,) int64, Σ w per cluster.
-    Memory: 6 kB a cluster.
-    """
-    frequencies = np.zeros((k, 3, 256), np.int64)
-    _count_values(rgb, weights, labels, frequencies)
-    cumulated = frequencies.cumsum(axis=2)
-    totals = cumulated[:, 0, -1]
-    medians = (2 * cumulated >= totals[:, None, None]).argmax(axis=2)
-    return medians.astype(np.float32), totals
-
-
 @njit(nogil=True, cache=True)
 def _nearest(points, medians, labels, distances):  # type: ignore[no-untyped-def]
     for start in range(0, labels.size, _BLOCK):
@@ -419,10 +392,3 @@ def _nearest(points, medians, labels, distances):  # type: ignore[no-untyped-def
                 closer = distance < distances[i]
                 distances[i] = distance if closer else distances[i]
                 labels[i] = label if closer else labels[i]
-
-
-@njit(nogil=True, cache=True)
-def _count_values(rgb, weights, labels, frequencies):  # type: ignore[no-untyped-def]
-    for i in range(labels.size):
-        for channel in range(3):
-            frequencies[labels[i], channel, rgb[i, channel]] += weights[i]
