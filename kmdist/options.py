@@ -7,6 +7,7 @@ converted and checked when the class is made, whichever front end it comes from.
 """
 
 import inspect
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -182,7 +183,10 @@ class Declared:
         elif isinstance(value, bool):
             raise ValueError(self._reason(value))
         try:
-            return converted(value, self.kind, strict=False)
+            found = converted(value, self.kind, strict=False)
+            if isinstance(found, float) and math.isinf(found):
+                raise ValueError(self._reason(found))
+            return found
         except msgspec.ValidationError as error:
             raise ValueError(self._reason(value)) from error
 
@@ -197,6 +201,7 @@ class Declared:
             return f"{value!r} is not one of {', '.join(map(str, self.values))}"
         if isinstance(info, inspect_type.IntType | inspect_type.FloatType):
             kind = "integer" if isinstance(info, inspect_type.IntType) else "number"
+            kind = "finite number" if value in (math.inf, -math.inf) else kind
             low, word = (info.gt, "above") if info.ge is None else (info.ge, "from")
             limits = "" if low is None else f" {word} {low:g}"
             limits += "" if info.le is None else f" to {info.le:g}"

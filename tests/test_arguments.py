@@ -1,6 +1,7 @@
 """Every public function says what is wrong with an argument of another type, and does nothing."""
 
 import inspect
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 import kmdist
 from kmdist.arguments import checked_arguments
 from kmdist.errors import KmdistError, UsageError
+from kmdist.recipes.registry import recipe_named, recipe_names
 
 FUNCTIONS = [
     name
@@ -106,3 +108,30 @@ def test_paths_may_be_gone_through_once(name: str, tmp_path: Path) -> None:
     paths = (path for path in [tmp_path / "nowhere.png"])
     with pytest.raises(KmdistError, match=r"nowhere\.png"):
         getattr(kmdist, name)(paths, tmp_path / "run.zarr", k=2)
+
+
+@pytest.mark.parametrize("recipe", recipe_names())
+def test_no_recipe_takes_a_number_that_stands_for_nothing(recipe: str) -> None:
+    options = recipe_named(recipe).options
+    for tol in (math.inf, -math.inf, "inf"):
+        with pytest.raises(UsageError, match="inf is not a valid finite number from 0"):
+            options(**{"tol": tol})
+    with pytest.raises(UsageError, match=r"0 to 2\^64 - 1, got 18446744073709551616"):
+        options(**{"seed": 2**64})
+    assert options(**{"seed": 2**64 - 1}).seed == 2**64 - 1
+
+
+def test_no_estimator_does_either() -> None:
+    rows = np.random.default_rng(0).random((20, 2))
+    wrong: dict[str, tuple[list[Any], str]] = {
+        "tol": ([math.inf, math.nan, -1, True, "1"], "must be a finite number not below 0"),
+        "random_state": ([2**64, -1], r"must be 0 to 2\^64 - 1"),
+    }
+    for name, (values, said) in wrong.items():
+        for value in values:
+            for estimator in (kmdist.KMeans, kmdist.BisectingKMeans):
+                with pytest.raises(ValueError, match=said):
+                    estimator(2, **{name: value}).fit(rows)
+            if type(value) in (int, float):
+                with pytest.raises(ValueError, match=said):
+                    kmdist.select_k(rows, [2], **{name: value})

@@ -22,6 +22,7 @@ from kmdist.estimators.model import (
     require_int,
     require_one_of,
     require_rows,
+    require_tol,
     seed_of,
 )
 
@@ -176,6 +177,7 @@ class BisectingKMeans(CentroidModel):
         """
         for name in ("n_clusters", "n_init", "max_iter"):
             require_int(name, getattr(self, name))
+        require_tol(self.tol)
         require_one_of("bisecting_strategy", self.bisecting_strategy, STRATEGIES)
         require_one_of("init", self.init, INITS)
         X = checked(self, X, reset=True)

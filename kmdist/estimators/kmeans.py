@@ -21,6 +21,7 @@ from kmdist.estimators.model import (
     require_int,
     require_one_of,
     require_rows,
+    require_tol,
     seed_of,
 )
 
@@ -291,8 +292,7 @@ class KMeans(CentroidModel):
         require_int("max_iter", self.max_iter)
         if self.n_init != "auto":
             require_int("n_init", self.n_init)
-        if not isinstance(self.tol, (int, float, np.floating, np.integer)) or not self.tol >= 0:
-            raise ValueError(f"tol={self.tol!r} must be a number not below 0")
+        require_tol(self.tol)
         require_one_of("metric", self.metric, tuple(PAIRS))
         allowed = PAIRS[self.metric]
         if self.algorithm not in allowed:

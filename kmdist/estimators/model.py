@@ -297,6 +297,12 @@ def require_int(name: str, value: Any) -> None:
         raise ValueError(f"{name}={value!r} must be an int of at least 1")
 
 
+def require_tol(tol: Any) -> None:
+    """Raise ValueError unless it is a finite number not below 0."""
+    if isinstance(tol, bool) or not isinstance(tol, Real) or not 0 <= float(tol) < np.inf:
+        raise ValueError(f"tol={tol!r} must be a finite number not below 0")
+
+
 def require_one_of(name: str, value: Any, allowed: tuple[str, ...]) -> None:
     """Raise ValueError unless the value is one of those allowed."""
     if value not in allowed:
@@ -306,8 +312,8 @@ def require_one_of(name: str, value: Any, allowed: tuple[str, ...]) -> None:
 def seed_of(random_state: Any) -> int:
     """A seed from what scikit-learn takes as `random_state`."""
     if isinstance(random_state, (int, np.integer)) and not isinstance(random_state, bool):
-        if random_state < 0:
-            raise ValueError(f"random_state={random_state} must not be negative")
+        if not 0 <= random_state < 1 << 64:
+            raise ValueError(f"random_state={random_state} must be 0 to 2^64 - 1")
         return int(random_state)
     from sklearn.utils import check_random_state
 

@@ -38,6 +38,8 @@ from kmdist.estimators.model import (
     checked,
     checked_weights,
     pool_for,
+    require_tol,
+    seed_of,
 )
 
 
@@ -216,8 +218,13 @@ def select_k(
     Returns
     -------
     Selection
+
+    Raises
+    ------
+    ValueError : a k that there cannot be, or another value that is not allowed.
     """
-    X = checked(CentroidModel(), X, reset=True)
+    require_tol(tol)
+    X, random_state = checked(CentroidModel(), X, reset=True), seed_of(random_state)
     with pool_for(X) as pool:
         rows, _ = as_rows(X, checked_weights(sample_weight, X), pool)
         wanted = sorted(set(ks))

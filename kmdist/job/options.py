@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar
 from msgspec import Meta
 
 from kmdist.cluster.profiles import Compute
+from kmdist.errors import UsageError
 from kmdist.images import Choice
 from kmdist.job.progress import Watcher
 from kmdist.options import (
@@ -202,6 +203,11 @@ class JobOptions(Compute, frozen=True, kw_only=True):
     def record(self, *names: str) -> dict[str, Any]:
         """Values of some options, as a run records what decides its result."""
         return {name: getattr(self, name) for name in names}
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.seed >= 1 << 64:
+            raise UsageError(f"must be 0 to 2^64 - 1, got {self.seed}", option="seed")
 
     @property
     def reading(self) -> dict[str, Any]:

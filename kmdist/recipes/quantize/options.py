@@ -143,6 +143,11 @@ class QuantizeOptions(FittingOptions, frozen=True, kw_only=True):
             )
         if self.lock is not None and given:
             raise UsageError("init gives all first centres, and lock some for good: give one")
+        if self.metric == "manhattan" and self.space != "rgb":
+            raise UsageError(
+                f"medians are found by counting 8-bit values, not in {self.space}: use space rgb "
+                "with metric manhattan, or metric euclidean"
+            )
         if self.alpha and self.metric != "euclidean":
             raise UsageError("colours with alpha have no medians: leave out metric, or alpha")
         if self.alpha and self.background != "#ffffff":

@@ -10,6 +10,7 @@ from kmdist.engine.kernels.manhattan import count_values, medians_of_counts
 from kmdist.errors import UsageError
 from kmdist.recipes.quantize.kernels.histogram import count_colors
 from kmdist.recipes.quantize.kernels.label_table import apply_table, label_table
+from kmdist.recipes.quantize.options import QuantizeOptions
 from kmdist.recipes.quantize.palette import (
     ColorCloud,
     PaletteOptions,
@@ -107,8 +108,5 @@ def test_no_more_colours_than_asked_for_is_exact() -> None:
 
 
 def test_what_cannot_be_counted_is_refused() -> None:
-    cloud = ColorCloud(count_colors(np.arange(30, dtype=np.uint8).reshape(10, 3)), "lab")
     with pytest.raises(UsageError, match="not in lab: use space rgb"):
-        fit_palette(cloud, 2, OPTIONS)
-    with pytest.raises(UsageError, match="metric is 'cosine'; allowed: euclidean, manhattan"):
-        PaletteOptions(metric="cosine")
+        QuantizeOptions(metric="manhattan", space="lab")

@@ -7,7 +7,6 @@ neither files nor Dask.
 
 from kmdist.recipes.quantize.palette.cloud import AlphaCloud, ColorCloud, fit_memory_bytes
 from kmdist.recipes.quantize.palette.fit import (
-    MAX_COLORS,
     Palette,
     PaletteOptions,
     PsnrFit,
@@ -20,7 +19,6 @@ from kmdist.recipes.quantize.palette.fit import (
 )
 
 __all__ = [
-    "MAX_COLORS",
     "AlphaCloud",
     "ColorCloud",
     "Palette",

@@ -13,7 +13,7 @@ from numba import njit
 from kmdist.engine.kernels.manhattan import count_values, medians_of_counts
 from kmdist.engine.lloyd import predict_rows
 from kmdist.errors import UsageError
-from kmdist.images.color import SPACES, alpha_from_space, alpha_to_space, to_space, to_srgb
+from kmdist.images.color import alpha_from_space, alpha_to_space, to_space, to_srgb
 from kmdist.recipes.quantize.kernels.color_tree import (
     ColorTree,
     Sums,
@@ -51,7 +51,7 @@ class ColorCloud:
 
     Raises
     ------
-    UsageError : no colours, or an unknown space.
+    UsageError : no colours.
     """
 
     colors: Colors
@@ -59,8 +59,6 @@ class ColorCloud:
     threads: int = 1
 
     def __post_init__(self) -> None:
-        if self.space not in SPACES:
-            raise UsageError(f"unknown colour space {self.space!r}; allowed: {', '.join(SPACES)}")
         if len(self.colors) == 0:
             raise UsageError("there is no colour to fit a palette to: no pixel was counted")
 

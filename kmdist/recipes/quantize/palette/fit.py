@@ -34,7 +34,6 @@ from kmdist.recipes.quantize.palette.seeding import (
     seeds_beside,
 )
 
-MAX_COLORS = 65_536
 Method = type[Means] | type[Medians] | type[AlphaMeans]
 METRICS: dict[str, Method] = {"euclidean": Means, "manhattan": Medians}
 
@@ -47,43 +46,19 @@ _NO_COLOR = np.empty(0, np.uint8)
 class PaletteOptions(FitOptions):
     """How a palette is fitted; an `init` of colours is (k, 3) in sRGB, 0 … 255.
 
+    `kmdist.recipes.quantize.options.QuantizeOptions` checks what is asked for.
+
     Attributes
     ----------
-    metric : ``euclidean`` (k-means), or ``manhattan`` (k-medians, exact, only in `rgb`), for
-        which inertia is Σ w Σ|x − c|.
+    metric : ``euclidean`` (k-means), or ``manhattan`` (k-medians, exact, only in `rgb`, and of
+        colours without alpha), for which inertia is Σ w Σ|x − c|.
     locked : (m, 3) uint8 sRGB, different, or (m, 4) with alpha: centroids that never move.
     refine : None, or ``breathing``: move badly used centroids (`kmdist.engine.refining`).
-
-    Raises
-    ------
-    UsageError : a value that is not allowed, or values that do not go together.
     """
 
     metric: str = "euclidean"
     locked: npt.NDArray[np.uint8] = field(default_factory=lambda: np.empty((0, 3), np.uint8))
     refine: str | None = None
-
-    def __post_init__(self) -> None:
-        if isinstance(self.init, str) and self.init not in ("k-means++", "random"):
-            raise UsageError(
-                f"init is {self.init!r}; allowed: k-means++, random, or an array of colours"
-            )
-        if self.n_init < 1:
-            raise UsageError(f"n_init is {self.n_init}; at least 1 start is needed")
-        if self.max_iter < 0:
-            raise UsageError(f"max_iter is {self.max_iter}; it must not be negative")
-        if not 0 <= self.tol < np.inf:
-            raise UsageError(f"tol is {self.tol}; it must be finite and not negative")
-        if not 0 <= self.seed < 1 << 64:
-            raise UsageError(f"seed is {self.seed}; allowed are 0 to 2^64 - 1")
-        _check_metric(self.metric)
-        if self.refine not in (None, "breathing"):
-            raise UsageError(f"refine is {self.refine!r}; allowed: breathing, or None")
-        if self.refine and (self.metric != "euclidean" or len(self.locked)):
-            raise UsageError(
-                "refine moves centroids to where means are missed: leave it out with metric "
-                "manhattan and with locked colours"
-            )
 
 
 @dataclass(frozen=True)
@@ -131,7 +106,7 @@ def iterate_palette(
 
     Parameters
     ----------
-    k : 1 … 65,536. As many centroids as there are colours, at most.
+    k : at least 1. As many centroids as there are colours, at most.
     attempt : which of the `n_init` starts this is; it selects the random numbers.
 
     Yields
@@ -142,11 +117,11 @@ def iterate_palette(
 
     Raises
     ------
-    UsageError : k out of range, or initial colours that do not fit it.
+    UsageError : initial colours that do not fit k.
     """
     options = options or PaletteOptions()
     method, n_locked = _method(cloud, options.metric), len(options.locked)
-    centroids = _first_centroids(cloud, _check_k(k), options, attempt).astype(np.float32)
+    centroids = _first_centroids(cloud, k, options, attempt).astype(np.float32)
     iteration, shift, n_repaired = 0, math.inf, 0
     stop_reason: str | None = None
     tolerance = options.tol * cloud.variance
@@ -267,39 +242,11 @@ def label_colors(
     -------
     labels (n,) uint8, or uint16 where k > 256; counts (k,) int64; inertia Σ w‖x − c‖².
     """
-    _check_k(len(centroids))
     return _method(cloud, metric).assign(cloud, np.asarray(centroids, np.float32))
 
 
-def _check_k(k: int) -> int:
-    """Return k.
-
-    Raises
-    ------
-    UsageError : not 1 … 65,536.
-    """
-    if not 1 <= k <= MAX_COLORS:
-        raise UsageError(f"k is {k}; allowed are 1 to {MAX_COLORS} colours")
-    return k
-
-
-def _check_metric(metric: str) -> None:
-    if metric not in METRICS:
-        raise UsageError(f"metric is {metric!r}; allowed: {', '.join(METRICS)}")
-
-
 def _method(cloud: ColorCloud, metric: str) -> Method:
-    _check_metric(metric)
-    if isinstance(cloud, AlphaCloud):
-        if metric != "euclidean":
-            raise UsageError("colours with alpha have no medians: use metric euclidean with alpha")
-        return AlphaMeans
-    if metric == "manhattan" and cloud.space != "rgb":
-        raise UsageError(
-            f"medians are found by counting 8-bit values, not in {cloud.space}: use space rgb "
-            "with metric manhattan, or metric euclidean"
-        )
-    return METRICS[metric]
+    return AlphaMeans if isinstance(cloud, AlphaCloud) else METRICS[metric]
 
 
 def _first_centroids(
