@@ -11,14 +11,13 @@ import json
 import os
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from types import TracebackType
 from typing import Any, Self
 from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from kmdist.errors import ImageError, KmdistError, UsageError
+from kmdist.errors import KmdistError
 from kmdist.store.claims.claims import Claim, claim_output
 from kmdist.store.format.contents import CONSOLIDATE_IMAGES, RunContents, write_root
 from kmdist.store.format.layout import dump_json, plain
@@ -31,9 +30,8 @@ class RunWriter(RunContents):
     """One run in the making.
 
     The driver creates it, sends it to the workers (it pickles; the lock stays with the driver),
-    and publishes it. Workers write arrays and labels; checkpoints are the driver's. As a context
-    manager it keeps the resumable part of an interrupted run, and removes that of a run ended by
-    a usage error or by a bad image (which only ``--strict`` lets through).
+    and publishes it, or ends it (`kmdist.job.job.right_ending`). Workers write arrays and labels;
+    checkpoints are the driver's.
 
     Attributes
     ----------
@@ -213,21 +211,6 @@ class RunWriter(RunContents):
         if self._claim is not None:
             self._claim.release()
             self._claim = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._claim is None:
-            return
-        if isinstance(error, UsageError | ImageError) and not self.already_complete:
-            self.discard()
-        self.release()
 
     def __getstate__(self) -> dict[str, Any]:
         # A task carries what writes: the request and command line may name every file of a job.

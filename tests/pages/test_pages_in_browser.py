@@ -17,6 +17,7 @@ from kmdist.pages.server import Server
 from kmdist.pictures.extract import extract_all
 from kmdist.store import RunWriter
 from tests.support.browser import Browser, axe_core, browser
+from tests.support.writing import released
 
 pytestmark = pytest.mark.slow
 
@@ -157,8 +158,10 @@ def _expected_label(x: int, y: int) -> int:
 def _large_run(path: Path, side: int) -> Path:
     """A label map of many tiles, written shard by shard."""
     palette = np.array([[20, 40, 90], [200, 180, 60], [60, 150, 90], [240, 240, 240]], np.uint8)
-    with RunWriter.create(
-        path, recipe="quantize", parameters={"k": 4}, fingerprint="f", images=["map.tif"]
+    with released(
+        RunWriter.create(
+            path, recipe="quantize", parameters={"k": 4}, fingerprint="f", images=["map.tif"]
+        )
     ) as writer:
         opened = writer.open_labels("map.tif", (side, side), k=4, marked=False)
         for y0, x0, y1, x1 in opened.windows(0):

@@ -19,6 +19,7 @@ from kmdist.job.exhibits import Curves
 from kmdist.pages import run_report
 from kmdist.pages.page import line_chart
 from kmdist.store import RunWriter
+from tests.support.writing import released
 
 EVIL = "<img src=x onerror=alert(1)>.png"
 
@@ -69,8 +70,10 @@ def test_a_picture_that_lost_nothing(tmp_path: Path) -> None:
 
 
 def test_clusters_without_colours_have_those_of_a_label_map(tmp_path: Path) -> None:
-    with RunWriter.create(
-        tmp_path / "r.zarr", recipe="quantize", parameters={}, fingerprint="f", images=["a.png"]
+    with released(
+        RunWriter.create(
+            tmp_path / "r.zarr", recipe="quantize", parameters={}, fingerprint="f", images=["a.png"]
+        )
     ) as writer:
         writer.write_labels("a.png", np.eye(30, dtype=np.uint8), k=2)
         writer.publish({"k": 2, "seed": 0})
@@ -104,8 +107,10 @@ def test_a_page_does_not_grow_with_the_run(tmp_path: Path, monkeypatch: pytest.M
     for n in (2, 12):
         names = [f"{i:03d}.png" for i in range(n)]
         path = tmp_path / f"{n}.zarr"
-        with RunWriter.create(
-            path, recipe="quantize", parameters={"k": 4}, fingerprint="f", images=names
+        with released(
+            RunWriter.create(
+                path, recipe="quantize", parameters={"k": 4}, fingerprint="f", images=names
+            )
         ) as writer:
             for name in names:
                 labels = rng.integers(0, 4, (301, 403)).astype(np.uint8)
@@ -127,8 +132,10 @@ def test_a_page_does_not_grow_with_the_run(tmp_path: Path, monkeypatch: pytest.M
 def test_labels_of_more_clusters_than_a_byte_holds(tmp_path: Path) -> None:
     labels = np.arange(300 * 4).reshape(30, 40).astype(np.uint16) % 300
     palette = np.zeros((300, 3), np.uint8)
-    with RunWriter.create(
-        tmp_path / "r.zarr", recipe="quantize", parameters={}, fingerprint="f", images=["a.png"]
+    with released(
+        RunWriter.create(
+            tmp_path / "r.zarr", recipe="quantize", parameters={}, fingerprint="f", images=["a.png"]
+        )
     ) as writer:
         writer.write_labels("a.png", labels, k=300, palette=palette)
         writer.write_array("palette", palette, ("cluster", "channel"))

@@ -16,6 +16,7 @@ import kmdist
 from kmdist.pages.server import Server
 from kmdist.pages.tiles import TILE_PX, labels_of
 from kmdist.store import RunWriter
+from tests.support.writing import released
 
 K = 5
 
@@ -27,8 +28,10 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     y, x = np.mgrid[0:2700, 0:2300]
     labels = ((x // 70 + y // 90 + (x * y) // 9000) % K).astype(np.uint8)
     palette = np.arange(3 * K, dtype=np.uint8).reshape(K, 3) * 15
-    with RunWriter.create(
-        path, recipe="quantize", parameters={"k": K}, fingerprint="f", images=["x/<b>.png"]
+    with released(
+        RunWriter.create(
+            path, recipe="quantize", parameters={"k": K}, fingerprint="f", images=["x/<b>.png"]
+        )
     ) as writer:
         nowhere = (x < 40) & (y < 40)
         writer.write_labels("x/<b>.png", labels, k=K, unclustered=nowhere, palette=palette)

@@ -13,10 +13,14 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from kmdist.errors import ImageError, KmdistError, UsageError
+from kmdist.errors import KmdistError, UsageError
+from kmdist.images import Rejection
+from kmdist.job.job import StrictError, right_ending
+from kmdist.job.progress import watch_nothing
 from kmdist.store import RunWriter, open_run
 from kmdist.store.claims import claims, durability
 from kmdist.store.claims.durability import machine
+from tests.support.writing import released
 
 REQUEST = {"recipe": "quantize", "parameters": {"k": 5, "seed": 0}, "fingerprint": "f1"}
 
@@ -26,7 +30,7 @@ def claim(path, **options):
 
 
 def publish(path, value=0, **options):
-    with claim(path, **options) as writer:
+    with released(claim(path, **options)) as writer:
         writer.write_labels("a", np.full((2, 2), value), k=5)
         writer.publish({"k": 5})
 
@@ -77,7 +81,7 @@ def test_an_existing_run_is_not_replaced_unless_asked(path):
 
 def test_overwrite_replaces_only_when_the_new_run_is_complete(path):
     publish(path, 1)
-    with claim(path, overwrite=True) as writer:
+    with released(claim(path, overwrite=True)) as writer:
         writer.write_labels("a", np.full((2, 2), 2), k=5)
         assert value_of(path) == 1
         writer.publish({"k": 5})
@@ -141,10 +145,10 @@ def test_an_interrupted_run_needs_one_of_two_remedies(path):
     interrupt(path)
     with pytest.raises(UsageError, match=r"--resume.*--overwrite"):
         claim(path)
-    with claim(path, resume=True) as writer:
+    with released(claim(path, resume=True)) as writer:
         assert writer.resumed
         assert writer.done("labels") == {0: None}
-    with claim(path, overwrite=True) as writer:
+    with released(claim(path, overwrite=True)) as writer:
         assert not writer.resumed
         assert writer.done("labels") == {}
         writer.discard()
@@ -164,9 +168,9 @@ def test_resume_of_something_else_is_refused(path, change, message):
     interrupt(path)
     with pytest.raises(UsageError, match=message):
         claim(path, resume=True, **change)
-    with claim(path, resume=True) as writer:
+    with released(claim(path, resume=True)) as writer:
         assert writer.resumed
-    with claim(path, resume=True, overwrite=True, **change) as writer:
+    with released(claim(path, resume=True, overwrite=True, **change)) as writer:
         assert not writer.resumed
 
 
@@ -184,7 +188,7 @@ def test_resume_without_anything_begins(path):
 
 def test_resume_of_a_complete_run_says_so(path):
     publish(path, 1)
-    with claim(path, resume=True) as writer:
+    with released(claim(path, resume=True)) as writer:
         assert writer.already_complete
         with pytest.raises(KmdistError, match="complete already"):
             writer.publish({"k": 5})
@@ -202,7 +206,7 @@ def test_resume_keeps_the_permission_to_overwrite(path):
     publish(path, 1)
     interrupt(path, overwrite=True, fingerprint="f2")
     assert value_of(path) == 1
-    with claim(path, resume=True, fingerprint="f2") as writer:
+    with released(claim(path, resume=True, fingerprint="f2")) as writer:
         assert writer.resumed
         writer.write_labels("a", np.full((2, 2), 2), k=5)
         writer.publish({"k": 5})
@@ -211,7 +215,7 @@ def test_resume_keeps_the_permission_to_overwrite(path):
 
 
 def test_an_output_that_appears_meanwhile_is_kept(path):
-    with claim(path) as writer:
+    with released(claim(path)) as writer:
         writer.write_labels("a", np.full((2, 2), 1), k=5)
         path.mkdir()
         (path / "mine").write_text("")
@@ -224,7 +228,7 @@ def test_an_output_that_appears_meanwhile_is_kept(path):
 
 
 def test_a_live_writer_is_left_alone(path):
-    with claim(path) as writer:
+    with released(claim(path)) as writer:
         for options in ({}, {"resume": True}, {"overwrite": True}):
             with pytest.raises(KmdistError, match=f"process {os.getpid()} on"):
                 claim(path, **options)
@@ -251,7 +255,7 @@ def test_the_lock_dies_with_its_process(path):
         other.kill()
         other.wait()
         other.stdout.close()
-    with claim(path, resume=True) as writer:
+    with released(claim(path, resume=True)) as writer:
         assert writer.resumed
 
 
@@ -260,7 +264,7 @@ def test_without_file_locks_the_recorded_owner_counts(path, monkeypatch):
         raise OSError(errno.ENOSYS, "no locks here")
 
     monkeypatch.setattr("kmdist.store.claims.claims.fcntl.flock", no_locks)
-    with claim(path) as writer:
+    with released(claim(path)) as writer:
         with pytest.raises(KmdistError, match="is being written by"):
             claim(path, resume=True)
         owner = path.with_name(".r.zarr.partial") / "state/owner.json"
@@ -269,7 +273,7 @@ def test_without_file_locks_the_recorded_owner_counts(path, monkeypatch):
             claim(path, resume=True)
         owner.write_text(owner_of_a_dead_process())
         writer.release()
-    with claim(path, resume=True) as writer:
+    with released(claim(path, resume=True)) as writer:
         assert writer.resumed
 
 
@@ -283,7 +287,7 @@ def owner_of_a_dead_process():
     ("error", "kept"),
     [
         (UsageError("u"), False),
-        (ImageError("truncated", "i"), False),
+        (StrictError(Rejection("i", "truncated", "cut off")), False),
         (KmdistError("disk full"), True),
         (KeyboardInterrupt(), True),
         (MemoryError(), True),
@@ -291,7 +295,8 @@ def owner_of_a_dead_process():
 )
 def test_what_an_error_leaves(path, error, kept):
     def fail():
-        with claim(path) as writer:
+        writer = claim(path)
+        with right_ending(writer, watch_nothing):
             writer.write_labels("a", np.zeros((2, 2), int), k=5)
             raise error
 
@@ -339,13 +344,13 @@ def test_waste_of_killed_processes_is_cleared(path):
 def test_a_partial_folder_without_state_is_waste(path):
     interrupt(path)
     claims.shutil.rmtree(path.with_name(".r.zarr.partial") / "state")
-    with claim(path) as writer:
+    with released(claim(path)) as writer:
         assert not writer.resumed
         writer.discard()
 
 
 def test_a_worker_cannot_publish(path):
-    with claim(path) as writer:
+    with released(claim(path)) as writer:
         worker = pickle.loads(pickle.dumps(writer))
         worker.write_labels("a", np.full((2, 2), 4), k=5)
         for forbidden in (lambda: worker.publish({}), worker.discard):
@@ -361,11 +366,11 @@ def test_a_worker_cannot_publish(path):
 
 @pytest.mark.parametrize("wrote_before", [True, False])
 def test_a_late_worker_of_a_discarded_run_does_not_write_into_the_next(path, wrote_before):
-    with claim(path) as writer:
+    with released(claim(path)) as writer:
         worker = pickle.loads(pickle.dumps(writer))
         if wrote_before:
             worker.write_labels("a", np.full((2, 2), 3), k=5)
-    with claim(path, overwrite=True, fingerprint="f2") as writer:
+    with released(claim(path, overwrite=True, fingerprint="f2")) as writer:
         with pytest.raises(KmdistError, match="begun anew"):
             worker.write_labels("a", np.full((2, 2), 3), k=5)
         assert names(path.with_name(".r.zarr.partial")) == ["state"]
@@ -375,16 +380,16 @@ def test_a_late_worker_of_a_discarded_run_does_not_write_into_the_next(path, wro
 
 
 def test_a_late_worker_of_an_interrupted_run_may_help_its_resumption(path):
-    with claim(path) as writer:
+    with released(claim(path)) as writer:
         worker = pickle.loads(pickle.dumps(writer))
-    with claim(path, resume=True) as writer:
+    with released(claim(path, resume=True)) as writer:
         worker.write_labels("a", np.full((2, 2), 3), k=5)
         writer.publish({"k": 5})
     assert value_of(path) == 3
 
 
 def test_files_that_a_killed_worker_had_begun_are_removed(path):
-    with claim(path) as writer:
+    with released(claim(path)) as writer:
         writer.write_labels("a", np.full((2, 2), 1), k=5)
         chunks = path.with_name(".r.zarr.partial") / "images/a/labels/kmeans/s0/labels/c/0"
         (chunks / ".half-1234-5").write_bytes(b"half")
@@ -421,7 +426,7 @@ def test_outputs_that_cannot_be(tmp_path):
     ],
 )
 def test_the_command_that_resumes(path, command, expected):
-    with claim(path, command=command) as writer:
+    with released(claim(path, command=command)) as writer:
         assert writer.resume_command == expected.format(path=path)
         writer.discard()
 
@@ -430,7 +435,7 @@ def test_a_full_disk_is_said_with_the_path(path, monkeypatch):
     def full(*_arguments):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    with claim(path) as writer:
+    with released(claim(path)) as writer:
         monkeypatch.setattr("kmdist.store.targets.os.write", full)
         with pytest.raises(KmdistError, match=r"zarr\.partial/.*No space left"):
             writer.write_labels("a", np.zeros((2, 2), int), k=5)
@@ -444,7 +449,7 @@ def test_a_full_disk_is_said_with_the_path(path, monkeypatch):
 
 
 def test_after_a_power_cut_only_what_was_synced_counts(path, monkeypatch):
-    with claim(path) as writer:
+    with released(claim(path)) as writer:
         for index in (0, 1):
             writer.mark_done("first", index)
             writer.mark_done("labels", index)
@@ -453,20 +458,20 @@ def test_after_a_power_cut_only_what_was_synced_counts(path, monkeypatch):
         monkeypatch.setattr(durability, "SYNC_EVERY_S", 1e9)
         writer.mark_done("labels", 3)
         writer.mark_done("late", 0)
-    with claim(path, resume=True) as writer:
+    with released(claim(path, resume=True)) as writer:
         assert list(writer.done("labels")) == [0, 1, 2, 3]
     monkeypatch.setattr(durability, "machine", lambda: {**machine(), "boot": "another"})
-    with claim(path, resume=True) as writer:
+    with released(claim(path, resume=True)) as writer:
         assert list(writer.done("first")) == [0, 1]
         assert list(writer.done("labels")) == [0, 1, 2]
         assert writer.done("late") == {}
         writer.mark_done("labels", 9)
     monkeypatch.setattr(claims, "machine", durability.machine)
-    with claim(path, resume=True) as writer:
+    with released(claim(path, resume=True)) as writer:
         assert list(writer.done("labels")) == [0, 1, 2]
-    with claim(path, resume=True) as writer:
+    with released(claim(path, resume=True)) as writer:
         writer.mark_done("labels", 9)
-    with claim(path, resume=True) as writer:
+    with released(claim(path, resume=True)) as writer:
         assert list(writer.done("labels")) == [0, 1, 2, 9]
         writer.discard()
 
@@ -474,7 +479,7 @@ def test_after_a_power_cut_only_what_was_synced_counts(path, monkeypatch):
 def test_another_machine_is_not_asked_for_its_boot(path, monkeypatch):
     interrupt(path)
     monkeypatch.setattr(durability, "machine", lambda: {"host": "elsewhere", "boot": "another"})
-    with claim(path, resume=True) as writer:
+    with released(claim(path, resume=True)) as writer:
         assert writer.done("labels") == {0: None}
         writer.discard()
 
@@ -535,7 +540,7 @@ def keeps_the_stranger(path, writer):
 @pytest.mark.parametrize("appearing", APPEARING)
 def test_overwrite_replaces_the_claimed_run_alone(path, appearing):
     publish(path, 1)
-    with claim(path, overwrite=True, fingerprint="f2") as writer:
+    with released(claim(path, overwrite=True, fingerprint="f2")) as writer:
         writer.write_labels("a", np.full((2, 2), 2), k=5)
         os.rename(path, path.with_name("moved.zarr"))
         appearing(path)
@@ -545,7 +550,7 @@ def test_overwrite_replaces_the_claimed_run_alone(path, appearing):
         path.unlink()
     else:
         os.rename(path, path.with_name("kept"))
-    with claim(path, resume=True, fingerprint="f2") as writer:
+    with released(claim(path, resume=True, fingerprint="f2")) as writer:
         assert writer.resumed
         writer.publish({"k": 5})
     assert value_of(path) == 2
@@ -554,7 +559,7 @@ def test_overwrite_replaces_the_claimed_run_alone(path, appearing):
 
 @pytest.mark.parametrize("appearing", [run_there, documents, plain_file, link])
 def test_overwrite_of_nothing_replaces_nothing(path, appearing):
-    with claim(path, overwrite=True, fingerprint="f2") as writer:
+    with released(claim(path, overwrite=True, fingerprint="f2")) as writer:
         writer.write_labels("a", np.full((2, 2), 2), k=5)
         appearing(path)
         keeps_the_stranger(path, writer)
@@ -599,7 +604,7 @@ def test_a_resume_may_overwrite_what_stands_there_now(path):
     os.rename(path.with_name(".r.zarr.partial"), path.with_name("hidden"))
     publish(path, 3, fingerprint="f3")
     os.rename(path.with_name("hidden"), path.with_name(".r.zarr.partial"))
-    with claim(path, resume=True, overwrite=True, fingerprint="f2") as writer:
+    with released(claim(path, resume=True, overwrite=True, fingerprint="f2")) as writer:
         writer.write_labels("a", np.full((2, 2), 2), k=5)
         writer.publish({"k": 5})
     assert value_of(path) == 2

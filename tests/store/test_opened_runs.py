@@ -12,14 +12,17 @@ import pytest
 from kmdist.errors import KmdistError, UsageError
 from kmdist.pictures.export import export
 from kmdist.store import FsspecTarget, LocalTarget, RunImage, RunWriter, open_run
+from tests.support.writing import released
 
 NAMES = [f"{i}.png" for i in range(12)]
 PALETTE = np.arange(27, dtype=np.uint8).reshape(9, 3)
 
 
 def publish(path: Any, value: int, k: int = 5, **options: Any) -> None:
-    with RunWriter.create(
-        path, recipe="quantize", parameters={"k": k}, fingerprint="f", images=NAMES, **options
+    with released(
+        RunWriter.create(
+            path, recipe="quantize", parameters={"k": k}, fingerprint="f", images=NAMES, **options
+        )
     ) as writer:
         for name in NAMES:
             writer.write_labels(name, np.full((3, 4), value), k=k)

@@ -19,6 +19,7 @@ from kmdist.errors import UsageError
 from kmdist.store import RunWriter, open_run
 from kmdist.store.format import layout
 from kmdist.store.format.names import name_of_key
+from tests.support.writing import released
 
 PALETTE = np.random.default_rng(1).integers(0, 256, (7, 3), dtype=np.uint8)
 LARGE, SMALL, CLEAR = "images/a=2Flarge.png", "images/small.jpg", "images/clear.png"
@@ -150,8 +151,8 @@ def test_labels_of_any_k_are_valid_ome_zarr(tmp_path, k, colored, marked):
     labels = np.arange(35).reshape(5, 7) % k
     palette = np.zeros((k, 3), np.uint8) if colored else None
     path = tmp_path / "r.zarr"
-    with RunWriter.create(
-        path, recipe="texture", parameters={}, fingerprint="f", images=["a"]
+    with released(
+        RunWriter.create(path, recipe="texture", parameters={}, fingerprint="f", images=["a"])
     ) as writer:
         writer.write_labels("a", labels, k=k, palette=palette, marked=marked)
         writer.publish({"k": k})

@@ -12,6 +12,7 @@ from kmdist.errors import KmdistError, UsageError
 from kmdist.store import Run, RunWriter, open_run
 from kmdist.store.format import labels as labels_module
 from kmdist.store.format import layout
+from tests.support.writing import released
 
 RANDOM = np.random.default_rng(7)
 PALETTE = RANDOM.integers(0, 256, (5, 3), dtype=np.uint8)
@@ -41,7 +42,7 @@ def test_a_shared_run(tmp_path):
     maps = {"a.png": some_labels(3, 4), "sub/é.jpg": some_labels(700, 900)}
     centroids = PALETTE.astype(np.float32)
     history = np.array([[9.0, 1.0, 0.0], [4.0, 0.0, 0.0]])
-    with new_writer(path, images=maps) as writer:
+    with released(new_writer(path, images=maps)) as writer:
         for name, labels in maps.items():
             marker = writer.write_labels(
                 name, labels, k=5, palette=PALETTE, source=f"/photos/{name}", attributes={"dpi": 72}
@@ -103,7 +104,7 @@ def test_a_shared_run(tmp_path):
 
 
 def test_a_run_fitted_per_image(tmp_path):
-    with new_writer(tmp_path / "r.zarr", images=["a.png", "b.png"]) as writer:
+    with released(new_writer(tmp_path / "r.zarr", images=["a.png", "b.png"])) as writer:
         for name in ("a.png", "b.png"):
             writer.write_labels(name, some_labels(9, 9), k=5, attributes={"inertia": 2.0})
             group = writer.image_group(name)
@@ -122,7 +123,7 @@ def test_a_run_fitted_per_image(tmp_path):
 def test_several_k(tmp_path):
     path = tmp_path / "r.zarr"
     labels = some_labels(20, 30, k=2)
-    with new_writer(path) as writer:
+    with released(new_writer(path)) as writer:
         for k in (2, 5):
             writer.write_labels("a.png", labels, k=k, prefix=f"k{k}")
             writer.write_array(f"k{k}/centroids", PALETTE[:k], ("cluster", "feature"))
@@ -144,7 +145,7 @@ def test_several_k(tmp_path):
 
 
 def test_labels_of_items(tmp_path):
-    with new_writer(tmp_path / "r.zarr", images=()) as writer:
+    with released(new_writer(tmp_path / "r.zarr", images=())) as writer:
         spec = writer.create_array(
             "labels", (1000,), "uint8", chunks=(128,), dimension_names=("item",)
         )
@@ -168,7 +169,7 @@ def test_unclustered_pixels_carry_the_marker(tmp_path, k, marker):
     kept = labels.copy()
     labels[mask] = 250
     before = labels.copy()
-    with new_writer(tmp_path / "r.zarr", images=["a", "b", "c"]) as writer:
+    with released(new_writer(tmp_path / "r.zarr", images=["a", "b", "c"])) as writer:
         assert writer.write_labels("a", labels, k=k, unclustered=mask) == marker
         assert writer.write_labels("b", kept, k=k, unclustered=np.zeros_like(mask)) is None
         assert writer.write_labels("c", kept, k=k, marked=True) == marker
@@ -191,7 +192,7 @@ def test_unclustered_pixels_carry_the_marker(tmp_path, k, marker):
 
 def test_pyramids_are_nearest(tmp_path):
     labels = some_labels(1500, 2100)
-    with new_writer(tmp_path / "r.zarr") as writer:
+    with released(new_writer(tmp_path / "r.zarr")) as writer:
         writer.write_labels("a.png", labels, k=5)
         writer.publish({"k": 5})
     image = open_run(tmp_path / "r.zarr").image("a.png")
@@ -207,7 +208,7 @@ def test_pyramids_are_nearest(tmp_path):
 def test_windows_make_the_same_files_as_the_whole(tmp_path, small_sizes, shape, marked):
     labels = some_labels(*shape)
     mask = labels == 4 if marked else None
-    with new_writer(tmp_path / "r.zarr", images=["whole", "parts"]) as writer:
+    with released(new_writer(tmp_path / "r.zarr", images=["whole", "parts"])) as writer:
         writer.write_labels("whole", labels, k=5, unclustered=mask, marked=marked)
         described = writer.open_labels("parts", shape, k=5, marked=marked)
         worker = pickle.loads(pickle.dumps(writer))
@@ -250,7 +251,9 @@ def test_a_task_does_not_carry_the_command_line(tmp_path):
     files = [f"photographs/of/a/long/journey/{i:06}.jpg" for i in range(20_000)]
     command = ["kmdist", "quantize", *files, "-o", "r.zarr"]
     parameters = {"k": 5, "images": files}
-    with new_writer(tmp_path / "r.zarr", parameters=parameters, command=command) as writer:
+    with released(
+        new_writer(tmp_path / "r.zarr", parameters=parameters, command=command)
+    ) as writer:
         assert len(pickle.dumps(writer)) < 5_000
         assert files[-1] in writer.resume_command
 
@@ -258,7 +261,7 @@ def test_a_task_does_not_carry_the_command_line(tmp_path):
 def test_an_image_with_real_shards(tmp_path):
     labels = np.zeros((40, 16_500), dtype=np.uint8)
     labels[:, ::7] = 3
-    with new_writer(tmp_path / "r.zarr") as writer:
+    with released(new_writer(tmp_path / "r.zarr")) as writer:
         described = writer.open_labels("a.png", labels.shape, k=5, marked=False)
         for y0, x0, y1, x1 in described.windows(0):
             writer.write_label_window(described, y0, x0, labels[y0:y1, x0:x1])
@@ -279,7 +282,7 @@ def test_an_image_with_real_shards(tmp_path):
 def test_names_that_differ_in_case_alone(tmp_path):
     names = ["A.png", "a.png", "b.png", "..", "x" * 255, "d/" * 600 + "x.png", "\x00\x01"]
     maps = {name: some_labels(2, 2 + i) for i, name in enumerate(names)}
-    with new_writer(tmp_path / "r.zarr", images=names) as writer:
+    with released(new_writer(tmp_path / "r.zarr", images=names)) as writer:
         for name in names:
             writer.write_labels(name, maps[name], k=5)
         writer.publish({"k": 5})
@@ -292,7 +295,7 @@ def test_names_that_differ_in_case_alone(tmp_path):
 
 @pytest.mark.parametrize("array", [np.float64(2.5), np.zeros((0, 3)), np.array([True, False])])
 def test_arrays_of_odd_shapes(tmp_path, array):
-    with new_writer(tmp_path / "r.zarr") as writer:
+    with released(new_writer(tmp_path / "r.zarr")) as writer:
         writer.write_array("odd", array, ("a", "b")[: array.ndim])
         writer.publish({"k": 5})
     run = open_run(tmp_path / "r.zarr")
@@ -308,7 +311,7 @@ def test_many_images_are_not_consolidated(tmp_path, monkeypatch):
     for count in (3, 4):
         names = [f"{i}.png" for i in range(count)]
         path = tmp_path / f"{count}.zarr"
-        with new_writer(path, images=names) as writer:
+        with released(new_writer(path, images=names)) as writer:
             for name in names:
                 writer.write_labels(name, some_labels(2, 2), k=5)
             writer.publish({"k": 5})
@@ -318,7 +321,7 @@ def test_many_images_are_not_consolidated(tmp_path, monkeypatch):
 
 
 def test_states_and_manifests(tmp_path):
-    with new_writer(tmp_path / "r.zarr") as writer:
+    with released(new_writer(tmp_path / "r.zarr")) as writer:
         assert writer.load_state("fit") is None
         assert writer.done("labels") == {}
         arrays = {"centroids": PALETTE, "file": np.float64(1.5), "names": np.array(["a", "b"])}
@@ -384,14 +387,14 @@ def test_a_state_that_a_power_cut_damaged_counts_as_not_saved(tmp_path):
     ],
 )
 def test_labels_that_cannot_be(tmp_path, labels, options, message):
-    with new_writer(tmp_path / "r.zarr") as writer:
+    with released(new_writer(tmp_path / "r.zarr")) as writer:
         with pytest.raises(ValueError, match=message):
             writer.write_labels("a.png", labels, k=5, **options)
         writer.discard()
 
 
 def test_label_maps_need_all_names_first(tmp_path):
-    with new_writer(tmp_path / "r.zarr", images=()) as writer:
+    with released(new_writer(tmp_path / "r.zarr", images=())) as writer:
         with pytest.raises(ValueError, match="images="):
             writer.write_labels("a.png", [[0]], k=1)
         with pytest.raises(ValueError, match="above the label pyramid"):
@@ -402,7 +405,7 @@ def test_label_maps_need_all_names_first(tmp_path):
 
 def test_writing_touches_no_event_loop(tmp_path):
     before = threading.active_count()
-    with new_writer(tmp_path / "r.zarr") as writer:
+    with released(new_writer(tmp_path / "r.zarr")) as writer:
         writer.write_labels("a.png", some_labels(2000, 1100), k=5)
         assert threading.active_count() == before
         writer.publish({"k": 5})
@@ -445,7 +448,9 @@ def test_paths_that_are_no_run(tmp_path):
 
 
 def test_an_image_that_is_not_there(tmp_path):
-    with new_writer(tmp_path / "r.zarr", images=["photo1.png", "new\nline.png"]) as writer:
+    with released(
+        new_writer(tmp_path / "r.zarr", images=["photo1.png", "new\nline.png"])
+    ) as writer:
         for name in ("photo1.png", "new\nline.png"):
             writer.write_labels(name, some_labels(2, 2), k=5)
         writer.publish({"k": 5})

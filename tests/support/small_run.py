@@ -3,20 +3,23 @@
 import numpy as np
 
 from kmdist.store import RunWriter
+from tests.support.writing import released
 
 IMAGES = ["a/1.png", "a/2.png", "b.png"]
 
 
 def write_run(path, generation, shape=(300, 1100)):
     """One run, resumed if it can be: three images, a checkpoint before and after each."""
-    with RunWriter.create(
-        path,
-        recipe="quantize",
-        parameters={"k": 250},
-        fingerprint=f"g{generation}",
-        images=IMAGES,
-        resume=True,
-        overwrite=True,
+    with released(
+        RunWriter.create(
+            path,
+            recipe="quantize",
+            parameters={"k": 250},
+            fingerprint=f"g{generation}",
+            images=IMAGES,
+            resume=True,
+            overwrite=True,
+        )
     ) as writer:
         if writer.already_complete:
             return
