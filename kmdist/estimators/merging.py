@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
+from scipy.spatial.distance import cdist
 
 from kmdist.arguments import checked_arguments
 from kmdist.estimators.model import require_one_of
@@ -61,6 +62,8 @@ def merge_clusters(
     k = len(centroids)
     if centroids.ndim != 2 or counts.shape != (k,):
         raise ValueError(f"counts {counts.shape} do not fit centroids {centroids.shape}")
+    if not (np.isfinite(centroids).all() and np.isfinite(counts).all() and (counts >= 0).all()):
+        raise ValueError("centroids and counts must be finite, and no count negative")
     if not 1 <= n_clusters <= k:
         raise ValueError(f"n_clusters={n_clusters} must be in 1 … {k}, the clusters there are")
     require_one_of("method", method, ("ward", "spectral"))
@@ -95,11 +98,12 @@ def ward_linkage(centroids: np.ndarray, counts: np.ndarray) -> np.ndarray:
     (k − 1, 4) float64 : joined nodes a < b, √(2 · added inertia), number of old clusters.
     """
     k = len(centroids)
-    points, weights = centroids.copy(), np.maximum(counts.astype(np.float64), 0.0)
+    # Scaled by a power of two, so that squares neither overflow nor underflow.
+    exponent = np.frexp(np.abs(centroids).max(initial=0.0))[1]
+    points, weights = np.ldexp(centroids, -exponent), np.maximum(counts.astype(np.float64), 0.0)
     sizes, names = np.ones(k), np.arange(k)
     alive = np.ones(k, dtype=bool)
-    squares = (points * points).sum(axis=1)
-    cost = np.maximum(squares[:, None] + squares - 2 * points @ points.T, 0.0)
+    cost = cdist(points, points, "sqeuclidean")  # from differences, whatever all have in common
     cost *= weights[:, None] * weights / np.maximum(weights[:, None] + weights, 1e-300)
     np.fill_diagonal(cost, np.inf)
     nearest, least = cost.argmin(axis=1), cost.min(axis=1)
@@ -110,7 +114,12 @@ def ward_linkage(centroids: np.ndarray, counts: np.ndarray) -> np.ndarray:
         if b < a:
             a, b = b, a
         pair = sorted((names[a], names[b]))
-        tree[step] = pair[0], pair[1], np.sqrt(2 * cost[a, b]), sizes[a] + sizes[b]
+        tree[step] = (
+            pair[0],
+            pair[1],
+            np.ldexp(np.sqrt(2 * cost[a, b]), exponent),
+            sizes[a] + sizes[b],
+        )
         total = weights[a] + weights[b]
         share = weights[b] / total if total > 0 else 0.5
         points[a] += (points[b] - points[a]) * share
@@ -191,8 +200,6 @@ def _join_pieces(pieces: np.ndarray, n_pieces: int, positions: np.ndarray, k: in
     -------
     (p,) int64, 0 … k − 1, in order of first member.
     """
-    from scipy.spatial.distance import cdist
-
     members = [positions[pieces == piece].astype(np.float64) for piece in range(n_pieces)]
     gaps = np.full((n_pieces, n_pieces), np.inf)
     for a in range(n_pieces):

@@ -66,6 +66,14 @@ def test_ward_equals_scipy(seed: int, k: int, d: int) -> None:
         assert adjusted_rand_score(fcluster(expected, m, "maxclust"), labels) == pytest.approx(1)
 
 
+@pytest.mark.parametrize(("scale", "offset"), [(1.0, 1e12), (1e-200, 0.0), (1e200, 0.0)])
+def test_ward_of_any_scale_and_offset(scale: float, offset: float) -> None:
+    points = np.array([[0.0], [1.0], [3.0], [7.0]]) * scale + offset
+    merged = merge_clusters(points, np.ones(4), 2)
+    assert merged.labels.tolist() == [0, 0, 0, 1]
+    assert merged.linkage[0, 2] == pytest.approx(scale, rel=1e-15)
+
+
 def test_weighted_ward_is_that_of_repeated_points() -> None:
     random = np.random.default_rng(0)
     points, counts = random.normal(size=(20, 3)), random.integers(1, 6, 20)
