@@ -48,13 +48,18 @@ def as_dask_array(X: Any) -> Any:
 
     Raises
     ------
-    ValueError : not two-dimensional, masked, or not of real numbers.
+    ValueError : not two-dimensional, masked, not of real numbers, or without columns.
     """
     array = dask_values(X, "X")
     if array.ndim != 2:
         raise ValueError(
             f"Expected 2D array, got {array.ndim}D array instead (shape {array.shape}). Reshape "
             "your data using x.reshape(-1, 1) for one feature or x.reshape(1, -1) for one row."
+        )
+    if not array.shape[1] >= 1:  # also where their number is unknown (NaN)
+        raise ValueError(
+            f"Found array with {array.shape[1]} feature(s) (shape={array.shape}) while a minimum "
+            "of 1 is required, and their number must be known (`compute_chunk_sizes`)."
         )
     if array.dtype.kind not in "fiub":
         raise ValueError(f"rows of dtype {array.dtype} are not real numbers; convert them first")

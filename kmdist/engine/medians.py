@@ -59,9 +59,9 @@ def fit_medians(rows: Rows, centroids: np.ndarray, options: Options, seed: int) 
         moved = _count_step(rows, current) if countable else _sample_step(sample, current)
         iteration += 1
         shift = float(((moved - current) ** 2).sum())
-        if shift == 0:
+        if np.array_equal(moved, current):
             reason = "converged"
-        elif shift <= tolerance:
+        elif 0.0 < tolerance >= shift:  # of tiny rows, both may underflow
             reason = "tolerance"
         elif iteration >= options.max_iter:
             reason = "max_iter"

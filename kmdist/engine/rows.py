@@ -213,11 +213,28 @@ class Loader:
 
 
 def unit_rows(rows: np.ndarray) -> np.ndarray:
-    """Rows divided by their lengths, float32 for types it holds exactly; zero rows stay zero."""
-    exact = rows.dtype in (np.float32, np.float16, np.uint8, np.int8, np.uint16, np.int16)
-    lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))
-    lengths[lengths == 0] = 1.0
-    return np.asarray((rows / lengths[:, None]).astype(np.float32 if exact else np.float64))
+    """Rows divided by their lengths, float32 for types it holds exactly; zero rows stay zero.
+
+    Rows that are not finite stay what they are, so as to be refused as that.
+    """
+    exact = native(rows.dtype) in _SINGLE + tuple(map(np.dtype, ("u1", "i1", "u2", "i2")))
+    lengths = _lengths(rows)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        unit = (rows / lengths[:, None]).astype(np.float32 if exact else np.float64)
+    outside = np.flatnonzero(~((lengths > 1e-140) & (lengths < 1e140)))
+    if outside.size:  # of zero, and of which squares overflow or underflow
+        part = rows[outside].astype(np.float64)
+        part = np.ldexp(part, -np.frexp(np.abs(part).max(axis=1, keepdims=True, initial=0.0))[1])
+        lengths = _lengths(part)
+        lengths[~(np.isfinite(lengths) & (lengths > 0))] = 1.0
+        unit[outside] = part / lengths[:, None]
+    return np.asarray(unit)
+
+
+def _lengths(rows: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore", invalid="ignore"):
+        squares = np.einsum("ij,ij->i", rows, rows, dtype=np.float64, casting="same_kind")
+    return np.sqrt(squares)
 
 
 @dataclass(frozen=True)
@@ -419,10 +436,17 @@ class Rows:
             raise ValueError("all sample weights are zero: at least one row must count")
 
 
+_SINGLE = np.dtype(np.float32), np.dtype(np.float16)
+
+
+def native(dtype: Any) -> np.dtype:
+    """A type in the byte order of this machine."""
+    return np.dtype(dtype).newbyteorder("=")
+
+
 def centroid_dtype(dtype: Any) -> np.dtype:
     """The type of centroids for rows of a type: float32 for float32 and float16, else float64."""
-    single = np.dtype(dtype) in (np.dtype(np.float32), np.dtype(np.float16))
-    return np.dtype(np.float32 if single else np.float64)
+    return np.dtype(np.float32 if native(dtype) in _SINGLE else np.float64)
 
 
 def rows_of_array(

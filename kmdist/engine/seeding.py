@@ -12,7 +12,7 @@ import numpy as np
 from kmdist.engine.block_steps import Centers
 from kmdist.engine.kernels.assign import assign
 from kmdist.engine.kernels.distances import exchange_centres, plus_plus, squared_distances
-from kmdist.engine.kernels.frame import Frame, make_frame, moments
+from kmdist.engine.kernels.frame import Frame, make_frame, moments, spread_scale
 from kmdist.engine.kernels.sums import cluster_means, merge_bins, totals_of, weighted_bins
 from kmdist.engine.lloyd import run_step
 from kmdist.engine.rows import (
@@ -122,7 +122,7 @@ def seed_each(
         rows.pool.broadcast(placed),
         rows.frame_future,
         sizes,
-        (seed, stream + 2),
+        (seed, stream + 2, spread_scale(rows.moments)),
         each=rows.counted_places,
         merge=partial(_join_sketches, sizes),
     )
@@ -136,7 +136,7 @@ def seed_each(
 def _place(sample: Sample, k: int, random: np.random.Generator) -> np.ndarray:
     """Rows chosen by greedy k-means++; (m, d), distinct."""
     statistics = moments(sample.rows, sample.weights)
-    scale = make_frame(statistics).scale
+    scale = spread_scale(statistics)
     dtype = sample.rows.dtype if scale == 1.0 else np.float64
     centred = ((sample.rows - statistics.mean) * scale).astype(dtype)
     return sample.rows[plus_plus(centred, sample.weights, k, random)]
@@ -168,15 +168,16 @@ def _sketch(
     placed: list[np.ndarray],
     frame: Frame,
     sizes: list[int],
-    draw: tuple[int, int],
+    draw: tuple[int, int, float],
 ) -> list[Sketch]:
     """Leaf of the pass that looks at all rows."""
     source, places = item
     rows, weights = source.open().counted()
-    waits = -np.log1p(-place_uniforms(*draw, places))
+    seed, stream, scale = draw
+    waits = -np.log1p(-place_uniforms(seed, stream, places))
     sketches = []
     for centroids, size in zip(placed, sizes, strict=True):
-        chances = weights * _distances(rows, centroids, frame)
+        chances = weights * _distances(rows, centroids, frame, scale)
         far = np.flatnonzero(chances > 0)
         sketches.append(_least(Sketch(waits[far] / chances[far], places.of(far)), size))
     return sketches
@@ -232,7 +233,8 @@ def _weighted_union(
     limit = sketch.keys[size] if len(sketch.keys) > size else np.inf
     far = take_rows(rows, np.sort(sketch.rows[:size]))
     both = join_samples([sample, far])
-    chances = both.weights * _distances(both.rows, placed, rows.frame)
+    scale = spread_scale(rows.moments)
+    chances = both.weights * _distances(both.rows, placed, rows.frame, scale)
     with np.errstate(invalid="ignore"):
         drawn = np.where(chances > 0, -np.expm1(-limit * chances), 0.0)
     return Sample(both.rows, both.weights / (len(sample.rows) / rows.n_counted + drawn))
@@ -281,16 +283,18 @@ def _parallel(rows: Rows, k: int, seed: int, stream: int, rounds: int = 5) -> np
     factor = 2.0 * k
     first = sample_rows(rows, min(rows.n_counted, max(64, k)), seed, stream)
     candidates = _random_rows(first, 1, generator(seed, stream + 1))
+    scale = spread_scale(rows.moments)
     for turn in range(rounds):
         centers = rows.pool.broadcast(Centers(candidates))
-        cost = float(totals_of(rows.run(_cost, centers, rows.frame_future, merge=merge_bins))[0])
+        bins = rows.run(_cost, centers, rows.frame_future, scale, merge=merge_bins)
+        cost = float(totals_of(bins)[0])
         if not cost > 0:
             break
         found: Sample = rows.run(
             _draw_candidates,
             centers,
             rows.frame_future,
-            (factor / cost, seed, stream + 2 + turn, rows.centroid_dtype),
+            (factor / cost, scale, seed, stream + 2 + turn, rows.centroid_dtype),
             each=rows.counted_places,
             merge=join_samples,
         )
@@ -299,25 +303,28 @@ def _parallel(rows: Rows, k: int, seed: int, stream: int, rounds: int = 5) -> np
     return seed_from_sample(Sample(candidates, weights), k, generator(seed, stream + 15))
 
 
-def _distances(rows: np.ndarray, centroids: np.ndarray, frame: Frame) -> np.ndarray:
-    """(n,) float64, squared distances to the nearest centroids."""
+def _distances(rows: np.ndarray, centroids: np.ndarray, frame: Frame, scale: float) -> np.ndarray:
+    """(n,) float64, squared distances to the nearest centroids, in a scale of their own."""
     labels = np.empty(len(rows), np.int32)
     assign(rows, None, centroids, frame, labels, summed=False)
-    return squared_distances(rows, centroids, labels)
+    if scale == 1.0:
+        return squared_distances(rows, centroids, labels)
+    gaps = (rows - centroids.astype(np.float64)[labels]) * scale
+    return squared_distances(gaps, np.zeros((1, gaps.shape[1])), np.zeros_like(labels))
 
 
-def _cost(source: Any, centers: Centers, frame: Frame) -> np.ndarray:
+def _cost(source: Any, centers: Centers, frame: Frame, scale: float) -> np.ndarray:
     rows, weights = source.open().counted()
-    return weighted_bins(_distances(rows, centers.centroids, frame), weights)
+    return weighted_bins(_distances(rows, centers.centroids, frame, scale), weights)
 
 
 def _draw_candidates(
-    item: list[Any], centers: Centers, frame: Frame, draw: tuple[float, int, int, Any]
+    item: list[Any], centers: Centers, frame: Frame, draw: tuple[float, float, int, int, Any]
 ) -> Sample:
     source, places = item
-    factor, seed, stream, dtype = draw
+    factor, scale, seed, stream, dtype = draw
     rows, weights = source.open().counted()
-    chance = factor * _distances(rows, centers.centroids, frame) * weights
+    chance = factor * _distances(rows, centers.centroids, frame, scale) * weights
     chosen = np.flatnonzero(place_uniforms(seed, stream, places) < chance)
     return Sample(rows[chosen].astype(dtype), np.ones(len(chosen)))
 

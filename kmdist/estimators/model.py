@@ -255,25 +255,38 @@ def checked_weights(sample_weight: Any, X: Any) -> Any:
 
     Raises
     ------
-    ValueError : masked, not one-dimensional, or their number differs from that of the rows.
+    ValueError : masked, not real numbers, not one-dimensional, or their number differs from that
+        of the rows.
     """
     if sample_weight is None:
         return None
     if is_dask(sample_weight):
         from kmdist.engine.dask_rows import dask_values
 
-        return dask_values(sample_weight, "sample_weight")
+        sample_weight = dask_values(sample_weight, "sample_weight")
+        _require_real(sample_weight)
+        if is_dask(X):
+            return sample_weight
+        sample_weight = sample_weight.compute()
     require_unmasked(sample_weight, "sample_weight")
     if isinstance(sample_weight, Real):
         if is_dask(X):
             raise ValueError("sample_weight of a Dask array must be an array (n,), not a number")
         sample_weight = np.full(len(X), sample_weight, np.float64)
+    _require_real(np.asarray(sample_weight))
     weights = np.ascontiguousarray(sample_weight, dtype=np.float64)
     if weights.ndim != 1:
         raise ValueError("Sample weights must be 1D array or scalar")
     if not is_dask(X) and weights.shape != (len(X),):
         raise ValueError(f"sample_weight.shape == {weights.shape}, expected ({len(X)},)!")
     return weights
+
+
+def _require_real(weights: Any) -> None:
+    if weights.dtype.kind not in "fiubO":  # objects may be numbers
+        raise ValueError(
+            f"sample_weight of dtype {weights.dtype} is not of real numbers; convert it first"
+        )
 
 
 def as_rows(X: Any, weights: Any, pool: Pool, *, unit: bool = False) -> tuple[Rows, Any]:

@@ -300,6 +300,14 @@ def test_distances_equal_float64(seed: int, shape: tuple[int, int, int], weighte
         assert far.distances[0] == pytest.approx(own[w > 0].max())
 
 
+def test_a_first_row_far_off_costs_the_variance_no_digits() -> None:
+    rows = np.random.default_rng(0).normal(size=(10_000, 2))
+    rows[0], weights = 1e9, np.ones(10_000)
+    weights[0] = 1e-30
+    found = moments(rows, weights)
+    np.testing.assert_allclose(found.variance, rows[1:].var(axis=0), rtol=1e-9)
+
+
 @given(st.integers(0, 2**31), SHAPES, st.booleans(), st.integers(1, 4))
 @settings(deadline=None, max_examples=25)
 def test_moments_equal_numpy(

@@ -120,6 +120,43 @@ def test_weights_of_another_number_are_refused() -> None:
             KMeans(3).fit(da.from_array(X, chunks=(100, 3)), sample_weight=weights)
 
 
+def test_lazy_weights_of_rows_in_memory_are_computed() -> None:
+    expected = KMeans(3, random_state=0).fit(X, sample_weight=WEIGHTS)
+    for weights in (da.from_array(WEIGHTS, chunks=70), dd.from_pandas(pd.Series(WEIGHTS), 3)):
+        model = KMeans(3, random_state=0).fit(X, sample_weight=weights)
+        assert model.cluster_centers_.tobytes() == expected.cluster_centers_.tobytes()
+        assert model.score(X, sample_weight=weights) == -expected.inertia_
+
+
+@pytest.mark.parametrize("kind", ["complex128", "U3", "M8[s]"])
+@pytest.mark.parametrize("lazy", [False, True])
+def test_weights_that_are_no_real_numbers_are_refused(kind: str, lazy: bool) -> None:
+    weights: Any = np.ones(len(X), np.int64).astype(kind)
+    rows: Any = X
+    if lazy:
+        weights, rows = da.from_array(weights, chunks=90), da.from_array(X, chunks=(70, 3))
+    with pytest.raises(ValueError, match=r"sample_weight of dtype .* is not of real numbers"):
+        KMeans(3).fit(rows, sample_weight=weights)
+
+
+def test_lazy_rows_without_columns_are_refused() -> None:
+    rows = da.ones((5, 3), chunks=2)
+    for wrong in (rows[:, :0], rows[:, da.ones(3, dtype=bool)]):
+        with pytest.raises(ValueError, match=r"0 feature|nan feature"):
+            KMeans(2).fit(wrong)
+
+
+@pytest.mark.parametrize("kind", ["f4", "f8", "f2", "u2", "i4"])
+def test_byte_order_does_not_change_a_bit(kind: str) -> None:
+    rows = np.abs(X * 50).round().astype(kind)
+    for metric in ("euclidean", "cosine"):
+        model = KMeans(3, random_state=0, metric=metric)
+        plain = model.fit(rows).cluster_centers_
+        swapped = model.fit(rows.astype(rows.dtype.newbyteorder())).cluster_centers_
+        assert swapped.dtype == plain.dtype
+        assert swapped.tobytes() == plain.tobytes()
+
+
 @pytest.mark.parametrize(
     "types",
     [

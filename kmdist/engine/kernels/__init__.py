@@ -53,10 +53,9 @@ def kernel_chunks(rows: np.ndarray) -> list[tuple[int, np.ndarray]]:
 
 def as_kernel_rows(chunk: np.ndarray) -> np.ndarray:
     """One of `kernel_chunks`, converted: float16 to float32, other integers to float64."""
-    if chunk.dtype in _KERNEL_TYPES:
-        kind: np.dtype = chunk.dtype
-    elif chunk.dtype == np.float16:
+    kind = chunk.dtype.newbyteorder("=")
+    if kind == np.float16:
         kind = np.dtype(np.float32)
-    else:
+    elif kind not in _KERNEL_TYPES:
         kind = np.dtype(np.float64)
     return np.require(chunk, dtype=kind, requirements=["C", "A"])

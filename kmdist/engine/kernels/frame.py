@@ -227,15 +227,13 @@ def moments(rows: np.ndarray, weights: np.ndarray | None = None) -> Moments:
     pivot = rows[counting.argmax()].astype(np.float64) if n_counted else np.zeros(d)
     if not np.isfinite(pivot).all():
         pivot = np.zeros(d)
-    scan, bad = _Scan(pivot, as_kernel_rows(rows[:0]).dtype), None
-    for start, chunk in kernel_chunks(rows[:0] if bad_weight else rows):
-        part = as_kernel_rows(chunk)
-        place = scan.add(part, None if weights is None else weights[start : start + len(part)])
-        if place is not None:
-            bad = (0, start + place[0], place[1], float(part[place]))
-            break
-    total = float(n) if weights is None else float(weights[counting].sum())
+    scan, bad = _scan(rows[:0] if bad_weight else rows, weights, pivot)
     with np.errstate(over="ignore", invalid="ignore"):  # of values that are refused afterwards
+        total = float(n) if weights is None else float(weights[counting].sum())
+        mean, m2 = scan.mean_and_m2(total)
+        outlying = (total * (mean - pivot) ** 2 > _OUTLYING * m2).any()
+    if outlying and bad is None and not scan.whole.any():
+        scan, _ = _scan(rows, weights, mean)
         mean, m2 = scan.mean_and_m2(total)
     low, high = scan.extent.astype(np.float64)
     if not n_counted:
@@ -254,6 +252,24 @@ def moments(rows: np.ndarray, weights: np.ndarray | None = None) -> Moments:
         bad=bad,
         bad_weight=bad_weight,
     )
+
+
+_OUTLYING = 4096.0
+"""Squared distances of the first row from the mean, in variances, from which on so many digits of
+the variance are lost that it is taken from the mean instead."""
+
+
+def _scan(
+    rows: np.ndarray, weights: np.ndarray | None, pivot: np.ndarray
+) -> tuple[_Scan, tuple[int, int, int, float] | None]:
+    """What is found of all rows, and the first value that is not finite, as in `Moments`."""
+    scan = _Scan(pivot, as_kernel_rows(rows[:0]).dtype)
+    for start, chunk in kernel_chunks(rows):
+        part = as_kernel_rows(chunk)
+        place = scan.add(part, None if weights is None else weights[start : start + len(part)])
+        if place is not None:
+            return scan, (0, start + place[0], place[1], float(part[place]))
+    return scan, None
 
 
 def _first_bad_weight(weights: np.ndarray | None, n: int) -> tuple[int, int, float] | None:
@@ -414,6 +430,13 @@ def _length(extent: np.ndarray) -> float:
 def _unit_scale(length: float) -> float:
     """Power of two that brings a length to about one, as far as it is a float64 itself."""
     return math.ldexp(1.0, min(-math.frexp(length)[1], 1000))
+
+
+def spread_scale(m: Moments) -> float:
+    """Power of two that squared distances between rows that count need, so as to be float64."""
+    with np.errstate(over="ignore"):
+        span = _length(m.high - m.low)
+    return 1.0 if 1e-12 < span < 1e15 or span == 0 else _unit_scale(span)
 
 
 def _coarse(mean: np.ndarray, spread: np.ndarray) -> np.ndarray:
