@@ -63,13 +63,19 @@ def draw_coreset(rows: Rows, size: int, seed: int) -> Sample:
     spread = steady(m.m2.sum())
     by_weight = (0.5 if spread > 0 else 1.0) * size / steady(m.weight)
     by_distance = 0.5 * size / spread if spread > 0 else 0.0
-    return _draw(rows, _Chances(steady(m.mean), float(by_weight), float(by_distance)), seed)
+    mean = steady(m.mean, beside=np.sqrt(m.variance))
+    return _draw(rows, _Chances(mean, float(by_weight), float(by_distance)), seed)
 
 
-def steady(values: Any, bits: int = 24) -> Any:
-    """Rounded to some bits: the last ones depend on how the rows are chunked."""
-    mantissas, exponents = np.frexp(values)
-    return np.ldexp(np.rint(mantissas * 2.0**bits), exponents - bits)
+def steady(values: Any, bits: int = 24, *, beside: Any = 0.0) -> Any:
+    """Rounded to some bits: the last ones depend on how the rows are chunked.
+
+    Parameters
+    ----------
+    beside : what errors are relative to where values are less, as means are near zero.
+    """
+    exponents = np.frexp(np.maximum(np.abs(values), beside))[1] - bits
+    return np.ldexp(np.rint(np.ldexp(values, -exponents)), exponents)
 
 
 def draw_uniform(rows: Rows, size: int, seed: int) -> Sample:
@@ -194,7 +200,8 @@ def fit_minibatch(rows: Rows, k: int, init: Any, options: Options, seed: int) ->
     total = max(batch, min(min(BATCHES, options.max_iter) * batch, CORESET_BYTES // width))
     drawn = draw_uniform(rows, total, seed)
     order = generator(seed, _STREAM + 1).permutation(len(drawn.rows))
-    sample = Sample(drawn.rows[order], np.ones(len(order)))
+    # One but for rows so heavy, or so few, that they are drawn for certain.
+    sample = Sample(drawn.rows[order], drawn.weights[order] / drawn.weights.min())
     if isinstance(init, str):
         head = Sample(sample.rows[: 4 * batch], sample.weights[: 4 * batch])
         init = seed_from_sample(head, k, generator(seed, _STREAM + 2))
@@ -205,7 +212,7 @@ def fit_minibatch(rows: Rows, k: int, init: Any, options: Options, seed: int) ->
     calm, reason = 0, "max_iter"
     for part in _batches(sample, batch):
         state = minibatch_step(state, part.rows, part.weights)
-        calm = calm + 1 if state.shift <= tolerance else 0
+        calm = calm + 1 if 0.0 < tolerance >= state.shift else 0
         if calm == 10:
             reason = "tolerance"
             break

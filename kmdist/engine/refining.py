@@ -14,8 +14,9 @@ import numpy as np
 from scipy.spatial.distance import cdist
 
 from kmdist.engine.block_steps import Centers
+from kmdist.engine.coreset import steady
 from kmdist.engine.kernels.distances import utility_bins
-from kmdist.engine.kernels.frame import Frame
+from kmdist.engine.kernels.frame import Frame, make_frame
 from kmdist.engine.kernels.sums import merge_bins, totals_of
 from kmdist.engine.lloyd import Options, State, broadcast_centers, finish, iterate, last
 from kmdist.engine.rows import Rows, generator
@@ -74,7 +75,7 @@ def _inhaled(rows: Rows, state: State, size: int, random: np.random.Generator) -
     worst = np.argsort(-errors, kind="stable")[:size]
     ways = random.normal(size=(len(worst), centroids.shape[1]))
     ways /= np.sqrt((ways * ways).sum(axis=1, keepdims=True))
-    step = _OFFSET * np.sqrt(state.inertia / rows.moments.weight)
+    step = _OFFSET * np.sqrt(state.inertia / steady(rows.moments.weight))
     return np.concatenate([centroids, (centroids[worst] + step * ways).astype(centroids.dtype)])
 
 
@@ -84,8 +85,10 @@ def _exhaled(rows: Rows, state: State, size: int) -> np.ndarray:
     For each that goes, as many of its neighbours stay as centroids go; where that leaves too few
     that may go, neighbours go after all.
     """
+    counted = np.stack([rows.moments.low, rows.moments.high])
+    frame = rows.pool.broadcast(make_frame(replace(rows.moments, reach=counted)))
     centers = broadcast_centers(rows, state.centroids)
-    utilities = totals_of(rows.run(_utilities, centers, rows.frame_future, merge=merge_bins))
+    utilities = totals_of(rows.run(_utilities, centers, frame, merge=merge_bins))
     gaps = cdist(state.centroids, state.centroids)
     gone, stays = np.zeros(len(gaps), bool), np.zeros(len(gaps), bool)
     order = np.argsort(utilities, kind="stable")
@@ -100,5 +103,5 @@ def _exhaled(rows: Rows, state: State, size: int) -> np.ndarray:
 
 
 def _utilities(source: Any, centers: Centers, frame: Frame) -> np.ndarray:
-    block = source.open()
-    return utility_bins(block.rows, block.weights, centers.centroids, frame)
+    rows, weights = source.open().counted()
+    return utility_bins(rows, weights, centers.centroids, frame)

@@ -266,6 +266,7 @@ class KMeans(CentroidModel):
         return int(self.n_init)
 
     def _keep(self, state: State) -> None:
+        self.__dict__.pop("_stream", None)  # what `partial_fit` goes on from is this fit
         self.cluster_centers_ = state.centroids
         self._counts = np.asarray(state.counts, np.float64)
         self.inertia_ = state.inertia

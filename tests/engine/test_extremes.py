@@ -35,6 +35,7 @@ from kmdist.engine.kernels.sums import (
     totals_of,
     weighted_bins,
 )
+from kmdist.engine.rows import unit_rows
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -340,6 +341,55 @@ def test_rows_of_weight_zero_change_nothing(dtype: Any) -> None:
     assert with_it.inertia_ == without.inertia_ == 1.0
     assert np.array_equal(with_it.labels_[:4], without.labels_)
     assert with_it.labels_[4] in (0, 1)  # equally far in float64
+
+
+SCALED: tuple[dict[str, Any], ...] = (
+    {},
+    {"init": "k-means||"},
+    {"algorithm": "minibatch"},
+    {"metric": "cosine"},
+    {"metric": "cosine", "algorithm": "coreset"},
+    {"metric": "manhattan"},
+)
+
+
+@pytest.mark.parametrize("parameters", SCALED, ids=str)
+@pytest.mark.parametrize("exponent", [-900, 450])
+def test_a_power_of_two_scales_the_centroids_and_changes_nothing_else(
+    parameters: dict[str, Any], exponent: int
+) -> None:
+    """Also where squares of distances and lengths are no float64."""
+    random = np.random.default_rng(5)
+    X = random.normal(size=(400, 3)) + 4.0 * random.integers(0, 4, (400, 1))
+    model = KMeans(4, random_state=0, tol=0, **parameters)
+    plain = model.fit(X).cluster_centers_
+    scaled = model.fit(np.ldexp(X, exponent)).cluster_centers_
+    back = 0 if "metric" in parameters and parameters["metric"] == "cosine" else -exponent
+    assert np.array_equal(np.ldexp(scaled, back), plain)
+
+
+def test_rare_groups_of_tiny_rows_are_found() -> None:
+    X = np.zeros((30_000, 1))
+    X[::2], X[-3:] = 1e-200, 1e-196
+    centroids = KMeans(2, random_state=0).fit(X).cluster_centers_
+    assert centroids.max() == pytest.approx(1e-196, rel=1e-15, abs=0.0)
+
+
+@pytest.mark.parametrize("length", [5e-324, 1e-200, 1.0, 1e200])
+def test_rows_of_any_length_have_a_direction(length: float) -> None:
+    unit = unit_rows(np.array([[3.0, 0], [0, 0], [0, -2]]) * length)
+    assert unit.tolist() == [[1, 0], [0, 0], [0, -1]]
+    assert unit_rows(np.array([[np.inf, 1.0]])).tolist() == [[np.inf, 1.0]]
+
+
+def test_breathing_ignores_rows_of_weight_zero() -> None:
+    X = np.random.default_rng(2).normal(size=(135, 3))
+    weights = np.random.default_rng(3).random(135)
+    model = KMeans(6, random_state=3, tol=0, refine="breathing")
+    expected = model.fit(X, sample_weight=weights).cluster_centers_
+    far = np.concatenate([X, np.full((1, 3), 1e90)])
+    again = model.fit(far, sample_weight=[*weights, 0.0]).cluster_centers_
+    assert again.tobytes() == expected.tobytes()
 
 
 def test_every_way_to_seed_ignores_rows_of_weight_zero() -> None:

@@ -435,6 +435,38 @@ def test_streaming() -> None:
     assert -model.score(X) < 1.05 * KMeans(6, random_state=0).fit(X).inertia_
 
 
+def test_a_stream_goes_on_from_the_last_fit() -> None:
+    X = blobs()
+    model = KMeans(3, random_state=0).partial_fit(X).fit(X + 100.0)
+    fitted = model.cluster_centers_.copy()
+    model.partial_fit(X + 100.0)
+    np.testing.assert_allclose(model.cluster_centers_, fitted, atol=1.0)
+
+
+def test_batches_heed_weights_of_rows_that_are_drawn_for_certain() -> None:
+    X, weights = np.array([[0.0], [1.0]]), [1, 1000]
+    model = KMeans(1, algorithm="minibatch", random_state=0).fit(X, sample_weight=weights)
+    assert model.cluster_centers_[0, 0] == pytest.approx(1000 / 1001)
+
+
+@pytest.mark.parametrize("kind", ["symmetric", "outlier", "light outlier"])
+def test_coresets_do_not_depend_on_chunks(kind: str) -> None:
+    """Neither where the mean is nothing but rounding errors, nor where the first row is far off."""
+    random = np.random.default_rng(0)
+    half = random.normal(size=(60_000, 2))
+    X = np.concatenate([half, -half])[random.permutation(120_000)]
+    weights = np.ones(len(X))
+    if kind != "symmetric":
+        X[0] = 1e9
+    if kind == "light outlier":
+        weights[0] = 1e-12
+    model = KMeans(3, algorithm="coreset", random_state=0, max_iter=5)
+    expected = model.fit(X, sample_weight=weights).cluster_centers_.tobytes()
+    for chunk in (997, 5000, 20_000):
+        lazy = da.from_array(X, chunks=(chunk, 2))
+        assert model.fit(lazy, sample_weight=weights).cluster_centers_.tobytes() == expected
+
+
 def test_cosine_ignores_lengths() -> None:
     X = blobs() + 5
     lengths = np.random.default_rng(0).random((len(X), 1)) + 0.1
