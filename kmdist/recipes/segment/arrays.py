@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from kmdist.errors import UsageError
+from kmdist.errors import ImageError, UsageError
 
 CHUNK = 1024
 """Side of the stored chunks."""
@@ -20,7 +20,7 @@ def stored(inputs: Any) -> Iterator[Any]:
 
     Raises
     ------
-    UsageError : an array of no values, or an xarray dataset.
+    UsageError : an array of no values or of other than numbers, or an xarray dataset.
     """
     if not hasattr(inputs, "dtype") or not hasattr(inputs, "shape"):
         if hasattr(inputs, "data_vars"):
@@ -36,27 +36,47 @@ def stored(inputs: Any) -> Iterator[Any]:
 def _store(array: Any, path: Path) -> None:
     import zarr
 
+    from kmdist.recipes.segment.rasters import NODATA_NAMES, require_numbers
+
     if not all(array.shape):
         raise UsageError(f"an array of shape {array.shape} holds nothing to cluster")
+    dtype = np.dtype(array.dtype)
+    try:
+        require_numbers(dtype)
+    except ImageError as error:
+        raise UsageError(f"an array with {error.reason}") from error
     names = [str(name) for name in getattr(array, "dims", ())] or None
-    attributes: dict[str, Any] = {}
+    attributes: dict[str, Any] = {
+        name: np.asarray(array.attrs[name]).tolist()
+        for name in NODATA_NAMES
+        if name in getattr(array, "attrs", {})
+    }
     coordinate = next((n for n in names or () if n in ("c", "channel", "band", "bands")), None)
     if coordinate is not None and coordinate in getattr(array, "coords", {}):
         attributes["filters"] = [str(one) for one in np.asarray(array.coords[coordinate])]
     data = getattr(array, "data", array) if names else array
+    if isinstance(getattr(data, "_meta", data), np.ma.MaskedArray):
+        dtype = np.result_type(dtype, np.float16)  # which holds its values, and NaN
     target = zarr.create_array(
         path,
         shape=data.shape,
-        dtype=data.dtype,
+        dtype=dtype,
         chunks=tuple(min(CHUNK, size) for size in data.shape),
         dimension_names=names,
         attributes=attributes,
     )
     if not hasattr(data, "dask"):
-        target[...] = np.asarray(data)
+        target[...] = _filled(data, dtype)
         return
     for place in np.ndindex(*data.numblocks):
         starts = [sum(data.chunks[axis][:i]) for axis, i in enumerate(place)]
         sizes = [data.chunks[axis][i] for axis, i in enumerate(place)]
         window = tuple(slice(a, a + n) for a, n in zip(starts, sizes, strict=True))
-        target[window] = np.asarray(data.blocks[place].compute(scheduler="threads"))
+        target[window] = _filled(data.blocks[place].compute(scheduler="threads"), dtype)
+
+
+def _filled(values: Any, dtype: np.dtype) -> np.ndarray:
+    """Values with NaN where they are masked."""
+    if isinstance(values, np.ma.MaskedArray):
+        values = np.ma.filled(values.astype(dtype), np.nan)
+    return np.asarray(values)

@@ -1,6 +1,9 @@
 """Files of any number of channels: TIFF, Zarr, NumPy; probed, and read by window as they are."""
 
+import base64
+import math
 import os
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -41,6 +44,8 @@ _TIFF_AXES = {
 _ALPHA = (1, 2)
 """ExtraSamples of TIFF that are alpha: associated, unassociated (TIFF 6.0, section 18)."""
 _GDAL_NODATA_TAG = 42113
+NODATA_NAMES = ("_FillValue", "missing_value")
+"""Attributes of an array whose value stands for no data."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +136,22 @@ class _Stored:
     picture: ZarrPicture | None = None
 
 
+def require_numbers(dtype: np.dtype) -> None:
+    """Refuse values that cannot be clustered as they are.
+
+    Raises
+    ------
+    ImageError : dtype.
+    """
+    wide = dtype.itemsize > (8 if dtype.kind == "f" else 4)
+    if dtype.kind not in "uif" or wide:
+        raise ImageError(
+            "dtype",
+            f"values of type {dtype}: integers of 8 to 32 bits and floating point of 16 to 64 are "
+            "allowed",
+        )
+
+
 @dataclass(frozen=True)
 class ProbeRaster:
     """Reads the header of one file, as the options ask; picklable.
@@ -165,12 +186,7 @@ class ProbeRaster:
             raise ImageError("axes", "a picture, whose planes cannot be one volume")
         if stored is None:
             return self._picture(probe(found, max_pixels=max_pixels))
-        if stored.dtype.kind not in "uif" or stored.dtype in (np.uint64, np.int64):
-            raise ImageError(
-                "dtype",
-                f"values of type {stored.dtype}: integers of 8 to 32 bits and floating point are "
-                "allowed",
-            )
+        require_numbers(stored.dtype)
         letters = ["z" if volume else "c"] * len(stored.axes)
         axes = axes_of(
             stored.shape,
@@ -279,9 +295,9 @@ def chosen_channels(
         low, dash, high = word.partition("-")
         if word in names:
             taken.append(names.index(word))
-        elif word.isdigit():
+        elif word.isdecimal():
             taken.append(int(word) - 1)
-        elif dash and low.isdigit() and high.isdigit():
+        elif dash and low.isdecimal() and high.isdecimal():
             taken += range(int(low) - 1, int(high))
         else:
             raise ImageError("channels", f"no channel {word!r}; there are {', '.join(names[:20])}")
@@ -342,7 +358,7 @@ def _values(source: Raster, window: Window) -> tuple[np.ndarray, np.ndarray]:
         stored = stored[:, :, list(source.taken)]
     values = np.ascontiguousarray(stored, stored.dtype.newbyteorder("="))
     for value in source.nodata:
-        if values.dtype.kind == "f" or value in _range_of(values.dtype):
+        if _holds(values.dtype, value):
             valid &= ~_any_channel(values, values.dtype.type(value))
     return values, valid
 
@@ -354,9 +370,12 @@ def _any_channel(values: np.ndarray, wanted: float) -> np.ndarray:
     return np.asarray(any_channel(known, known.dtype.type(wanted)))
 
 
-def _range_of(dtype: np.dtype) -> range:
-    """All integers of a type."""
-    return range(int(np.iinfo(dtype).min), int(np.iinfo(dtype).max) + 1)
+def _holds(dtype: np.dtype, value: float) -> bool:
+    """Whether a type has values that a number stands for."""
+    if dtype.kind == "f":
+        return not math.isfinite(value) or abs(value) <= float(np.finfo(dtype).max)
+    limits = np.iinfo(dtype)
+    return float(value).is_integer() and limits.min <= value <= limits.max
 
 
 def _stored(path: str, max_pixels: int) -> _Stored | None:
@@ -458,22 +477,52 @@ def _stored_zarr(path: str, max_pixels: int) -> _Stored:
         picture = open_picture(path)
         array = picture.array
         require_stored(array, status.files, max_pixels * 4)
+        nodata = _zarr_nodata(array)
     except ImageError:
         raise
     except Exception as error:  # damaged metadata fails in ways of its own
         raise ImageError.corrupt("Zarr", error) from error
-    fill = dict(array.attrs).get("_FillValue")
     return _Stored(
         "zarr",
         array.shape,
         np.dtype(array.dtype),
         picture.axes,
         picture.channels,
-        (float(fill),) if isinstance(fill, int | float) else (),
+        nodata,
         inside=picture.inside,
         status=(int(array.nbytes), status.mtime_ns, status.ctime_ns),
         picture=picture,
     )
+
+
+def _zarr_nodata(array: Any) -> tuple[float, ...]:
+    """What the attributes of CF say (https://cfconventions.org, 2.5.1), NaN aside.
+
+    xarray writes floating point as base64 of its bytes; and into Zarr v2 as what fills chunks,
+    where 0 is what is put by those who said nothing.
+    """
+    attributes = dict(array.attrs)
+    said: list[Any] = []
+    for name in NODATA_NAMES:
+        value = attributes.get(name)
+        said += value if isinstance(value, list) else [value]
+    if array.metadata.zarr_format == 2 and "_ARRAY_DIMENSIONS" in attributes and array.fill_value:
+        said.append(np.asarray(array.fill_value).item())
+    numbers = [_of_base64(one) if isinstance(one, str) else one for one in said]
+    return tuple(
+        float(one)
+        for one in numbers
+        if isinstance(one, int | float) and not isinstance(one, bool) and not math.isnan(one)
+    )
+
+
+def _of_base64(text: str) -> float:
+    """NaN where it is no number."""
+    try:
+        (number,) = struct.unpack("<d", base64.b64decode(text, validate=True))
+    except (ValueError, struct.error):
+        return math.nan
+    return float(number)
 
 
 def _read(source: Raster, window: Window) -> np.ndarray:
