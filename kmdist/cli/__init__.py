@@ -28,6 +28,12 @@ class Commands(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         ctx.meta[COMMAND_KEY] = [*ctx.command_path.split(), *args]
+        if "" in args:  # which is the current folder to some, and nothing to others
+            place = args.index("") + 1
+            raise click.UsageError(
+                f"argument {place} is empty, as a variable that is not set gives it; leave it out, "
+                "or say what is meant (. is the current folder)"
+            )
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:

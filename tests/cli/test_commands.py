@@ -137,6 +137,11 @@ def test_exit_codes_and_plain_errors(run_path: Path, photographs: Path, tmp_path
         ("export", run_path),
         ("export", run_path, tmp_path / "m.zarr", "-o", tmp_path / "m.zarr"),
         ("predict", run_path, tmp_path / "nothing", "-o", tmp_path / "m.zarr"),
+        ("quantize", photographs, "-o", tmp_path / "m.zarr", "-k", "2..99999999999"),
+        ("quantize", photographs, "-o", tmp_path / "m.zarr", "-k", "2..300"),
+        ("digits", "", "-o", tmp_path / "m.zarr"),
+        ("view", run_path, "-o", ""),
+        ("demo", "-o", ""),
         ("no-such-command",),
     ]
     for arguments in usage:

@@ -132,6 +132,8 @@ def listed_inputs(inputs: Any) -> list[Any]:
             raise UsageError(
                 f"inputs: must be paths of image files, folders or globs, got {described(one)}"
             )
+        if one == "":
+            raise UsageError("inputs: a path is empty; '.' is the current folder")
     return listed
 
 

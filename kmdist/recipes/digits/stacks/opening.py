@@ -70,7 +70,7 @@ def _opened(
     choice: Choice,
 ) -> Stack:
     """A stack with the classes that come with its images."""
-    if isinstance(source, list | tuple):
+    if isinstance(source, list | tuple) or (isinstance(source, str) and not source):
         source = listed_inputs(source)
         if not source:
             raise UsageError("images of characters: none are given")
