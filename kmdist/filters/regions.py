@@ -30,6 +30,7 @@ def join_small_regions(
     if min_pixels <= 1 or not labels.size:
         return
     n_pixels = labels.size // planes
+    min_pixels = min(min_pixels, n_pixels + 1)
     parent, size = np.empty((2, n_pixels), np.int32 if n_pixels < 2**31 else np.int64)
     border = np.zeros(int(labels.max()) + 1, np.int64)
     whole = np.ascontiguousarray(valid)

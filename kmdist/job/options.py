@@ -30,6 +30,8 @@ T = TypeVar("T")
 K = int | str | Sequence[int] | None
 """Numbers of clusters as users give them: one, several, a range ``2..32``, ``auto``."""
 
+MOST_CHOICES = 1000
+"""Numbers of clusters in a range of which one is chosen."""
 _WHOLE = re.compile(r"\s*[+-]?\d+\s*")
 
 
@@ -47,13 +49,15 @@ def k_choices(k: str) -> tuple[int, ...]:
 
     Raises
     ------
-    ValueError : neither of these.
+    ValueError : neither of these, or too many numbers.
     """
     if k == "auto":
         return tuple(range(2, 33))
     low, dots, high = k.partition("..")
-    if not (dots and low.isdigit() and high.isdigit() and 1 <= int(low) < int(high)):
+    if not (dots and low.isdecimal() and high.isdecimal() and 1 <= int(low) < int(high)):
         raise ValueError(f"{k!r}: give a number, several (2,8,25), a range 2..32, or auto")
+    if int(high) - int(low) >= MOST_CHOICES:
+        raise ValueError(f"{k!r}: a range of up to {MOST_CHOICES:,} numbers can be chosen from")
     return tuple(range(int(low), int(high) + 1))
 
 
@@ -91,7 +95,9 @@ def numbers_of_clusters(value: Any, *, allowed: str, at_most: int | None, choice
     if isinstance(value, str) and (value == "auto" or ".." in value):
         if not choices:
             raise ValueError(f"{value!r}: give a number or several to compare: 10,16,36")
-        _ = k_choices(value)
+        most = k_choices(value)[-1]
+        if at_most is not None and most > at_most:
+            raise ValueError(f"{value!r}: {allowed}")
         return value
     listed = value.split(",") if isinstance(value, str) else value
     listed = list(listed) if isinstance(listed, Iterable) else [listed]

@@ -435,7 +435,7 @@ def _what_is_there(folder: Path) -> str:
         return "; its run is going on or was interrupted: repeat the command with --resume"
     if folder.with_name(f".{folder.name}.previous").is_dir():
         return f"; an earlier run is kept in .{folder.name}.previous: rename it back"
-    if folder.name[:1] == "k" and folder.name[1:].isdigit() and folder.parent.is_dir():
+    if folder.name[:1] == "k" and folder.name[1:].isdecimal() and folder.parent.is_dir():
         found = (child.name for child in folder.parent.glob("k[0-9]*"))
         others = sorted(found, key=lambda name: (len(name), name))
         return f"; {folder.parent} holds {', '.join(others) if others else 'one k alone'}"

@@ -290,7 +290,7 @@ class RunImage(Fit):
     def levels(self) -> int:
         """Levels of the pyramid, the image itself among them."""
         names = self._target.children(f"{self._key}/labels/{LABELS_NAME}")
-        return sum(name[0] == "s" and name[1:].isdigit() for name in names)
+        return sum(name[0] == "s" and name[1:].isdecimal() for name in names)
 
     def info(self) -> dict[str, Any]:
         """Name and size; where the image has a fit of its own, that as well."""

@@ -61,7 +61,8 @@ def axes_of(
 
     Raises
     ------
-    ImageError : too few axes, or it cannot be told which is the channel; a volume without z.
+    ImageError : too few axes, or it cannot be told which is the channel; a volume without z; a
+        place along an axis that there is not.
     """
     n = len(shape)
     names = [None if name is None or name.startswith("dim_") else name for name in names]
@@ -71,6 +72,9 @@ def axes_of(
         raise ImageError(
             "axes", f"channel axis {channel_axis}: the array has {n} axes, 0 to {n - 1}"
         )
+    for name, index in (chosen or {}).items():
+        if index and name not in names:
+            raise ImageError("axes", f"--{name} {index}: there is no axis of this name")
     if any(names):
         return _named(shape, [name or "" for name in names], channel_axis, chosen or {}, volume)
     if not volume:

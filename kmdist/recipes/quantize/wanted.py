@@ -276,7 +276,7 @@ def _read(path: str) -> object:
     rows = []
     for line in text.splitlines():
         words = line.split()
-        if len(words) >= 3 and all(word.isdigit() for word in words[:3]):
+        if len(words) >= 3 and all(word.isdecimal() for word in words[:3]):
             rows.append([int(word) for word in words[:3]])
     return rows
 

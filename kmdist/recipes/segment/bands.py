@@ -62,7 +62,7 @@ def gather_by(patterns: Sequence[str]) -> partial[list[Found]]:
 
 def _numbers(name: str) -> list[tuple[int, str]]:
     """B2 before B10."""
-    return [(int(part) if part.isdigit() else -1, part) for part in re.split(r"(\d+)", name)]
+    return [(int(part) if part.isdecimal() else -1, part) for part in re.split(r"(\d+)", name)]
 
 
 def require_alike(bands: Sequence[ImageSource], missing: Sequence[str]) -> None:

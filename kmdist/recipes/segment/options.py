@@ -5,12 +5,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Protocol
 
+from msgspec import Meta
+
 from kmdist.errors import UsageError
 from kmdist.job.options import FittingOptions, K, SharedClusters, k_option
-from kmdist.options import NaturalInt, NonNegative, Option, PositiveInt, texts
+from kmdist.options import NaturalInt, Option, PositiveInt, texts
 
 DEFAULT_K = 8
 MAX_K = 65_535
+LEAST, MOST = 1e-9, 1e9
+"""Of weights, with which scaled values neither vanish nor overflow."""
 
 
 def channels_asked(value: Any) -> tuple[str, ...]:
@@ -31,18 +35,21 @@ def weights_asked(value: Any) -> tuple[str, ...]:
 
     Raises
     ------
-    ValueError : none of these, or a weight that is no number above 0.
+    ValueError : none of these, or a weight that is no number of `LEAST` to `MOST`.
     """
     if isinstance(value, Mapping):
         value = [f"{name}={number}" for name, number in value.items()]
     listed = channels_asked(value)
     for one in listed:
         try:
-            valid = float(one.rpartition("=")[2]) > 0 and one.rpartition("=")[0] != ""
+            name, _, number = one.rpartition("=")
+            valid = name != "" and LEAST <= float(number) <= MOST
         except ValueError:
             valid = False
         if not valid:
-            raise ValueError(f"{one!r}: must be NAME=NUMBER, a channel and a number above 0")
+            raise ValueError(
+                f"{one!r}: must be NAME=NUMBER, a channel and a number of {LEAST:g} to {MOST:g}"
+            )
     return listed
 
 
@@ -125,7 +132,7 @@ class SegmentOptions(FittingOptions, frozen=True, kw_only=True):
         Option("Cluster so many principal components of the scaled channels."),
     ] = None
     coordinates: Annotated[
-        NonNegative,
+        Annotated[float, Meta(ge=0, le=MOST)],
         Option(
             "Columns and rows as further features: the longer side of an image is as far as this "
             "times the root of the channels' total variance; 0: none."

@@ -103,7 +103,7 @@ def find_scaling(
 def _weights(given: Mapping[str, float], names: tuple[str, ...]) -> np.ndarray:
     weights = np.ones(len(names))
     for name, weight in given.items():
-        number = int(name) - 1 if name.isdigit() and name not in names else -1
+        number = int(name) - 1 if name.isdecimal() and name not in names else -1
         if name not in names and not 0 <= number < len(names):
             raise UsageError(f"weight {name}={weight:g}: channels are {', '.join(names[:20])}")
         weights[number if name not in names else names.index(name)] = weight

@@ -163,4 +163,10 @@ def _read_centers(given: Any) -> np.ndarray:
             raise UsageError(
                 f"init {given!r}: neither {', '.join(METHODS)} nor a .npy file: {error}"
             ) from error
-    return np.asarray(given, np.float64)
+    try:
+        numbers = np.asarray(given)
+    except ValueError as error:  # rows of different lengths
+        raise UsageError(f"init: {error}") from error
+    if numbers.dtype.kind not in "uif":
+        raise UsageError(f"init holds values of type {numbers.dtype}; (k, c) numbers are needed")
+    return numbers.astype(np.float64)

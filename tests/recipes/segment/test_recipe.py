@@ -294,14 +294,26 @@ BAD: dict[str, tuple[Any, dict[str, Any], str]] = {
     "out of range": (np.zeros((9, 9, 3), np.uint8), {"channels": "4"}, "there are 1 to 3"),
     "no such name": (np.zeros((9, 9, 3), np.uint8), {"channels": "red"}, "no channel 'red'"),
     "cube": (np.zeros((9, 9, 9), np.uint8), {}, "--channel-axis"),
+    "objects": (np.zeros((9, 9, 3), object), {}, "values of type object"),
+    "long": (np.zeros((9, 9, 3), np.longdouble), {}, "floating point of 16 to 64"),
+    "superscript": (np.zeros((9, 9, 3), np.uint8), {"channels": "²"}, "no channel '²'"),
+    "no time": (np.zeros((9, 9, 3), np.uint8), {"t": 1}, "there is no axis of this name"),
+    "weight": (np.zeros((9, 9, 3), np.uint8), {"weight": "1=inf"}, "a number of 1e-09 to 1e"),
+    "no name": (np.zeros((9, 9, 3), np.uint8), {"weight": 3}, "must be NAME=NUMBER"),
+    "far": (np.zeros((9, 9, 3), np.uint8), {"coordinates": np.inf}, "inf is not a valid number"),
+    "texts": (np.zeros((9, 9, 1), np.uint8), {"init": np.array([["a"], ["b"]])}, "type <U1"),
+    "imaginary": (np.zeros((9, 9, 1), np.uint8), {"init": np.array([[1j], [2j]])}, "complex128"),
+    "ragged": (np.zeros((9, 9, 1), np.uint8), {"init": [[1.0], [2.0, 3.0]]}, "init: "),
+    "endless": (np.zeros((9, 9, 1), np.uint8), {"k": "2..99999999999"}, "up to 1,000 numbers"),
 }
 
 
 @pytest.mark.parametrize("case", BAD)
 def test_what_cannot_be_clustered_is_told(case: str, tmp_path: Path) -> None:
     array, options, said = BAD[case]
+    options = {"k": 2, **options}
     with pytest.raises(KmdistError, match=said):
-        segment(array, tmp_path / "run.zarr", k=2, **options)
+        segment(array, tmp_path / "run.zarr", **options)
     assert not list(tmp_path.iterdir())
 
 
