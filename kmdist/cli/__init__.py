@@ -1,6 +1,9 @@
 """The `kmdist` command, also `dask kmdist`: options in, recipe calls out, plain errors."""
 
+import errno
 import gc
+import os
+import sys
 from typing import Any
 
 import click
@@ -94,4 +97,9 @@ def main() -> None:
     # Modules and kernels are hundreds of thousands of objects that stay: to go through them as
     # often as Python does takes 0.4 of the 3.4 s of CPU of a small job.
     gc.set_threshold(10_000)
-    cli(prog_name="kmdist")
+    try:
+        cli(prog_name="kmdist")
+    except OSError as error:  # of standard output; what jobs write has errors of its own
+        if error.errno not in (errno.ENOSPC, errno.EFBIG, errno.EIO):
+            raise
+        sys.exit(f"kmdist: error: cannot write: {os.strerror(error.errno)}")

@@ -423,6 +423,15 @@ def test_dask_kmdist(photographs: Path, tmp_path: Path) -> None:
     assert failed.returncode == 2
 
 
+def test_output_that_cannot_be_written_is_told() -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "kmdist", "--help"], stdout=full, stderr=subprocess.PIPE
+        )
+    assert done.returncode == 1
+    assert done.stderr == b"kmdist: error: cannot write: No space left on device\n"
+
+
 def test_help_explains_the_exit_codes_that_there_are() -> None:
     from kmdist.cli.printing import WORTH_ANOTHER_TRY
     from kmdist.errors import KmdistError, UsageError
