@@ -230,13 +230,17 @@ def finish(
 
 
 def _checked(rows: Rows, centroids: np.ndarray) -> np.ndarray:
-    centroids = np.ascontiguousarray(centroids, dtype=rows.centroid_dtype)
+    with np.errstate(over="ignore"):  # beyond float32, which is refused
+        centroids = np.ascontiguousarray(centroids, dtype=rows.centroid_dtype)
     if centroids.ndim != 2 or centroids.shape[1] != rows.n_features or not len(centroids):
         raise ValueError(
             f"centroids of shape {centroids.shape} do not match rows of {rows.n_features} features"
         )
     if not np.isfinite(centroids).all():
-        raise ValueError("the initial centroids must be finite, received NaN or infinity")
+        raise ValueError(
+            "the initial centroids must be finite, received NaN or infinity, or what is beyond "
+            f"{centroids.dtype}"
+        )
     check_reach(np.abs(centroids - rows.frame.shift).max(axis=0), rows.moments.weight)
     return centroids
 

@@ -133,7 +133,8 @@ class BisectingKMeans(CentroidModel):
     Parameters
     ----------
     n_clusters : int, k.
-    init, max_iter, tol, random_state : of each split in two, as in `kmdist.KMeans`.
+    init : ``'k-means++'``, ``'k-means||'`` or ``'random'``.
+    max_iter, tol, random_state : of each split in two, as in `kmdist.KMeans`.
     n_init : attempts at each split, of which the one of least inertia is kept.
     bisecting_strategy : split the cluster of ``'biggest_inertia'`` or the ``'largest_cluster'``.
 
@@ -153,7 +154,7 @@ class BisectingKMeans(CentroidModel):
         self,
         n_clusters: int = 8,
         *,
-        init: str | Callable[..., Any] = "k-means++",
+        init: str = "k-means++",
         n_init: int = 1,
         max_iter: int = 300,
         tol: float = 1e-4,

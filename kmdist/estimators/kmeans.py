@@ -207,12 +207,12 @@ class KMeans(CentroidModel):
 
     def _fit_once(self, rows: Rows, X: Any, seed: int, attempt: int) -> State:
         options = Options(
-            max_iter=self.max_iter,
+            max_iter=int(self.max_iter),
             tol=self.tol,
             bounds=BOUNDS_OF.get(self.algorithm, "auto"),
             spherical=self._unit,
         )
-        k = self.n_clusters
+        k = int(self.n_clusters)
         if self.refine is not None and self.algorithm_ == "coreset":
             raise ValueError(
                 f"refine={self.refine!r} takes many passes, but {self.algorithm_reason_}: fit "
@@ -243,13 +243,14 @@ class KMeans(CentroidModel):
         return state
 
     def _initial(self, rows: Rows, X: Any, seed: int, attempt: int) -> np.ndarray:
-        init = self.init
+        init, k = self.init, int(self.n_clusters)
         if callable(init):
-            init = init(X, self.n_clusters, random_state=check_random_state(seed + attempt))
+            init = init(X, k, random_state=check_random_state(seed + attempt))
         if not isinstance(init, str):
+            require_unmasked(init, "init")
             init = np.asarray(init)
-            _require_shape(init, self.n_clusters, rows.n_features)
-        return seed_centroids(rows, self.n_clusters, init, seed, attempt)
+            _require_centers(init, k, rows.n_features)
+        return seed_centroids(rows, k, init, seed, attempt)
 
     def _restarts(self) -> int:
         explicit = not isinstance(self.init, str) and not callable(self.init)
@@ -316,7 +317,9 @@ class KMeans(CentroidModel):
             sys.stdout.write(line + "\n")
 
 
-def _require_shape(init: np.ndarray, k: int, n_features: int) -> None:
+def _require_centers(init: np.ndarray, k: int, n_features: int) -> None:
+    if init.dtype.kind not in "fiubO":  # objects may be numbers
+        raise ValueError(f"init of dtype {init.dtype} is not of real numbers; convert it first")
     if init.ndim != 2 or len(init) != k:
         raise ValueError(
             f"The shape of the initial centers {init.shape} does not match the number of clusters "

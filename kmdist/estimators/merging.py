@@ -59,7 +59,7 @@ def merge_clusters(
     """
     centroids = np.asarray(centroids, dtype=np.float64)
     counts = np.asarray(counts, dtype=np.float64)
-    k = len(centroids)
+    k, n_clusters = len(centroids), int(n_clusters)  # of NumPy, it may overflow
     if centroids.ndim != 2 or counts.shape != (k,):
         raise ValueError(f"counts {counts.shape} do not fit centroids {centroids.shape}")
     if not (np.isfinite(centroids).all() and np.isfinite(counts).all() and (counts >= 0).all()):
@@ -75,6 +75,8 @@ def merge_clusters(
             raise ValueError(f"method='spectral' needs affinity of shape ({k}, {k})")
         tree = np.empty((0, 4))
         ties = np.asarray(affinity, dtype=np.float64)
+        if not (np.isfinite(ties).all() and (ties >= 0).all()):
+            raise ValueError("affinity must be finite and not negative")
         groups = group_by_affinity((ties + ties.T) / 2, n_clusters, centroids)
         labels = np.maximum(groups, 0)  # one that is tied to nothing joins the first
     _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)

@@ -318,7 +318,7 @@ def require_tol(tol: Any) -> None:
 
 def require_one_of(name: str, value: Any, allowed: tuple[str, ...]) -> None:
     """Raise ValueError unless the value is one of those allowed."""
-    if value not in allowed:
+    if not isinstance(value, str) or value not in allowed:
         raise ValueError(f"{name}={value!r} must be one of {', '.join(map(repr, allowed))}")
 
 

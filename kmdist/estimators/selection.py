@@ -227,7 +227,7 @@ def select_k(
     X, random_state = checked(CentroidModel(), X, reset=True), seed_of(random_state)
     with pool_for(X) as pool:
         rows, _ = as_rows(X, checked_weights(sample_weight, X), pool)
-        wanted = sorted(set(ks))
+        wanted = sorted({int(k) for k in ks})
         if not wanted or wanted[0] < 1 or wanted[-1] > rows.n_rows:
             raise ValueError(
                 f"k must lie in 1 … {rows.n_rows} (the rows there are), received {wanted}"

@@ -1,5 +1,7 @@
 """Splitting and merging clusters, against SciPy and against what the tree must hold."""
 
+from typing import Any
+
 import dask.array as da
 import numpy as np
 import pytest
@@ -39,6 +41,11 @@ def test_splits_are_the_same_for_any_chunks_and_when_nothing_is_kept(
         lazy = BisectingKMeans(6, random_state=0).fit(da.from_array(X, chunks=(777, 4)))
         assert lazy.cluster_centers_.tobytes() == whole.cluster_centers_.tobytes()
         assert np.array_equal(lazy.labels_.compute(), whole.labels_)
+
+
+def test_first_centres_of_splits_are_named() -> None:
+    with pytest.raises(ValueError, match="must be one of 'k-means"):
+        BisectingKMeans(2, init=np.ones((2, 2))).fit(np.eye(2))
 
 
 def test_strategies_and_too_few_rows() -> None:
@@ -114,8 +121,10 @@ def test_over_clusters_of_rings_merge_by_affinity() -> None:
         (np.ones(4), 5, {}, "n_clusters=5 must be in 1 … 4"),
         (np.ones(4), 2, {"method": "spectral"}, r"needs affinity of shape \(4, 4\)"),
         (np.ones(4), 2, {"method": "single"}, "method='single' must be one of"),
+        (-np.ones(4), 2, {}, "no count negative"),
+        (np.ones(4), 2, {"method": "spectral", "affinity": -np.eye(4)}, "affinity must be finite"),
     ],
 )
-def test_wrong_input(counts: np.ndarray, m: int, options: dict[str, str], words: str) -> None:
+def test_wrong_input(counts: np.ndarray, m: int, options: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         merge_clusters(np.eye(4), counts, m, **options)

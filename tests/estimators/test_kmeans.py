@@ -21,7 +21,7 @@ from sklearn.utils._test_common.instance_generator import _get_expected_failed_c
 from sklearn.utils.estimator_checks import check_estimator
 
 import kmdist
-from kmdist import BisectingKMeans, KMeans
+from kmdist import BisectingKMeans, KMeans, merge_clusters, select_k
 from kmdist.engine import dask_rows
 from kmdist.engine.lloyd import Options, iterate, last
 from kmdist.engine.passes import ThreadPool
@@ -535,6 +535,10 @@ NAN[13, 1], INF[7, 0] = np.nan, np.inf
         (GOOD, {"init": "best"}, None, "init='best' must be one of"),
         (GOOD, {"init": GOOD[:3]}, None, r"initial centers \(3, 2\) does not match"),
         (GOOD, {"init": NAN[12:14]}, None, "initial centroids must be finite"),
+        (GOOD.astype("f4"), {"init": GOOD[:2] + 1e100}, None, "or what is beyond float32"),
+        (GOOD, {"init": np.ma.masked_less(GOOD[:2], 1)}, None, "init is a masked array"),
+        (GOOD, {"init": GOOD[:2] + 1j}, None, "init of dtype complex128 is not of real numbers"),
+        (GOOD, {"init": GOOD[:2].astype("M8[s]")}, None, "is not of real numbers"),
         (GOOD, {"algorithm": "elkan"}, None, "algorithm='elkan' with metric='euclidean'"),
         (GOOD, {"algorithm": "coreset", "metric": "manhattan"}, None, "must be one of 'auto'"),
         (GOOD, {"metric": "chebyshev"}, None, "metric='chebyshev' must be one of"),
@@ -546,6 +550,18 @@ NAN[13, 1], INF[7, 0] = np.nan, np.inf
 def test_bad_input_is_an_error(data: Any, parameters: Any, weights: Any, words: str) -> None:
     with pytest.raises((ValueError, TypeError), match=words):
         KMeans(**{"n_clusters": 2, **parameters}).fit(data, sample_weight=weights)
+
+
+def test_small_integer_types_of_numbers_of_clusters() -> None:
+    X = blobs()
+    expected = KMeans(7, random_state=0).fit(X)
+    for parameters in ({}, {"algorithm": "minibatch"}, {"init": "k-means||"}):
+        plain = KMeans(7, random_state=0, max_iter=90, **parameters).fit(X)
+        small = KMeans(np.int8(7), random_state=0, max_iter=np.int8(90), **parameters).fit(X)
+        assert same(small, plain)
+    chosen = select_k(X, np.array([7], np.int8), random_state=0).best.state.centroids
+    assert chosen.tobytes() == expected.cluster_centers_.tobytes()
+    assert len(merge_clusters(X[:300], np.ones(300), np.int8(5)).centroids) == 5
 
 
 def test_predict_checks_features_and_values() -> None:
