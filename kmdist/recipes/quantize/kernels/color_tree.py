@@ -195,7 +195,7 @@ def sum_chunk(tree: ColorTree, chunk: int, centroids: Float32Array) -> Sums:
     (k, 4) of the weights' dtype: Σwx, Σwy, Σwz, Σw. Nearest as in `label_chunk`.
     """
     sums = np.zeros((len(centroids), 4), tree.weights.dtype)
-    _run(tree, chunk, centroids, np.empty(0, np.uint8), sums)
+    label_chunk(tree, chunk, centroids, np.empty(0, np.uint8), sums)
     return sums
 
 
@@ -213,23 +213,13 @@ def label_chunk(
     Parameters
     ----------
     centroids : (k, 3) float32, finite.
-    labels : (n,) for all points of the tree; those of the chunk are written.
+    labels : (n,) for all points of the tree; those of the chunk are written; empty: none are.
     sums : (k, 4) of the weights' dtype, added to as in `sum_chunk`.
 
     Returns
     -------
-    Σ w‖x − c‖² over the chunk.
+    Σ w‖x − c‖² over the chunk; without labels 0.
     """
-    return _run(tree, chunk, centroids, labels, sums)
-
-
-def _run(
-    tree: ColorTree,
-    chunk: int,
-    centroids: Float32Array,
-    labels: npt.NDArray[np.unsignedinteger],
-    sums: Sums,
-) -> float:
     k = len(centroids)
     first, last = tree.chunk_starts[chunk : chunk + 2]
     inertia: float = _assign(
