@@ -6,7 +6,7 @@ Both are grey; files of a folder are brought to one size, and its sub-folders ar
 import os
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from kmdist.engine.passes import ThreadPool, usable_cores
 from kmdist.errors import ImageError, KmdistError, UsageError
 from kmdist.images import (
     EVERYTHING,
@@ -28,6 +29,9 @@ from kmdist.images import (
     probe,
 )
 from kmdist.images.pixels import full_scale, over
+from kmdist.images.reading.image import MAX_PIXELS
+from kmdist.job.photographs import probe_all
+from kmdist.job.progress import watch_nothing
 from kmdist.job.work import read_piece
 from kmdist.recipes.digits.stacks.stack import Stack, Usable, no_file
 from kmdist.urls import is_url
@@ -261,14 +265,10 @@ def open_files(
     NoUsableImageError : no file has the header of a usable image.
     KmdistError : they are larger than characters are.
     """
-    found, rejected = find_images(inputs, choice)
-    sources = []
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
-        for probed in threads.map(_probed, found):
-            if isinstance(probed, Rejection):
-                rejected.append(probed)
-            else:
-                sources.append(probed)
+    found, lost = find_images(inputs, choice)
+    with closing(ThreadPool(min(8, usable_cores()), memory_bytes=1)) as pool:
+        sources, unusable = probe_all(pool, found, MAX_PIXELS, watch_nothing)
+    rejected = [*lost, *unusable]
     named = ", ".join(str(one.path if isinstance(one, Found) else one) for one in inputs[:3])
     if not sources:
         raise no_file(named, rejected)
@@ -293,13 +293,6 @@ def open_files(
     dtype = "uint8" if all(source.dtype == "uint8" for source in sources) else "float32"
     stack = FolderStack(tuple(sources), height, width, dtype)
     return Stack(stack, classes, class_names, named, note, rejected)
-
-
-def _probed(found: Found) -> ImageSource | Rejection:
-    try:
-        return probe(found)
-    except ImageError as error:
-        return Rejection(found.name, error.code, error.reason)
 
 
 def classes_by_folder(names: Sequence[str]) -> tuple[np.ndarray | None, tuple[str, ...]]:
