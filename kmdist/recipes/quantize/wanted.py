@@ -107,18 +107,18 @@ class Wanted(WantedClusters):
 
     def _reach(self, cloud: ColorCloud, psnr_db: float) -> Palette:
         """The palette that reaches a quality; its `selection` tells what it reaches."""
-        found = fit_to_psnr(cloud, psnr_db, self.fit)
-        k = found.palette.k
-        if found.psnr_db < psnr_db:
+        palette, reached, below = fit_to_psnr(cloud, psnr_db, self.fit)
+        k = palette.k
+        if reached < psnr_db:
             reason = f"{psnr_db:g} dB cannot be reached: {quantity(k, 'colour')} reach "
-            reason += f"{found.psnr_db:.2f} dB"
+            reason += f"{reached:.2f} dB"
             if self.strict:
                 raise ImageError("quality", f"{reason}. Ask for less, or give -k")
-            return replace(found.palette, warning=reason)
-        reason = f"k = {k} reaches {found.psnr_db:.2f} dB"
-        if found.psnr_db_below is not None:
-            reason += f", one colour less {found.psnr_db_below:.2f} dB"
-        return replace(found.palette, selection={"k": k, "reason": reason, "scores": []})
+            return replace(palette, warning=reason)
+        reason = f"k = {k} reaches {reached:.2f} dB"
+        if below is not None:
+            reason += f", one colour less {below:.2f} dB"
+        return replace(palette, selection={"k": k, "reason": reason, "scores": []})
 
     def _choose(self, cloud: ColorCloud, on_state: Any) -> Palette:
         """The palette at the knee of PSNR against k; its `selection` tells the PSNR of all k."""

@@ -9,7 +9,6 @@ from kmdist.recipes.quantize.palette.cloud import AlphaCloud, ColorCloud, fit_me
 from kmdist.recipes.quantize.palette.fit import (
     Palette,
     PaletteOptions,
-    PsnrFit,
     fit_palette,
     fit_to_psnr,
     iterate_palette,
@@ -23,7 +22,6 @@ __all__ = [
     "ColorCloud",
     "Palette",
     "PaletteOptions",
-    "PsnrFit",
     "fit_memory_bytes",
     "fit_palette",
     "fit_to_psnr",

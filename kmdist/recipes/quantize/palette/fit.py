@@ -305,23 +305,6 @@ def _sorted(cloud: ColorCloud, state: State, method: Method) -> tuple[State, Lab
 _MAX_K = 256
 
 
-@dataclass(frozen=True)
-class PsnrFit:
-    """A palette that just reaches a PSNR, or comes as near as 256 colours do.
-
-    Attributes
-    ----------
-    palette : the palette found.
-    psnr_db : what it reaches.
-    psnr_db_below : what the palette of one colour less, fitted in the same way, reaches;
-        None for a palette of one colour, and for one that falls short.
-    """
-
-    palette: Palette
-    psnr_db: float
-    psnr_db_below: float | None
-
-
 def psnr(
     colors: Colors, palette: npt.NDArray[np.uint8], labels: npt.NDArray[np.unsignedinteger]
 ) -> float:
@@ -352,9 +335,7 @@ def fit_to_psnr(
     cloud: ColorCloud,
     psnr_db: float,
     options: PaletteOptions | None = None,
-    *,
-    on_fit: Callable[[int, float], None] | None = None,
-) -> PsnrFit:
+) -> tuple[Palette, float, float | None]:
     """Find by bisection a palette that reaches a PSNR where one colour less does not.
 
     Where 256 colours do not reach it, theirs.
@@ -365,7 +346,13 @@ def fit_to_psnr(
     Parameters
     ----------
     psnr_db : the PSNR to reach, of the displayed palette over all pixels.
-    on_fit : called with k and its PSNR after each fit.
+
+    Returns
+    -------
+    palette : that just reaches it, or comes as near as 256 colours do.
+    psnr_db : what it reaches.
+    psnr_db_below : what the palette of one colour less, fitted in the same way, reaches; None for
+        a palette of one colour, and for one that falls short.
 
     Raises
     ------
@@ -381,18 +368,16 @@ def fit_to_psnr(
     def reaches(k: int) -> bool:
         palette = fit_palette(cloud, k, options)
         fits[k] = palette, psnr(cloud.colors, palette.palette, palette.labels)
-        if on_fit is not None:
-            on_fit(k, fits[k][1])
         return fits[k][1] >= psnr_db
 
     n_locked = len(options.locked)
     short, enough = max(n_locked - 1, 0), min(_MAX_K, len(cloud.colors) + n_locked)
     if not reaches(enough):
-        return PsnrFit(*fits[enough], None)
+        return *fits[enough], None
     while enough - short > 1:
         k = (short + enough) // 2
         if reaches(k):
             enough = k
         else:
             short = k
-    return PsnrFit(*fits[enough], fits[short][1] if short in fits else None)
+    return *fits[enough], fits[short][1] if short in fits else None
