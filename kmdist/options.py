@@ -8,14 +8,12 @@ converted and checked when the class is made, whichever front end it comes from.
 
 import inspect
 import math
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from difflib import get_close_matches
-from functools import cache, wraps
+from functools import cache
 from pathlib import Path
-from textwrap import wrap
 from typing import (
     Annotated,
     Any,
@@ -32,7 +30,6 @@ import msgspec
 from msgspec import Meta, Struct
 from msgspec import inspect as inspect_type
 
-from kmdist.arguments import check_arguments
 from kmdist.errors import KEYWORDS, UsageError
 from kmdist.typed_data import converted
 
@@ -325,58 +322,3 @@ def _without_none(info: inspect_type.Type) -> inspect_type.Type:
         return info
     (other,) = (one for one in info.types if not isinstance(one, inspect_type.NoneType))
     return other
-
-
-def with_keywords(options: type[Options]) -> Callable[[Callable[..., T]], Callable[..., T]]:
-    """Let a function that takes `options` be called with their names as keywords.
-
-    Its signature shows them, and the end of its docstring's ``Parameters`` explains them. The
-    function itself, for callers that have the options, is its attribute ``__wrapped__``.
-    """
-    known = declared(options)
-
-    def decorate(function: Callable[..., T]) -> Callable[..., T]:
-        signature = inspect.signature(function)
-        own, name = signature.parameters, getattr(function, "__name__", "")
-
-        @wraps(function)
-        def public(*positional: Any, **keywords: Any) -> T:
-            values = {known[n].attribute: keywords.pop(n) for n in known if n in keywords}
-            unknown = [name for name in keywords if name not in own]
-            if unknown:
-                close = get_close_matches(unknown[0], known, 1)
-                hint = f"; did you mean {close[0]!r}?" if close else ""
-                raise TypeError(f"{name}() has no keyword {unknown[0]!r}{hint}")
-            missing = [
-                n for n, one in known.items() if one.required and one.attribute not in values
-            ]
-            if missing:
-                raise TypeError(f"{name}() needs the keyword {missing[0]!r}")
-            check_arguments(signature, signature.bind_partial(*positional, **keywords).arguments)
-            return function(*positional, **keywords, options=options(**values))
-
-        keyword = inspect.Parameter.KEYWORD_ONLY
-        asked = [
-            inspect.Parameter(one.name, keyword, default=one.default, annotation=one.hint)
-            for one in known.values()
-        ]
-        positional = [one for one in own.values() if one.kind is not keyword]
-        further = [one for one in own.values() if one.kind is keyword and one.name != "options"]
-        shown = inspect.Signature([*positional, *asked, *further], return_annotation="Run")
-        public.__dict__["__signature__"] = shown
-        public.__doc__ = _explained(inspect.getdoc(function) or "", known)
-        return public
-
-    return decorate
-
-
-def _explained(docstring: str, known: Mapping[str, Declared]) -> str:
-    """A NumPy docstring with options added to its parameters."""
-    lines = []
-    for one in known.values():
-        said = f" Default: {one.option.default}." if one.option.default else ""
-        kind = re.sub(r"(?:\w+\.)+(?=[A-Z])", "", inspect.formatannotation(one.hint))
-        lines.append(f"{one.name} : {kind}")
-        lines += wrap(one.option.help + said, 92, initial_indent="    ", subsequent_indent="    ")
-    before, heading, after = docstring.partition("\n\nReturns\n")
-    return "\n".join([before, *lines]) + heading + after

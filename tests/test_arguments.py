@@ -13,6 +13,7 @@ import pytest
 import kmdist
 from kmdist.arguments import checked_arguments
 from kmdist.errors import KmdistError, UsageError
+from kmdist.options import declared
 from kmdist.recipes.registry import recipe_named, recipe_names
 
 FUNCTIONS = [
@@ -35,11 +36,19 @@ def fitting(name: str) -> Any:
     return values.get(name, NOWHERE)
 
 
+def arguments_of(name: str) -> dict[str, inspect.Parameter]:
+    """Arguments of a function without the options, which their own tests hold."""
+    function = getattr(kmdist, name)
+    own = inspect.signature(inspect.unwrap(function)).parameters
+    options = declared(own["options"].annotation) if "options" in own else {}
+    found = inspect.signature(function).parameters
+    return {n: one for n, one in found.items() if n not in options}
+
+
 def arguments(name: str) -> list[str]:
-    """Names of those that have types, without the options, which their own tests hold."""
-    parameters = inspect.signature(inspect.unwrap(getattr(kmdist, name))).parameters
-    typed = {n for n, one in parameters.items() if one.annotation is not Any}
-    return sorted(typed - {"options", "inputs"})
+    """Names of those that have types."""
+    typed = {n for n, one in arguments_of(name).items() if one.annotation is not Any}
+    return sorted(typed - {"inputs"})
 
 
 @pytest.mark.parametrize(
@@ -50,8 +59,7 @@ def test_an_argument_of_another_type_is_named(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     function = getattr(kmdist, name)
-    parameters = inspect.signature(inspect.unwrap(function)).parameters
-    required = [n for n, one in parameters.items() if one.default is one.empty and n != "options"]
+    required = [n for n, one in arguments_of(name).items() if one.default is one.empty]
     given = {n: fitting(n) for n in required if n != wrong}
     if name == "split":
         given["cluster"] = 0

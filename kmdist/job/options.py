@@ -1,25 +1,29 @@
 """Options that every recipe's job has: how it runs, how many clusters, and how they are fitted."""
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from functools import partial, wraps
-from inspect import Signature, getdoc, signature
+from inspect import Parameter, Signature, formatannotation, getdoc, signature
+from textwrap import wrap
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar
 
 from msgspec import Meta
 
+from kmdist.arguments import check_arguments
 from kmdist.cluster.profiles import Compute
 from kmdist.errors import UsageError
 from kmdist.images import Choice
 from kmdist.job.progress import Watcher
 from kmdist.options import (
+    Declared,
     NaturalInt,
     NonNegative,
     Option,
     Options,
     PositiveInt,
+    declared,
     texts_option,
-    with_keywords,
 )
 
 if TYPE_CHECKING:
@@ -123,27 +127,59 @@ command : the command line, to say how to resume."""
 def job_function(options: type[Options]) -> Callable[[Callable[..., T]], Callable[..., T]]:
     """Let a function be called with the names of options as keywords, and with those of every job.
 
-    It is itself called with what it takes by position, `output` and `options`, and with ``how`` the
-    job is run: keywords of `kmdist.job.running.run_job`. See `kmdist.options.with_keywords`.
+    Its signature shows them, and the end of its docstring's ``Parameters`` explains them. It is
+    itself called with what it takes by position, `output`, `options`, and how the job is run:
+    keywords of `kmdist.job.running.run_job`. Callers that have these take its ``__wrapped__``.
     """
-
-    every = signature(_how).parameters
+    known, every = declared(options), signature(_how).parameters
 
     def decorate(function: Callable[..., T]) -> Callable[..., T]:
-        @wraps(function)
-        def run(*given: Any, **keywords: Any) -> T:
-            how = _how(**{name: keywords.pop(name) for name in every if name in keywords})
-            return function(*given, **keywords, **how)
+        parameters, name = (
+            signature(function).parameters.values(),
+            getattr(function, "__name__", ""),
+        )
+        own = [one for one in parameters if one.kind is one.POSITIONAL_OR_KEYWORD]
+        given = Signature([*own, *every.values()])
 
-        own = signature(function).parameters.values()
-        named = [one for one in own if one.kind is not one.VAR_KEYWORD]
-        run.__dict__["__signature__"] = Signature([*named, *every.values()])
-        del run.__dict__["__wrapped__"]  # what is called has the keywords that it shows
-        said, heading, after = (getdoc(function) or "").partition("\n\nReturns\n")
-        run.__doc__ = said + _EVERY_JOB + heading + after
-        return with_keywords(options)(run)
+        @wraps(function)
+        def public(*positional: Any, **keywords: Any) -> T:
+            values = {known[n].attribute: keywords.pop(n) for n in known if n in keywords}
+            unknown = [n for n in keywords if n not in given.parameters]
+            if unknown:
+                close = get_close_matches(unknown[0], known, 1)
+                hint = f"; did you mean {close[0]!r}?" if close else ""
+                raise TypeError(f"{name}() has no keyword {unknown[0]!r}{hint}")
+            missing = [
+                n for n, one in known.items() if one.required and one.attribute not in values
+            ]
+            if missing:
+                raise TypeError(f"{name}() needs the keyword {missing[0]!r}")
+            check_arguments(given, given.bind_partial(*positional, **keywords).arguments)
+            how = _how(**{n: keywords.pop(n) for n in every if n in keywords})
+            return function(*positional, **keywords, options=options(**values), **how)
+
+        asked = [
+            Parameter(one.name, Parameter.KEYWORD_ONLY, default=one.default, annotation=one.hint)
+            for one in known.values()
+        ]
+        shown = Signature([*own, *asked, *every.values()], return_annotation="Run")
+        public.__dict__["__signature__"] = shown
+        public.__doc__ = _explained(getdoc(function) or "", known)
+        return public
 
     return decorate
+
+
+def _explained(docstring: str, known: Mapping[str, Declared]) -> str:
+    """A NumPy docstring with the options, and what every job has, added to its parameters."""
+    lines = []
+    for one in known.values():
+        said = f" Default: {one.option.default}." if one.option.default else ""
+        kind = re.sub(r"(?:\w+\.)+(?=[A-Z])", "", formatannotation(one.hint))
+        lines.append(f"{one.name} : {kind}")
+        lines += wrap(one.option.help + said, 92, initial_indent="    ", subsequent_indent="    ")
+    before, heading, after = docstring.partition("\n\nReturns\n")
+    return "\n".join([before + _EVERY_JOB, *lines]) + heading + after
 
 
 def _how(
