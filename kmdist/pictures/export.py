@@ -394,7 +394,6 @@ def _export_one(
         own = folder / "palette"
         write_palette(own, run.path.name, run.palette, run.counts, look.sort)
     rows: list[ExportedImage | None] = [None] * len(names)
-    pictures = _Pictures(run, names)
     n_done, mpx = 0, 0.0
 
     def done(position: int, row: ExportedImage) -> None:
@@ -403,28 +402,15 @@ def _export_one(
         n_done, mpx = n_done + 1, mpx + row.width * row.height / 1e6
         watch(Event(stage, n_done, len(names), mpx=mpx))
 
-    images = [picture.image for picture in pictures]
-    with closing(ThreadPool(export_threads(images, workers), memory_bytes=1)) as pool:
-        run_pass(pool, _export_with_palette, pictures, stems, folder, look, on_done=done)
+    threads = export_threads([run.images[name] for name in names], workers)
+    with closing(ThreadPool(threads, memory_bytes=1)) as pool:
+        run_pass(pool, _export_with_palette, names, run, stems, folder, look, on_done=done)
     recipe_named(run.recipe).export_further(run, folder, stems)
-    for picture in pictures if look.polygons else ():
-        place = folder / stems[picture.image.name]
+    for name in names if look.polygons else ():
+        place, picture = folder / stems[name], RunPicture(run, run.images[name])
         path = place.with_name(f"{place.name}.geojson")
         write_polygons(path, picture, place.with_name(f"{place.name}.tif"), look.min_area)
     return [row for row in rows if row is not None]
-
-
-class _Pictures(Sequence[RunPicture]):
-    """Images of a run, each read when its turn comes."""
-
-    def __init__(self, run: Run, names: Sequence[str]) -> None:
-        self._run, self._names = run, names
-
-    def __len__(self) -> int:
-        return len(self._names)
-
-    def __getitem__(self, position: Any) -> Any:
-        return RunPicture(self._run, self._run.images[self._names[position]])
 
 
 def export_threads(images: Sequence[RunImage], workers: int | None) -> int:
@@ -441,14 +427,14 @@ def export_threads(images: Sequence[RunImage], workers: int | None) -> int:
 
 
 def _export_with_palette(
-    picture: RunPicture, stems: Mapping[str, str], folder: Path, look: Look
+    name: str, run: Run, stems: Mapping[str, str], folder: Path, look: Look
 ) -> ExportedImage:
     """Write one image, and its palette where it has its own; a task."""
-    stem = stems[picture.image.name]
+    stem, picture = stems[name], RunPicture(run, run.images[name])
     if picture.has_own_palette:
         own = folder / "palettes" / stem
         make_folder(own.parent)
-        write_palette(own, picture.image.name, picture.palette, picture.counts, look.sort)
+        write_palette(own, name, picture.palette, picture.counts, look.sort)
     return export_image(picture, stem, folder, look)
 
 
