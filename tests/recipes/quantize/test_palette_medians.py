@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage import data as pictures
 
-from kmdist.engine.kernels.manhattan import count_values, medians_of_counts
+from kmdist.engine.kernels.manhattan import assign_manhattan, count_values, medians_of_counts
 from kmdist.errors import UsageError
 from kmdist.recipes.quantize.kernels.histogram import count_colors
 from kmdist.recipes.quantize.kernels.label_table import apply_table, label_table
@@ -18,7 +18,6 @@ from kmdist.recipes.quantize.palette import (
     iterate_palette,
     label_colors,
 )
-from kmdist.recipes.quantize.palette.cloud import nearest_manhattan
 
 OPTIONS = PaletteOptions(metric="manhattan", tol=0)
 
@@ -79,7 +78,7 @@ def test_a_photograph_gets_medians_and_nearest_labels() -> None:
 def test_equal_distances_go_to_the_lowest_index() -> None:
     points = np.array([[4, 4, 4], [5, 4, 4]], np.float32)
     medians = np.array([[9, 9, 9], [4, 6, 4], [4, 2, 4], [6, 4, 4]], np.float32)
-    labels, distances = nearest_manhattan(points, medians)
+    labels, distances = assign_manhattan(points, medians)
     assert (labels.tolist(), distances.tolist()) == ([1, 3], [2, 1])
 
 

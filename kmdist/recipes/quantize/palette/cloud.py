@@ -8,9 +8,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
-from kmdist.engine.kernels.manhattan import count_values, medians_of_counts
+from kmdist.engine.kernels.manhattan import assign_manhattan, count_values, medians_of_counts
 from kmdist.engine.lloyd import predict_rows
 from kmdist.errors import UsageError
 from kmdist.images.color import alpha_from_space, alpha_to_space, to_space, to_srgb
@@ -26,9 +25,6 @@ from kmdist.recipes.quantize.kernels.histogram import Colors
 T = TypeVar("T")
 Float32Array = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.unsignedinteger]
-
-# Points whose running minima stay in the first-level cache while the medians pass by.
-_BLOCK = 1024
 
 
 def fit_memory_bytes(n_colors: int) -> int:
@@ -256,7 +252,7 @@ class Medians:
         centroids (k, 3); how many of them stand where an empty cluster was repaired.
         """
         k, weights = len(centroids), cloud.colors.counts
-        labels, distances = nearest_manhattan(cloud.points, centroids)
+        labels, distances = assign_manhattan(cloud.points, centroids)
         rgb, members = cloud.colors.rgb, weights.astype(np.float64)
         values = count_values(rgb, members, labels, k)
         counts = values[:, 0].sum(axis=1).astype(np.int64)
@@ -282,7 +278,7 @@ class Medians:
         labels (n,) uint8, or uint16 where k > 256; counts (k,) int64; inertia Σ w Σ|x − c|.
         """
         k, weights = len(centroids), cloud.colors.counts
-        labels, distances = nearest_manhattan(cloud.points, centroids)
+        labels, distances = assign_manhattan(cloud.points, centroids)
         counts = _members(labels, weights, k)
         small: Labels = labels.astype(np.uint8 if k <= 256 else np.uint16)
         return small, counts, _inertia(weights, distances)
@@ -313,8 +309,8 @@ def _repair(cloud: ColorCloud, centroids: Float32Array, n_locked: int) -> tuple[
     return sums, len(moves)
 
 
-def _inertia(weights: npt.NDArray[np.int64], distances: npt.NDArray[np.float32]) -> float:
-    return float((weights.astype(np.float64) * distances).sum())
+def _inertia(weights: npt.NDArray[np.int64], distances: npt.NDArray[np.float64]) -> float:
+    return float((weights * distances).sum())
 
 
 def pick_members(
@@ -355,38 +351,3 @@ def pick_members(
             left[donor] -= weights[color]
             moves.append((color, waiting.pop()))
     return moves
-
-
-def nearest_manhattan(
-    points: npt.NDArray[np.float32], medians: npt.NDArray[np.float32]
-) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
-    """Nearest of k medians for every point, ties to the lowest index.
-
-    Parameters
-    ----------
-    points : (n, 3) float32.
-    medians : (k, 3) float32.
-
-    Returns
-    -------
-    labels (n,) int32 and distances Σ|x − m| (n,) float32; exact where all are 8-bit integers.
-    """
-    labels = np.zeros(len(points), np.int32)
-    distances = np.full(len(points), np.inf, np.float32)
-    _nearest(np.ascontiguousarray(points.T), medians, labels, distances)
-    return labels, distances
-
-
-@njit(nogil=True, cache=True)
-def _nearest(points, medians, labels, distances):  # type: ignore[no-untyped-def]
-    for start in range(0, labels.size, _BLOCK):
-        end = min(start + _BLOCK, labels.size)
-        for j in range(medians.shape[0]):
-            mx, my, mz = medians[j, 0], medians[j, 1], medians[j, 2]
-            label = np.int32(j)
-            for i in range(start, end):
-                x, y, z = points[0, i] - mx, points[1, i] - my, points[2, i] - mz
-                distance = abs(x) + abs(y) + abs(z)
-                closer = distance < distances[i]
-                distances[i] = distance if closer else distances[i]
-                labels[i] = label if closer else labels[i]
