@@ -78,7 +78,7 @@ SHORTCUTS = (
         ("48/6 plain", "48/64 plain", "784/10 plain", "784/256 plain"),
     ),
     Shortcut(
-        "engine.kernels.assign",
+        "engine.kernels.columns",
         "vectors over rows of few features",
         {f"{_ASSIGN}.MAX_FEATURES": "zero"},
         ("3/16 plain", "3/64"),

@@ -223,7 +223,7 @@ from tests.support.assignment import assert_labels, draw, frame_of, naive
 from kmdist.engine.kernels.assign import assign
 for seed, shape, dtype in [(1, (500, 48, 64), 'f4'), (2, (300, 784, 10), 'f4'),
                            (3, (400, 3, 16), 'f8'), (4, (300, 20, 90), 'f4'),
-                           (5, (99, 7, 6), 'f4')]:
+                           (5, (99, 7, 6), 'f4'), (6, (700, 8, 9), 'u2')]:
     rows, centroids = draw(seed, shape, dtype)
     labels = np.empty(len(rows), np.int32)
     assign(rows, None, centroids, frame_of(rows), labels)

@@ -24,6 +24,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 
 from kmdist import BisectingKMeans, KMeans
 from kmdist.engine.kernels import NO_WEIGHTS
+from kmdist.engine.kernels.columns import score_columns
 from kmdist.engine.kernels.nearest import nearest_of_tile
 from kmdist.engine.kernels.sums import (
     PartialSums,
@@ -36,6 +37,7 @@ from kmdist.engine.kernels.sums import (
     weighted_bins,
 )
 from kmdist.engine.rows import unit_rows
+from kmdist.kernel_cache import PLAIN_KERNELS
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -458,6 +460,22 @@ def test_tiles_that_do_not_fit_are_refused() -> None:
             nearest_of_tile(rows, n, columns, *results, 0)
     with pytest.raises(ValueError, match="do not fit"):
         nearest_of_tile(tile, 96, np.zeros((1, 4, 12), np.float32), *results, 0)
+
+
+@pytest.mark.skipif(PLAIN_KERNELS, reason="plain loops compute no addresses")
+def test_columns_that_do_not_fit_are_refused() -> None:
+    rows, panel = np.zeros((256, 3), np.float32), np.zeros((1, 4, 8), np.float32)
+    results = np.empty(256, np.float32), np.empty(256, np.float32), np.empty(256, np.int32)
+    shift, tile = np.zeros(8, np.float32), np.zeros((8, 256), np.float32)
+    for lines, k, own, columns, room in (
+        (panel[:, :3], 5, shift, tile, results),
+        (panel, 9, shift, tile, results),
+        (panel, 5, shift[:3], tile, results),
+        (panel, 5, shift, tile[:3], results),
+        (panel, 5, shift, tile, tuple(one[:250] for one in results)),
+    ):
+        with pytest.raises(ValueError, match=r"fit|whole eights"):
+            score_columns(lines, k, rows, own, np.float32(1), columns, *room)
 
 
 @pytest.mark.slow

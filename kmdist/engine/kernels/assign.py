@@ -5,18 +5,15 @@ distances of the rows whose two least scores cannot be told apart; sums of the r
 their cluster. What lies between them is NumPy's: a first fit waits for kernels to be compiled, and
 as one they took nearly twice as long.
 
-Rows of up to four features, such as colours, have a kernel whose vectors run over rows. With so few
-features the minimum over the centroids costs more than the scores, and registers that hold the
-centroids of one row (`kmdist.engine.kernels.nearest`) are emptied too often. There a vector holds
-one score of as many rows, so that the minimum is taken without any shuffle: 3 × as fast at 3
-features and 16 centroids, on Zen 4, as plain loops that the compiler vectorises.
+Rows of few features, such as colours and the channels of a scene, have a kernel whose vectors run
+over rows (`kmdist.engine.kernels.columns`).
 """
 
 import numpy as np
-from numba import njit
 
 from kmdist.engine.kernels import NO_TILE, NO_WEIGHTS, as_kernel_rows, kernel, kernel_chunks
-from kmdist.engine.kernels.frame import Frame, Panel, make_panel, reaching
+from kmdist.engine.kernels.columns import COLUMN_ROWS, EIGHT, score_columns
+from kmdist.engine.kernels.frame import Frame, make_panel, reaching
 from kmdist.engine.kernels.nearest import (
     MAGNIFIED,
     TILE_ROWS,
@@ -29,10 +26,8 @@ from kmdist.engine.kernels.nearest import (
 )
 from kmdist.engine.kernels.sums import PartialSums, move_rows, no_sums, sum_by_label, weigh_labels
 
-MAX_FEATURES = 4
-
-_ROWS = 256
-"""Rows of a tile of few features: small enough for the first-level cache."""
+MAX_FEATURES = 16
+"""Of rows that are scored by columns; with 24 that gains nothing."""
 
 _TILES = 768
 """A multiple of the rows of both kinds of tiles."""
@@ -172,16 +167,17 @@ class _Kernels:
             frame.fold and cheap and not self.few and rows.dtype in (np.float32, np.float16)
         )
         self.panel = make_panel(centroids, frame, folded=self.direct)
-        self.lines = _joined_lines(self.panel) if self.few else NO_TILE
-        shift = np.zeros(d) if self.direct else frame.shift
+        eights = -(-d // EIGHT) * EIGHT
+        shift = np.zeros(eights)
+        if not self.direct:
+            shift[:d] = frame.shift
         # The shift is exact in float32, so that a row is rounded once, as from float64.
         single = frame.scale == 1.0 and as_kernel_rows(rows[:0]).dtype != np.float64
         self.frame = (shift.astype(np.float32), np.float32(1)) if single else (shift, frame.scale)
         self.grid = tuple(frame.grid)
-        tile = _ROWS if self.few else TILE_ROWS
         whole = min(_STAGE_ROWS, _STAGE_VALUES // d, len(rows))
         self.step = max(1, -(-whole // _TILES)) * _TILES
-        self.tile = np.zeros((MAX_FEATURES, tile) if self.few else (tile, d), np.float32)
+        self.tile = np.zeros((eights, COLUMN_ROWS) if self.few else (TILE_ROWS, d), np.float32)
         self.best, self.second = np.empty((2, self.step), np.float32)
         self.nearest = np.empty(self.step, np.int32)
         self.every, self.none = np.arange(self.step), np.full(self.step, -1, np.int32)
@@ -218,8 +214,8 @@ class _Kernels:
         """The nearest centroids of no more rows than `step`, (n,) int32."""
         panel, results = self.panel, (self.best, self.second, self.nearest)
         if self.few:
-            by_tile = (result.reshape(-1, _ROWS) for result in results)
-            _score_few(self.lines, rows, *self.frame, self.tile, *by_tile)
+            k = len(panel.centroids)
+            score_columns(panel.scores, k, rows, *self.frame, self.tile, *results)
         else:
             rows32 = rows if self.direct else NO_TILE
             _score_many(panel.scores, rows32, rows, *self.frame, self.tile, *results)
@@ -238,50 +234,9 @@ class _Kernels:
         return labels
 
 
-def _joined_lines(panel: Panel) -> np.ndarray:
-    """(1 + MAX_FEATURES, centroids) float32, the lines of a panel, and zeros."""
-    lines = panel.scores.transpose(1, 0, 2).reshape(panel.scores.shape[1], -1)
-    return np.pad(lines, ((0, 1 + MAX_FEATURES - len(lines)), (0, 0)))
-
-
 def float32_rows(part: np.ndarray, frame: Frame) -> np.ndarray | None:
     """Float32 rows that can be brought into the frame as they are, or None; shifts are exact."""
     return part if part.dtype == np.float32 and frame.scale == 1.0 else None
-
-
-_FAR = np.float32(3e38)
-
-
-@njit(nogil=True, cache=True, inline="always")
-def _load_columns(rows, first, size, shift, scale, columns):  # type: ignore[no-untyped-def]
-    for p in range(rows.shape[1]):
-        for r in range(size):
-            columns[p, r] = np.float32((shift.dtype.type(rows[first + r, p]) - shift[p]) * scale)
-
-
-@njit(nogil=True, cache=True, fastmath={"contract", "nnan", "nsz"})
-def _nearest(columns, size, panel, best, second, nearest, at):  # type: ignore[no-untyped-def]
-    """Two least scores and the index of the least; two centroids a round, to save stores."""
-    for r in range(size):
-        best[at, r], second[at, r], nearest[at, r] = _FAR, _FAR, np.int32(0)
-    for j in range(0, panel.shape[1], 2):
-        a, a0, a1, a2, a3 = panel[0, j], panel[1, j], panel[2, j], panel[3, j], panel[4, j]
-        b, b0, b1, b2 = panel[0, j + 1], panel[1, j + 1], panel[2, j + 1], panel[3, j + 1]
-        b3 = panel[4, j + 1]
-        one, two = np.int32(j), np.int32(j + 1)
-        for r in range(size):
-            x, y, z, w = columns[0, r], columns[1, r], columns[2, r], columns[3, r]
-            s = a + a0 * x + a1 * y + a2 * z + a3 * w
-            t = b + b0 * x + b1 * y + b2 * z + b3 * w
-            low, high = (t, s) if t < s else (s, t)
-            index = two if t < s else one
-            old, other = best[at, r], second[at, r]
-            # The second least: the loser of the two winners, or the loser beside the winner.
-            loser = old if low < old else low
-            rest = high if low < old else other
-            nearest[at, r] = index if low < old else nearest[at, r]
-            best[at, r] = low if low < old else old
-            second[at, r] = loser if loser < rest else rest
 
 
 @kernel()
@@ -296,16 +251,6 @@ def _score_many(panel, rows32, rows, shift, scale, tile, best, second, nearest):
         else:
             load_tile(rows, first, size, shift, scale, tile)
         nearest_rows(here, size, panel, best, second, nearest, first)
-
-
-@kernel()
-def _score_few(lines, rows, shift, scale, columns, best, second, nearest):  # type: ignore[no-untyped-def]
-    """As `_score_many`, of rows of few features, by the lines of a panel; results by tiles."""
-    n = rows.shape[0]
-    for first in range(0, n, _ROWS):
-        size = _ROWS if first + _ROWS < n else n - first
-        _load_columns(rows, first, size, shift, scale, columns)
-        _nearest(columns, size, lines, best, second, nearest, first // _ROWS)
 
 
 @kernel()

@@ -180,7 +180,7 @@ _PAD = float(np.float32(3e38))
 """More than any score: of lanes without a centroid."""
 
 
-def _has_wide_registers() -> bool:
+def has_wide_registers() -> bool:
     """Whether the processor compiled for holds 16 float32 numbers in each of 32 registers."""
     features = config.CPU_FEATURES  # type: ignore[attr-defined]
     if features is None:
@@ -379,7 +379,7 @@ class _Block:
         return bits
 
 
-_WIDE = _has_wide_registers()
+_WIDE = has_wide_registers()
 """Registers then hold 384 scores, else 96 of them: larger blocks take 3 × as long with AVX2."""
 
 _block_12x1_8 = _make_block(12, 1, 8)
