@@ -409,6 +409,7 @@ def _stored_gdal(path: str) -> _Stored:
 
 def _stored_tiff(file: Any, size_bytes: int) -> _Stored:
     with whole_page(file, size_bytes) as (tiff, page):
+        _require_all_pages(tiff)
         series = tiff.series[0]
         require_segments(page, size_bytes)
         extras = [int(extra) for extra in page.extrasamples]
@@ -440,6 +441,27 @@ def _stored_tiff(file: Any, size_bytes: int) -> _Stored:
             alpha,
             readable_by_row(page) or tall * across <= SEGMENT_PIXELS,
         )
+
+
+def _require_all_pages(tiff: Any) -> None:
+    """No page is lost, which may be a channel or a plane: the last says that none comes after it.
+
+    Raises
+    ------
+    ImageError : truncated: where it says the next is, there is none.
+    """
+    if tiff.is_ndpi:  # whose places are of another kind
+        return
+    form, file, n_pages = tiff.tiff, tiff.filehandle, len(tiff.pages)
+    file.seek(tiff.pages[n_pages - 1].offset)
+    (n_tags,) = struct.unpack(form.tagnoformat, file.read(form.tagnosize))
+    file.seek(n_tags * form.tagsize, 1)
+    (following,) = struct.unpack(form.offsetformat, file.read(form.offsetsize))
+    if following:
+        raise ImageError(
+            "truncated", f"truncated TIFF: page {n_pages + 1} is said to be at byte {following:,}, "
+            f"and the file has {n_pages} pages"
+        )  # fmt: skip
 
 
 def _tiff_nodata(page: Any) -> tuple[float, ...]:

@@ -9,8 +9,10 @@ import tifffile
 import zarr
 
 import kmdist
-from kmdist.errors import KmdistError, UsageError
+from kmdist.errors import ImageError, KmdistError, UsageError
+from kmdist.images import Found
 from kmdist.recipes.predict import predict
+from kmdist.recipes.segment.rasters import Asked, ProbeRaster, read_raster
 from kmdist.recipes.segment.recipe import segment
 from tests.support.scenes import PLACE, fields, write_bands, write_micrograph
 
@@ -159,6 +161,26 @@ def test_without_strict_nan_is_no_data(tmp_path: Path) -> None:
     assert segment(holed, tmp_path / "a.zarr", k=2).counts.sum() == 96 * 112 - 1
     with pytest.raises(KmdistError, match="NaN"):
         segment(holed, tmp_path / "b.zarr", k=2, strict=True)
+
+
+@pytest.mark.parametrize("how", [{"imagej": True}, {"metadata": None}, {"bigtiff": True}])
+def test_a_stack_that_lost_pages_is_none_of_fewer_channels(
+    how: dict[str, Any], tmp_path: Path
+) -> None:
+    path = tmp_path / "stack.tif"
+    stack = np.arange(3 * 6 * 7, dtype=np.uint16).reshape(3, 6, 7)
+    if how.get("imagej"):
+        how = {**how, "metadata": {"axes": "CYX"}}
+    tifffile.imwrite(path, stack, photometric="minisblack", **how)
+    probe, found = ProbeRaster(Asked()), Found("stack.tif", str(path))
+    whole, data = read_raster(probe(found, max_pixels=100))[0], path.read_bytes()
+    for n_bytes in range(len(data)):
+        path.write_bytes(data[:n_bytes])
+        try:
+            values, _ = read_raster(probe(found, max_pixels=100))
+        except ImageError:
+            continue
+        np.testing.assert_array_equal(values, whole)
 
 
 @pytest.mark.parametrize("shared", [True, False])
