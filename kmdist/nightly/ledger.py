@@ -251,6 +251,11 @@ class Ledger:
             "DELETE FROM labels WHERE run = ? AND name = ?", (run, os.fsencode(name))
         )
 
+    def require_known(self) -> None:
+        """Refuse to begin anew where runs are there and the ledger is lost or empty."""
+        if not (self.runs("published") or self.runs("started")):
+            require_no_runs(self.path)
+
     def runs(self, state: str) -> list[RunRow]:
         """Runs of a state, oldest first."""
         rows = self._connection.execute(
@@ -334,6 +339,21 @@ def _as_read(row: tuple[Any, ...]) -> FileRow:
 
 def _as_text(name: Any) -> Any:
     return os.fsdecode(name) if isinstance(name, bytes) else name
+
+
+def require_no_runs(path: Path) -> None:
+    """Refuse to take a ledger for new beside which there are runs.
+
+    Raises
+    ------
+    KmdistError : there are some.
+    """
+    runs = path.with_name("runs")
+    if any(runs.glob("*.zarr")):
+        raise KmdistError(
+            f"{path} is lost or empty, and there are runs in {runs}: `kmdist nightly repair` "
+            "rebuilds it from them"
+        )
 
 
 class LockHeldError(KmdistError):

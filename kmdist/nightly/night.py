@@ -14,7 +14,6 @@ import threading
 from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 from kmdist.errors import KmdistError, UsageError
@@ -74,18 +73,8 @@ def run_night(
         hold_lock(settings.results),
         Ledger.open(settings.results / LEDGER) as ledger,
     ):
-        _require_known(settings.results, ledger)
+        ledger.require_known()
         return Worker(settings, ledger, clock, watch).run()
-
-
-def _require_known(results: Path, ledger: Ledger) -> None:
-    """Refuse to begin anew where runs are there and the ledger is lost or empty."""
-    known = ledger.runs("published") or ledger.runs("started")
-    if not known and any((results / "runs").glob("*.zarr")):
-        raise KmdistError(
-            f"{ledger.path} is lost or empty, and there are runs in {results / 'runs'}: `kmdist "
-            "nightly repair` rebuilds it from them"
-        )
 
 
 class Worker:

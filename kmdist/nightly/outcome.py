@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import msgspec
 
 from kmdist.errors import KmdistError, UsageError, shown
-from kmdist.nightly.ledger import LEDGER, QUARANTINED, FileRow, Ledger
+from kmdist.nightly.ledger import LEDGER, QUARANTINED, FileRow, Ledger, require_no_runs
 from kmdist.typed_data import converted
 
 NIGHTS = "nights"
@@ -121,17 +122,21 @@ def read_nights(results: Path, last: int) -> list[Night]:
     return nights
 
 
-def open_ledger(results: Path) -> Any:
+@contextmanager
+def open_ledger(results: Path) -> Iterator[Ledger]:
     """The ledger of a results folder, which must be there, to be read.
 
     Raises
     ------
-    UsageError : there is none.
+    UsageError : there is none, and there was none. KmdistError : it is lost or empty.
     """
     path = results / LEDGER
     if not path.is_file():
+        require_no_runs(path)
         raise UsageError(f"{path}: does not exist: no night has run with these results yet")
-    return Ledger.open(path, to_read=True)
+    with Ledger.open(path, to_read=True) as ledger:
+        ledger.require_known()
+        yield ledger
 
 
 def status(results: Path) -> dict[str, Any]:

@@ -429,8 +429,8 @@ def retry(results: Path, paths: Sequence[str | os.PathLike[str]] = ()) -> list[s
     UsageError : there is no ledger, or a path is of no quarantined file, or ends several.
     LockHeldError : a night is running.
     """
-    if not (results / LEDGER).is_file():
-        open_ledger(results)  # which says what is missing
+    with open_ledger(results):  # which says what is missing
+        pass
     with hold_lock(results), Ledger.open(results / LEDGER) as ledger:
         rows = {
             os.fsdecode(path): row for path, row in ledger.files("state = ?", QUARANTINED).items()

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from kmdist.cli import cli
 from kmdist.errors import KmdistError, UsageError
-from kmdist.nightly import find, repair, status, verify
+from kmdist.nightly import find, repair, retry, status, verify
 from kmdist.nightly.ledger import LEDGER, Ledger, LedgerDamagedError
 from kmdist.store import open_run
 from tests.support.nights import World
@@ -221,6 +221,23 @@ def test_digests_that_nobody_wrote_are_found_and_mended(world: World, spoilt: st
         verify(world.results)
     assert mended(world).left == []
     assert verify(world.results) == []
+
+
+@pytest.mark.parametrize("emptied", [True, False])
+def test_a_ledger_that_is_lost_is_told_by_all_who_read_it(world: World, *, emptied: bool) -> None:
+    lose_ledger(world)
+    if emptied:
+        (world.results / LEDGER).touch()
+    for ask in (
+        lambda: status(world.results),
+        lambda: verify(world.results),
+        lambda: find(world.results, "a.png"),
+        lambda: retry(world.results, []),
+        world.night,
+    ):
+        with pytest.raises(KmdistError, match="lost or empty, and there are runs"):
+            ask()
+    assert len(mended(world).known) == 2
 
 
 def test_a_file_that_changed_since_its_run_is_labelled_when_the_ledger_is_lost(
