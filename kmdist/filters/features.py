@@ -43,6 +43,12 @@ from kmdist.filters.cells import (
 from kmdist.filters.statistics import FeatureSums, Projection, half_whiten, standardise
 from kmdist.filters.tiles import Box, grey, pieces, plan_axis, with_halo
 
+MOST_PX = 10_000.0
+"""Standard deviation of a window; the work of a cell grows with it."""
+
+MOST_WEIGHT = 1e6
+"""Of colour, beside which texture is no longer seen in float32."""
+
 
 @dataclass(frozen=True)
 class TextureFeatures:
@@ -62,7 +68,8 @@ class TextureFeatures:
 
     Raises
     ------
-    ValueError : negative numbers; more than 256 textons; colour with textons or whitening.
+    ValueError : negative numbers; windows and weights beyond `MOST_PX` and `MOST_WEIGHT`; more than
+        256 textons; colour with textons or whitening.
     """
 
     bank: FilterBank
@@ -79,6 +86,10 @@ class TextureFeatures:
         numbers = (self.pool_px, self.whiten, self.textons, *colors)
         if min(numbers) < 0 or (self.contrast is not None and not self.contrast > 0):
             raise ValueError(f"expected no negative number and a positive contrast, got {self}")
+        if max(self.pool_px, self.color_px or 0) > MOST_PX:
+            raise ValueError(f"pool_px, color_px: expected at most {MOST_PX:,.0f}")
+        if self.color_weight > MOST_WEIGHT:
+            raise ValueError(f"color_weight: expected at most {MOST_WEIGHT:,.0f}")
         if self.textons == 1 or self.textons > 256:
             raise ValueError(f"textons: expected 0 or 2 … 256, got {self.textons}")
         if self.color_weight and (self.textons or self.whiten):

@@ -506,6 +506,11 @@ def test_tutorial_rows_are_opencvs_eight_bit_responses(tile):
         (lambda: sampled_cells((0, 0, 1, 1), (1, 1), 1.5, 0), "fraction"),
         (lambda: TextureFeatures(SMALL_BANK, textons=300), "textons"),
         (lambda: TextureFeatures(SMALL_BANK, pool_px=-1), "negative"),
+        (lambda: TextureFeatures(SMALL_BANK, pool_px=1e300), "pool_px.* at most 10,000"),
+        (
+            lambda: TextureFeatures(SMALL_BANK, color_weight=1e30),
+            "color_weight.* at most 1,000,000",
+        ),
         (lambda: TextureFeatures(SMALL_BANK, contrast=0), "contrast"),
         (lambda: TextureFeatures(SMALL_BANK, textons=8, color_weight=1), "colour"),
         (lambda: half_whiten(FeatureSums.of(np.ones((2, 2), np.float32)), 0), "components"),
