@@ -12,13 +12,20 @@ import numpy as np
 
 from kmdist.engine.block_steps import Centers
 from kmdist.engine.coreset import coreset_size
+from kmdist.engine.kernels.frame import Frame
 from kmdist.engine.kernels.manhattan import (
     assign_manhattan,
     count_values,
     medians_of_counts,
     weighted_medians,
 )
-from kmdist.engine.kernels.sums import no_totals, weighted_bins
+from kmdist.engine.kernels.sums import (
+    add_levels,
+    no_totals,
+    weigh_labels,
+    weight_pieces,
+    weighted_bins,
+)
 from kmdist.engine.lloyd import Options, State, total_inertia
 from kmdist.engine.rows import Rows, Sample, sample_rows
 
@@ -26,7 +33,8 @@ COUNT_BYTES = 256 << 20
 
 
 class Counted(NamedTuple):
-    """One pass: counts of values (k, d, 256), cluster weights (k,), bins of Σ w Σ|x − c|."""
+    """One pass: counts of values (k, levels, d, 256), cluster weights (k, levels), and bins of
+    Σ w Σ|x − c|; exact on the levels of the weights (`kmdist.engine.kernels.sums`)."""
 
     values: np.ndarray
     counts: np.ndarray
@@ -49,7 +57,8 @@ def fit_medians(rows: Rows, centroids: np.ndarray, options: Options, seed: int) 
         keeps its centroid.
     """
     k, d = centroids.shape
-    countable = rows.dtype == np.uint8 and 8 * 256 * k * d <= COUNT_BYTES
+    levels = len(rows.frame.grid.weights) + 1
+    countable = rows.dtype == np.uint8 and 8 * 256 * k * d * levels <= COUNT_BYTES
     tolerance = options.tol * float(rows.moments.variance.mean())
     if not countable:
         size = coreset_size(k, d, rows.centroid_dtype.itemsize)
@@ -68,7 +77,8 @@ def fit_medians(rows: Rows, centroids: np.ndarray, options: Options, seed: int) 
         current = moved
     final = current.astype(rows.centroid_dtype)
     done = _label_all(rows, final)
-    return State(final, done.counts, total_inertia(done.inertia), iteration, reason, shift)
+    counts = add_levels(done.counts)
+    return State(final, counts, total_inertia(done.inertia), iteration, reason, shift)
 
 
 def manhattan_inertia(rows: Rows, centroids: np.ndarray) -> float:
@@ -78,15 +88,16 @@ def manhattan_inertia(rows: Rows, centroids: np.ndarray) -> float:
 
 def _label_all(rows: Rows, centroids: np.ndarray) -> Counted:
     centers = rows.pool.broadcast(Centers(centroids))
-    done: Counted = rows.run(label_manhattan, centers, merge=_merge)
+    done: Counted = rows.run(label_manhattan, centers, rows.frame_future, merge=_merge)
     return done
 
 
 def _count_step(rows: Rows, centroids: np.ndarray) -> np.ndarray:
     centers = rows.pool.broadcast(Centers(centroids))
-    counted: Counted = rows.run(_count_block, centers, merge=_merge)
-    medians = medians_of_counts(counted.values)
-    return np.where(counted.counts[:, None] > 0, medians, centroids)
+    counted: Counted = rows.run(_count_block, centers, rows.frame_future, merge=_merge)
+    values = add_levels(counted.values)
+    filled = values[:, 0].sum(axis=1) > 0
+    return np.where(filled[:, None], medians_of_counts(values), centroids)
 
 
 def _sample_step(sample: Sample, centroids: np.ndarray) -> np.ndarray:
@@ -94,22 +105,23 @@ def _sample_step(sample: Sample, centroids: np.ndarray) -> np.ndarray:
     return weighted_medians(sample.rows, sample.weights, labels, centroids)
 
 
-def _count_block(source: Any, centers: Centers) -> Counted:
+def _count_block(source: Any, centers: Centers, frame: Frame) -> Counted:
     block = source.open()
     k = len(centers.centroids)
     labels, _ = assign_manhattan(block.rows, centers.centroids)
-    values = count_values(block.rows, block.weights, labels, k)
-    return Counted(values, values[:, 0].sum(axis=1), no_totals(1))
+    pieces = weight_pieces(block.weights, frame.grid)
+    values = [count_values(block.rows, piece, labels, k) for piece in pieces]
+    return Counted(np.stack(values, axis=1), np.zeros(0), no_totals(1))
 
 
-def label_manhattan(source: Any, centers: Centers) -> Counted:
+def label_manhattan(source: Any, centers: Centers, frame: Frame) -> Counted:
     """Leaf of the last pass; kept blocks then hold their labels."""
     block = source.open()
     block.memory.centroids = None
     labels, distances = assign_manhattan(block.rows, centers.centroids, block.labels)
-    counts = np.bincount(labels, weights=block.weights, minlength=len(centers.centroids))
+    counts = weigh_labels(labels, block.weights, len(centers.centroids), frame.grid)
     inertia = weighted_bins(distances, block.weights)
-    return Counted(np.zeros(0), counts.astype(np.float64), inertia)
+    return Counted(np.zeros(0), counts, inertia)
 
 
 def _merge(parts: list[Counted]) -> Counted:

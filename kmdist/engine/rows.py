@@ -432,6 +432,11 @@ class Rows:
                 f"Found array with 0 sample(s) (shape=(0, {self.n_features})) while a minimum "
                 "of 1 is required."
             )
+        if m.weight_digits is not None and m.weight_digits.least[0] < np.finfo(np.float64).tiny:
+            raise ValueError(
+                f"sample_weight is as little as {m.weight_digits.least[0]:g}, of which products "
+                "with X keep no digits: multiply all weights by a number, or make such ones 0"
+            )
         if m.weight <= 0:
             raise ValueError("all sample weights are zero: at least one row must count")
 

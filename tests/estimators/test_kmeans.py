@@ -495,6 +495,28 @@ def test_manhattan_is_medians() -> None:
     assert floats.inertia_ == model.inertia_
 
 
+def test_weighted_medians_do_not_depend_on_chunks() -> None:
+    """Of 0.1, 0.2 and 0.3 as much weight lies on either side, but for rounding."""
+    X = np.array([[1], [1], [1], [2]], np.uint8)
+    weights = np.array([0.1, 0.2, 0.3, 0.6000000000000001])
+    for order in ([0, 1, 2, 3], [2, 1, 0, 3], [3, 2, 0, 1]):
+        found = {
+            KMeans(1, metric="manhattan", random_state=0)
+            .fit(da.from_array(X[order], chunks=(chunk, 1)), sample_weight=weights[order])
+            .cluster_centers_[0, 0]
+            for chunk in (1, 2, 3, 4)
+        }
+        assert len(found) == 1
+    random = np.random.default_rng(27)
+    rows = random.integers(0, 256, (500, 2)).astype(np.uint8)
+    tenths = random.choice([0.1, 0.2, 0.3, 0.7], 500)
+    model = KMeans(3, metric="manhattan", random_state=0)
+    whole = model.fit(rows, sample_weight=tenths)
+    expected = whole.cluster_centers_.tobytes(), whole._counts.tobytes()
+    model.fit(da.from_array(rows, chunks=(37, 2)), sample_weight=tenths)
+    assert (model.cluster_centers_.tobytes(), model._counts.tobytes()) == expected
+
+
 def test_received_blocks_are_aligned() -> None:
     raw = np.zeros(8 * 12 + 3, np.uint8)[3:]
     rows = raw.view(np.float64).reshape(6, 2)
@@ -522,6 +544,7 @@ NAN[13, 1], INF[7, 0] = np.nan, np.inf
         (da.from_array(NAN, chunks=5), {}, None, r"block 2, row 3 of it \(row 13 of the data\)"),
         (GOOD, {}, np.full(20, -1.0), "negative"),
         (GOOD, {}, np.zeros(20), "all sample weights are zero"),
+        (GOOD, {}, np.full(20, 5e-324), "as little as 4.94066e-324"),
         (GOOD, {}, np.ones(3), r"sample_weight.shape == \(3,\)"),
         (da.from_array(GOOD, chunks=5), {}, np.ones(3), r"sample_weight.shape == \(3,\)"),
         (scipy.sparse.eye(5).tocsr(), {}, None, "[Ss]parse"),

@@ -217,6 +217,18 @@ def sum_by_label(values: np.ndarray, labels: np.ndarray, k: int, magics: np.ndar
     return sums
 
 
+def weight_pieces(weights: np.ndarray | None, grid: Grid) -> list[np.ndarray | None]:
+    """The weights on each level of the grid, on which sums of them are exact; None: all one."""
+    if weights is None:
+        return [None]
+    pieces: list[np.ndarray | None] = []
+    for magic in grid.weights:
+        piece = (weights + magic) - magic
+        pieces.append(piece)
+        weights = weights - piece
+    return [*pieces, weights]
+
+
 def weigh_labels(labels: np.ndarray, weights: np.ndarray | None, k: int, grid: Grid) -> np.ndarray:
     """(k, levels of the weights) float64, Σ w per label."""
     if weights is None:
