@@ -7,8 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from kmdist.arguments import described
 from kmdist.engine.lloyd import predict_rows
-from kmdist.errors import UsageError
+from kmdist.errors import ImageError, UsageError
+from kmdist.images import Window
+from kmdist.images.reading.axes import axes_of, take_window
 from kmdist.store import Run
 
 CHUNK_ROWS = 1 << 14
@@ -132,23 +135,62 @@ class SegmentModel:
         """(n,) int32, the nearest centroid of scaled rows."""
         return predict_rows(rows, self.scaled)
 
-    def label(self, pixels: np.ndarray, /) -> np.ndarray:
-        """(y, x) labels of (y, x, c) values in the units of the input."""
-        if pixels.ndim == 2:
-            pixels = pixels[:, :, None]
-        n_channels = len(self.names) - 2 * self.coordinates
-        if pixels.ndim != 3 or pixels.shape[2] != n_channels:
+    def label(self, pixels: Any, /) -> np.ndarray:
+        """(y, x) int32 labels of an array (y, x, c), or of named axes, in the units of the input.
+
+        Where a value is NaN or masked, the label is the largest int32.
+
+        Raises
+        ------
+        UsageError : no array of so many channels, or of other than finite numbers.
+        """
+        values = _in_memory(pixels, len(self.names) - 2 * self.coordinates)
+        known = ~np.isnan(values).any(axis=2)
+        if not np.isfinite(values[known]).all():
             raise UsageError(
-                f"an image is an array (y, x, {n_channels}); received shape {pixels.shape}"
+                "an image holds infinite values: replace them by NaN, which is no data"
             )
         if self.coordinates:
-            pixels = with_coordinates(pixels, 0, 0)
-        rows = self.scaling.rows(pixels.reshape(-1, pixels.shape[2]))
-        return self.label_rows(rows).reshape(pixels.shape[:2])
+            values = with_coordinates(values, 0, 0)
+        labels = np.full(known.shape, np.iinfo(np.int32).max, np.int32)
+        labels[known] = self.label_rows(self.scaling.rows(values[known]))
+        return labels
 
     def record(self) -> dict[str, Any]:
         """What the run's record says, by which `of_run` makes it again."""
         return {"channels": list(self.names), "scaling": self.scaling.record()}
+
+
+def _in_memory(image: Any, n_channels: int) -> np.ndarray:
+    """(y, x, c) values of an array, with NaN where it is masked; errors as of `label`."""
+    if not hasattr(image, "dtype") or not hasattr(image, "shape"):
+        raise UsageError(
+            f"an image is an array (y, x, {n_channels}), got {described(image)}; kmdist.predict "
+            "labels files"
+        )
+    if np.dtype(image.dtype).kind not in "uif":
+        raise UsageError(
+            f"an image of {image.dtype} values; integers and floating point are allowed"
+        )
+    names = [str(name).lower() for name in getattr(image, "dims", ())]
+    values = np.asarray(image)
+    if isinstance(image, np.ma.MaskedArray):
+        values = np.ma.filled(image.astype(np.result_type(image.dtype, np.float16)), np.nan)
+    if names:
+        try:
+            axes = axes_of(values.shape, names)
+        except ImageError as error:
+            raise UsageError(str(error)) from error
+        values = take_window(
+            values, axes, Window(0, 0, *(values.shape[i] for i in (axes.y, axes.x)))
+        )
+    elif values.ndim == 2:
+        values = values[:, :, None]
+    if values.ndim != 3 or values.shape[2] != n_channels:
+        raise UsageError(
+            f"an image is an array (y, x, {n_channels}); received shape {values.shape}"
+        )
+    return values
 
 
 def with_coordinates(values: np.ndarray, y0: int, x0: int) -> np.ndarray:

@@ -9,6 +9,7 @@ import pytest
 import xarray as xr
 
 from kmdist import segment
+from kmdist.errors import UsageError
 
 MISSING = -9999
 
@@ -75,3 +76,38 @@ def test_a_number_that_no_value_has_marks_nothing(nodata: float) -> None:
         values = np.abs(holed(dtype))
         run = segment(values, k=2, nodata=nodata)
         assert int(np.sum(run.counts)) == values[:, :, 0].size
+
+
+@pytest.fixture(scope="module")
+def fitted() -> Any:
+    return segment(holed("float32")[6:], k=2)
+
+
+@pytest.mark.parametrize("kind", ["nan", "mask", "names"])
+def test_arrays_in_memory_are_labelled_where_they_have_data(kind: str, fitted: Any) -> None:
+    values = holed("float32")
+    image: Any = masked(values)
+    if kind != "mask":
+        values[:6] = np.nan
+        image = values
+    if kind == "names":
+        image = xr.DataArray(values.transpose(2, 1, 0), dims=("band", "x", "y"))
+    labels = fitted.predict(image)
+    assert (labels[:6] == np.iinfo(labels.dtype).max).all()
+    np.testing.assert_array_equal(labels[6:], fitted.labels("array.zarr")[:])
+
+
+@pytest.mark.parametrize(
+    ("image", "said"),
+    [
+        (None, "got None"),
+        ("gone.tif", "kmdist.predict labels files"),
+        (np.full((2, 2, 2), np.inf), "infinite values"),
+        (np.zeros((2, 2, 2), complex), "complex128"),
+        (np.zeros((2, 2, 2), object), "object"),
+        (np.zeros((2, 2, 3)), "received shape"),
+    ],
+)
+def test_what_is_no_image_of_a_run_is_told(image: Any, said: str, fitted: Any) -> None:
+    with pytest.raises(UsageError, match=said):
+        fitted.predict(image)
