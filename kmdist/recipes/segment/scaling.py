@@ -96,8 +96,11 @@ def find_scaling(
     if features.coordinates:
         spread = np.sqrt((m.variance[:n] / factor[:n] ** 2).sum()) or 1.0
         factor[n:], offset[n:] = channels.side / (features.coordinates * spread), 0.0
-    scaling = Scaling(steady(offset, BITS), steady(factor, BITS), channels.scaled)
-    return _projected(rows_of, scaling, m.mean, features.components)
+    deviation = np.sqrt(m.variance)
+    offset = steady(offset, BITS, beside=deviation)
+    scaling = Scaling(offset, steady(factor, BITS), channels.scaled)
+    mean = steady(m.mean, BITS, beside=deviation)
+    return _projected(rows_of, scaling, mean, features.components)
 
 
 def _weights(given: Mapping[str, float], names: tuple[str, ...]) -> np.ndarray:
@@ -118,9 +121,10 @@ def _projected(
         return scaling
     if components > len(mean):
         raise UsageError(f"components is {components}; {len(mean)} channels have at most as many")
-    centred = Scaling(steady(mean, BITS), scaling.factor, np.dtype(np.float64))
+    centred = Scaling(mean, scaling.factor, np.dtype(np.float64))
     products = rows_of(centred).run(_products, merge=sum)
-    _, vectors = np.linalg.eigh(steady(products, BITS))
+    lengths = np.sqrt(products.diagonal())
+    _, vectors = np.linalg.eigh(steady(products, BITS, beside=np.outer(lengths, lengths)))
     vectors = vectors[:, ::-1][:, :components]
     largest = np.abs(vectors).argmax(axis=0)
     vectors = vectors * np.sign(vectors[largest, np.arange(components)])

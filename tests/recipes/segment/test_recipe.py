@@ -226,6 +226,19 @@ def test_bytes_do_not_depend_on_workers_tiles_or_kept_rows(
     assert np.all(np.diff(found) <= 0)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [{"scale": "standard"}, {"components": 2}])
+def test_means_near_zero_do_not_depend_on_tiles(options: dict[str, Any], tmp_path: Path) -> None:
+    image = np.random.default_rng(0).normal(size=(1300, 1300, 2))
+    image -= image.mean(axis=(0, 1))  # what is left of the means is rounding
+    whole, tiled = (
+        segment(image, tmp_path / f"{mpx}.zarr", k=3, channel_axis=2, block_mpx=mpx, **options)
+        for mpx in (9.0, 1.05)
+    )
+    np.testing.assert_array_equal(whole.centroids, tiled.centroids)
+    assert whole.inertia == tiled.inertia
+
+
 def test_predict_gives_a_file_its_labels_back(scene: np.ndarray, tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", scene)
     model = segment(tmp_path / "a.npy", tmp_path / "model.zarr", k=4, scale="standard")
