@@ -83,6 +83,22 @@ def test_a_few_bytes_cannot_claim_a_large_picture(tmp_path: Path) -> None:
     assert caught.value.code == "truncated"
 
 
+@pytest.mark.parametrize(("row", "fits"), [(b"\xff\x01" * 20 + b"\0\0", True), (b"\0\0", False)])
+def test_rows_of_a_bmp_hold_pixels(row: bytes, fits: bool, tmp_path: Path) -> None:
+    """Rows in runs, as long as runs can be; and rows that only end, each filled byte by byte."""
+    width, height = 5100, 400
+    colours = bytes([0, 0, 0, 0, 9, 9, 9, 0])
+    header = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 8, 1, 0, 0, 0, 2, 0)
+    head = b"BM" + struct.pack("<IHHI", 0, 0, 0, 14 + 40 + len(colours)) + header + colours
+    data = head + row * height + b"\0\1"
+    if fits:
+        assert (decode(probed(tmp_path / "a.bmp", data)) == 9).all()
+        return
+    with pytest.raises(ImageError) as caught:
+        probed(tmp_path / "a.bmp", data)
+    assert caught.value.code == "truncated"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"optimize": True, "quality": 1}])
 @pytest.mark.parametrize("mode", ["RGB", "L"])

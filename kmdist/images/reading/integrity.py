@@ -30,9 +30,10 @@ MANY_SCANS = 100
 """Progressive photographs have some ten; what has more than this may not cost more than"""
 MAX_SCANNED_PIXELS = 1 << 30
 """pixels times scans: some seconds. A scan of a few bytes passes over the whole picture."""
-_MOST_PIXELS = {"jpeg": 512, "png": 8 * 1032, "qoi": 62}
-"""That a byte can hold: JPEG takes a bit a block of 64, Deflate expands 1,032 times at the most, a
-run of QOI is of 62."""
+_MOST_PIXELS = {"bmp": 128, "jpeg": 512, "png": 8 * 1032, "qoi": 62}
+"""That a byte can hold: a run of BMP, of two bytes, is of 255, JPEG takes a bit a block of 64,
+Deflate expands 1,032 times at the most, a run of QOI is of 62. What skips rows of a BMP holds no
+pixels, and they are filled one by one."""
 # Tables, comments and application data may stand between the scans of a progressive JPEG.
 _WITH_LENGTH = frozenset((0xC4, 0xCC, 0xDA, 0xDB, 0xDC, 0xDD, 0xFE, *range(0xE0, 0xF0)))
 
