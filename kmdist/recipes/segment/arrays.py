@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from kmdist.errors import ImageError, UsageError
+from kmdist.recipes.segment.model import with_nan
 
 CHUNK = 1024
 """Side of the stored chunks."""
@@ -66,17 +67,10 @@ def _store(array: Any, path: Path) -> None:
         attributes=attributes,
     )
     if not hasattr(data, "dask"):
-        target[...] = _filled(data, dtype)
+        target[...] = with_nan(data)
         return
     for place in np.ndindex(*data.numblocks):
         starts = [sum(data.chunks[axis][:i]) for axis, i in enumerate(place)]
         sizes = [data.chunks[axis][i] for axis, i in enumerate(place)]
         window = tuple(slice(a, a + n) for a, n in zip(starts, sizes, strict=True))
-        target[window] = _filled(data.blocks[place].compute(scheduler="threads"), dtype)
-
-
-def _filled(values: Any, dtype: np.dtype) -> np.ndarray:
-    """Values with NaN where they are masked."""
-    if isinstance(values, np.ma.MaskedArray):
-        values = np.ma.filled(values.astype(dtype), np.nan)
-    return np.asarray(values)
+        target[window] = with_nan(data.blocks[place].compute(scheduler="threads"))

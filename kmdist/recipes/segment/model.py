@@ -161,6 +161,13 @@ class SegmentModel:
         return {"channels": list(self.names), "scaling": self.scaling.record()}
 
 
+def with_nan(values: Any) -> np.ndarray:
+    """An array; a masked one as floating point that holds its values, NaN where it is masked."""
+    if isinstance(values, np.ma.MaskedArray):
+        values = np.ma.filled(values.astype(np.result_type(values.dtype, np.float16)), np.nan)
+    return np.asarray(values)
+
+
 def _in_memory(image: Any, n_channels: int) -> np.ndarray:
     """(y, x, c) values of an array, with NaN where it is masked; errors as of `label`."""
     if not hasattr(image, "dtype") or not hasattr(image, "shape"):
@@ -173,9 +180,7 @@ def _in_memory(image: Any, n_channels: int) -> np.ndarray:
             f"an image of {image.dtype} values; integers and floating point are allowed"
         )
     names = [str(name).lower() for name in getattr(image, "dims", ())]
-    values = np.asarray(image)
-    if isinstance(image, np.ma.MaskedArray):
-        values = np.ma.filled(image.astype(np.result_type(image.dtype, np.float16)), np.nan)
+    values = with_nan(image)
     if names:
         try:
             axes = axes_of(values.shape, names)
