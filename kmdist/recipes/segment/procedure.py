@@ -149,13 +149,14 @@ class SegmentFit:
         )
 
     def open(self, options: JobOptions, pool: Pool, watch: Watcher) -> Photographs:
-        """Find and probe the files."""
+        """Find and probe the files; a UsageError for what their channels do not allow."""
         opened = open_rasters(self.inputs, self.asked, options, pool, watch)
         if opened.sources:
             first = opened.sources[0]
             assert isinstance(first, Raster)
             names = ", ".join(first.names[:12]) + (" …" if len(first.names) > 12 else "")
             watch(Message(f"{first.axes.how}; {len(first.names)} clustered: {names}"))
+            self.wanted.check(first.names)
         return opened
 
     def parameters(self, workload: Photographs, options: JobOptions) -> Mapping[str, Any]:

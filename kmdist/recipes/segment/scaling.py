@@ -42,6 +42,19 @@ class Features:
         o = options
         return Features(o.scale, o.weights, o.components or 0, o.coordinates)
 
+    def check(self, names: tuple[str, ...]) -> None:
+        """Raise what these channels cannot be scaled by.
+
+        Raises
+        ------
+        UsageError : a weight of no channel, or more components than channels.
+        """
+        _weights(self.weights, names)
+        if self.components > len(names):
+            raise UsageError(
+                f"components is {self.components}; {len(names)} channels have at most as many"
+            )
+
     @property
     def plain(self) -> bool:
         """Whether values are taken as they are."""
@@ -73,10 +86,7 @@ def find_scaling(
     Parameters
     ----------
     rows_of : the rows of all of them under a scaling.
-
-    Raises
-    ------
-    UsageError : a weight of no channel, or more components than channels.
+    features : that were checked for these channels.
     """
     whole = Scaling(None, None, channels.plain)
     if features.plain:
@@ -119,8 +129,6 @@ def _projected(
     """With the principal components of the scaled channels, of most variance first."""
     if not components:
         return scaling
-    if components > len(mean):
-        raise UsageError(f"components is {components}; {len(mean)} channels have at most as many")
     centred = Scaling(mean, scaling.factor, np.dtype(np.float64))
     products = rows_of(centred).run(_products, merge=sum)
     lengths = np.sqrt(products.diagonal())

@@ -75,15 +75,29 @@ class Wanted(WantedClusters):
 
         Raises
         ------
-        UsageError : first centres that cannot be read.
+        UsageError : first centres that cannot be read, or are not for one k.
         """
         o = options
         init = o.init if isinstance(o.init, str) and o.init in METHODS else _read_centers(o.init)
+        if not isinstance(init, str) and (o.choices or len(o.ks) > 1):
+            raise UsageError(f"init has {quantity(len(init), 'centre')}; give -k {len(init)} alone")
         fit, features = o.fit_options(init), Features.of(o)
         return Wanted(o.ks, o.choices, fit, features, min_region=o.min_region)
 
+    def check(self, names: tuple[str, ...]) -> None:
+        """Raise what cannot be done with these channels, before anything is read.
+
+        Raises
+        ------
+        UsageError : first centres of another shape; those of `Features.check`.
+        """
+        self.features.check(names)
+        init, shape = self.fit.init, (self.at_most[0], len(names))
+        if not isinstance(init, str) and (init.shape != shape or not np.isfinite(init).all()):
+            raise UsageError(f"init has shape {init.shape}; {shape} finite numbers are needed")
+
     def scaling(self, rows_of: Callable[[Scaling], Rows], channels: Channels) -> Scaling:
-        """What channels are scaled by; errors as of `find_scaling`."""
+        """What channels are scaled by."""
         return find_scaling(rows_of, self.features, channels, self.fit.seed)
 
     def fit_all(
@@ -114,10 +128,6 @@ class Wanted(WantedClusters):
     ) -> Fitted:
         init: Any = self.fit.init
         if not isinstance(init, str):
-            if init.shape != (k, len(names)) or not np.isfinite(init).all():
-                raise UsageError(
-                    f"init has shape {init.shape}; ({k}, {len(names)}) finite numbers are needed"
-                )
             init = scaling.scaled(init)
         state, history = fit(rows, k, replace(self.fit, init=init))
         order = cluster_order(state.counts, state.centroids)

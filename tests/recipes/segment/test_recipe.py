@@ -15,6 +15,7 @@ from kmdist.engine.passes import ThreadPool
 from kmdist.errors import KmdistError, UsageError
 from kmdist.images.reading.axes import axes_of
 from kmdist.job.memory import budget_of
+from kmdist.job.running import plan_job
 from kmdist.recipes.predict import predict
 from kmdist.recipes.segment.options import SegmentOptions
 from kmdist.recipes.segment.recipe import RECIPE, segment
@@ -328,6 +329,26 @@ def test_what_cannot_be_clustered_is_told(case: str, tmp_path: Path) -> None:
     with pytest.raises(KmdistError, match=said):
         segment(array, tmp_path / "run.zarr", **options)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"components": 4}, "components is 4; 3 channels"),
+        ({"weight": "blue=2"}, "channels are 1, 2, 3"),
+        ({"init": np.zeros((2, 4))}, r"shape \(2, 4\); \(2, 3\)"),
+        ({"init": np.full((2, 3), np.nan)}, "finite numbers"),
+        ({"init": np.zeros((2, 3)), "k": "auto"}, "give -k 2 alone"),
+        ({"init": np.zeros((2, 3)), "k": "2,3"}, "give -k 2 alone"),
+    ],
+)
+def test_a_dry_run_tells_what_the_channels_do_not_allow(
+    options: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "a.npy", np.zeros((9, 9, 3), np.uint8))
+    asked = SegmentOptions(**{"k": 2, **options})
+    with pytest.raises(UsageError, match=said):
+        plan_job(RECIPE.fit([tmp_path], asked), tmp_path / "run.zarr", asked)
 
 
 def test_pictures_are_clustered_by_their_colours(tmp_path: Path) -> None:
