@@ -53,7 +53,7 @@ class Commands(click.Group):
 @click.group("kmdist", cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="kmdist")
 def cli() -> None:
-    """k-means over image collections: palettes, textures, digits.
+    """k-means over image collections: palettes, textures, digits, pixels of any channels.
 
     Results are Zarr groups that xarray, napari and the OME-Zarr tools open.
 
@@ -93,7 +93,7 @@ for command in (
 
 
 def main() -> None:
-    """Entry point of the `kmdist` script."""
+    """Run a command, and end the process with its exit code."""
     # Modules and kernels are hundreds of thousands of objects that stay: to go through them as
     # often as Python does takes 0.4 of the 3.4 s of CPU of a small job.
     gc.set_threshold(10_000)

@@ -405,6 +405,27 @@ def test_interruption_leaves_no_process_and_a_resumable_run(tmp_path: Path, kind
     assert open_run(tmp_path / "r.zarr").inertia == again.inertia
 
 
+INTERRUPTED_AT_LOADING = """
+import os, signal, sys
+
+class Interrupting:
+    def find_spec(self, name, path=None, target=None):
+        if name == "kmdist.cli.nightly":
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupting())
+from kmdist.__main__ import main
+main()
+"""
+
+
+def test_an_interruption_while_the_command_loads_is_silent() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED_AT_LOADING], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
+
+
 @pytest.mark.slow
 def test_dask_kmdist(photographs: Path, tmp_path: Path) -> None:
     try:
