@@ -4,7 +4,7 @@ Tasks: one a block of whole images. An image larger than a block has passes of i
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,53 +25,55 @@ NAMED = 10
 """Images of which warnings are said one by one."""
 Fits = Mapping[int, Mapping[str, Any]]
 """Attributes of one image's fits, by the number of clusters asked for."""
+FittedImage = Iterator[tuple[int, FitResult, np.ndarray, np.ndarray | None]]
+"""Of one image, for each number of clusters asked for: the fit, the label of each pixel (y, x), and
+where (y, x) they have none, or None: nowhere."""
 
 
-@dataclass(frozen=True)
-class EachImage:
-    """What a recipe does to images one by one.
+def fit_each(
+    job: Job,
+    stage: str,
+    one: Callable[[Piece, Any, RunWriter], FittedImage],
+    tiled: type[SharedFit],
+    wanted: WantedClusters,
+    blocks: Sequence[Work],
+) -> dict[int, dict[str, Mapping[str, Any]]]:
+    """Fit, label and write images one by one.
 
     Parameters
     ----------
     stage : name of the pass, for progress.
-    one : fits, labels and writes one whole image; called in tasks, with `wanted` and the run's
-        writer, so that it must be a function of a module. It raises `ImageError` for an image
-        that cannot be used.
+    one : fits and labels one whole image; called in tasks, with `wanted` and the run's writer, so
+        that it must be a function of a module. It raises `ImageError` for an image that cannot be
+        used.
     tiled : does the same on the driver for an image larger than a block. It raises `KmdistError`
         after rejecting the image where that cannot be used.
     wanted : what clusters are asked for.
+
+    Returns
+    -------
+    dict : for each k that was asked for, attributes of the fits by image, in the order of names.
+
+    Raises
+    ------
+    NoUsableImageError : no image has a pixel that can be clustered.
     """
-
-    stage: str
-    one: Callable[[Piece, Any, RunWriter], Fits]
-    tiled: type[SharedFit]
-    wanted: WantedClusters
-
-    def run(self, job: Job, blocks: Sequence[Work]) -> dict[str, Fits]:
-        """Work on all images; attributes of their fits, by name, in the order of names.
-
-        Raises
-        ------
-        NoUsableImageError : no image has a pixel that can be clustered.
-        """
-        whole = [work for work in blocks if work.tile_of is None]
-        stage = each_stage(self.stage)
-        prefixes = [self.wanted.prefix(k) for k in self.wanted.ks]
-        each = BlockPass(job, stage, prefixes=prefixes)
-        fits = dict(each.run(whole, self.one, self.wanted, job.writer).fits)
-        for name, tiles in tiles_of(blocks).items():
-            try:
-                group = f"-{tiles[0].index}"
-                fits[name] = self.tiled(job, self.wanted, tiles, name=group, at_image=True).run()
-            except KmdistError:
-                if name not in job.rejected:
-                    raise
-        if not fits:
-            raise job.no_pixel("clustered")
-        found = {name: fits[name] for name in sorted(fits)}
-        for k in self.wanted.ks:
-            say_choices(job, {name: fit[k] for name, fit in found.items()})
-        return found
+    whole = [work for work in blocks if work.tile_of is None]
+    prefixes = [wanted.prefix(k) for k in wanted.ks]
+    each = BlockPass(job, each_stage(stage), prefixes=prefixes)
+    fits = dict(each.run(whole, one, wanted, job.writer).fits)
+    for name, tiles in tiles_of(blocks).items():
+        try:
+            fits[name] = tiled(job, wanted, tiles, name=f"-{tiles[0].index}", at_image=True).run()
+        except KmdistError:
+            if name not in job.rejected:
+                raise
+    if not fits:
+        raise job.no_pixel("clustered")
+    by_k = {k: {name: fits[name][k] for name in sorted(fits)} for k in wanted.ks}
+    for of_k in by_k.values():
+        say_choices(job, of_k)
+    return by_k
 
 
 def say_choices(job: Job, fits: Mapping[str, Mapping[str, Any]]) -> None:
@@ -124,50 +126,34 @@ def _no_fits(rejected: tuple[Rejection, ...]) -> Finished:
 
 
 def each_of_block(
-    work: Work, one: Callable[[Piece, Any, RunWriter], Fits], wanted: Any, writer: RunWriter
+    work: Work, one: Callable[[Piece, Any, RunWriter], FittedImage], wanted: Any, writer: RunWriter
 ) -> Finished:
-    """Work on each image of a block; a task."""
-    found, rejected = each_piece(
-        work.pieces, lambda piece: (piece.source.name, one(piece, wanted, writer))
-    )
+    """Work on each image of a block, and write what its own fits are; a task."""
+
+    def written(piece: Piece) -> tuple[str, Fits]:
+        source, fits = piece.source, {}
+        for k, fit, labels, unclustered in one(piece, wanted, writer):
+            prefix = wanted.prefix(k)
+            described = Layer(prefix, fit.k, fit.palette, fit.record()).described(source)
+            marker = writer.write_labels(source.name, labels, unclustered=unclustered, **described)
+            fit.write(writer, writer.image_group(source.name, prefix))
+            fits[k] = {**fit.record(), "unclustered": marker}
+        return source.name, fits
+
+    found, rejected = each_piece(work.pieces, written)
     return Finished(dict(found), rejected)
 
 
-def write_image(
-    writer: RunWriter,
-    piece: Piece,
-    prefix: str,
-    fit: FitResult,
-    labels: np.ndarray,
-    unclustered: np.ndarray | None,
-) -> int | None:
-    """Write the label map of a whole image and the fit that is its own.
-
-    Parameters
-    ----------
-    labels : (y, x). unclustered : (y, x) True where a pixel has none, or None.
-
-    Returns
-    -------
-    The label of pixels that are not clustered; None: all are.
-    """
-    source = piece.source
-    described = Layer(prefix, fit.k, fit.palette, fit.record()).described(source)
-    marker = writer.write_labels(source.name, labels, unclustered=unclustered, **described)
-    fit.write(writer, writer.image_group(source.name, prefix))
-    return marker
-
-
-def record_of_images(fits: Sequence[Mapping[str, Any]], **further: Any) -> dict[str, Any]:
-    """Attributes of a run of one k from those of its images, in the order of their names.
+def record_of_images(by_name: Mapping[str, Mapping[str, Any]], **further: Any) -> dict[str, Any]:
+    """Attributes of a run of one k from those of its images.
 
     Parameters
     ----------
     further : attributes that are those of the run alone, or of all its images.
     """
+    fits = list(by_name.values())
     reasons = {fit["stop_reason"] for fit in fits}
-    markers = [fit["unclustered"] for fit in fits if fit.get("unclustered") is not None]
-    marked = {"unclustered": max(markers, default=None)} if "unclustered" in fits[0] else {}
+    markers = [fit["unclustered"] for fit in fits if fit["unclustered"] is not None]
     return {
         "k": max(fit["k"] for fit in fits),
         "space": fits[0]["space"],
@@ -176,5 +162,5 @@ def record_of_images(fits: Sequence[Mapping[str, Any]], **further: Any) -> dict[
         "stop_reason": "max_iter" if "max_iter" in reasons else min(reasons),
         "per_image": True,
         **further,
-        **marked,
+        "unclustered": max(markers, default=None),
     }

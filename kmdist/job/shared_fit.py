@@ -13,6 +13,7 @@ from kmdist.job.job import Job
 from kmdist.job.label_maps import WRITE, KeptLabels, Layer, label_blocks, open_sink
 from kmdist.job.progress import Message
 from kmdist.job.work import Work
+from kmdist.store import unclustered_value
 
 Arrays = Mapping[str, tuple[np.ndarray, tuple[str, ...]]]
 """By name: values, and the names of their dimensions."""
@@ -208,7 +209,7 @@ class SharedFit(ABC):
         orders: Sequence[np.ndarray],
         items: Sequence[Work],
         marked: frozenset[str],
-    ) -> None:
+    ) -> dict[int, dict[str, Any]]:
         """Write every fit, and a pass that writes the labels that were kept, and the pyramids.
 
         Parameters
@@ -216,10 +217,18 @@ class SharedFit(ABC):
         orders : for each fit the old label of each cluster.
         items : the blocks of the labelling pass.
         marked : images with pixels that are not clustered.
+
+        Returns
+        -------
+        dict : what the run's record says, by the k that was asked for.
         """
         job, layers = self.job, self.write(fits)
-        if not self.label:
-            return
-        shown = [item for one in items if (item := one.without(job.rejected)).pieces]
-        sink = open_sink(job, shown, layers, marked, self.wanted.min_region)
-        label_blocks(job, WRITE, shown, sink, tuple(orders), group=self.name)
+        marked = marked - set(job.rejected)
+        if self.label:
+            shown = [item for one in items if (item := one.without(job.rejected)).pieces]
+            sink = open_sink(job, shown, layers, marked, self.wanted.min_region)
+            label_blocks(job, WRITE, shown, sink, tuple(orders), group=self.name)
+        return {
+            k: {**fit.record(), "unclustered": unclustered_value(fit.k, bool(marked))}
+            for k, fit in fits.items()
+        }

@@ -18,7 +18,7 @@ from kmdist.engine.passes import Pool
 from kmdist.errors import ImageError, UsageError, quantity
 from kmdist.images import Piece, Rejection
 from kmdist.job.block_pass import BlockPass
-from kmdist.job.each_image import EachImage, Fits, record_of_images, write_image
+from kmdist.job.each_image import FittedImage, fit_each, record_of_images
 from kmdist.job.job import Job
 from kmdist.job.label_maps import Layer, label_blocks, label_items, open_sink
 from kmdist.job.memory import Outline
@@ -193,19 +193,17 @@ def quantize_each(job: Job, workload: Photographs, wanted: Wanted) -> dict[int, 
     -------
     dict : attributes of the run, by the number of colours asked for.
     """
-    each = EachImage("quantize", quantize_image, PaletteGroup, wanted)
-    fits = each.run(job, workload.blocks)
     attributes = {}
-    for k in wanted.ks:
-        of_k = [fit[k] for fit in fits.values()]
-        fidelity = {name: Fidelity(*fit[k]["fidelity"]) for name, fit in fits.items()}
+    fits = fit_each(job, "quantize", quantize_image, PaletteGroup, wanted, workload.blocks)
+    for k, of_k in fits.items():
+        fidelity = {name: Fidelity(*fit["fidelity"]) for name, fit in of_k.items()}
         figures = write_fidelity(job.writer, wanted.prefix(k), fidelity)
         attributes[k] = record_of_images(of_k, **wanted.transparency.record(), **figures)
     return attributes
 
 
-def quantize_image(piece: Piece, wanted: Wanted, writer: RunWriter) -> Fits:
-    """Fit the wanted palettes to one image, label and write it.
+def quantize_image(piece: Piece, wanted: Wanted, _: RunWriter) -> FittedImage:
+    """Fit the wanted palettes to one image and label it.
 
     Raises
     ------
@@ -217,7 +215,6 @@ def quantize_image(piece: Piece, wanted: Wanted, writer: RunWriter) -> Fits:
         colors = counter.colors()
     if not len(colors):
         raise ImageError("transparent", "every pixel is transparent; none can be clustered")
-    results = {}
     weighted = Colors.empty()
     if pixels.weights is not None:
         weighted = Colors.weighted(pixels.rgb, pixels.weights)
@@ -225,10 +222,7 @@ def quantize_image(piece: Piece, wanted: Wanted, writer: RunWriter) -> Fits:
         with ColorLabels.borrowed(colors, palette.labels) as label_of:
             labels = label_of(pixels.rgb)
         near = fidelity_of(piece, pixels.rgb, labels, palette.palette, pixels.unclustered)
-        fit, prefix = fit_of(palette, fidelity=near), wanted.prefix(k)
-        marker = write_image(writer, piece, prefix, fit, labels, pixels.unclustered)
-        results[k] = {**fit.record(), "unclustered": marker}
-    return results
+        yield k, fit_of(palette, fidelity=near), labels, pixels.unclustered
 
 
 def exercise_palette_kernels(space: str) -> None:

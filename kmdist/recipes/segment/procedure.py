@@ -21,7 +21,7 @@ from kmdist.filters.regions import join_small_regions
 from kmdist.images import Found, Piece, Rejection
 from kmdist.images.finding.find import listed_inputs
 from kmdist.images.finding.formats import zarr_metadata
-from kmdist.job.each_image import EachImage, Fits, record_of_images, write_image
+from kmdist.job.each_image import FittedImage, fit_each, record_of_images
 from kmdist.job.job import Job
 from kmdist.job.label_maps import Layer, label_items, open_sink
 from kmdist.job.memory import Outline
@@ -186,12 +186,10 @@ class SegmentFit:
         if self.options.shared:
             label = not self.options.fit_only
             return Results(SegmentGroup(job, wanted, blocks, label=label).run())
-        fits = EachImage("segment", segment_image, SegmentGroup, wanted).run(job, blocks).values()
-        by_k = {}
-        for k in wanted.ks:
-            of_k = [fit[k] for fit in fits]
-            by_k[k] = record_of_images(of_k, channels=of_k[0]["channels"])
-        return Results(by_k)
+        fits = fit_each(job, "segment", segment_image, SegmentGroup, wanted, blocks)
+        (first, *_) = fits[wanted.ks[0]].values()
+        channels = first["channels"]
+        return Results({k: record_of_images(of, channels=channels) for k, of in fits.items()})
 
 
 class SegmentGroup(SharedFit):
@@ -231,21 +229,16 @@ class SegmentGroup(SharedFit):
     def _labelled(
         self, items: Sequence[Work], fitted: Mapping[int, Fitted], marked: frozenset[str]
     ) -> dict[int, dict[str, Any]]:
-        job, marked = self.job, marked - set(self.job.rejected)
         models = [fit.model for fit in fitted.values()]
-        blocks = label_items(items, job.rejected)
+        blocks = label_items(items, self.job.rejected)
         keep = self.kept_labels([model.k for model in models])
-        found = label_all(job, blocks, models, keep, group=self.name)
+        found = label_all(self.job, blocks, models, keep, group=self.name)
         fits, orders = {}, []
         for (k, fit), totals in zip(fitted.items(), found.totals, strict=True):
             orders.append(cluster_order(totals.counts, fit.model.centroids))
             ordered = fit.reordered(orders[-1]), totals.reordered(orders[-1])
             fits[k] = fit_of(*ordered, found.sample)
-        self.write_kept(fits, orders, blocks, marked)
-        return {
-            k: {**fit.record(), "unclustered": unclustered_value(fit.k, bool(marked))}
-            for k, fit in fits.items()
-        }
+        return self.write_kept(fits, orders, blocks, marked)
 
 
 def _fit_kept(job: Job, group: str, rows: Any, k: int, options: Any) -> Any:
@@ -328,8 +321,8 @@ class SegmentLabel:
         return Results({0: record})
 
 
-def segment_image(piece: Piece, wanted: Wanted, writer: RunWriter) -> Fits:
-    """Fit the wanted clusters to one image, label and write it.
+def segment_image(piece: Piece, wanted: Wanted, _: RunWriter) -> FittedImage:
+    """Fit the wanted clusters to one image and label it.
 
     Raises
     ------
@@ -351,16 +344,12 @@ def segment_image(piece: Piece, wanted: Wanted, writer: RunWriter) -> Fits:
     finally:
         pool.close()
     sample = grid_sample(piece, values, valid, grid_step(valid.size, values.shape[2]))
-    results = {}
+    missing = None if valid.all() else ~valid
     for k, fit in fits.items():
         picture, totals = label_pixels(values, valid, fit.model)
         if wanted.min_region:
             join_small_regions(picture, valid, wanted.min_region, source.planes)
-        found = fit_of(fit, totals, sample)
-        missing = None if valid.all() else ~valid
-        marker = write_image(writer, piece, wanted.prefix(k), found, picture, missing)
-        results[k] = {**found.record(), "unclustered": marker}
-    return results
+        yield k, fit_of(fit, totals, sample), picture, missing
 
 
 def fit_of(fit: Fitted, totals: Totals, sample: np.ndarray | None) -> FitResult:

@@ -15,7 +15,7 @@ Clusters are sorted by the number of their pixels, which is known once all are l
 saved until then, and a pass more, which reads no image, writes the label maps.
 """
 
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,7 +27,7 @@ from kmdist.errors import ImageError, KmdistError
 from kmdist.filters.statistics import FeatureSums
 from kmdist.images import ImageSource, Piece, Window, decode, to_rgb8
 from kmdist.job.block_pass import GIVEN_UP, BlockPass, Stage
-from kmdist.job.each_image import EachImage, Fits, record_of_images, write_image
+from kmdist.job.each_image import FittedImage, fit_each, record_of_images
 from kmdist.job.job import Job
 from kmdist.job.label_maps import label_items
 from kmdist.job.memory import Outline
@@ -150,12 +150,9 @@ class TextureFit(PhotographProcedure):
             return workload.without(lost, job.options).blocks
 
         if not self.options.shared:
-            each = EachImage("texture", texture_image, TextureGroup, wanted)
-            fits, features = each.run(job, blocks).values(), wanted.texture.record()
-            by_k = {
-                k: record_of_images([one[k] for one in fits], features=features) for k in wanted.ks
-            }
-            return Results(by_k)
+            fits = fit_each(job, "texture", texture_image, TextureGroup, wanted, blocks)
+            features = wanted.texture.record()
+            return Results({k: record_of_images(of, features=features) for k, of in fits.items()})
         label = not self.options.fit_only
         group = TextureGroup(job, wanted, blocks, job.keep, label, plan_anew=plan_anew)
         return Results(group.run())
@@ -219,8 +216,7 @@ class TextureGroup(SharedFit):
         ):
             fits[k], order = fit_of(model, clusters, totals, selection)
             orders.append(order)
-        self.write_kept(fits, orders, items, marked)
-        return {k: fit.record() for k, fit in fits.items()}
+        return self.write_kept(fits, orders, items, marked)
 
     def _tasks(self) -> tuple[list[TextureWork], int]:
         """Usable blocks with the numbers of their images' first rows, and rows of all images."""
@@ -329,35 +325,24 @@ def fit_of(
     return fit, order
 
 
-def texture_image(piece: Piece, wanted: TextureWanted, writer: RunWriter) -> Fits:
-    """Fit the wanted clusters to one image, label and write it.
+def texture_image(piece: Piece, wanted: TextureWanted, writer: RunWriter) -> FittedImage:
+    """Fit the wanted clusters to one image and label it; its responses are written.
 
     Raises
     ------
     ImageError : it cannot be read, or has no position to fit.
     """
-    results = {}
-    for k, fit, labels, unclustered in segmented(piece, wanted):
-        write_image(writer, piece, wanted.prefix(k), fit, labels, unclustered)
-        results[k] = fit.record()
+    yield from segmented(piece, wanted)
     if wanted.keep_responses:
         write_responses(writer, piece, wanted.texture)
-    return results
 
 
-def segmented(
-    piece: Piece, wanted: TextureWanted, pixels: Masked | None = None
-) -> Iterator[tuple[int, FitResult, np.ndarray, np.ndarray | None]]:
+def segmented(piece: Piece, wanted: TextureWanted, pixels: Masked | None = None) -> FittedImage:
     """One image with clusters of its own.
 
     Parameters
     ----------
     pixels : of the image, where they are known.
-
-    Yields
-    ------
-    k : as it was asked for. fit : of so many clusters.
-    labels : (y, x). unclustered : where they do not count, or None.
     """
     texture = wanted.texture
     field, textons = _measured(piece, wanted, pixels)

@@ -110,6 +110,7 @@ def test_each_image_is_its_own_fit(textures: Path, tmp_path: Path) -> None:
     masked = run.labels("alpha.png")[:]
     assert (masked[:30] == 255).all()
     assert (masked[30:] < 4).all()
+    assert run.unclustered == 255
     with pytest.raises(UsageError, match="--shared"):
         run.predict(textures / "0.png")
 
@@ -119,6 +120,7 @@ def test_each_image_is_its_own_fit(textures: Path, tmp_path: Path) -> None:
 def test_shared_clusters_label_new_images(preset: str, textures: Path, tmp_path: Path) -> None:
     run = kmdist.texture(textures, tmp_path / "r.zarr", k=4, preset=preset, shared=True)
     check_figures(run, list(run.images), textures, run)
+    assert run.unclustered == 255
     model = TextureModel.of_run(run)
     assert model.centroids.shape[0] == 4
     again = predict(run, textures, tmp_path / "again.zarr")
