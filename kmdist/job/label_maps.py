@@ -381,9 +381,18 @@ MARK = Stage(
 
 def marked_tiled(job: Job, work: Sequence[Work]) -> frozenset[str]:
     """Images larger than a block with transparent pixels."""
-    with_alpha = [w for w in work if w.tile_of is not None and w.pieces[0].source.channels == 4]
-    found: Marked = BlockPass(job, MARK).run(with_alpha)
+    found: Marked = BlockPass(job, MARK).run(_tiled_with_alpha(work))
     return frozenset(found.names)
+
+
+def mark_steps(work: Sequence[Work]) -> list[Step]:
+    """The step of `marked_tiled`, if there is anything to look at."""
+    with_alpha = _tiled_with_alpha(work)
+    return [MARK.step(with_alpha)] if with_alpha else []
+
+
+def _tiled_with_alpha(work: Sequence[Work]) -> list[Work]:
+    return [w for w in work if w.tile_of is not None and w.pieces[0].source.channels == 4]
 
 
 def _join_regions(label_map: LabelMap, writer: RunWriter, min_region: int) -> None:

@@ -39,15 +39,6 @@ MOST_CHOICES = 1000
 _WHOLE = re.compile(r"\s*[+-]?\d+\s*")
 
 
-def selection_record(selection: Any) -> dict[str, Any]:
-    """What a run's record says of a choice of k: the scores of every k, and the reason."""
-    scores = [
-        {name: value for name, value in vars(row).items() if name != "state"}
-        for row in selection.table
-    ]
-    return {"k": selection.k, "reason": selection.reason, "scores": scores}
-
-
 def k_choices(k: str) -> tuple[int, ...]:
     """Numbers of clusters that ``auto`` or ``A..B`` stands for.
 

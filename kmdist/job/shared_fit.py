@@ -1,12 +1,14 @@
 """Clusters that images share, and what a run holds of a fit, whatever was clustered."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from kmdist.engine.fits import FitOptions
+from kmdist.engine.lloyd import State
 from kmdist.engine.passes import usable_cores
 from kmdist.errors import KmdistError
 from kmdist.job.job import Job
@@ -48,6 +50,27 @@ class WantedClusters:
     def prefix(self, k: int) -> str:
         """Group of the fit for `k`: the root for a single one, ``kN`` for several."""
         return f"k{k}" if len(self.ks) > 1 else ""
+
+
+def choose_k(
+    rows: np.ndarray,
+    choices: Sequence[int],
+    fit: FitOptions,
+    on_state: Callable[[State], None] | None = None,
+) -> tuple[int, dict[str, Any]]:
+    """The best of some numbers of clusters by label-free scores, and what a record says of it."""
+    from kmdist.estimators.selection import select_k
+
+    selection = select_k(
+        rows,
+        choices,
+        max_iter=fit.max_iter,
+        tol=fit.tol,
+        random_state=fit.seed,
+        on_state=on_state,
+    )
+    scores = [{n: v for n, v in vars(row).items() if n != "state"} for row in selection.table]
+    return selection.k, {"k": selection.k, "reason": selection.reason, "scores": scores}
 
 
 @dataclass(frozen=True)

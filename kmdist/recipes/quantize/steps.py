@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from kmdist.job.each_image import each_stage
-from kmdist.job.label_maps import MARK, label_items, shard_bytes, tiles_of
+from kmdist.job.label_maps import label_items, mark_steps, shard_bytes, tiles_of
 from kmdist.job.memory import DECODE_BYTES, LABEL_BYTES, Held, Step
 from kmdist.job.photographs import Photographs
 from kmdist.job.work import Work
@@ -70,15 +70,13 @@ def each_steps(blocks: Sequence[Work], ks: Sequence[int]) -> list[Step]:
 def predict_steps(workload: Photographs, k: int) -> list[Step]:
     """Labels from a palette: transparent pixels of large images first, then one pass."""
     blocks = workload.blocks
-    tiled = [work for work in blocks if work.tile_of is not None]
-    steps = [MARK.step(tiled)] if any(w.pieces[0].source.channels == 4 for w in tiled) else []
     each = Held(
         pixel=DECODE_BYTES + LABEL_BYTES + 3 * COLOR_BYTES * PHOTOGRAPHIC,
         block=4,
         task=TABLE_MEMORY_BYTES + table_bytes(k) + shard_bytes(blocks, [k]),
     )
     items = label_items(blocks, ())
-    return [*steps, Step("label", each, items, len(items))]
+    return [*mark_steps(blocks), Step("label", each, items, len(items))]
 
 
 def table_bytes(k: int) -> int:

@@ -13,8 +13,7 @@ from kmdist.engine.rows import Rows
 from kmdist.engine.seeding import seed_centroids
 from kmdist.errors import ImageError, UsageError, quantity
 from kmdist.images.reading.numpy_files import open_numpy
-from kmdist.job.options import selection_record
-from kmdist.job.shared_fit import WantedClusters
+from kmdist.job.shared_fit import WantedClusters, choose_k
 from kmdist.recipes.segment.model import Scaling, SegmentModel, cluster_colors
 from kmdist.recipes.segment.options import SegmentOptions
 from kmdist.recipes.segment.scaling import Channels, Features, find_scaling
@@ -109,19 +108,10 @@ class Wanted(WantedClusters):
         return {k: self._fitted(rows, scaling, names, fit, k) for k in self.ks}
 
     def _chosen(self, rows: Rows, scaling: Scaling, names: tuple[str, ...], fit: Fit) -> Fitted:
-        from kmdist.estimators.selection import select_k
-
         sample = draw_uniform(rows, min(CHOOSING_ROWS, rows.n_rows), self.fit.seed).rows
         n = len(np.unique(sample, axis=0))
-        selection = select_k(
-            sample,
-            [k for k in self.choices if k <= n] or [n],
-            max_iter=self.fit.max_iter,
-            tol=self.fit.tol,
-            random_state=self.fit.seed,
-        )
-        found = self._fitted(rows, scaling, names, fit, selection.k)
-        return replace(found, asked=0, selection=selection_record(selection))
+        k, record = choose_k(sample, [k for k in self.choices if k <= n] or [n], self.fit)
+        return replace(self._fitted(rows, scaling, names, fit, k), asked=0, selection=record)
 
     def _fitted(
         self, rows: Rows, scaling: Scaling, names: tuple[str, ...], fit: Fit, k: int

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from kmdist.filters.tiles import pair_kernels, plan_axis
 from kmdist.job.each_image import each_stage
 from kmdist.job.label_maps import (
-    MARK,
     kept_label_bytes,
     label_items,
+    mark_steps,
     shard_bytes,
     tiles_of,
     write_steps,
@@ -87,9 +87,8 @@ def each_steps(blocks: Sequence[Work], wanted: TextureWanted) -> list[Step]:
 
 def predict_steps(blocks: Sequence[Work], texture: Texture, k: int) -> list[Step]:
     """Labels from clusters: of large images transparent pixels and textons first."""
-    tiled = [work for work in blocks if work.tile_of is not None]
-    steps = [MARK.step(tiled)] if any(w.pieces[0].source.channels == 4 for w in tiled) else []
-    return [*steps, *_map(texture, blocks), *label_steps(blocks, texture, [k], keep=False)]
+    labels = label_steps(blocks, texture, [k], keep=False)
+    return [*mark_steps(blocks), *_map(texture, blocks), *labels]
 
 
 def label_steps(

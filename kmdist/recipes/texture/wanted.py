@@ -8,8 +8,7 @@ import numpy as np
 
 from kmdist.engine.fits import Clusters, FitOptions, fit_clusters
 from kmdist.engine.lloyd import State
-from kmdist.job.options import selection_record
-from kmdist.job.shared_fit import WantedClusters
+from kmdist.job.shared_fit import WantedClusters, choose_k
 from kmdist.recipes.texture.model import DEFAULT_PRESET, SETTABLE, Texture
 from kmdist.recipes.texture.options import TextureOptions
 
@@ -80,18 +79,8 @@ class TextureWanted(WantedClusters):
         choices = [k for k in self.choices if k <= len(rows)] or [len(rows)]
         if not self.shared:
             return {0: self._fit_enough(rows, choices, threads)}
-        from kmdist.estimators.selection import select_k
-
-        selection = select_k(
-            rows,
-            choices,
-            max_iter=self.fit.max_iter,
-            tol=self.fit.tol,
-            random_state=self.fit.seed,
-            on_state=on_state,
-        )
-        clusters = fit_clusters(rows, selection.k, self.fit, threads=threads, on_state=on_state)
-        return {0: (clusters, selection_record(selection))}
+        k, record = choose_k(rows, choices, self.fit, on_state)
+        return {0: (fit_clusters(rows, k, self.fit, threads=threads, on_state=on_state), record)}
 
     def _fit_enough(
         self, rows: np.ndarray, choices: Sequence[int], threads: int
