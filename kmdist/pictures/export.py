@@ -19,7 +19,6 @@ from kmdist.arguments import checked_arguments
 from kmdist.engine.passes import ThreadPool, memory_limit_bytes, run_pass, usable_cores
 from kmdist.errors import UsageError, shown
 from kmdist.images import Window
-from kmdist.images.color import over_black_and_white
 from kmdist.job.memory import DECODE_BYTES
 from kmdist.job.progress import Event, Watcher
 from kmdist.job.recipe import Original
@@ -43,7 +42,7 @@ from kmdist.pictures.run_pictures import (
     require_label_maps,
     try_original,
 )
-from kmdist.recipes.quantize.fidelity import delta_e, delta_e_step, psnr_db
+from kmdist.recipes.quantize.fidelity import Comparison, delta_e_step, psnr_db
 from kmdist.recipes.registry import recipe_named
 from kmdist.store import Run, RunImage, image_key
 from kmdist.store.reader import interpreting, opened
@@ -58,102 +57,7 @@ _NOT_ON_WINDOWS = re.compile(
 )
 _BAND_BYTES = 24
 """A pixel of a band: labels, colours, mask, packed rows, compressed rows."""
-_SSIM_BYTES = 340 << 20
-
-
-SSIM_WINDOW = 7
-"""Side of the window of SSIM, scikit-image's default."""
-_EDGE = SSIM_WINDOW // 2
-_STRIP_PIXELS = 1 << 20
-
-
-class Fidelity:
-    """PSNR, SSIM and CIEDE2000 of pictures that arrive in bands, equal to those of the whole.
-
-    PSNR is 10·log₁₀(255² / mean squared error of all channels). Pictures with alpha are compared
-    as they look over black and over white, in equal parts. SSIM (Wang, Bovik, Sheikh and
-    Simoncelli, 2004) is scikit-image's `structural_similarity` with its defaults: the mean over
-    the channels and all pixels whose window lies within the picture. `delta_e` is mean CIEDE2000
-    of pixels spread evenly. Pixels that are not clustered count in none.
-
-    Memory: 340 bytes a pixel of one strip of 1 Mpx, or of 64 rows where those are more.
-
-    Parameters
-    ----------
-    step : rows and columns between pixels whose CIEDE2000 is taken.
-    """
-
-    def __init__(self, step: int = 1) -> None:
-        self.squared_error = 0
-        self.n_values = 0
-        self._step, self._y = step, 0
-        self._delta_e_sum, self._n_colors = 0.0, 0
-        self._ssim_sum = 0.0
-        self._ssim_values = 0
-        self._carried: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
-
-    @property
-    def psnr_db(self) -> float:
-        """In dB; infinite where the pictures are equal, not a number where nothing was compared."""
-        return psnr_db(self.squared_error, self.n_values)
-
-    @property
-    def ssim(self) -> float:
-        """−1 … 1; not a number for pictures of fewer than 7 rows or columns."""
-        return self._ssim_sum / self._ssim_values if self._ssim_values else math.nan
-
-    @property
-    def delta_e(self) -> float:
-        """0 … 100, where 1 is just seen side by side; not a number where nothing was compared."""
-        return self._delta_e_sum / self._n_colors if self._n_colors else math.nan
-
-    def add(self, original: np.ndarray, shown: np.ndarray, skip: np.ndarray | None) -> None:
-        """Compare the next rows.
-
-        Parameters
-        ----------
-        original, shown : (rows, width, 3) uint8; or (rows, width, 4) with alpha.
-        skip : (rows, width) True where the pixel does not count; None: all count.
-        """
-        height, width = original.shape[:2]
-        rows = max(_STRIP_PIXELS // width, 64)
-        for y in range(0, height, rows):
-            strip = slice(y, min(y + rows, height))
-            counts = np.ones((strip.stop - y, width), bool) if skip is None else ~skip[strip]
-            one, other = original[strip], shown[strip]
-            if one.shape[2] == 4:
-                one, other = (
-                    np.rint(over_black_and_white(p)).astype(np.uint8) for p in (one, other)
-                )
-            difference = one.astype(np.int32) - other
-            self.squared_error += int((difference * difference)[counts].sum(dtype=np.int64))
-            self.n_values += one.shape[2] * int(counts.sum())
-            self._add_delta_e(one, other, counts)
-            self._add_ssim(one, other, counts)
-
-    def _add_delta_e(self, original: np.ndarray, shown: np.ndarray, counts: np.ndarray) -> None:
-        few = slice(-self._y % self._step, None, self._step), slice(None, None, self._step)
-        self._y += len(counts)
-        apart = delta_e(original[few][counts[few]], shown[few][counts[few]])
-        self._delta_e_sum += float(apart.sum())
-        self._n_colors += apart.size
-
-    def _add_ssim(self, original: np.ndarray, shown: np.ndarray, counts: np.ndarray) -> None:
-        from skimage.metrics import structural_similarity
-
-        if self._carried is not None:
-            before = zip(self._carried, (original, shown, counts), strict=True)
-            original, shown, counts = (np.concatenate(pair) for pair in before)
-        if min(original.shape[:2]) >= SSIM_WINDOW:
-            _, similarity = structural_similarity(
-                original, shown, win_size=SSIM_WINDOW, channel_axis=2, data_range=255, full=True
-            )
-            inner = (slice(_EDGE, -_EDGE), slice(_EDGE, -_EDGE))
-            values = similarity[inner][counts[inner]]
-            self._ssim_sum += float(values.sum())
-            self._ssim_values += values.size
-        keep = slice(max(len(original) - 2 * _EDGE, 0), None)
-        self._carried = (original[keep].copy(), shown[keep].copy(), counts[keep].copy())
+_COMPARING_BYTES = 160 << 20
 
 
 @dataclass(frozen=True)
@@ -164,8 +68,8 @@ class ExportedImage:
     ----------
     k : colours; `folder` and `file` say where the picture is.
     bytes : of the PNG; `original_bytes` of the original file, None where it is gone.
-    squared_error, n_values, ssim, delta_e : see `Fidelity`; nothing compared where the original is
-        gone, or colours only tell clusters apart.
+    squared_error, n_values, ssim, delta_e : see `Comparison`; nothing compared where the original
+        is gone, or colours only tell clusters apart.
     note : what was not as asked for, or empty.
     """
 
@@ -421,7 +325,7 @@ def export_threads(images: Sequence[RunImage], workers: int | None) -> int:
     largest = max(image.width * image.height for image in images)
     widest = max(image.width for image in images)
     band = max(BAND_PIXELS, BAND_ROWS * widest)
-    each = largest * DECODE_BYTES + band * _BAND_BYTES + _SSIM_BYTES
+    each = largest * DECODE_BYTES + band * _BAND_BYTES + _COMPARING_BYTES
     each += min(largest, PACKED_PIXELS) * PACKING_BYTES
     return max(1, min(wanted, memory_limit_bytes() // each))
 
@@ -447,7 +351,7 @@ def export_image(picture: RunPicture, stem: str, folder: Path, look: Look) -> Ex
         note += "; not dithered"
     if stem != image.name.removesuffix(PurePosixPath(image.name).suffix):
         note = "; ".join(filter(None, [note, f"is written as {stem}.png"]))
-    fidelity = Fidelity(delta_e_step(image.height, image.width))
+    comparison = Comparison(picture.palette, delta_e_step(image.height, image.width))
     path = folder / f"{stem}.png"
     with replacing(path) as file:
         writer = _png_writer(file, picture)
@@ -455,7 +359,7 @@ def export_image(picture: RunPicture, stem: str, folder: Path, look: Look) -> Ex
         if look.dither and original:
             ditherer = Ditherer(picture.palette, image.width, look.dither, EDGE)
         for window in picture.bands():
-            writer.write_rows(_rows(picture, window, compared, ditherer, fidelity))
+            writer.write_rows(_rows(picture, window, compared, ditherer, comparison))
         writer.close()
     return ExportedImage(
         image.name,
@@ -465,10 +369,10 @@ def export_image(picture: RunPicture, stem: str, folder: Path, look: Look) -> Ex
         image.height,
         path.stat().st_size,
         original.size_bytes if original else None,
-        fidelity.squared_error,
-        fidelity.n_values,
-        fidelity.ssim,
-        fidelity.delta_e,
+        comparison.squared_error,
+        comparison.n_values,
+        comparison.means.ssim,
+        comparison.means.delta_e,
         note,
     )
 
@@ -496,7 +400,7 @@ def _rows(
     window: Window,
     original: Original | None,
     ditherer: Ditherer | None,
-    fidelity: Fidelity,
+    comparison: Comparison,
 ) -> np.ndarray:
     """Rows of the PNG, compared with the original on the way."""
     labels = picture.labels(window)
@@ -505,12 +409,9 @@ def _rows(
         wanted = original.rgb(window)
         if ditherer is not None:
             labels = ditherer(wanted, nowhere)
-        index = labels if nowhere is None else np.where(nowhere, 0, labels)
-        shown = picture.palette[index]
-        if nowhere is not None:
-            shown[nowhere] = wanted[nowhere]
-        fidelity.add(wanted, shown, nowhere)
     index = labels if nowhere is None else np.where(nowhere, 0, labels)
+    if original is not None:
+        comparison.add(wanted, index, nowhere)
     if _is_indexed(picture):
         if nowhere is not None:
             index[nowhere] = len(picture.palette)

@@ -227,7 +227,12 @@ def quantize_image(piece: Piece, wanted: Wanted, _: RunWriter) -> FittedImage:
 
 def exercise_palette_kernels(space: str) -> None:
     """Use every kernel of a quantize job once."""
-    from kmdist.recipes.quantize.kernels.fidelity import NOTHING_SKIPPED, squared_error, ssim_sum
+    from kmdist.recipes.quantize.kernels.fidelity import (
+        CHUNK,
+        NOTHING_SKIPPED,
+        squared_error,
+        ssim_sum,
+    )
     from kmdist.recipes.quantize.kernels.histogram import ColorCounter, merge_colors
     from kmdist.recipes.quantize.kernels.label_table import ColorLabels
     from kmdist.recipes.quantize.palette import ColorCloud, fit_palette
@@ -244,4 +249,4 @@ def exercise_palette_kernels(space: str) -> None:
         labels = label_of(pixels)
     for skip in (NOTHING_SKIPPED, unclustered):
         squared_error(pixels, labels, fit.palette, skip)
-        ssim_sum(pixels, labels, fit.palette, skip, 0, 0, 1)
+        ssim_sum(pixels, labels, fit.palette, skip, 0, 0, 1, CHUNK)

@@ -17,6 +17,7 @@ from kmdist.images import Piece, Window
 from kmdist.recipes.quantize.fidelity import DELTA_E_UNIT, added, delta_e_step, fidelity_of
 from kmdist.recipes.quantize.kernels import fidelity as kernels
 from kmdist.recipes.quantize.kernels.fidelity import (
+    CHUNK,
     NOTHING_SKIPPED,
     UNIT,
     squared_error,
@@ -48,7 +49,7 @@ def test_the_kernels_are_those_of_scikit_image(step: int, masked: bool) -> None:
     assert error == ((pixels.astype(int) - shown) ** 2)[counts].sum()
     _, full = structural_similarity(pixels, shown, channel_axis=2, data_range=255, full=True)
     windows = full[3:-3, 3:-3][::step, ::step][counts[3:-3, 3:-3][::step, ::step]]
-    total, n_windows = ssim_sum(*given, 0, 0, step)
+    total, n_windows = ssim_sum(*given, 0, 0, step, CHUNK)
     assert n_windows == windows.size
     assert total / UNIT / n_windows == pytest.approx(windows.mean(), abs=1e-6)
 
@@ -68,11 +69,12 @@ def test_sums_do_not_depend_on_how_an_image_is_cut(monkeypatch: pytest.MonkeyPat
     """Along chunks, of which the kernels' is 1,024 pixels wide."""
     pixels, labels, _ = pictures(1500, 1100)
     step = window_step(1500, 1100)
-    whole = ssim_sum(pixels, labels, PALETTE, NOTHING_SKIPPED, 0, 0, step)
+    whole = ssim_sum(pixels, labels, PALETTE, NOTHING_SKIPPED, 0, 0, step, CHUNK)
     parts = []
     for y, x in ((0, 0), (0, 1024), (1024, 0), (1024, 1024)):
         part = np.s_[y : y + 1024, x : x + 1024]
-        parts.append(ssim_sum(pixels[part], labels[part], PALETTE, NOTHING_SKIPPED, y, x, step))
+        given = pixels[part], labels[part], PALETTE, NOTHING_SKIPPED, y, x
+        parts.append(ssim_sum(*given, step, CHUNK))
     assert whole == tuple(map(sum, zip(*parts, strict=True)))
     source = SimpleNamespace(height=1500, width=1100)
     cuts = [(0, 0, 1500, 1100)], [(0, 0, 1000, 517), (0, 517, 1000, 1100), (1000, 0, 1500, 1100)]
@@ -200,3 +202,5 @@ def test_labels_of_what_does_not_count_are_not_looked_up() -> None:
     pixels, palette = np.zeros((1, 2, 4), np.uint8), np.zeros((2, 4), np.uint8)
     labels, skip = np.array([[1, 15]], np.uint8), np.array([[False, True]])
     assert squared_error.py_func(pixels, labels, palette, skip) == (0, 4)
+    alone = pixels[:, 1:], labels[:, 1:], palette, skip[:, 1:]
+    assert squared_error.py_func(*alone) == (0, 0)

@@ -12,6 +12,8 @@ import kmdist.kernel_cache  # noqa: F401  before kernels are decorated
 
 CHUNK = 1024
 """Side of the squares that no window leaves: blocks of one image are cut along them."""
+WHOLE = 1 << 31
+"""A chunk as large as any picture."""
 WINDOW = 7
 MOST_WINDOWS = 1 << 13
 """Of an image, at which SSIM is taken: 0.2 ms for a thousand, however large the image."""
@@ -33,10 +35,10 @@ def squared_error(pixels, labels, palette, skip):  # type: ignore[no-untyped-def
     Parameters
     ----------
     pixels : (h, w, c) uint8. labels : (h, w). palette : (k, c) uint8.
-    skip : (h, w) True where a pixel does not count; (1, 1): all count.
+    skip : (h, w) True where a pixel does not count; `NOTHING_SKIPPED`: all count.
     """
     height, width, channels = pixels.shape
-    masked = skip.size > 1
+    masked = skip.size == labels.size
     colors = np.zeros(palette.shape[0], np.uint32)
     for j in range(palette.shape[0]):
         for c in range(3):
@@ -74,28 +76,31 @@ def _error_of_row(row, labels, colors):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def ssim_sum(pixels, labels, palette, skip, y0, x0, step):  # type: ignore[no-untyped-def]
+def ssim_sum(  # type: ignore[no-untyped-def]
+    pixels, labels, palette, skip, y0, x0, step, chunk
+):
     """Sum of SSIM over windows and channels in whole 2⁻³⁰, and how many they are.
 
     That of Wang, Bovik, Sheikh and Simoncelli (2004) over uniform windows of 7 × 7 pixels with
-    sample covariances, at windows that begin every `step` rows and columns of a chunk. A window
-    counts if the pixel in its middle does.
+    sample covariances, at windows that begin every `step` rows and columns of a chunk, and do not
+    leave it. A window counts if the pixel in its middle does.
 
     Parameters
     ----------
     pixels, labels, palette, skip : as of `squared_error`. y0, x0 : of the first pixel in its image.
+    chunk : its side: `CHUNK`, or `WHOLE` for windows anywhere.
     """
     height, width, channels = pixels.shape
-    masked = skip.size > 1
+    masked = skip.size == labels.size
     area, half = WINDOW * WINDOW, WINDOW // 2
     total, n = np.int64(0), np.int64(0)
     for y in range(height - WINDOW + 1):
-        row = (y0 + y) % CHUNK
-        if row % step or row > CHUNK - WINDOW:
+        row = (y0 + y) % chunk
+        if row % step or row > chunk - WINDOW:
             continue
         for x in range(width - WINDOW + 1):
-            column = (x0 + x) % CHUNK
-            if column % step or column > CHUNK - WINDOW:
+            column = (x0 + x) % chunk
+            if column % step or column > chunk - WINDOW:
                 continue
             if masked and skip[y + half, x + half]:
                 continue
