@@ -7,10 +7,12 @@ kernels and fonts; the commands of `Develop` are those of `.ci/run`.
 import gzip
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 import sysconfig
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +20,11 @@ import platformdirs
 import pytest
 import tifffile
 import zarr
+from click.testing import CliRunner
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from kmdist.cli import cli
 from tests.support.folders import ROOT
 
 pytestmark = pytest.mark.slow
@@ -156,15 +160,19 @@ def test_every_block_is_found() -> None:
     assert sum(len(blocks) for blocks in sections().values()) == code + 1
 
 
-def test_the_readme_runs(checkout: Path) -> None:
-    """From the top; then, once it is installed, from the end: sections need nothing of others."""
+def _is_plain(line: str) -> bool:
+    """Whether a line is a command of kmdist that needs no shell."""
+    return line.startswith("kmdist ") and not {">", "&"} & set(shlex.split(line, comments=True))
+
+
+def test_the_readme_runs(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the top, as typed; then, once it is installed, from the end: sections need no others.
+
+    Of the latter plain commands run in this process, which has imported what each would import.
+    """
     by_title = sections()
     (install,) = by_title.pop("Try it")
     by_title.pop("Develop")
-    once, again = (
-        "\n".join("\n".join([f"echo '## {title}'", *by_title[title]]) for title in titles)
-        for titles in (list(by_title), list(by_title)[::-1])
-    )
     tools, home, second = (checkout.parent / name for name in ("tools", "home", "again"))
     shutil.copytree(checkout, second)
     (second / ".venv").symlink_to(checkout / ".venv")
@@ -179,9 +187,10 @@ def test_the_readme_runs(checkout: Path) -> None:
         "LANG": "C.UTF-8",
         "XDG_CACHE_HOME": str(platformdirs.user_cache_path()),
     }
-    for folder, first, rest in ((checkout, install, once), (second, "", again)):
+
+    def typed(folder: Path, code: str) -> None:
         done = subprocess.run(
-            ["bash", "-c", f"set -euo pipefail\n{first}\n. .venv/bin/activate\n{rest}"],
+            ["bash", "-c", f"set -euo pipefail\n{code}"],
             cwd=folder,
             env=environment,
             stdout=subprocess.PIPE,
@@ -191,4 +200,21 @@ def test_the_readme_runs(checkout: Path) -> None:
         )
         assert done.returncode == 0, done.stdout[-6000:]
         assert "Traceback" not in done.stdout
+
+    activate = "\n. .venv/bin/activate\n"
+    told = [f"echo '## {title}'\n" + "\n".join(blocks) for title, blocks in by_title.items()]
+    typed(checkout, install + activate + "\n".join(told))
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(second)
+    for block in (block for blocks in list(by_title.values())[::-1] for block in blocks):
+        written = filter(str.strip, block.splitlines(keepends=True))
+        for plain, lines in groupby(written, _is_plain):
+            if not plain:
+                typed(second, activate + "".join(lines))
+                continue
+            for line in lines:
+                done = CliRunner().invoke(cli, shlex.split(line, comments=True)[1:])
+                assert done.exit_code == 0, line + done.output[-6000:]
+                assert "Traceback" not in done.output
     assert all(path.name.startswith(".") for path in home.iterdir())  # caches and settings
