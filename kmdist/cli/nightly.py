@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import wraps
 from itertools import islice
 from pathlib import Path
@@ -56,7 +56,80 @@ def nightly() -> None:
     """
 
 
-def _spec_options(command: Any) -> Any:
+@dataclass(frozen=True)
+class Given:
+    """What a command was told of its job.
+
+    Parameters
+    ----------
+    spec : path of the job spec, or None.
+    overrides : ``KEY=VALUE``.
+    results : folder of the results, instead of the spec's.
+    """
+
+    spec: str | None
+    overrides: tuple[str, ...]
+    results: str | None
+
+    @property
+    def path(self) -> str:
+        """Where the spec is."""
+        return self.spec or DEFAULT_SPEC
+
+    def folder(self) -> Path:
+        """Where the results are; no spec is read where that is said."""
+        if self.results:
+            return Path(self.results).expanduser()
+        from kmdist.nightly.settings import Settings
+
+        keys = {"results": read_spec(self.path, self.overrides).get("results")}
+        return Path(checked(self.path, Settings, keys)["results"])
+
+    def settings(self, **flags: Any) -> Any:
+        """The night's own settings and the recipe's, which its options check.
+
+        Parameters
+        ----------
+        flags : of the command line, which come before keys of the spec where they are set.
+
+        Raises
+        ------
+        UsageError : an unknown key, or a value that is not as it must be.
+        """
+        from kmdist.nightly.settings import Settings
+
+        spec, keys = self.path, read_spec(self.path, self.overrides)
+        keys.update({key: v for key, v in {"results": self.results, **flags}.items() if v})
+        nights = tuple(declared(Settings))
+        own = checked(spec, Settings, {key: keys.pop(key, None) for key in nights})
+        keys.setdefault("recipe", "quantize")
+        recipe = recipe_of(spec, keys)
+        kind = recipe_named(recipe).options
+        for key in (*declared(Verbosity), *one_off(kind), "output"):
+            if key in keys:
+                raise UsageError(f"job spec {spec}: {key!r} does not apply to a nightly job")
+        inputs = tuple(inputs_of(spec, keys))  # folders, also of a recipe that takes a single one
+        options = options_from(spec, kind, keys, (*SPEC_KEYS[:2], *nights))
+        if len(options.ks) > 1 or options.choices:
+            raise UsageError(f"job spec {spec}: 'k' must be one number at night, got {keys['k']!r}")
+        return Settings(inputs, recipe=recipe, options=keys, command=command_line(), **own)
+
+
+def _of_spec(command: Any) -> Any:
+    """Let a command take a job by options; it is called with them as `Given`."""
+
+    @wraps(command)
+    def call(
+        spec: str | None,
+        overrides: tuple[str, ...],
+        results: str | None,
+        spec_: str | None = None,
+        **how: Any,
+    ) -> Any:
+        if spec_ and spec:
+            raise UsageError(f"SPEC is given twice: {spec_} and --spec {spec}")
+        return command(Given(spec_ or spec, overrides, results), **how)
+
     for option in (
         click.option(
             "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a key."
@@ -64,38 +137,23 @@ def _spec_options(command: Any) -> Any:
         click.option("--results", metavar="DIR", help="The results, instead of the spec's."),
         click.option("--spec", metavar="SPEC", help=f"The job spec.  [default: {DEFAULT_SPEC}]"),
     ):
-        command = option(command)
-    return command
+        option(call)
+    return call
 
 
-def _spec_alone(command: Any) -> Any:
+def _of_spec_alone(command: Any) -> Any:
     """The same, and SPEC by position too, of a command that takes nothing else so."""
-
-    @wraps(command)
-    def call(spec_: str | None, spec: str | None, **given: Any) -> Any:
-        if spec_ and spec:
-            raise UsageError(f"SPEC is given twice: {spec_} and --spec {spec}")
-        return command(spec=spec_ or spec, **given)
-
-    return click.argument("spec_", metavar="[SPEC]", required=False)(_spec_options(call))
+    return click.argument("spec_", metavar="[SPEC]", required=False)(_of_spec(command))
 
 
 @also(JobOptions, "cluster", "scheduler", "insecure")
 @nightly.command()
-@_spec_alone
+@_of_spec_alone
 @click.option("--watch", is_flag=True, help="Go on: label what comes once it has been left alone.")
 @click.option("--until", metavar="HH:MM", help="Stop cleanly at this hour.")
 @QUIET
 @click.option("--json", "as_json", is_flag=True, help="As JSON, an object a line, for programs.")
-def run(
-    spec: str | None,
-    overrides: tuple[str, ...],
-    results: str | None,
-    quiet: bool,
-    as_json: bool,
-    watch: bool,
-    **flags: Any,
-) -> None:
+def run(given: Given, quiet: bool, as_json: bool, watch: bool, **flags: Any) -> None:
     """Run one night of SPEC, or go on until interrupted.
 
     \b
@@ -106,10 +164,7 @@ def run(
     from kmdist.nightly import run_night, watch_nights
     from kmdist.nightly.outcome import InputError
 
-    spec = spec or DEFAULT_SPEC
-    keys = _keys(spec, overrides, results)
-    keys.update({key: value for key, value in flags.items() if value})
-    settings = _settings(spec, keys)
+    settings = given.settings(**flags)
 
     def say_night(night: Any) -> None:
         if as_json:
@@ -161,11 +216,9 @@ def _say_reasons(reasons: Mapping[str, str], what: str) -> None:
 
 
 @nightly.command()
-@_spec_alone
+@_of_spec_alone
 @click.option("--json", "as_json", is_flag=True, help="Everything, for programs.")
-def status(
-    spec: str | None, overrides: tuple[str, ...], results: str | None, as_json: bool
-) -> None:
+def status(given: Given, as_json: bool) -> None:
     """Say what is done, pending, waiting and quarantined.
 
     \b
@@ -173,7 +226,7 @@ def status(
     """
     from kmdist.nightly import status as nightly_status
 
-    found = nightly_status(_results(spec, overrides, results))
+    found = nightly_status(given.folder())
     if as_json:
         click.echo(json.dumps(found, indent=1))
         return
@@ -193,8 +246,8 @@ def status(
 
 @nightly.command()
 @click.argument("path")
-@_spec_options
-def find(path: str, spec: str | None, overrides: tuple[str, ...], results: str | None) -> None:
+@_of_spec
+def find(given: Given, path: str) -> None:
     """Say which run holds the labels of the file PATH.
 
     \b
@@ -202,7 +255,7 @@ def find(path: str, spec: str | None, overrides: tuple[str, ...], results: str |
     """
     from kmdist.nightly import find as nightly_find
 
-    found = nightly_find(_results(spec, overrides, results), path)
+    found = nightly_find(given.folder(), path)
     gone = ", not there any more" if found["gone"] else ""
     say(f"{found['path']}: {found['state']}{gone}")
     if found["error"]:
@@ -215,15 +268,9 @@ def find(path: str, spec: str | None, overrides: tuple[str, ...], results: str |
 
 @nightly.command()
 @click.argument("paths", nargs=-1, metavar="[PATH]...")
-@_spec_options
+@_of_spec
 @QUIET
-def retry(
-    paths: tuple[str, ...],
-    spec: str | None,
-    overrides: tuple[str, ...],
-    results: str | None,
-    quiet: bool,
-) -> None:
+def retry(given: Given, paths: tuple[str, ...], quiet: bool) -> None:
     """Take files out of quarantine, to be tried again the next night.
 
     PATH is a file, folder or glob, or the end of one file's path; without any, all quarantined
@@ -234,7 +281,7 @@ def retry(
     """
     from kmdist.nightly import retry as nightly_retry
 
-    found = nightly_retry(_results(spec, overrides, results), paths)
+    found = nightly_retry(given.folder(), paths)
     if quiet:
         return
     for path in found:
@@ -243,9 +290,9 @@ def retry(
 
 
 @nightly.command()
-@_spec_alone
+@_of_spec_alone
 @QUIET
-def repair(spec: str | None, overrides: tuple[str, ...], results: str | None, quiet: bool) -> None:
+def repair(given: Given, quiet: bool) -> None:
     """Make damaged and lost results anew, with the model they had.
 
     A damaged or lost ledger is rebuilt from the runs. What was damaged is kept, in damaged/ of the
@@ -258,11 +305,10 @@ def repair(spec: str | None, overrides: tuple[str, ...], results: str | None, qu
     from kmdist.nightly import Settings
     from kmdist.nightly import repair as nightly_repair
 
-    settings = (
-        Settings((), Path(results).expanduser(), command=command_line())
-        if results and spec is None
-        else _settings(spec or DEFAULT_SPEC, _keys(spec or DEFAULT_SPEC, overrides, results))
-    )
+    if given.results and given.spec is None:
+        settings = Settings((), given.folder(), command=command_line())
+    else:
+        settings = given.settings()
     with Reporter(quiet=quiet) as reporter:
         done = nightly_repair(settings, watch=reporter)
     if not quiet:
@@ -284,9 +330,9 @@ def repair(spec: str | None, overrides: tuple[str, ...], results: str | None, qu
 
 
 @nightly.command()
-@_spec_alone
+@_of_spec_alone
 @QUIET
-def verify(spec: str | None, overrides: tuple[str, ...], results: str | None, quiet: bool) -> None:
+def verify(given: Given, quiet: bool) -> None:
     """Read all results again and say what is missing or damaged; exit code 1 if anything is.
 
     \b
@@ -294,7 +340,7 @@ def verify(spec: str | None, overrides: tuple[str, ...], results: str | None, qu
     """
     from kmdist.nightly import verify as nightly_verify
 
-    folder = _results(spec, overrides, results)
+    folder = given.folder()
     findings = nightly_verify(folder)
     for finding in findings:
         say(finding)
@@ -306,11 +352,9 @@ def verify(spec: str | None, overrides: tuple[str, ...], results: str | None, qu
 
 @nightly.command()
 @click.option("-o", "--output", required=True, metavar="FILE.html", help="The page to write.")
-@_spec_alone
+@_of_spec_alone
 @QUIET
-def report(
-    output: str, spec: str | None, overrides: tuple[str, ...], results: str | None, quiet: bool
-) -> None:
+def report(given: Given, output: str, quiet: bool) -> None:
     """Write a page: images by night, drift, models, quarantine with reasons.
 
     \b
@@ -318,44 +362,6 @@ def report(
     """
     from kmdist.pages.night_report import night_report
 
-    page = night_report(_results(spec, overrides, results), output)
+    page = night_report(given.folder(), output)
     if not quiet:
         say(f"report: {page}")
-
-
-def _results(spec: str | None, overrides: tuple[str, ...], results: str | None) -> Path:
-    if results:
-        return Path(results).expanduser()
-    from kmdist.nightly.settings import Settings
-
-    spec = spec or DEFAULT_SPEC
-    keys = {"results": read_spec(spec, overrides).get("results")}
-    return Path(checked(spec, Settings, keys)["results"])
-
-
-def _keys(spec: str, overrides: tuple[str, ...], results: str | None) -> dict[str, Any]:
-    return read_spec(spec, overrides) | ({"results": results} if results else {})
-
-
-def _settings(spec: str, keys: dict[str, Any]) -> Any:
-    """Part the keys of a spec into the night's own and the recipe's, which its options check.
-
-    Raises
-    ------
-    UsageError : an unknown key, or a value that is not as it must be.
-    """
-    from kmdist.nightly.settings import Settings
-
-    nights = tuple(declared(Settings))
-    own = checked(spec, Settings, {key: keys.pop(key, None) for key in nights})
-    keys.setdefault("recipe", "quantize")
-    recipe = recipe_of(spec, keys)
-    kind = recipe_named(recipe).options
-    for key in (*declared(Verbosity), *one_off(kind), "output"):
-        if key in keys:
-            raise UsageError(f"job spec {spec}: {key!r} does not apply to a nightly job")
-    inputs = tuple(inputs_of(spec, keys))  # folders, also of a recipe that takes a single one
-    options = options_from(spec, kind, keys, (*SPEC_KEYS[:2], *nights))
-    if len(options.ks) > 1 or options.choices:
-        raise UsageError(f"job spec {spec}: 'k' must be one number at night, got {keys['k']!r}")
-    return Settings(inputs, recipe=recipe, options=keys, command=command_line(), **own)
