@@ -87,6 +87,7 @@ class Option:
     metavar : stands for the value on the command line.
     short : further name on the command line: ``-k``.
     off : name on the command line of a flag that turns it off: ``--per-image``.
+    bare : what it stands for on the command line without a value; None: it needs one.
     name : where the public name is not the field's.
     parse : makes a checked value of what a front end was given (text, a number, a list), or raises
         ValueError with the reason; None: by the type.
@@ -100,6 +101,7 @@ class Option:
     metavar: str | None = None
     short: str | None = None
     off: str | None = None
+    bare: Any = None
     name: str | None = None
     parse: Callable[[Any], Any] | None = None
     schema: Mapping[str, Any] | None = field(default=None, hash=False)

@@ -131,6 +131,8 @@ def click_option(one: Declared) -> click.Option:
         keywords = {"multiple": True}
     else:
         keywords = {"type": _type_of(one), "show_default": one.default is not None}
+    if said.bare is not None:
+        keywords.update(is_flag=False, flag_value=said.bare)
     default = f"  [default: {said.default}]" if said.default else ""
     return click.Option(
         names,

@@ -113,7 +113,8 @@ def write_pictures(
     run: "Run", picture: str | None, folder: str | None, options: JobOptions, watch: Watcher
 ) -> None:
     """Write the picture of a run of one image, and all pictures of a run to a folder."""
-    from kmdist.pictures.export import Look, export, export_image
+    from kmdist.pictures.export import export, export_image
+    from kmdist.pictures.options import ExportOptions
     from kmdist.pictures.output_files import check_picture_path, written_to
     from kmdist.pictures.run_pictures import RunPicture
 
@@ -127,7 +128,7 @@ def write_pictures(
         raise UsageError(f"-o {picture}: is one picture, and {labelled} are labelled; give a run")
     place = check_picture_path(picture, (".png",))
     with written_to(place) as path:
-        export_image(RunPicture(run, run.images[names[0]]), path.stem, path.parent, Look())
+        export_image(RunPicture(run, run.images[names[0]]), path.stem, path.parent, ExportOptions())
 
 
 def say_plan(plan: Any, watch: Watcher) -> None:

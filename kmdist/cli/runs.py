@@ -4,8 +4,10 @@ from typing import Any
 
 import click
 
-from kmdist.cli.options import QUIET
+from kmdist.cli.options import QUIET, also
 from kmdist.cli.printing import say
+from kmdist.options import declared
+from kmdist.pictures.options import ExportOptions, ExtractOptions
 
 
 @click.command()
@@ -162,50 +164,11 @@ def serve(run: str, port: int, browser: bool) -> None:
         server.serve_forever()
 
 
-class Amount(click.ParamType[Any]):
-    """A share of 0 to 1."""
-
-    name = "amount"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
-        try:
-            return float(value)
-        except ValueError:
-            self.fail(f"{value!r} is no amount of 0 to 1; a folder is named by -o", param, ctx)
-
-
+@also(ExportOptions, *declared(ExportOptions))
 @click.command()
 @click.argument("run", metavar="RUN")
 @click.argument("folder", metavar="[DIR]", required=False)
 @click.option("-o", "--output", metavar="DIR", help="The folder to write to, here or behind RUN.")
-@click.option(
-    "--dither",
-    type=Amount(),
-    is_flag=False,
-    flag_value=1.0,
-    default=0.0,
-    metavar="[AMOUNT]",
-    help="Diffuse errors (Floyd-Steinberg), or a share of them, 0 to 1, away from edges: no bands "
-    "in skies.",
-)
-@click.option(
-    "--sort",
-    type=click.Choice(["share", "hue", "lightness"]),
-    default="share",
-    help="Order of the colours in the files of the palette.",
-)
-@click.option(
-    "--polygons",
-    is_flag=True,
-    help="Write regions as GeoJSON, in the reference system of the source (kmdist[geo]).",
-)
-@click.option(
-    "--min-area",
-    type=float,
-    default=0.0,
-    metavar="AREA",
-    help="Of the smallest polygon, in units of that system (m²), or pixels.",
-)
 @click.option("--overwrite", is_flag=True, help="Write into DIR though it is not empty.")
 @click.option("--workers", type=click.IntRange(1), help="Threads; default: all cores.")
 @QUIET
@@ -259,6 +222,7 @@ class Numbers(click.ParamType[Any]):
         return numbers
 
 
+@also(ExtractOptions, *declared(ExtractOptions))
 @click.command()
 @click.argument("run", metavar="RUN")
 @click.argument("image", metavar="[IMAGE]", required=False)
@@ -275,22 +239,6 @@ class Numbers(click.ParamType[Any]):
     type=Numbers("X,Y", 2),
     multiple=True,
     help="Keep the cluster at this column and row, after EXIF orientation. Several are allowed.",
-)
-@click.option("--mask", is_flag=True, help="Write white on black instead of the pixels.")
-@click.option(
-    "--min-region",
-    type=int,
-    default=0,
-    metavar="N",
-    help="Drop regions of fewer pixels, and fill holes of fewer.",
-)
-@click.option("--largest", is_flag=True, help="Keep the largest region alone.")
-@click.option(
-    "--feather",
-    type=float,
-    default=0.0,
-    metavar="PX",
-    help="Fade out over so many pixels on either side of the edge.",
 )
 @QUIET
 def extract(

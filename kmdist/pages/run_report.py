@@ -29,7 +29,8 @@ from kmdist.job.progress import Event, Watcher, watch_nothing
 from kmdist.pages.page import data_url, render
 from kmdist.pages.tiles import colors_of, labels_of
 from kmdist.pictures import drawing
-from kmdist.pictures.export import Look, export_image, export_threads
+from kmdist.pictures.export import export_image, export_threads
+from kmdist.pictures.options import ExportOptions
 from kmdist.pictures.output_files import check_picture_path, write_text, written_to
 from kmdist.pictures.run_pictures import MAX_ORIGINAL_PIXELS, RunPicture, evenly, try_original
 from kmdist.recipes.registry import recipe_named
@@ -274,7 +275,7 @@ def embedded_images(run: Run, watch: Watcher) -> list[dict[str, Any]]:
 def quality_of(picture: RunPicture) -> list[str]:
     """How near the picture is to its original, and its bytes as ``kmdist export`` writes it."""
     with tempfile.TemporaryDirectory(prefix="kmdist-") as folder:
-        made = export_image(picture, "picture", Path(folder), Look())
+        made = export_image(picture, "picture", Path(folder), ExportOptions())
     near = {
         f"PSNR {made.psnr_db:.2f} dB": made.psnr_db,
         f"SSIM {made.ssim:.4f}": made.ssim,

@@ -12,7 +12,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
-from typing import Any, get_args
+from typing import Any
 from unicodedata import normalize
 
 import numpy as np
@@ -27,6 +27,7 @@ from kmdist.job.progress import Event, Watcher
 from kmdist.job.recipe import Original
 from kmdist.job.reporter import watcher
 from kmdist.pictures.dither import EDGE, Ditherer
+from kmdist.pictures.options import ExportOptions, Sort
 from kmdist.pictures.output_files import (
     check_folder,
     make_folder,
@@ -35,7 +36,7 @@ from kmdist.pictures.output_files import (
     write_text,
     written_to,
 )
-from kmdist.pictures.palette_files import Sort, write_palette
+from kmdist.pictures.palette_files import write_palette
 from kmdist.pictures.png import PACKED_PIXELS, PACKING_BYTES, PngWriter
 from kmdist.pictures.run_pictures import (
     BAND_PIXELS,
@@ -118,37 +119,6 @@ class ExportedImage:
         }
 
 
-@dataclass(frozen=True)
-class Look:
-    """How pictures and palettes are written.
-
-    Parameters
-    ----------
-    dither : share of the errors that is diffused, 0 … 1.
-    sort : order of the colours in the files of the palette.
-    polygons, min_area : see `export`.
-
-    Raises
-    ------
-    UsageError : a value that is none of these.
-    """
-
-    dither: float = 0.0
-    sort: Sort = "share"
-    polygons: bool = False
-    min_area: float = 0.0
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.dither <= 1:
-            raise UsageError(f"--dither {self.dither:g}: must be 0 (no errors) to 1 (all of them)")
-        if self.sort not in get_args(Sort):
-            raise UsageError(f"--sort {self.sort!r}: must be {', '.join(get_args(Sort))}")
-        if not 0 <= self.min_area < math.inf:
-            raise UsageError(f"--min-area {self.min_area:g}: must be a number, 0 or more")
-        if self.min_area and not self.polygons:
-            raise UsageError("--min-area is of polygons: give --polygons")
-
-
 @checked_arguments
 def export(
     run: Run | str | Path,
@@ -198,7 +168,7 @@ def export(
         only name clusters.
     KmdistError : the run's clusters have no colours, or a file cannot be written.
     """
-    look = Look(float(dither), sort, polygons, float(min_area))
+    look = ExportOptions(dither=dither, sort=sort, polygons=polygons, min_area=min_area)
     run, watch = opened(run), watcher(watch, progress)
     require_label_maps(run, "export")
     if polygons:
@@ -287,7 +257,7 @@ def _safe_part(part: str) -> str:
 def _export_one(
     run: Run,
     folder: Path,
-    look: Look,
+    look: ExportOptions,
     workers: int | None,
     watch: Watcher,
     stage: str,
@@ -333,7 +303,7 @@ def export_threads(images: Sequence[RunImage], workers: int | None) -> int:
 
 
 def _export_with_palette(
-    name: str, run: Run, stems: Mapping[str, str], folder: Path, look: Look
+    name: str, run: Run, stems: Mapping[str, str], folder: Path, look: ExportOptions
 ) -> ExportedImage:
     """Write one image, and its palette where it has its own; a task."""
     stem, picture = stems[name], RunPicture(run, run.images[name])
@@ -344,7 +314,9 @@ def _export_with_palette(
     return export_image(picture, stem, folder, look)
 
 
-def export_image(picture: RunPicture, stem: str, folder: Path, look: Look) -> ExportedImage:
+def export_image(
+    picture: RunPicture, stem: str, folder: Path, look: ExportOptions
+) -> ExportedImage:
     """Write one image as ``STEM.png``, and nothing besides; compare it with its original."""
     image = picture.image
     original, note = try_original(picture)

@@ -15,6 +15,7 @@ from kmdist.filters.regions import join_small_regions, largest_region
 from kmdist.images import Window
 from kmdist.job.recipe import Original
 from kmdist.pictures.export import file_stems
+from kmdist.pictures.options import ExtractOptions
 from kmdist.pictures.output_files import (
     check_folder,
     check_picture_path,
@@ -27,8 +28,6 @@ from kmdist.pictures.png import PngWriter
 from kmdist.pictures.run_pictures import RunPicture, find_image, require_label_maps, try_original
 from kmdist.store import Run
 from kmdist.store.reader import single_k
-
-MAX_FEATHER_PX = 1000
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ def extract(
         is not clustered; `output` is no .png or is the original; an option is not as it must be.
     KmdistError : the file cannot be written.
     """
-    shape = Shape(min_region, largest, float(feather))
+    shape = ExtractOptions(mask=mask, min_region=min_region, largest=largest, feather=feather)
     run = single_k(run, "extract")
     require_label_maps(run, "extract")
     picture = RunPicture(run, find_image(run, image))
@@ -181,32 +180,10 @@ def chosen_clusters(
     return tuple(sorted(chosen))
 
 
-@dataclass(frozen=True)
-class Shape:
-    """What becomes of the outline; see `extract`.
-
-    Raises
-    ------
-    UsageError : a value that is not allowed.
-    """
-
-    min_region: int = 0
-    largest: bool = False
-    feather: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.min_region < 0:
-            raise UsageError(
-                f"--min-region {self.min_region}: must be a number of pixels, 0 or more"
-            )
-        if not 0 <= self.feather <= MAX_FEATHER_PX:
-            raise UsageError(f"--feather {self.feather:g}: must be 0 to {MAX_FEATHER_PX} pixels")
-
-
 class _Kept:
     """Pixels that are kept, band by band; of regions all at once."""
 
-    def __init__(self, picture: RunPicture, clusters: Sequence[int], shape: Shape) -> None:
+    def __init__(self, picture: RunPicture, clusters: Sequence[int], shape: ExtractOptions) -> None:
         self._picture, self._shape = picture, shape
         self._keep = np.zeros(picture.k + 1, bool)
         self._keep[list(clusters)] = True

@@ -3,16 +3,15 @@
 import json
 import struct
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from kmdist.errors import shown
 from kmdist.images.color import hex_color, to_space
+from kmdist.pictures.options import Sort
 from kmdist.pictures.output_files import replacing, write_text
 from kmdist.pictures.png import PngWriter
 
-Sort = Literal["share", "hue", "lightness"]
 _GREY = 0.02
 """Chroma in Oklab below which a colour has no hue to sort by."""
 

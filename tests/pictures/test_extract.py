@@ -101,6 +101,6 @@ def test_colours_show_where_alpha_does(run: Run, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("wrong", [{"min_region": -1}, {"feather": -0.5}, {"feather": 1e9}])
 def test_what_is_refused(run: Run, tmp_path: Path, wrong: dict[str, float]) -> None:
-    with pytest.raises(UsageError, match=f"--{next(iter(wrong)).replace('_', '-')}"):
+    with pytest.raises(UsageError, match=next(iter(wrong))):
         extract(run, "in.png", tmp_path / "x.png", clusters=(0,), **wrong)
     assert not (tmp_path / "x.png").exists()
