@@ -390,13 +390,9 @@ def _rows(
         if nowhere is not None:
             index[nowhere] = len(picture.palette)
         return index.astype(np.uint8, copy=False)
-    colored = picture.palette[index]
-    if nowhere is None:
-        return colored
-    if picture.has_alpha:
-        colored[nowhere] = 0
-        return colored
-    return np.concatenate([colored, np.where(nowhere, 0, 255).astype(np.uint8)[..., None]], axis=2)
+    if nowhere is None or picture.has_alpha:
+        return picture.recolored(labels)
+    return np.dstack([picture.palette[index], np.where(nowhere, 0, 255).astype(np.uint8)])
 
 
 def require_polygons(run: Run) -> None:
