@@ -78,9 +78,9 @@ class KMeans(CentroidModel):
         ============= ======================================= ===============================
 
     refine : None, or ``'breathing'``: go on from the local optimum by adding a few centroids where
-        errors are largest and taking away those of the least use, until that gains nothing
-        (`kmdist.engine.refining`); some ten times the iterations, for a lower inertia. Not with
-        ``'coreset'``, ``'minibatch'`` and ``'manhattan'``.
+        errors are largest and taking away those of the least use, until that gains nothing, on a
+        sample in memory (`kmdist.engine.refining`), and begin the iterations with that, for a lower
+        inertia. Not with ``'coreset'``, ``'minibatch'`` and ``'manhattan'``.
     verbose : write a line an iteration.
 
     Attributes
@@ -215,7 +215,7 @@ class KMeans(CentroidModel):
         k = int(self.n_clusters)
         if self.refine is not None and self.algorithm_ == "coreset":
             raise ValueError(
-                f"refine={self.refine!r} takes many passes, but {self.algorithm_reason_}: fit "
+                f"refine={self.refine!r} takes exact iterations, but {self.algorithm_reason_}: fit "
                 "fewer rows, or do without"
             )
         if self.algorithm_ in ("coreset", "minibatch"):
@@ -230,16 +230,14 @@ class KMeans(CentroidModel):
             from kmdist.engine.medians import fit_medians
 
             return fit_medians(rows, centroids, options, seed)
+        if self.refine is not None:
+            from kmdist.engine.refining import breathe
+
+            centroids = breathe(rows, centroids, seed + attempt)
         self._report("Initialization complete")
         for state in iterate(rows, centroids, options):
             self._report(f"Iteration {state.iteration}, inertia {state.inertia}.")
         self._report(_ENDED[state.stop_reason or "max_iter"].format(state=state))
-        if self.refine is not None:
-            from kmdist.engine.refining import breathe
-
-            for better in breathe(rows, state, options, seed):
-                state = better
-                self._report(f"Breathing, iteration {state.iteration}, inertia {state.inertia}.")
         return state
 
     def _initial(self, rows: Rows, X: Any, seed: int, attempt: int) -> np.ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kmdist.engine.fits import FitOptions, cluster_order
-from kmdist.engine.lloyd import Options, State, final_state, last
+from kmdist.engine.lloyd import Options, State, final_state, iterate, last
 from kmdist.engine.passes import ThreadPool
 from kmdist.engine.rows import rows_of_array
 from kmdist.errors import UsageError, quantity
@@ -206,7 +206,9 @@ def _refined(cloud: ColorCloud, state: State, options: PaletteOptions) -> State:
         rows, _ = rows_of_array(cloud.points, cloud.colors.counts.astype(np.float64), pool)
         lloyd = Options(max_iter=max(1, options.max_iter), tol=options.tol)
         start = final_state(rows, replace(state, counts=state.counts.astype(np.float64)))
-        found = last(breathe(rows, start, lloyd, options.seed))
+        found = last(iterate(rows, breathe(rows, start.centroids, options.seed), lloyd))
+        n_iter = start.iteration + found.iteration
+        found = replace(min(start, found, key=lambda one: one.inertia), iteration=n_iter)
     finally:
         pool.close()
     _, counts, inertia = _method(cloud, options.metric).assign(cloud, found.centroids)
