@@ -7,6 +7,7 @@ in 15 ms. A random sample of 20,000 pixels does as well but takes longer.
 """
 
 import math
+from heapq import heappop, heappush
 
 import numpy as np
 import numpy.typing as npt
@@ -194,16 +195,17 @@ def summarize(
         return codes, points, weights.astype(np.float64)
     # Of millions of colours, pairs of neighbouring values a channel are fine enough to start
     # from; it bounds the memory of the moments.
-    cells = codes >> np.uint32(0 if len(codes) <= _MAX_SINGLE_COLORS else 3)
-    first = _first_of_runs(cells)
-    starts = first[_adaptive_starts(cells[first], _moments(points, weights, first), size)]
+    first = np.arange(len(codes))
+    if len(codes) > _MAX_SINGLE_COLORS:
+        first = np.flatnonzero(np.diff(codes >> np.uint32(3), prepend=~(codes[:1] >> np.uint32(3))))
+    cumulated = np.zeros((len(first) + 1, 5))
+    np.cumsum(_moments(points, weights, first), axis=0, out=cumulated[1:])
+    starts = np.empty(size + 8, np.int64)
+    n = _divide(codes[first], cumulated, size, starts)
+    starts = first[np.sort(starts[:n])]
     moments = _moments(points, weights, starts)
     means = (moments[:, 1:4] / moments[:, :1]).astype(np.float32)
     return codes[starts], means, moments[:, 0]
-
-
-def _first_of_runs(values: npt.NDArray[np.uint32]) -> npt.NDArray[np.int64]:
-    return np.flatnonzero(np.diff(values, prepend=~values[:1]))
 
 
 def _moments(
@@ -230,64 +232,44 @@ def _add_moments(points, weights, starts, moments):  # type: ignore[no-untyped-d
 
 
 @njit(nogil=True, cache=True)
-def _add_runs(rows, starts, sums):  # type: ignore[no-untyped-def]
-    for run in range(starts.size - 1):
-        for i in range(starts[run], starts[run + 1]):
-            for column in range(rows.shape[1]):
-                sums[run, column] += rows[i, column]
+def _scatter(cumulated, start, end):  # type: ignore[no-untyped-def]
+    """Σ w‖x − mean‖² of a run of points."""
+    squares = 0.0
+    for axis in range(1, 4):
+        squares += (cumulated[end, axis] - cumulated[start, axis]) ** 2
+    return (
+        cumulated[end, 4]
+        - cumulated[start, 4]
+        - squares / (cumulated[end, 0] - cumulated[start, 0])
+    )
 
 
-def _adaptive_starts(
-    codes: npt.NDArray[np.uint32], moments: Float64Array, size: int
-) -> npt.NDArray[np.int64]:
-    """First of the cells, of which `codes` are the codes, in each cell of the summary.
-
-    A cell's scatter is at least that of each cell in it, so dividing the worst first means
-    dividing exactly the cells above some threshold.
-    """
-    starts = [np.arange(len(codes))]
-    scatters: list[Float64Array] = []
-    first_children: list[npt.NDArray[np.int64]] = []
-    while len(codes) > 1 or not scatters:
-        parents = codes >> np.uint32(3)
-        first = _first_of_runs(parents)
-        first_children.append(np.append(first, len(codes)))
-        of_children, moments = moments, np.zeros((len(first), 5))
-        _add_runs(of_children, first_children[-1], moments)
-        x, y, z = moments[:, 1:4].T  # `sum` over three takes four times as long
-        scatters.append(moments[:, 4] - (x * x + y * y + z * z) / moments[:, 0])
-        starts.append(starts[-1][first])
-        codes = parents[first]
-    scatter = np.concatenate(scatters)
-    n_children = np.concatenate([np.diff(first) for first in first_children])
-    divided = np.zeros(len(scatter), np.bool_)
-    divided[_worst_first(scatter, n_children, size)] = True
-    is_start = np.zeros(len(starts[0]), np.bool_)
-    is_start[0] = True
-    offset = 0
-    for level, first in enumerate(first_children):
-        of_divided = np.repeat(divided[offset : offset + len(first) - 1], np.diff(first))
-        is_start[starts[level][of_divided]] = True
-        offset += len(first) - 1
-    return np.flatnonzero(is_start)
-
-
-def _worst_first(
-    scatter: Float64Array, n_children: npt.NDArray[np.int64], size: int
-) -> npt.NDArray[np.int64]:
-    """Cells to divide, by scatter, descending, until there are `size` cells.
-
-    Only as many as that may take are sorted: all of them take ten times as long.
-    """
-    wanted = size
-    while True:
-        wanted = min(2 * wanted, len(scatter))
-        least = np.partition(scatter, len(scatter) - wanted)[len(scatter) - wanted]
-        some = np.flatnonzero(scatter >= least)
-        order = some[np.argsort(-scatter[some], kind="stable")]
-        n_cells = 1 + np.cumsum(n_children[order] - 1)
-        if n_cells[-1] >= size or wanted == len(scatter):
-            return order[: np.searchsorted(n_cells, size) + 1]
+@njit(nogil=True, cache=True)
+def _divide(codes, cumulated, size, starts):  # type: ignore[no-untyped-def]
+    """Write the first of the points of each cell, in no order, and return how many there are."""
+    n, waiting = 0, [(-_scatter(cumulated, 0, codes.size), 0, codes.size, 24)]
+    while len(waiting) > 0 and n + len(waiting) < size:
+        _, start, end, bits = heappop(waiting)
+        bits -= 3
+        while start < end:
+            after, above = start + 1, end
+            child = np.int64(codes[start]) >> bits
+            while after < above:
+                middle = (after + above) // 2
+                if np.int64(codes[middle]) >> bits == child:
+                    after = middle + 1
+                else:
+                    above = middle
+            if after - start > 1 and bits > 0:
+                heappush(waiting, (-_scatter(cumulated, start, after), start, after, bits))
+            else:
+                starts[n] = start
+                n += 1
+            start = after
+    for _, start, _, _ in waiting:
+        starts[n] = start
+        n += 1
+    return n
 
 
 # Points are visited in runs of this many, with a box around each: a candidate gains nothing in a
@@ -322,79 +304,97 @@ def seed_indices(
     n, k = len(points), len(uniforms)
     if n < k:
         raise ValueError(f"{k} centres need at least {k} points, received {n}")
-    firsts = np.arange(0, n, _RUN)
-    low, high = np.minimum.reduceat(points, firsts), np.maximum.reduceat(points, firsts)
+    n_runs = -(-n // _RUN)
+    columns = np.empty((3, n_runs * _RUN), np.float32)
+    columns[:, :n], columns[:, n:] = points.T, points[-1:].T
+    shares = np.zeros(n_runs * _RUN, np.float32)
+    shares[:n] = weights / weights.sum()
+    of_runs = columns.reshape(3, n_runs, _RUN)
+    low, high = of_runs.min(axis=2), of_runs.max(axis=2)
     chosen = np.empty(k, np.int64)
-    shares = (weights / weights.sum()).astype(np.float32)
-    nearest, farthest = np.full(n, np.inf, np.float32), np.full(len(firsts), np.inf, np.float32)
-    cumulated = np.empty(n, np.float64)
-    _greedy(points, low, high, shares, uniforms, nearest, farthest, cumulated, chosen)
+    # Before the first is chosen, each counts by its weight alone.
+    nearest, farthest = np.ones_like(shares), np.full(n_runs, np.inf, np.float32)
+    masses = shares.reshape(n_runs, _RUN).sum(axis=1, dtype=np.float64)
+    reached = np.empty(n_runs, np.int32)
+    lanes = np.empty(_RUN, np.float32)
+    _greedy(columns, low, high, shares, uniforms, nearest, farthest, masses, reached, lanes, chosen)
     return chosen
 
 
 @njit(nogil=True, cache=True)
-def _draw(cumulated, uniform, shares, distances):  # type: ignore[no-untyped-def]
-    """Index drawn by `uniform`; never a point at distance zero while another is left."""
-    wanted = uniform * cumulated[-1]
-    i, end = 0, cumulated.size - 1
-    while i < end:
-        middle = (i + end) // 2
-        if cumulated[middle] <= wanted:
-            i = middle + 1
-        else:
-            end = middle
-    while i > 0 and distances[i] * shares[i] == 0:
-        i -= 1
-    return i
+def _draw(masses, uniform, shares, nearest):  # type: ignore[no-untyped-def]
+    """Point drawn by `uniform`; never one at distance zero while another is left."""
+    total = 0.0
+    for run in range(masses.size):
+        total += masses[run]
+    left, drawn = uniform * total, 0
+    for run in range(masses.size):
+        if masses[run] > 0:
+            drawn = run
+            if left < masses[run]:
+                break
+            left -= masses[run]
+    first, place = drawn * _RUN, drawn * _RUN
+    for i in range(first, first + _RUN):
+        mass = np.float64(shares[i]) * nearest[i]
+        if mass > 0:
+            place = i
+            if left < mass:
+                break
+            left -= mass
+    return place
 
 
 @njit(nogil=True, cache=True, inline="always")
-def _is_reached(x, y, z, low, high, run, farthest):  # type: ignore[no-untyped-def]
-    """Whether a point may be nearer to a point of a run than what is its nearest centre now."""
+def _reach(x, y, z, low, high, farthest, reached):  # type: ignore[no-untyped-def]
+    """Mark the runs in which a point may be nearer than what is the nearest centre now."""
     zero = np.float32(0)
-    dx = max(low[run, 0] - x, x - high[run, 0], zero)
-    dy = max(low[run, 1] - y, y - high[run, 1], zero)
-    dz = max(low[run, 2] - z, z - high[run, 2], zero)
-    return dx * dx + dy * dy + dz * dz < farthest[run]
+    for run in range(farthest.size):
+        dx = max(max(low[0, run] - x, x - high[0, run]), zero)
+        dy = max(max(low[1, run] - y, y - high[1, run]), zero)
+        dz = max(max(low[2, run] - z, z - high[2, run]), zero)
+        reached[run] = dx * dx + dy * dy + dz * dz < farthest[run]
 
 
 @njit(nogil=True, cache=True)
 def _greedy(  # type: ignore[no-untyped-def]
-    points, low, high, shares, uniforms, nearest, farthest, cumulated, chosen
+    points, low, high, shares, uniforms, nearest, farthest, masses, reached, lanes, chosen
 ):
     k, trials = uniforms.shape
-    n, n_runs = shares.size, farthest.size
+    zero = np.float32(0)
     for step in range(k):
-        total = 0.0
-        for i in range(n):
-            # The first is drawn by weight alone.
-            total += np.float64(shares[i]) * (nearest[i] if step > 0 else 1.0)
-            cumulated[i] = total
         most, best = -np.inf, 0
         for t in range(1 if step == 0 else trials):
-            candidate = _draw(cumulated, uniforms[step, t], shares, nearest)
-            x, y, z = points[candidate, 0], points[candidate, 1], points[candidate, 2]
-            gain = 0.0
-            for run in range(n_runs):
-                if step > 0 and not _is_reached(x, y, z, low, high, run, farthest):
-                    continue
-                for i in range(run * _RUN, min(run * _RUN + _RUN, n)):
-                    distance = (
-                        (points[i, 0] - x) ** 2 + (points[i, 1] - y) ** 2 + (points[i, 2] - z) ** 2
-                    )
-                    if distance < nearest[i] and step > 0:
-                        gain += shares[i] * np.float64(nearest[i] - distance)
-            if gain > most:
-                most, best = gain, candidate
+            candidate = _draw(masses, uniforms[step, t], shares, nearest)
+            if step == 0:
+                best = candidate
+                break
+            x, y, z = points[0, candidate], points[1, candidate], points[2, candidate]
+            _reach(x, y, z, low, high, farthest, reached)
+            lanes[:] = 0
+            for run in range(farthest.size):
+                if reached[run]:
+                    for lane in range(_RUN):
+                        i = run * _RUN + lane
+                        dx, dy, dz = points[0, i] - x, points[1, i] - y, points[2, i] - z
+                        gain = nearest[i] - (dx * dx + dy * dy + dz * dz)
+                        lanes[lane] += shares[i] * (gain if gain > zero else zero)
+            gained = 0.0
+            for lane in range(_RUN):
+                gained += lanes[lane]
+            if gained > most:
+                most, best = gained, candidate
         chosen[step] = best
-        x, y, z = points[best, 0], points[best, 1], points[best, 2]
-        for run in range(n_runs):
-            if not _is_reached(x, y, z, low, high, run, farthest):
-                continue
-            farthest[run] = 0
-            for i in range(run * _RUN, min(run * _RUN + _RUN, n)):
-                distance = (
-                    (points[i, 0] - x) ** 2 + (points[i, 1] - y) ** 2 + (points[i, 2] - z) ** 2
-                )
-                nearest[i] = min(nearest[i], distance)
-                farthest[run] = max(farthest[run], nearest[i])
+        x, y, z = points[0, best], points[1, best], points[2, best]
+        _reach(x, y, z, low, high, farthest, reached)
+        for run in range(farthest.size):
+            if reached[run]:
+                far, mass = zero, 0.0
+                for i in range(run * _RUN, run * _RUN + _RUN):
+                    dx, dy, dz = points[0, i] - x, points[1, i] - y, points[2, i] - z
+                    distance = dx * dx + dy * dy + dz * dz
+                    if step == 0 or distance < nearest[i]:
+                        nearest[i] = distance
+                    far = max(far, nearest[i])
+                    mass += np.float64(shares[i]) * nearest[i]
+                farthest[run], masses[run] = far, mass
