@@ -14,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from kmdist.recipes.quantize.kernels.color_vectors import LANES, filter_box, find_places
+
 # Colours per leaf and node, at most (tuned on 12 Kodak images, k = 8 … 256).
 LEAF_SIZE = 48
 _NODE_SIZE = 768
@@ -32,7 +34,7 @@ class ColorTree:
 
     Attributes
     ----------
-    points : (3, n) float32, coordinates in the space that is clustered.
+    points : (3, n + 8) float32, coordinates in the space that is clustered; eight are read at once.
     weights : (n,) int64 for points with integer coordinates (sums are then exact), else float64.
     leaf_starts : (n_leaves + 1,) int64 into the points.
     leaf_boxes : (n_leaves, 6) float32: centre, then half side, rounded up.
@@ -41,6 +43,7 @@ class ColorTree:
     node_boxes : (n_nodes, 6) float32.
     chunk_starts : (n_chunks + 1,) int64 into the nodes.
     squares : Σ w‖x‖².
+    largest : points of the largest leaf.
     """
 
     points: Float32Array
@@ -52,6 +55,7 @@ class ColorTree:
     node_boxes: Float32Array
     chunk_starts: npt.NDArray[np.int64]
     squares: float
+    largest: int
 
     def __len__(self) -> int:
         return len(self.weights)
@@ -86,7 +90,8 @@ def build_tree(
             "a tree needs at least one point, with one code and one weight each; received "
             f"codes {codes.shape}, points {points.shape}, weights {weights.shape}"
         )
-    columns = np.ascontiguousarray(points.T)
+    columns = np.zeros((3, n + LANES), np.float32)
+    columns[:, :n] = points.T
     starts = np.empty(n + 1, np.int64)
     leaf_starts = starts[: _split(codes, LEAF_SIZE, starts) + 1].copy()
     node_points = starts[: _split(codes, _NODE_SIZE, starts) + 1].copy()
@@ -110,6 +115,7 @@ def build_tree(
         node_boxes,
         chunk_starts,
         squares,
+        int(np.diff(leaf_starts).max()),
     )
 
 
@@ -178,11 +184,6 @@ def _sum_leaves(points, weights, starts, sums):  # type: ignore[no-untyped-def]
     return squares
 
 
-# Boxes are filtered with float32 distances, which carry at most 5 roundings of 2⁻²⁴; a
-# centroid is dropped only where it loses by more than 30 times that.
-_SLACK = 1e-5
-
-
 def sum_chunk(tree: ColorTree, chunk: int, centroids: Float32Array) -> Sums:
     """Sum the points of one chunk per nearest centroid: a part of one Lloyd iteration.
 
@@ -221,6 +222,8 @@ def label_chunk(
     Σ w‖x − c‖² over the chunk; without labels 0.
     """
     k = len(centroids)
+    columns = np.zeros((3, k + LANES), np.float32)
+    columns[:, :k] = centroids.T
     first, last = tree.chunk_starts[chunk : chunk + 2]
     inertia: float = _assign(
         tree.points,
@@ -230,77 +233,36 @@ def label_chunk(
         tree.leaf_sums,
         tree.node_starts[first : last + 1],
         tree.node_boxes[first:last],
-        np.ascontiguousarray(centroids.T),
+        columns,
         labels,
         sums,
         # Scratch, made here because each NumPy constructor costs 0.1 s of compilation.
         np.arange(k, dtype=np.int32),
-        np.empty(k, np.float32),
-        np.empty((3, k + 1), np.float32),
-        np.empty(k + 1, np.int32),
-        np.empty((3, k + 1), np.float32),
-        np.empty(k + 1, np.int32),
+        np.empty(k // 64 + 1, np.uint64),
+        np.empty((3, k + LANES), np.float32),
+        np.empty(k + LANES, np.int32),
+        np.empty((3, k + LANES), np.float32),
+        np.empty(k + LANES, np.int32),
+        np.empty(tree.largest + LANES, np.uint32),
     )
     return inertia
 
 
+# Inlined, and without views of rows: calls and references would take half of the time at k = 8.
 @njit(nogil=True, cache=True, inline="always")
-def _filter(centroids, index, n, boxes, box, distances, out, out_index):  # type: ignore[no-untyped-def]
-    """Keep the centroids that can be nearest somewhere in a box, in ascending order.
-
-    j loses to s, the nearest to the box's centre m, in all of the box with half sides h if
-    ‖c_j − m‖² − ‖c_s − m‖² > 2 Σ h |c_j − c_s|.
-    """
-    # Inlined, and without views of rows: calls and references would take half of the time at
-    # k = 8.
-    mx, my, mz = boxes[box, 0], boxes[box, 1], boxes[box, 2]
-    hx, hy, hz = boxes[box, 3], boxes[box, 4], boxes[box, 5]
-    best = np.float32(np.inf)
-    for j in range(n):
-        x = centroids[0, j] - mx
-        y = centroids[1, j] - my
-        z = centroids[2, j] - mz
-        distances[j] = x * x + y * y + z * z
-    nearest = 0
-    for j in range(n):
-        if distances[j] < best:
-            best = distances[j]
-            nearest = j
-    near_x, near_y, near_z = centroids[0, nearest], centroids[1, nearest], centroids[2, nearest]
-    less = np.float32(1 - _SLACK)
-    more = np.float32(1 + _SLACK)
-    two = np.float32(2)
-    for j in range(n):
-        reach = (
-            hx * abs(centroids[0, j] - near_x)
-            + hy * abs(centroids[1, j] - near_y)
-            + hz * abs(centroids[2, j] - near_z)
-        )
-        distances[j] = distances[j] * less - two * reach * more
-    limit = best * more
-    kept = 0
-    for j in range(n):
-        if distances[j] <= limit:
-            out[0, kept] = centroids[0, j]
-            out[1, kept] = centroids[1, j]
-            out[2, kept] = centroids[2, j]
-            out_index[kept] = index[j]
-            kept += 1
-    return kept
-
-
-@njit(nogil=True, cache=True, inline="always")
-def _find_nearest(points, i, centroids, n):  # type: ignore[no-untyped-def]
-    """Place of the nearest of n centroids for a point, and its squared distance."""
-    px, py, pz = np.float64(points[0, i]), np.float64(points[1, i]), np.float64(points[2, i])
-    best, nearest = np.inf, 0
-    for j in range(n):
-        x, y, z = centroids[0, j] - px, centroids[1, j] - py, centroids[2, j] - pz
-        distance = x * x + y * y + z * z
-        closer = distance < best
-        best = distance if closer else best
-        nearest = j if closer else nearest
-    return nearest, best
+def _add(points, weights, start, end, index, places, sums):  # type: ignore[no-untyped-def]
+    """Add the points of a leaf to the sums of their centroids."""
+    value = sums.dtype.type
+    for i in range(start, end):
+        label = np.uint32(index[places[i - start]])
+        w = weights[i]
+        x, y, z = w * value(points[0, i]), w * value(points[1, i]), w * value(points[2, i])
+        # Loaded before any is stored: the compiler makes one vector of the four.
+        x += sums[label, 0]
+        y += sums[label, 1]
+        z += sums[label, 2]
+        w += sums[label, 3]
+        sums[label, 0], sums[label, 1], sums[label, 2], sums[label, 3] = x, y, z, w
 
 
 @njit(nogil=True, cache=True)
@@ -316,41 +278,41 @@ def _assign(  # type: ignore[no-untyped-def]
     labels,
     sums,
     every,
-    distances,
+    marks,
     of_node,
     node_index,
     of_leaf,
     leaf_index,
+    places,
 ):
     """Add to `sums`; if `labels` are not empty, write them and return the inertia."""
-    k = centroids.shape[1]
-    value = sums.dtype.type
+    k = every.size
     labelling = labels.size > 0
     inertia = 0.0
     for node in range(node_starts.size - 1):
-        n_node = _filter(centroids, every, k, node_boxes, node, distances, of_node, node_index)
+        n_node = filter_box(centroids, every, k, node_boxes, node, marks, of_node, node_index)
         for leaf in range(node_starts[node], node_starts[node + 1]):
-            n_leaf = _filter(
-                of_node, node_index, n_node, leaf_boxes, leaf, distances, of_leaf, leaf_index
+            n_leaf = filter_box(
+                of_node, node_index, n_node, leaf_boxes, leaf, marks, of_leaf, leaf_index
             )
+            start, end = leaf_starts[leaf], leaf_starts[leaf + 1]
             if n_leaf == 1:
                 for column in range(4):
                     sums[leaf_index[0], column] += leaf_sums[leaf, column]
                 if not labelling:
                     continue
-            # A point after the other: a dozen is too few for the compiler's vector loops, which
-            # take 1.5 times as long.
-            of_cell = 0.0
-            for i in range(leaf_starts[leaf], leaf_starts[leaf + 1]):
-                nearest, distance = _find_nearest(points, i, of_leaf, n_leaf)
-                weight, label = weights[i], leaf_index[nearest]
-                if n_leaf > 1:
-                    sums[label, 0] += weight * value(points[0, i])
-                    sums[label, 1] += weight * value(points[1, i])
-                    sums[label, 2] += weight * value(points[2, i])
-                    sums[label, 3] += weight
-                if labelling:
-                    labels[i] = label
-                    of_cell += weight * distance
-            inertia += of_cell
+                places[: end - start] = 0
+            else:
+                find_places(points, start, end, of_leaf, n_leaf, places)
+                _add(points, weights, start, end, leaf_index, places, sums)
+            if labelling:
+                of_cell = 0.0
+                for i in range(start, end):
+                    place = places[i - start]
+                    labels[i] = leaf_index[place]
+                    x = of_leaf[0, place] - np.float64(points[0, i])
+                    y = of_leaf[1, place] - np.float64(points[1, i])
+                    z = of_leaf[2, place] - np.float64(points[2, i])
+                    of_cell += weights[i] * (x * x + y * y + z * z)
+                inertia += of_cell
     return inertia
