@@ -351,13 +351,13 @@ def _insert(i, j, square, owners, squares):  # type: ignore[no-untyped-def]
         owners[1, i], squares[1, i] = j, square
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 def _find_all(rows, centres, owners, squares):  # type: ignore[no-untyped-def]
     for i in range(rows.shape[0]):
         _find_two(rows, centres, i, owners, squares)
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 def _exchange(rows, weights, chosen, centres, owners, squares, losses, distances):  # type: ignore[no-untyped-def]
     """Put row `chosen` in the place of the centre that is missed least, if that is a gain."""
     losses[:] = 0.0
@@ -368,10 +368,13 @@ def _exchange(rows, weights, chosen, centres, owners, squares, losses, distances
         least = min(t, squares[0, i])
         gain += weights[i] * (squares[0, i] - least)
         losses[owners[0, i]] += weights[i] * (min(t, squares[1, i]) - least)
-    place = losses.argmin()
+    place = 0
+    for j in range(losses.size):
+        place = j if losses[j] < losses[place] else place
     if not losses[place] < gain:
         return False
-    centres[place] = rows[chosen]
+    for p in range(rows.shape[1]):  # a row as a whole brings six seconds of compiling with it
+        centres[place, p] = rows[chosen, p]
     for i in range(rows.shape[0]):
         if owners[0, i] == place or owners[1, i] == place:
             _find_two(rows, centres, i, owners, squares)
