@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from kmdist.job.block_results import of_json
+from kmdist.job.block_pass import of_json
 from kmdist.nightly import outcome
 
 PLAIN = {"parts": [{"a": 1, "b": [1, 2]}], "n": 3}

@@ -12,8 +12,7 @@ from kmdist.errors import ImageError, KmdistError
 from kmdist.filters.regions import join_small_regions
 from kmdist.images import ImageSource, Piece, Rejection
 from kmdist.images.blocks import is_sharded
-from kmdist.job.block_pass import BlockPass, Stage, writing_stage
-from kmdist.job.block_results import LeftOut
+from kmdist.job.block_pass import BlockPass, LeftOut, Stage, writing_stage
 from kmdist.job.job import Job
 from kmdist.job.memory import Held, Step
 from kmdist.job.pixels import decode_piece

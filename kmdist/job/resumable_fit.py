@@ -11,8 +11,7 @@ from kmdist.engine.lloyd import Options, State, iterate
 from kmdist.engine.rows import Block, Rows
 from kmdist.engine.seeding import seed_centroids
 from kmdist.images import Rejection
-from kmdist.job.block_pass import BlockPass, Item, Stage
-from kmdist.job.block_results import LeftOut
+from kmdist.job.block_pass import BlockPass, Item, LeftOut, Stage
 from kmdist.job.job import Job
 
 CHECKPOINT_S = 10.0

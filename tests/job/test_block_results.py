@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 
 from kmdist.images import Rejection
-from kmdist.job.block_results import LeftOut, of_arrays, of_json, to_arrays, to_json
+from kmdist.job.block_pass import LeftOut, of_arrays, of_json, to_arrays, to_json
 
 
 class Part(NamedTuple):

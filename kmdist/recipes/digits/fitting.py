@@ -28,8 +28,7 @@ from kmdist.engine.passes import one_blas_thread
 from kmdist.engine.rows import Loader, Rows
 from kmdist.errors import KmdistError, quantity
 from kmdist.images import Rejection
-from kmdist.job.block_pass import BlockPass, Stage
-from kmdist.job.block_results import LeftOut, of_arrays, to_arrays
+from kmdist.job.block_pass import BlockPass, LeftOut, Stage, of_arrays, to_arrays
 from kmdist.job.job import Job, NothingToFitError
 from kmdist.job.progress import Message
 from kmdist.job.resumable_fit import fit_centroids, kept_rows

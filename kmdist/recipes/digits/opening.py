@@ -15,8 +15,7 @@ import numpy as np
 
 from kmdist.errors import UsageError, quantity
 from kmdist.images import EVERYTHING, Choice, Found, Rejection
-from kmdist.job.block_pass import BlockPass, writing_stage
-from kmdist.job.block_results import LeftOut
+from kmdist.job.block_pass import BlockPass, LeftOut, writing_stage
 from kmdist.job.job import Job, NoUsableImageError
 from kmdist.job.memory import DECODE_BYTES, Held
 from kmdist.job.options import JobOptions

@@ -18,8 +18,7 @@ from kmdist.filters.features import features_of_textons, tile_textons
 from kmdist.filters.statistics import FeatureSums
 from kmdist.filters.tiles import Box
 from kmdist.images import Piece, Rejection, Window
-from kmdist.job.block_pass import Stage, writing_stage
-from kmdist.job.block_results import LeftOut
+from kmdist.job.block_pass import LeftOut, Stage, writing_stage
 from kmdist.job.work import Work, each_piece
 from kmdist.recipes.texture.measuring import (
     Field,
