@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from kmdist.errors import UsageError
 from kmdist.images import Rejection
 from kmdist.job.block_pass import Stage
+from kmdist.job.image_fits import write_predicted
 from kmdist.job.job import Job
 from kmdist.job.label_maps import (
     LabelSink,
@@ -29,7 +30,6 @@ from kmdist.job.label_maps import (
 )
 from kmdist.job.photographs import Photographs
 from kmdist.job.pixels import Pixels, decode_pieces
-from kmdist.job.shared_fit import write_predicted
 from kmdist.job.work import Work
 from kmdist.recipes.quantize.fidelity import Fidelity, fidelity_of, merged, write_fidelity
 from kmdist.recipes.quantize.kernels.histogram import ColorCounter, Colors

@@ -18,7 +18,7 @@ from kmdist.engine.passes import Pool
 from kmdist.errors import ImageError, UsageError, quantity
 from kmdist.images import Piece, Rejection
 from kmdist.job.block_pass import BlockPass
-from kmdist.job.each_image import FittedImage, fit_each, record_of_images
+from kmdist.job.image_fits import FitResult, FittedImage, SharedFit, fit_each, record_of_images
 from kmdist.job.job import Job
 from kmdist.job.label_maps import Layer, label_blocks, label_items, open_sink
 from kmdist.job.memory import Outline
@@ -27,7 +27,6 @@ from kmdist.job.photographs import PhotographProcedure, Photographs, fingerprint
 from kmdist.job.pixels import decode_piece
 from kmdist.job.progress import Message, Watcher, compile_kernels
 from kmdist.job.recipe import Results
-from kmdist.job.shared_fit import FitResult, SharedFit
 from kmdist.recipes.quantize.blocks import COUNT, LABEL, PHOTOGRAPHIC, Counted, decode_block
 from kmdist.recipes.quantize.fidelity import Fidelity, fidelity_of, write_fidelity
 from kmdist.recipes.quantize.kernels.histogram import ColorCounter, Colors

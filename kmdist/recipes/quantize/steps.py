@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from kmdist.job.each_image import each_stage
+from kmdist.job.image_fits import each_stage
 from kmdist.job.label_maps import label_items, mark_steps, shard_bytes, tiles_of
 from kmdist.job.memory import DECODE_BYTES, LABEL_BYTES, Held, Step
 from kmdist.job.photographs import Photographs

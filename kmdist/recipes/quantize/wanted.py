@@ -16,7 +16,7 @@ from kmdist.engine.fits import find_elbow
 from kmdist.errors import ImageError, UsageError, quantity
 from kmdist.images import Found, decode, probe, to_rgb8
 from kmdist.images.finding.files import read_bytes
-from kmdist.job.shared_fit import WantedClusters
+from kmdist.job.image_fits import WantedClusters
 from kmdist.recipes.quantize.kernels.histogram import Colors, count_colors
 from kmdist.recipes.quantize.options import MAX_K, QuantizeOptions
 from kmdist.recipes.quantize.palette import (

@@ -21,7 +21,15 @@ from kmdist.filters.regions import join_small_regions
 from kmdist.images import Found, Piece, Rejection
 from kmdist.images.finding.find import listed_inputs
 from kmdist.images.finding.formats import zarr_metadata
-from kmdist.job.each_image import FittedImage, fit_each, record_of_images
+from kmdist.job.image_fits import (
+    Arrays,
+    FitResult,
+    FittedImage,
+    SharedFit,
+    fit_each,
+    record_of_images,
+    write_predicted,
+)
 from kmdist.job.job import Job
 from kmdist.job.label_maps import Layer, label_items, open_sink
 from kmdist.job.memory import Outline
@@ -30,7 +38,6 @@ from kmdist.job.photographs import Photographs, model_record, open_photographs
 from kmdist.job.progress import Message, Watcher
 from kmdist.job.recipe import Inputs, Results
 from kmdist.job.resumable_fit import fit_centroids
-from kmdist.job.shared_fit import Arrays, FitResult, SharedFit, write_predicted
 from kmdist.job.work import Work
 from kmdist.recipes.segment import geo
 from kmdist.recipes.segment.bands import gather_by

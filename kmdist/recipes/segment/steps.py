@@ -7,7 +7,7 @@ import numpy as np
 
 from kmdist.engine.coreset import coreset_size
 from kmdist.engine.rows import centroid_dtype, kept_row_bytes
-from kmdist.job.each_image import each_stage
+from kmdist.job.image_fits import each_stage
 from kmdist.job.label_maps import (
     kept_label_bytes,
     label_items,

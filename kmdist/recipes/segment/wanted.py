@@ -13,7 +13,7 @@ from kmdist.engine.rows import Rows
 from kmdist.engine.seeding import seed_centroids
 from kmdist.errors import ImageError, UsageError, quantity
 from kmdist.images.reading.numpy_files import open_numpy
-from kmdist.job.shared_fit import WantedClusters, choose_k
+from kmdist.job.image_fits import WantedClusters, choose_k
 from kmdist.recipes.segment.model import Scaling, SegmentModel, cluster_colors
 from kmdist.recipes.segment.options import SegmentOptions
 from kmdist.recipes.segment.scaling import Channels, Features, find_scaling

@@ -13,6 +13,7 @@ import numpy as np
 
 from kmdist.images import Piece, Rejection
 from kmdist.job.block_pass import BlockPass, Stage
+from kmdist.job.image_fits import write_predicted
 from kmdist.job.job import Job
 from kmdist.job.label_maps import (
     KeptLabels,
@@ -27,7 +28,6 @@ from kmdist.job.label_maps import (
 )
 from kmdist.job.memory import LABEL_BYTES, Held
 from kmdist.job.photographs import Photographs
-from kmdist.job.shared_fit import write_predicted
 from kmdist.job.work import Work
 from kmdist.recipes.texture.blocks import MAP, MeasuredBlock, Measuring, Tiles, measure_piece
 from kmdist.recipes.texture.measuring import Field, color_sums, label_field, row_inertia

@@ -27,7 +27,7 @@ from kmdist.errors import ImageError, KmdistError
 from kmdist.filters.statistics import FeatureSums
 from kmdist.images import ImageSource, Piece, Window, decode, to_rgb8
 from kmdist.job.block_pass import GIVEN_UP, BlockPass, Stage
-from kmdist.job.each_image import FittedImage, fit_each, record_of_images
+from kmdist.job.image_fits import FitResult, FittedImage, SharedFit, fit_each, record_of_images
 from kmdist.job.job import Job
 from kmdist.job.label_maps import label_items
 from kmdist.job.memory import Outline
@@ -35,7 +35,6 @@ from kmdist.job.options import JobOptions
 from kmdist.job.photographs import PhotographProcedure, Photographs, open_photographs
 from kmdist.job.progress import Message, Watcher, compile_kernels
 from kmdist.job.recipe import Results
-from kmdist.job.shared_fit import FitResult, SharedFit
 from kmdist.job.work import Work
 from kmdist.recipes.texture.blocks import (
     COUNTED,

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from kmdist.filters.tiles import pair_kernels, plan_axis
-from kmdist.job.each_image import each_stage
+from kmdist.job.image_fits import each_stage
 from kmdist.job.label_maps import (
     kept_label_bytes,
     label_items,

@@ -8,7 +8,7 @@ import numpy as np
 
 from kmdist.engine.fits import Clusters, FitOptions, fit_clusters
 from kmdist.engine.lloyd import State
-from kmdist.job.shared_fit import WantedClusters, choose_k
+from kmdist.job.image_fits import WantedClusters, choose_k
 from kmdist.recipes.texture.model import DEFAULT_PRESET, SETTABLE, Texture
 from kmdist.recipes.texture.options import TextureOptions
 

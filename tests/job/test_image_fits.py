@@ -5,7 +5,7 @@ from typing import Any, cast
 
 import pytest
 
-from kmdist.job.each_image import say_choices
+from kmdist.job.image_fits import say_choices
 from kmdist.job.progress import Message
 
 
