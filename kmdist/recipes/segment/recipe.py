@@ -40,7 +40,7 @@ def segment(
     KmdistError : no image can be used, or the job cannot be done; what is finished is kept.
     """
     from kmdist.job.running import run_job
-    from kmdist.recipes.segment.arrays import stored
+    from kmdist.recipes.segment.procedure import stored
 
     with stored(inputs) as listed:
         return run_job(RECIPE.fit(listed, options), output, options, **how)
