@@ -269,9 +269,22 @@ class FittingOptions(JobOptions, frozen=True, kw_only=True):
     DEFAULT_K: ClassVar[int]
 
     k: K = None
+    shared: bool = True
     n_init: Annotated[PositiveInt, Option(N_INIT)] = 1
     max_iter: Annotated[PositiveInt, Option(MAX_ITER)] = 300
     tol: Annotated[NonNegative, Option(TOL)] = 1e-4
+    fit_only: Annotated[
+        bool,
+        Option(
+            "Fit shared clusters and write no label maps: a model for kmdist.predict.",
+            one_off=True,
+        ),
+    ] = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.fit_only and not self.shared:
+            raise UsageError("fit_only makes clusters to label with later: it needs shared=True")
 
     @property
     def fitting(self) -> dict[str, Any]:

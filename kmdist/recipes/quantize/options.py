@@ -127,10 +127,6 @@ class QuantizeOptions(FittingOptions, frozen=True, kw_only=True):
             schema={"type": "string"},
         ),
     ] = "#ffffff"
-    fit_only: Annotated[
-        bool,
-        Option("Write the palette and no label maps: a model for kmdist.predict.", one_off=True),
-    ] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -156,8 +152,6 @@ class QuantizeOptions(FittingOptions, frozen=True, kw_only=True):
             raise UsageError(
                 f"k = {self.k} chooses one k for the collection; give a number of colours"
             )
-        if self.fit_only and not self.shared:
-            raise UsageError("fit_only makes one palette to label with later; it needs shared=True")
 
     @property
     def transparency(self) -> "Transparency":

@@ -184,10 +184,6 @@ class SegmentOptions(FittingOptions, frozen=True, kw_only=True):
             schema={"type": "string"},
         ),
     ] = "k-means++"
-    fit_only: Annotated[
-        bool,
-        Option("Write centroids and no label maps: a model for kmdist.predict.", one_off=True),
-    ] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -195,8 +191,6 @@ class SegmentOptions(FittingOptions, frozen=True, kw_only=True):
             raise UsageError(f"k = {self.k} chooses one k for the collection; give a number")
         if self.volume and (self.z is not None or self.bands):
             raise UsageError("volume takes all planes of each file: it goes without z and bands")
-        if self.fit_only and not self.shared:
-            raise UsageError("fit_only makes one set of clusters; it needs shared=True")
 
     @property
     def weights(self) -> dict[str, float]:

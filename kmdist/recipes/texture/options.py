@@ -75,18 +75,8 @@ class TextureOptions(FittingOptions, frozen=True, kw_only=True):
     ] = False
     init: Annotated[Method, Option("First centres.")] = "k-means++"
     block_mpx: BlockMpx = 4.0
-    fit_only: Annotated[
-        bool,
-        Option(
-            "Fit shared clusters and write no label maps: a model for kmdist.predict.",
-            one_off=True,
-        ),
-    ] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.fit_only and (not self.shared or self.keep_responses):
-            raise UsageError(
-                "fit_only makes clusters to label with later: it needs shared=True and keeps no "
-                "responses"
-            )
+        if self.fit_only and self.keep_responses:
+            raise UsageError("fit_only makes clusters to label with later: it keeps no responses")
