@@ -1,6 +1,6 @@
 """Decoded pixels: of pieces, of images in memory, and of the originals of label maps."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kmdist.errors import ImageError, UsageError
-from kmdist.images import Found, Piece, Rejection, Window, decode, probe, to_rgb8
+from kmdist.images import Found, Piece, Window, decode, probe, to_rgb8
 from kmdist.images.finding.files import file_status
 from kmdist.job.recipe import Model
-from kmdist.job.work import Work, read_piece
+from kmdist.job.work import read_piece
 from kmdist.store import RunImage, label_dtype, unclustered_value
 
 Convert = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray | None]]
@@ -46,15 +46,6 @@ def decode_piece(piece: Piece, convert: Convert = to_rgb8) -> Pixels:
     """Decode one piece to 8-bit colours."""
     rgb, unclustered = convert(read_piece(piece))
     return Pixels(piece, rgb, unclustered)
-
-
-def decode_pieces(work: Work, convert: Convert = to_rgb8) -> Iterator[Pixels | Rejection]:
-    """Decode the pieces of a block, one at a time: a small image then stays in the cache."""
-    for piece in work.pieces:
-        try:
-            yield decode_piece(piece, convert)
-        except ImageError as error:
-            yield Rejection(piece.source.name, error.code, error.reason)
 
 
 def require_there(image: RunImage) -> None:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from skimage.filters import threshold_otsu
 
-from kmdist.images import Rejection
+from kmdist.images import Piece, Rejection
 from kmdist.job import label_maps
 from kmdist.job.block_pass import BlockPass, Stage
 from kmdist.job.job import Job, NoUsableImageError
@@ -18,7 +18,7 @@ from kmdist.job.memory import Outline
 from kmdist.job.options import JobOptions
 from kmdist.job.photograph_recipe import PhotographRecipe
 from kmdist.job.photographs import PhotographProcedure, Photographs
-from kmdist.job.pixels import decode_pieces
+from kmdist.job.pixels import decode_piece
 from kmdist.job.recipe import Inputs, Results
 from kmdist.job.work import Work
 from kmdist.store import Run
@@ -61,19 +61,16 @@ def tally(
     work: Work, sink: label_maps.LabelSink | None = None, model: Threshold | None = None
 ) -> Tally:
     """Count a block and, with a model, label it; a task."""
-    counts, rejected = np.zeros(256, np.int64), []
-    labels = sink.open(work.pieces) if sink else None
-    for one in decode_pieces(work):
-        if isinstance(one, Rejection):
-            rejected.append(one)
-            continue
-        if labels and model:
-            labels.put(one.piece, 0, model.label(one.rgb), one.unclustered)
-        seen = one.rgb if one.unclustered is None else one.rgb[~one.unclustered]
-        counts += np.bincount(brightness(seen).ravel(), minlength=256)
-    if labels and not rejected:
-        labels.close()
-    return Tally(counts, tuple(rejected))
+
+    def one(piece: Piece, labels: label_maps.Taker) -> np.ndarray:
+        pixels = decode_piece(piece)
+        if model:
+            labels.put(piece, 0, model.label(pixels.rgb), pixels.unclustered)
+        seen = pixels.rgb if pixels.unclustered is None else pixels.rgb[~pixels.unclustered]
+        return np.bincount(brightness(seen).ravel(), minlength=256)
+
+    found, rejected = label_maps.label_pieces(work.pieces, sink, one)
+    return Tally(sum(found, np.zeros(256, np.int64)), rejected)
 
 
 def add(parts: Sequence[Tally]) -> Tally:

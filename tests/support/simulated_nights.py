@@ -33,8 +33,7 @@ import sys
 from datetime import datetime
 from pathlib import Path
 from kmdist.nightly import Settings, run_night
-from kmdist.job import pixels
-from kmdist.recipes.quantize import model
+from kmdist.recipes.quantize import blocks, model
 inbox, results, now, log, refit = sys.argv[1:6]
 def logged(function, what):
     def call(piece, *further):
@@ -42,16 +41,8 @@ def logged(function, what):
             file.write(f"{what} {piece.source.mtime_ns} {piece.source.name}\\n")
         return function(piece, *further)
     return call
-pieces_of = pixels.decode_pieces
-read = pixels.decode_piece
-def labelled(work, *further):
-    pixels.decode_piece = logged(read, "label")
-    try:
-        yield from pieces_of(work, *further)
-    finally:
-        pixels.decode_piece = logged(read, "fit")
-model.decode_pieces = labelled
-pixels.decode_piece = logged(read, "fit")
+model.decode_piece = logged(model.decode_piece, "label")
+blocks.decode_piece = logged(blocks.decode_piece, "fit")
 settings = Settings((inbox,), Path(results), grace=600, refit=refit,
                     options={"k": 4, "workers": 1, "block_mpx": 0.01})
 run_night(settings, clock=lambda: datetime.fromisoformat(now))

@@ -4,16 +4,15 @@ Label maps are written there too, each chunk by one writer. Every function here 
 plain data, returns plain data, and says which images it could not use instead of failing for all.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from kmdist.errors import ImageError
 from kmdist.images import Piece, Rejection
 from kmdist.job.block_pass import Stage
 from kmdist.job.label_maps import LabelSink, Taker, label_pieces
 from kmdist.job.memory import DECODE_BYTES, LABEL_BYTES, Held
-from kmdist.job.pixels import Pixels, decode_piece, decode_pieces
-from kmdist.job.work import Work
+from kmdist.job.pixels import Pixels, decode_piece
+from kmdist.job.work import Work, each_piece
 from kmdist.recipes.quantize.fidelity import Fidelity, fidelity_of, merged
 from kmdist.recipes.quantize.kernels.histogram import (
     N_CODES,
@@ -75,50 +74,32 @@ class Counted:
 
 def decode_block(work: Work, transparency: Transparency) -> DecodedBlock:
     """Decode all pieces of a block, to be kept."""
-    decoded = [_weigh(one) for one in decode_pieces(work, transparency.convert)]
-    return DecodedBlock(
-        work.index,
-        tuple(one for one in decoded if isinstance(one, Pixels)),
-        tuple(one for one in decoded if isinstance(one, Rejection)),
+    pixels, rejected = each_piece(
+        work.pieces, lambda piece: weighed(decode_piece(piece, transparency.convert))
     )
-
-
-def pixels_of(
-    block: Work | DecodedBlock, transparency: Transparency
-) -> Iterable[Pixels | Rejection]:
-    """Pixels of a block, those that were kept or decoded one piece at a time."""
-    if isinstance(block, Work):
-        return map(_weigh, decode_pieces(block, transparency.convert))
-    return (*block.pixels, *block.rejected)
-
-
-def _weigh(one: Pixels | Rejection) -> Pixels | Rejection:
-    """With weights; an image whose mask cannot be read is in no pass."""
-    if isinstance(one, Rejection):
-        return one
-    try:
-        return weighed(one)
-    except ImageError as error:
-        return Rejection(one.piece.source.name, error.code, error.reason)
+    return DecodedBlock(work.index, tuple(pixels), rejected)
 
 
 def count_block(block: Work | DecodedBlock, transparency: Transparency) -> Counted:
-    """Count the distinct colours of one block."""
+    """Count the distinct colours of one block; pieces that were not kept are read one at a time."""
     marked: list[str] = []
-    rejected: list[Rejection] = []
     weighted: list[Colors] = []
+    kept = {} if isinstance(block, Work) else {one.piece: one for one in block.pixels}
+
+    def count(piece: Piece) -> None:
+        one = kept.get(piece) or weighed(decode_piece(piece, transparency.convert))
+        if one.weights is not None:
+            weighted.append(Colors.weighted(one.rgb, one.weights))
+        counter.add(one.rgb, one.unclustered)
+        if one.unclustered is not None and one.unclustered.any():
+            marked.append(one.piece.source.name)
+
     with ColorCounter() as counter:
-        for one in pixels_of(block, transparency):
-            if isinstance(one, Rejection):
-                rejected.append(one)
-                continue
-            if one.weights is not None:
-                weighted.append(Colors.weighted(one.rgb, one.weights))
-            counter.add(one.rgb, one.unclustered)
-            if one.unclustered is not None and one.unclustered.any():
-                marked.append(one.piece.source.name)
+        _, rejected = each_piece(block.pieces, count)
         colors = counter.colors()
-    return Counted(colors, tuple(marked), tuple(rejected), merge_colors(weighted))
+    if isinstance(block, DecodedBlock):
+        rejected = block.rejected
+    return Counted(colors, tuple(marked), rejected, merge_colors(weighted))
 
 
 def merge_counted(parts: list[Counted]) -> Counted:

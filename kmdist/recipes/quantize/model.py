@@ -8,7 +8,7 @@ than a block. Bytes that reach this process: 8 k a block.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -16,21 +16,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kmdist.errors import UsageError
-from kmdist.images import Rejection
+from kmdist.images import Piece, Rejection
 from kmdist.job.block_pass import Stage
 from kmdist.job.image_fits import write_predicted
 from kmdist.job.job import Job
 from kmdist.job.label_maps import (
     LabelSink,
     Layer,
+    Taker,
     label_blocks,
     label_items,
+    label_pieces,
     marked_tiled,
     open_sink,
 )
 from kmdist.job.photographs import Photographs
-from kmdist.job.pixels import Pixels, decode_pieces
-from kmdist.job.work import Work
+from kmdist.job.pixels import Pixels, decode_piece
+from kmdist.job.work import Work, each_piece
 from kmdist.recipes.quantize.fidelity import Fidelity, fidelity_of, merged, write_fidelity
 from kmdist.recipes.quantize.kernels.histogram import ColorCounter, Colors
 from kmdist.recipes.quantize.kernels.label_table import ColorLabels
@@ -161,33 +163,31 @@ def label_photographs(job: Job, workload: Photographs, model: Model) -> dict[str
 
 def predict_block(work: Work, sink: LabelSink, model: Model) -> Predicted:
     """Label one block of whole images, one tile, or the tiles of one shard; a task."""
-    decoded: list[Pixels] = []
-    rejected: list[Rejection] = []
-    convert = model.transparency.convert
+    kept: dict[Piece, Pixels] = {}
+    convert, k = model.transparency.convert, model.k
+
+    def count(piece: Piece) -> None:
+        pixels = decode_piece(piece, convert)
+        counter.add(pixels.rgb, pixels.unclustered)
+        if not work.in_shard:  # whose pixels are too many to keep
+            kept[piece] = pixels
+
+    def one(piece: Piece, labels: Taker) -> dict[str, Fidelity]:
+        pixels = kept.get(piece) or decode_piece(piece, convert)
+        of_piece = label_of(pixels.rgb)
+        near = fidelity_of(piece, pixels.rgb, of_piece, model.palette, pixels.unclustered)
+        labels.put(piece, 0, of_piece, pixels.unclustered)
+        return {piece.source.name: near}
+
     with ColorCounter() as counter:
-        for one in decode_pieces(work, convert):
-            if isinstance(one, Rejection):
-                rejected.append(one)
-                continue
-            counter.add(one.rgb, one.unclustered)
-            if not work.in_shard:  # whose pixels are too many to keep
-                decoded.append(one)
+        _, rejected = each_piece(work.pieces, count)
         colors = counter.colors()
-    k = len(model.centroids)
-    nothing = Predicted((0,) * k, (), tuple(rejected))
-    if rejected and work.tile_of is not None:
-        return nothing
+    pieces = work.pieces if work.in_shard else tuple(kept)
+    if not pieces or (rejected and work.tile_of is not None):
+        return Predicted((0,) * k, (), rejected)
     found, counts, inertia = model.label_colors(colors)
-    labels = sink.open(work.pieces)
-    fidelity: list[dict[str, Fidelity]] = []
     with ColorLabels.borrowed(colors, found) as label_of:
-        for one in decode_pieces(work, convert) if work.in_shard else decoded:
-            if isinstance(one, Rejection):
-                return replace(nothing, rejected=(one,))
-            of_piece = label_of(one.rgb)
-            near = fidelity_of(one.piece, one.rgb, of_piece, model.palette, one.unclustered)
-            fidelity.append({one.piece.source.name: near})
-            labels.put(one.piece, 0, of_piece, one.unclustered)
-    labels.close()
-    counted = tuple(map(int, counts))
-    return Predicted(counted, (float(inertia),), tuple(rejected), merged(fidelity))
+        fidelity, lost = label_pieces(pieces, sink, one)
+    if lost:
+        return Predicted((0,) * k, (), lost)
+    return Predicted(tuple(map(int, counts)), (float(inertia),), rejected, merged(fidelity))
