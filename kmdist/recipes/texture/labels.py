@@ -29,7 +29,14 @@ from kmdist.job.label_maps import (
 from kmdist.job.memory import LABEL_BYTES, Held
 from kmdist.job.photographs import Photographs
 from kmdist.job.work import Work
-from kmdist.recipes.texture.blocks import MAP, MeasuredBlock, Measuring, Tiles, measure_piece
+from kmdist.recipes.texture.blocks import (
+    COUNTED,
+    MAP,
+    MeasuredBlock,
+    Measuring,
+    Tiles,
+    measure_piece,
+)
 from kmdist.recipes.texture.measuring import Field, color_sums, label_field, row_inertia
 from kmdist.recipes.texture.model import SPACE, Textons, Texture, TextureModel
 
@@ -82,11 +89,9 @@ def label_textures(
     items: Sequence[Work],
     models: Sequence[TextureModel],
     sink: LabelSink | KeptLabels | None,
-    tiles: Tiles,
     *,
     group: str = "",
     kept: dict[int, Any] | None = None,
-    counted: str = "",
 ) -> list[tuple[np.ndarray, float]]:
     """Label everything that an interrupted run has not.
 
@@ -94,8 +99,8 @@ def label_textures(
     ----------
     items : the blocks to label, of `label_items`.
     models : one a layer of the sink; all measure the same.
-    tiles : of all blocks.
-    kept, counted : see `kmdist.job.block_pass`.
+    sink : labels are kept, or none written, of images that the fit has counted.
+    kept : see `kmdist.job.block_pass`.
 
     Returns
     -------
@@ -105,8 +110,9 @@ def label_textures(
     ------
     KmdistError : an image cannot be read any more.
     """
-    stage, model = label_stage([len(one.centroids) for one in models], counted), models[0]
-    measuring = Measuring(model.texture, 1.0, 0, job.writer, tiles, model.textons)
+    counted, model = "" if isinstance(sink, LabelSink) else COUNTED, models[0]
+    stage = label_stage([len(one.centroids) for one in models], counted)
+    measuring = Measuring(model.texture, 1.0, 0, job.writer, Tiles.of(items), model.textons)
     shared = job.pool.broadcast((measuring, tuple(models)))
     found: Labelled = label_blocks(job, stage, items, sink, shared, group=group, kept=kept)
     return [
@@ -181,6 +187,6 @@ def label_photographs(
         map_textons(job, work, model.textons, model.texture)
     items = label_items(blocks, job.rejected)
     sink = open_sink(job, items, [Layer("", len(palette), palette)], marked)
-    ((sums, inertia),) = label_textures(job, items, [model], sink, Tiles.of(blocks))
+    ((sums, inertia),) = label_textures(job, items, [model], sink)
     totals, features = (sums[:, 3], inertia), model.texture.record()
     return write_predicted(job, model.arrays(), palette, totals, space=SPACE, features=features)

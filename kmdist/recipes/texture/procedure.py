@@ -37,7 +37,6 @@ from kmdist.job.progress import Message, Watcher, compile_kernels
 from kmdist.job.recipe import Results
 from kmdist.job.work import Work
 from kmdist.recipes.texture.blocks import (
-    COUNTED,
     RESPONSES,
     Measuring,
     Summed,
@@ -202,10 +201,8 @@ class TextureGroup(SharedFit):
             items,
             models,
             self.kept_labels([len(model.centroids) for model in models]),
-            Tiles.of(self.work),
             group=self.name,
             kept=kept,
-            counted=COUNTED,
         )
         if self.wanted.keep_responses:
             self._write_responses()
