@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import replace
 from datetime import timedelta
+from inspect import unwrap
 from typing import Any
 
 from kmdist.errors import KmdistError, UsageError
@@ -44,7 +45,7 @@ from kmdist.nightly.models import (
 from kmdist.nightly.outcome import InputError, Night, run_path, stamp_of
 from kmdist.nightly.scan import compare, found_of, look, part_inputs
 from kmdist.nightly.settings import Clock, Settings, system_clock
-from kmdist.recipes.predict import label_inputs
+from kmdist.recipes.predict import predict
 from kmdist.recipes.registry import recipe_named
 from kmdist.store import open_run
 
@@ -233,11 +234,11 @@ class Worker:
     def _predict(self, run: str, number: int, rows: Mapping[bytes, FileRow]) -> None:
         """Label, publish, record. What cannot be used at all is recorded without a run."""
         try:
-            label_inputs(
+            unwrap(predict)(  # which takes options in one
                 model_path(self.settings.results, number),
                 found_of(rows.values()),
                 run_path(self.settings.results, run),
-                self.settings.labelling_options,
+                options=self.settings.labelling_options,
                 watch=self._watch,
                 command=self.settings.command,
                 deadline=self._deadline,

@@ -1,15 +1,13 @@
 """`kmdist predict`: label new images with the clusters of an earlier run."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from kmdist.errors import UsageError
-from kmdist.job.job import Deadline, temporary_output
+from kmdist.job.job import temporary_output
 from kmdist.job.options import JobOptions, job_function
-from kmdist.job.progress import Watcher, watch_nothing
 from kmdist.job.running import run_job
 from kmdist.options import declared
 from kmdist.recipes.options import PredictOptions
@@ -50,30 +48,11 @@ def predict(
     UsageError : the model has no single set of clusters, or an input is not as it must be.
     KmdistError : no image can be used, or the job cannot be done; what is finished is kept.
     """
-    return label_inputs(model, inputs, output, options, **how)
-
-
-def label_inputs(
-    model: Run | str | Path,
-    inputs: Any,
-    output: str | Path | None,
-    options: PredictOptions,
-    *,
-    watch: Watcher = watch_nothing,
-    command: Sequence[str] = (),
-    deadline: Deadline | None = None,
-) -> Run:
-    """`predict`, with its options in one.
-
-    Parameters
-    ----------
-    deadline : when the job is to stop; see `kmdist.job.running.run_job`.
-    """
     run = single_k(model, "predict")
     options = msgspec.structs.replace(options, seed=int(run.attributes.get("seed") or 0))
     listed = list(inputs) if isinstance(inputs, list | tuple) else [inputs]
     target = run_location(output) if output is not None else temporary_output()
-    command = command or ("kmdist", "predict", str(run.path), *map(str, listed), "-o", str(target))
+    typed = ("kmdist", "predict", str(run.path), *map(str, listed), "-o", str(target))
     recipe = recipe_named(run.recipe)
     for name, option in declared(PredictOptions).items():
         foreign = name not in declared(JobOptions) and name not in recipe.reads
@@ -81,4 +60,4 @@ def label_inputs(
             raise UsageError(f"{run.path} is a run of {run.recipe}, which has none", option=name)
     with interpreting(run):
         procedure = recipe.label(run, inputs, options)
-    return run_job(procedure, target, options, watch=watch, command=command, deadline=deadline)
+    return run_job(procedure, target, options, **{**how, "command": how.get("command") or typed})
