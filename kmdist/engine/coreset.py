@@ -33,6 +33,9 @@ CORESET_BYTES = 256 << 20
 BATCH_ROWS = 4096
 BATCHES = 100
 
+_DRAWN_AT_ONCE = 1 << 16
+"""Rows that are looked at: all of a block may be, where one row is far from the others."""
+
 _STREAM = 1 << 20
 """Streams of random numbers from here on are the coreset's; those of seeding lie below."""
 
@@ -121,21 +124,25 @@ def _draw_block(
 ) -> tuple[Sample, np.ndarray]:
     """Leaf of the pass that draws; only rows whose random number is small enough are looked at."""
     source, places = item
-    block = source.open()
-    found, weights = (block.rows, None) if block.weights is None else block.counted()
+    block = source.open().counting()
+    found, weights = block.rows, block.weights
     heaviest = 1.0 if weights is None else float(weights.max(initial=0.0))
     near, uniforms = small_uniforms(seed, _STREAM, places, chances.most * heaviest)
-    rows = found[near]
-    each = np.ones(len(near)) if weights is None else weights[near]
-    chance = np.zeros(len(near))
-    if chances.by_distance:
-        own = np.zeros(len(near), np.int32)
-        chance = squared_distances(rows, chances.mean[None], own)
-        chance *= chances.by_distance * each
-    chance += chances.by_weight * each
-    chosen = np.flatnonzero(uniforms < chance)
-    drawn = Sample(rows[chosen].astype(dtype), each[chosen] / np.minimum(chance[chosen], 1.0))
-    return drawn, places.of(near[chosen])
+    samples, chosen = [], []
+    for first in range(0, len(near) or 1, _DRAWN_AT_ONCE):
+        here = near[first : first + _DRAWN_AT_ONCE]
+        rows, each = found[here], np.ones(len(here)) if weights is None else weights[here]
+        chance = np.zeros(len(here))
+        if chances.by_distance:
+            own = np.zeros(len(here), np.int32)
+            chance = squared_distances(rows, chances.mean[None], own)
+            chance *= chances.by_distance * each
+        chance += chances.by_weight * each
+        taken = np.flatnonzero(uniforms[first : first + _DRAWN_AT_ONCE] < chance)
+        weight = each[taken] / np.minimum(chance[taken], 1.0)
+        samples.append(Sample(rows[taken].astype(dtype), weight))
+        chosen.append(here[taken])
+    return join_samples(samples), places.of(np.concatenate(chosen))
 
 
 def _join_draws(parts: list[tuple[Sample, np.ndarray]]) -> tuple[Sample, np.ndarray]:

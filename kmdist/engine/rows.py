@@ -152,14 +152,18 @@ class Block:
         """Itself: the rows are here."""
         return self
 
+    def counting(self) -> "Block":
+        """Without the rows whose weight is zero."""
+        if self.weights is None or self.weights.all():
+            return self
+        counting = self.weights > 0
+        return Block(self.rows[counting], self.weights[counting])
+
     def counted(self) -> tuple[np.ndarray, np.ndarray]:
         """Rows whose weight is not zero, and their weights (m,) float64."""
-        if self.weights is None:
-            return self.rows, np.ones(len(self.rows))
-        if self.weights.all():
-            return self.rows, self.weights
-        counting = self.weights > 0
-        return self.rows[counting], self.weights[counting]
+        block = self.counting()
+        weights = np.ones(len(block)) if block.weights is None else block.weights
+        return block.rows, weights
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -256,6 +260,11 @@ class Places:
     def firsts(self) -> np.ndarray:
         """(m,) int64, positions within the block of the first rows of the runs."""
         return np.cumsum(self.lengths) - self.lengths
+
+    def part(self, rows: slice) -> "Places":
+        """Of some rows of the block that follow one another."""
+        first, stop = (np.clip(at - self.firsts, 0, self.lengths) for at in (rows.start, rows.stop))
+        return Places(self.starts + first, stop - first)
 
     def of(self, rows: np.ndarray) -> np.ndarray:
         """Places of rows by their positions within the block."""
@@ -568,8 +577,9 @@ def ordered(sample: Sample, places: np.ndarray) -> Sample:
 
 def _take(item: list[Any], dtype: Any) -> Sample:
     source, index = item
-    rows, weights = source.open().counted()
-    return Sample(rows[index].astype(dtype), weights[index])
+    block = source.open().counting()
+    weights = np.ones(len(index)) if block.weights is None else block.weights[index]
+    return Sample(block.rows[index].astype(dtype), weights)
 
 
 def join_samples(parts: list[Sample]) -> Sample:

@@ -3,7 +3,7 @@
 Random numbers are Philox streams (Salmon et al., SC 2011) of the seed, indexed by global row.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -16,6 +16,8 @@ from kmdist.engine.kernels.frame import Frame, make_frame, moments, spread_scale
 from kmdist.engine.kernels.sums import cluster_means, merge_bins, totals_of, weighted_bins
 from kmdist.engine.lloyd import run_step
 from kmdist.engine.rows import (
+    Block,
+    Places,
     Rows,
     Sample,
     generator,
@@ -36,6 +38,9 @@ SAMPLE_ITERATIONS = 10
 
 EXCHANGES = 25
 """Exchanges at the least: fewer leave large groups untried where there are few centres."""
+
+_ROWS_AT_ONCE = 1 << 16
+"""Of a block whose distances, random numbers and places are looked at."""
 
 INITS = ("k-means++", "k-means||", "random")
 
@@ -171,16 +176,27 @@ def _sketch(
     draw: tuple[int, int, float],
 ) -> list[Sketch]:
     """Leaf of the pass that looks at all rows."""
-    source, places = item
-    rows, weights = source.open().counted()
     seed, stream, scale = draw
-    waits = -np.log1p(-place_uniforms(seed, stream, places))
-    sketches = []
-    for centroids, size in zip(placed, sizes, strict=True):
-        chances = weights * _distances(rows, centroids, frame, scale)
-        far = np.flatnonzero(chances > 0)
-        sketches.append(_least(Sketch(waits[far] / chances[far], places.of(far)), size))
+    sketches = [Sketch(np.empty(0), np.empty(0, np.int64)) for _ in sizes]
+    for rows, weights, places in _slices(item):
+        waits = -np.log1p(-place_uniforms(seed, stream, places))
+        found = []
+        for centroids in placed:
+            chances = weights * _distances(rows, centroids, frame, scale)
+            far = np.flatnonzero(chances > 0)
+            found.append(Sketch(waits[far] / chances[far], places.of(far)))
+        sketches = _join_sketches(sizes, [sketches, found])
     return sketches
+
+
+def _slices(item: list[Any]) -> Iterator[tuple[np.ndarray, np.ndarray, Places]]:
+    """Rows of a block that count, their weights and places; few at once: much is made of each."""
+    source, places = item
+    block = source.open().counting()
+    for first in range(0, len(block) or 1, _ROWS_AT_ONCE):
+        here = slice(first, first + _ROWS_AT_ONCE)
+        some = Block(block.rows[here], None if block.weights is None else block.weights[here])
+        yield *some.counted(), places.part(here)
 
 
 def _least(sketch: Sketch, size: int) -> Sketch:
@@ -321,12 +337,13 @@ def _cost(source: Any, centers: Centers, frame: Frame, scale: float) -> np.ndarr
 def _draw_candidates(
     item: list[Any], centers: Centers, frame: Frame, draw: tuple[float, float, int, int, Any]
 ) -> Sample:
-    source, places = item
     factor, scale, seed, stream, dtype = draw
-    rows, weights = source.open().counted()
-    chance = factor * _distances(rows, centers.centroids, frame, scale) * weights
-    chosen = np.flatnonzero(place_uniforms(seed, stream, places) < chance)
-    return Sample(rows[chosen].astype(dtype), np.ones(len(chosen)))
+    parts = []
+    for rows, weights, places in _slices(item):
+        chance = factor * _distances(rows, centers.centroids, frame, scale) * weights
+        chosen = np.flatnonzero(place_uniforms(seed, stream, places) < chance)
+        parts.append(Sample(rows[chosen].astype(dtype), np.ones(len(chosen))))
+    return join_samples(parts)
 
 
 def _add_distinct(rows: Rows, centroids: np.ndarray, k: int) -> np.ndarray:
@@ -338,7 +355,7 @@ def _add_distinct(rows: Rows, centroids: np.ndarray, k: int) -> np.ndarray:
 
 
 def _distinct(source: Any, known: np.ndarray, wanted: int) -> np.ndarray:
-    return _first_distinct(source.open().counted()[0], known, wanted)
+    return _first_distinct(source.open().counting().rows, known, wanted)
 
 
 def _first_distinct(rows: np.ndarray, known: np.ndarray, wanted: int) -> np.ndarray:

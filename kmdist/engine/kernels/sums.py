@@ -27,6 +27,8 @@ from kmdist.engine.kernels import NO_WEIGHTS, kernel
 _MANTISSA = 52
 _LEAST_EXPONENT = -1074
 _FRACTION = (1 << _MANTISSA) - 1
+_ROWS_AT_ONCE = 1 << 16
+"""Of which NumPy makes copies."""
 
 
 @intrinsic
@@ -230,10 +232,16 @@ def weight_pieces(weights: np.ndarray | None, grid: Grid) -> list[np.ndarray | N
 
 
 def weigh_labels(labels: np.ndarray, weights: np.ndarray | None, k: int, grid: Grid) -> np.ndarray:
-    """(k, levels of the weights) float64, Σ w per label."""
-    if weights is None:
-        return np.bincount(labels, minlength=k).astype(np.float64)[:, None]
-    return sum_by_label(weights[:, None], labels, k, grid.weights[:, None])[:, :, 0]
+    """(k, levels of the weights) float64, Σ w per label; exact, so that few are added at once."""
+    total = np.zeros((k, 1 if weights is None else len(grid.weights) + 1))
+    for first in range(0, len(labels), _ROWS_AT_ONCE):
+        here = slice(first, first + _ROWS_AT_ONCE)
+        if weights is None:
+            total[:, 0] += np.bincount(labels[here], minlength=k)
+        else:
+            some = weights[here, None]
+            total += sum_by_label(some, labels[here], k, grid.weights[:, None])[:, :, 0]
+    return total
 
 
 @kernel(inline="always")

@@ -26,11 +26,13 @@ from kmdist.recipes.segment.wanted import Wanted
 
 COPIES = 3
 """Of a sample where it is fitted: as it came, in order, and what the fit remembers."""
-DRAWING_BYTES = 48
-"""A row of a block of which a sample is drawn: random numbers, distances, chances, weights."""
-LABELLING_BYTES = 40
-"""A pixel being labelled and written besides its values: labels and their picture, which are
-saved, pyramid, compressed chunks; with room to spare."""
+DRAWING_BYTES = 16
+"""A row of a block of which a sample is drawn: its random number and place, if it may be drawn."""
+LABELLING_BYTES = 16
+"""A pixel being labelled and written besides its values: labels, their picture where some have no
+data, pyramid, compressed chunks."""
+REGION_BYTES = 24
+"""A pixel of an image whose small regions are joined."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class Pixel:
     ----------
     n_channels : as they are read. n_features : of its row.
     stored : of its channels. plain, row : of its row, as it is and as it is clustered.
+    made : of its row where it is not what was read.
     centroid : of a number of a centroid.
     """
 
@@ -49,6 +52,7 @@ class Pixel:
     stored: int
     plain: int
     row: int
+    made: int
     centroid: int
 
     @staticmethod
@@ -59,12 +63,14 @@ class Pixel:
         n_channels = len(channels.names)
         n_features = n_components or n_channels
         dtype = channels.scaled if scaled else channels.plain
+        row = n_features * dtype.itemsize
         return Pixel(
             n_channels,
             n_features,
             n_channels * max(np.dtype(source.dtype).itemsize for source in sources),
             n_channels * channels.plain.itemsize,
-            n_features * dtype.itemsize,
+            row,
+            row * (scaled or any(np.dtype(source.dtype) != dtype for source in sources)),
             centroid_dtype(dtype).itemsize,
         )
 
@@ -76,22 +82,24 @@ class Pixel:
     @property
     def loading(self) -> int:
         """As its row is made."""
-        return max(self.reading, 2 * self.stored + self.row)
+        return max(self.reading, 2 * self.stored + self.made)
 
     @property
     def labelling(self) -> int:
         """As it gets a label."""
-        return max(self.loading, 2 * self.stored + self.row + LABELLING_BYTES)
+        return max(self.loading, 2 * self.stored + self.made + LABELLING_BYTES)
 
     @property
     def kept(self) -> int:
         """Of a row that is kept, with what a fit remembers of it."""
         return kept_row_bytes(self.row)
 
-    @property
-    def each(self) -> int:
+    def each(self, *, components: bool, regions: bool) -> int:
         """Of an image that is fitted and labelled by one task."""
-        return max(self.labelling, 2 * self.stored + self.kept + DRAWING_BYTES) + self.stored
+        plain = self.plain * (self.plain != self.stored)
+        scaling = plain + 8 * self.n_channels * components + DRAWING_BYTES
+        fitting = self.kept - self.row + self.made
+        return max(self.labelling + REGION_BYTES * regions, 2 * self.stored + max(scaling, fitting))
 
 
 def outline(
@@ -130,8 +138,9 @@ def _shared_steps(
     ks, features, fit = wanted.at_most, wanted.features, wanted.fit
     measured = not (keep and features.plain)
     counting = pixel.stored + (pixel.stored + pixel.plain) * measured
-    loading = Held(pixel=pixel.loading, block=pixel.row)  # pieces of a block, joined to its rows
-    drawing = loading + Held(block=pixel.row + DRAWING_BYTES)
+    several = any(len(work.pieces) > 1 for work in blocks)  # which are joined to the block's rows
+    loading = Held(pixel=pixel.loading, block=pixel.row * several)
+    drawing = loading + Held(block=DRAWING_BYTES)
     products = loading + Held(block=8 * pixel.n_channels)
     steps = [
         COUNT.step(blocks, Held(pixel=max(pixel.reading, counting))),
@@ -168,7 +177,8 @@ def _each_steps(blocks: Sequence[Work], wanted: Wanted) -> list[Step]:
     pixel = _pixel(whole, wanted)
     largest = max(work.largest_pixels for work in whole)
     centroids = 24 * max(wanted.at_most) * pixel.n_features
-    held = Held(pixel=pixel.each, task=centroids + _sample_bytes(pixel, largest))
+    each = pixel.each(components=wanted.features.components > 0, regions=wanted.min_region > 0)
+    held = Held(pixel=each, task=centroids + _sample_bytes(pixel, largest))
     return [each_stage("segment", held).step(whole)]
 
 
