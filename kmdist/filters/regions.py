@@ -7,6 +7,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+REGION_BYTES = 18
+"""A pixel of labels whose small regions are joined, beside the labels: each pixel of noise is one."""
+
 
 def join_small_regions(
     labels: NDArray[np.int32], valid: NDArray[np.bool_], min_pixels: int, planes: int = 1
@@ -19,7 +22,7 @@ def join_small_regions(
     on nothing, and a region that borders on nothing else stays.
 
     Time: near-linear in the pixels, and in the pixels of small regions. Memory: 9 bytes a pixel
-    beside the labels.
+    beside the labels, and 9 a small region.
 
     Parameters
     ----------
@@ -77,15 +80,16 @@ def _regions(labels: Any, valid: Any, parent: Any, size: Any) -> None:
 def _join(labels: Any, valid: Any, min_pixels: int, parent: Any, size: Any, border: Any) -> None:
     height, width = labels.shape
     _regions(labels, valid, parent, size)
-    queue = [(np.int64(0), np.int64(0))][:0]
+    n_pixels = np.int64(height * width)
+    queue = [np.int64(0)][:0]  # by size, of equals by the first pixel: in one number, half as large
     for i in range(height * width):
         if parent[i] == i and size[i] < min_pixels and valid[i // width, i % width]:
-            queue.append((np.int64(size[i]), np.int64(i)))
+            queue.append(size[i] * n_pixels + i)
     heapq.heapify(queue)
     seen = np.zeros(height * width, np.bool_)
     inside = np.empty(min_pixels, np.int64)
     while len(queue) > 0:
-        pixels, first = heapq.heappop(queue)
+        pixels, first = divmod(heapq.heappop(queue), n_pixels)
         if parent[first] != first or size[first] != pixels:
             continue  # it has become part of another, or has grown
         own = labels[first // width, first % width]
@@ -125,7 +129,7 @@ def _join(labels: Any, valid: Any, min_pixels: int, parent: Any, size: Any, bord
                 if labels[v, u] == joined:
                     root = np.int64(_unite(parent, size, i, v * width + u))
         if size[root] < min_pixels:
-            heapq.heappush(queue, (np.int64(size[root]), np.int64(root)))
+            heapq.heappush(queue, size[root] * n_pixels + root)
 
 
 def largest_region(inside: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from kmdist.engine.passes import run_pass
 from kmdist.errors import ImageError, KmdistError
-from kmdist.filters.regions import join_small_regions
+from kmdist.filters.regions import REGION_BYTES, join_small_regions
 from kmdist.images import ImageSource, Piece, Rejection
 from kmdist.images.blocks import is_sharded
 from kmdist.job.block_pass import BlockPass, LeftOut, Stage, writing_stage
@@ -27,9 +27,9 @@ SHARD_BYTES = 3
 
 WRITE_BYTES = 12
 """A pixel of saved labels while they are written: as saved, renamed, as they will be, pyramid."""
-REGION_BYTES = 18
+_JOINING_BYTES = REGION_BYTES + 9
 """A pixel of a whole map whose small regions are joined: as it was stored, as int32, as it will be,
-as it is saved; which have a label; and what `kmdist.filters.regions` takes."""
+as it is saved; which have a label."""
 
 
 @dataclass(frozen=True)
@@ -287,7 +287,7 @@ def shard_bytes(work: Sequence[Work], ks: Sequence[int]) -> int:
 def write_steps(work: Sequence[Work], ks: Sequence[int], *, regions: bool = False) -> list[Step]:
     """What writes labels that were kept, of so many clusters each; it may join regions."""
     items, tiled = label_items(work, ()), tiles_of(work)
-    pixel = REGION_BYTES if regions else WRITE_BYTES
+    pixel = _JOINING_BYTES if regions else WRITE_BYTES
     steps = [WRITE.step(items, Held(pixel=pixel, task=shard_bytes(work, ks)), reads=False)]
     if regions and tiled:
         images = [
@@ -295,7 +295,7 @@ def write_steps(work: Sequence[Work], ks: Sequence[int], *, regions: bool = Fals
             for tiles in tiled.values()
         ]
         maps = [image for image in images for _ in ks]
-        steps.append(Step("regions", Held(block=REGION_BYTES), maps, len(maps), reads=False))
+        steps.append(Step("regions", Held(block=_JOINING_BYTES), maps, len(maps), reads=False))
     return steps
 
 

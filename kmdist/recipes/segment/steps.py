@@ -7,6 +7,7 @@ import numpy as np
 
 from kmdist.engine.coreset import coreset_size
 from kmdist.engine.rows import centroid_dtype, kept_row_bytes
+from kmdist.filters.regions import REGION_BYTES
 from kmdist.job.image_fits import each_stage
 from kmdist.job.label_maps import (
     kept_label_bytes,
@@ -31,8 +32,6 @@ DRAWING_BYTES = 16
 LABELLING_BYTES = 16
 """A pixel being labelled and written besides its values: labels, their picture where some have no
 data, pyramid, compressed chunks."""
-REGION_BYTES = 24
-"""A pixel of an image whose small regions are joined."""
 
 
 @dataclass(frozen=True)
