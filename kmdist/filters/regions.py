@@ -8,7 +8,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 REGION_BYTES = 18
-"""A pixel of labels whose small regions are joined, beside the labels: each pixel of noise is one."""
+"""A pixel whose small regions are joined, beside its label: each pixel of noise is a region."""
 
 
 def join_small_regions(

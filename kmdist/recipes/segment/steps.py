@@ -150,8 +150,9 @@ def _shared_steps(
     steps = [replace(step, keeps=False) for step in steps]
     if keep:
         times = len(ks) * fit.n_init * (SEEDING_PASSES + fit.max_iter)
+        keeping = replace(loading, pixel=pixel.loading - pixel.row)  # which is among the kept
         steps += [
-            ROWS.step(blocks, loading),
+            ROWS.step(blocks, keeping),
             row_pass("fit", blocks, centroids, times=times, reads=False),
         ]
     else:
