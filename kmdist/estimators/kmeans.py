@@ -80,7 +80,8 @@ class KMeans(CentroidModel):
     refine : None, or ``'breathing'``: go on from the local optimum by adding a few centroids where
         errors are largest and taking away those of the least use, until that gains nothing, on a
         sample in memory (`kmdist.engine.refining`), and begin the iterations with that, for a lower
-        inertia. Not with ``'coreset'``, ``'minibatch'`` and ``'manhattan'``.
+        inertia. For up to 8,192 clusters; not with ``'coreset'``, ``'minibatch'`` and
+        ``'manhattan'``.
     verbose : write a line an iteration.
 
     Attributes
@@ -308,6 +309,13 @@ class KMeans(CentroidModel):
                 raise ValueError(
                     f"refine={self.refine!r} does not go with algorithm={self.algorithm!r} and "
                     f"metric={self.metric!r}: it takes exact iterations of means"
+                )
+            from kmdist.engine.refining import MOST_CLUSTERS
+
+            if self.n_clusters > MOST_CLUSTERS:
+                raise ValueError(
+                    f"n_clusters={self.n_clusters} with refine={self.refine!r}: at most "
+                    f"{MOST_CLUSTERS}, since it keeps all distances between centres"
                 )
 
     def _report(self, line: str) -> None:

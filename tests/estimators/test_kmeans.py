@@ -652,6 +652,8 @@ def test_breathing_where_it_does_not_go() -> None:
     X = blobs(50)
     with pytest.raises(ValueError, match="refine='breathing' does not go with"):
         KMeans(3, refine="breathing", metric="manhattan").fit(X)
+    with pytest.raises(ValueError, match="n_clusters=8193 with refine='breathing': at most 8192"):
+        KMeans(8193, refine="breathing").fit(X)
     with pytest.raises(ValueError, match="refine"):
         KMeans(3, refine="swap").fit(X)
     for k in (1, 50):  # nothing to move, no row to spare
