@@ -413,6 +413,7 @@ class Interrupting:
         if name == "kmdist.cli.nightly":
             os.kill(os.getpid(), signal.SIGINT)
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run in background
 sys.meta_path.insert(0, Interrupting())
 from kmdist.__main__ import main
 main()

@@ -109,11 +109,11 @@ def test_the_same_bytes_however_it_runs(model: Run, others: Path, tmp_path: Path
 def test_resume_gives_the_same_bytes(
     model: Run, others: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from kmdist.job import pixels
+    from kmdist.recipes.quantize import model as labelling
 
     calls: list[str] = []
     stop_at = 0
-    decode = pixels.decode_piece
+    decode = labelling.decode_piece
 
     def failing(*arguments: Any) -> object:
         calls.append("")
@@ -121,7 +121,7 @@ def test_resume_gives_the_same_bytes(
             raise KeyboardInterrupt
         return decode(*arguments)
 
-    monkeypatch.setattr(pixels, "decode_piece", failing)
+    monkeypatch.setattr(labelling, "decode_piece", failing)
     predict(model, others, tmp_path / "a.zarr", workers=1, block_mpx=1.0)
     n_decoded = len(calls)
     calls.clear()
