@@ -108,6 +108,12 @@ SHORTCUTS = (
         ("palette 16", "palette 256"),
     ),
     Shortcut(
+        "recipes.quantize.kernels.color_vectors",
+        "vectors of eight colours",
+        {"KMDIST_PLAIN_KERNELS": "1"},
+        ("palette 16", "palette 256"),
+    ),
+    Shortcut(
         "recipes.quantize.palette.seeding",
         "over-relaxed steps",
         {f"{_PALETTE}.fit.pace": "one", f"{_PALETTE}.seeding.pace": "one"},
