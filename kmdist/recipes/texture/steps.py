@@ -28,8 +28,9 @@ NUMBER_BYTES = 8
 """Of the number of a sampled row."""
 COPIES = 3
 """Of the sample where it is fitted: as it came, in order, projected."""
-SCRATCH_BYTES = 60_000_000
-"""Of a task that filters, whatever its images: transforms of a piece, and SciPy."""
+SCRATCH_BYTES = 110_000_000
+"""Of a task that filters, whatever its images: transforms of a piece, SciPy, and what its process
+has freed and not yet given back."""
 MAP_BYTES = 1 / 16
 """A pixel's texton in a checkpoint."""
 

@@ -1,7 +1,7 @@
 """Fit a palette to a colour histogram: exact weighted k-means on the distinct colours.
 
 The objective is that of k-means on all the pixels; an iteration takes milliseconds whatever
-the size of the collection (0.7 ms at k = 8, 2.8 ms at k = 256 for 191,267 colours).
+the size of the collection.
 """
 
 import math
