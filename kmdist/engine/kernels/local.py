@@ -35,6 +35,42 @@ def _square(one, i, other, j, limit):  # type: ignore[no-untyped-def]
     return total
 
 
+@njit(nogil=True, cache=True)
+def _list_neighbours(gaps, moved, widest, order, lengths):  # type: ignore[no-untyped-def]
+    """The centres that rows of each can go to, nearest first; see `settle` for the arrays."""
+    k = gaps.shape[0]
+    for j in range(k):
+        length, reach = 0, 4.0 * widest[j]
+        for b in range(k):
+            if b != j and (moved[j] or moved[b]) and gaps[j, b] < reach:
+                at = length
+                while at > 0 and gaps[j, order[j, at - 1]] > gaps[j, b]:
+                    order[j, at] = order[j, at - 1]
+                    at -= 1
+                order[j, at] = b
+                length += 1
+        lengths[j] = length
+
+
+@njit(nogil=True, cache=True)
+def _move_to_means(centres, moved, still, sums, masses, counts):  # type: ignore[no-untyped-def]
+    """Move centres that are farther from the means of their rows than they may; whether any was."""
+    any_moved = False
+    for j in range(centres.shape[0]):
+        moved[j] = False
+        if counts[j] == 0 or not masses[j] > 0.0:
+            continue
+        step = 0.0
+        for p in range(centres.shape[1]):
+            t = sums[j, p] / masses[j] - centres[j, p]
+            step += t * t
+        if step > still:
+            moved[j], any_moved = True, True
+            for p in range(centres.shape[1]):
+                centres[j, p] = sums[j, p] / masses[j]
+    return any_moved
+
+
 @kernel()
 def settle(  # type: ignore[no-untyped-def]
     points, weights, centres, labels, squares, moved, still, most, sums, masses, counts, scratch
@@ -76,17 +112,7 @@ def settle(  # type: ignore[no-untyped-def]
                 further[i] = own > squares[i]
                 squares[i] = own
             widest[j] = max(widest[j], squares[i])
-        for j in range(k):
-            length, reach = 0, 4.0 * widest[j]
-            for b in range(k):
-                if b != j and (moved[j] or moved[b]) and gaps[j, b] < reach:
-                    at = length
-                    while at > 0 and gaps[j, order[j, at - 1]] > gaps[j, b]:
-                        order[j, at] = order[j, at - 1]
-                        at -= 1
-                    order[j, at] = b
-                    length += 1
-            lengths[j] = length
+        _list_neighbours(gaps, moved, widest, order, lengths)
         for i in range(n):
             old = labels[i]
             if old >= 0 and lengths[old] == 0:
@@ -123,20 +149,7 @@ def settle(  # type: ignore[no-untyped-def]
         if turn == most:
             return turn
         turn += 1
-        any_moved = False
-        for j in range(k):
-            moved[j] = False
-            if counts[j] == 0 or not masses[j] > 0.0:
-                continue
-            step = 0.0
-            for p in range(d):
-                t = sums[j, p] / masses[j] - centres[j, p]
-                step += t * t
-            if step > still:
-                moved[j], any_moved = True, True
-                for p in range(d):
-                    centres[j, p] = sums[j, p] / masses[j]
-        if not any_moved:
+        if not _move_to_means(centres, moved, still, sums, masses, counts):
             return turn
         for j in range(k):
             if moved[j]:
